@@ -1,0 +1,1 @@
+"""The methods that mil-bench compares against: one file each, none imports another."""

@@ -1,0 +1,88 @@
+"""Attention-based deep MIL, plain and gated.
+
+M. Ilse, J. Tomczak, M. Welling, Attention-based Deep Multiple Instance Learning, ICML 2018 (equations 7 to 9);
+released code AMLab-Amsterdam/AttentionDeepMIL. The release is for 28 x 28 images: its convolutions are replaced here
+by the frozen encoder that made the features, its last layer ``Linear(., 500)`` + ReLU stays, and its sigmoid output
+becomes a linear layer with one logit a class.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from mil_bench.data.batch import BagBatch
+from mil_bench.data.hierarchy import LabelHierarchy
+from mil_bench.data.segments import attention_pool, segment_softmax
+from mil_bench.methods import Float, Int, Method, Output, Recipe
+
+
+class ABMIL(Method):
+    """Attention MIL: one learned weight an instance, a weighted mean, a linear classifier.
+
+    Args:
+        in_dim: feature width D.
+        hierarchy: the classes.
+        embed_dim: width M of the embedding, 500 in the released code; 0 pools the features themselves.
+        attention_dim: hidden width of the attention, 128 in the released code.
+        dropout: on the embedding; none in the released code.
+        gated: multiply the tanh branch by a sigmoid branch (equation 9).
+    """
+
+    recipe = Recipe(learning_rate=5e-4, weight_decay=1e-4, epochs=20)  # main.py of the released code
+    search_space = {
+        "learning_rate": Float(1e-5, 1e-2, log=True),
+        "weight_decay": Float(1e-6, 1e-2, log=True),
+        "embed_dim": Int(64, 1024),
+        "attention_dim": Int(32, 512),
+        "dropout": Float(0.0, 0.5),
+    }
+
+    def __init__(
+        self,
+        in_dim: int,
+        hierarchy: LabelHierarchy,
+        embed_dim: int = 500,
+        attention_dim: int = 128,
+        dropout: float = 0.0,
+        gated: bool = False,
+    ):
+        super().__init__(in_dim, hierarchy)
+        layers = [nn.Linear(in_dim, embed_dim), nn.ReLU(), nn.Dropout(dropout)] if embed_dim else []
+        self.embed = nn.Sequential(*layers)
+        width = embed_dim or in_dim
+        self.attention_v = nn.Sequential(nn.Linear(width, attention_dim), nn.Tanh())
+        self.attention_u = nn.Sequential(nn.Linear(width, attention_dim), nn.Sigmoid()) if gated else None
+        self.attention_w = nn.Linear(attention_dim, 1)
+        self.classifier = nn.Linear(width, hierarchy.n_fine)
+
+    def forward(self, bags: BagBatch) -> Output:
+        """Logits and the attention ``[N, 1]``."""
+        embedded = self.embed(bags.features)  # [N, M]
+        hidden = self.attention_v(embedded)  # [N, L]
+        if self.attention_u is not None:
+            hidden = hidden * self.attention_u(embedded)
+        attention = segment_softmax(self.attention_w(hidden), bags)  # [N, 1]
+        pooled = attention_pool(attention, embedded, bags)[:, 0]  # [B, M]
+        return Output(fine=self.classifier(pooled), attention=attention)
+
+
+class GatedABMIL(ABMIL):
+    """Gated attention MIL: ABMIL whose attention multiplies a tanh branch by a sigmoid branch.
+
+    Args:
+        in_dim: feature width D.
+        hierarchy: the classes.
+        embed_dim: as in ABMIL.
+        attention_dim: as in ABMIL.
+        dropout: as in ABMIL.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        hierarchy: LabelHierarchy,
+        embed_dim: int = 500,
+        attention_dim: int = 128,
+        dropout: float = 0.0,
+    ):
+        super().__init__(in_dim, hierarchy, embed_dim, attention_dim, dropout, gated=True)

@@ -1,0 +1,49 @@
+"""Mean and max pooling: what is left of attention MIL when the attention is taken out.
+
+Both share ABMIL's embedding and head, so a gap between them and ABMIL is what attention brings.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from mil_bench.data.batch import BagBatch
+from mil_bench.data.hierarchy import LabelHierarchy
+from mil_bench.data.segments import segment_max, segment_mean
+from mil_bench.methods import Float, Int, Method, Output, Recipe
+
+
+class MeanPool(Method):
+    """Mean pooling: embed every instance, average over the bag, classify linearly.
+
+    Args:
+        in_dim: feature width D.
+        hierarchy: the classes.
+        embed_dim: width of the embedding; 500 as in ABMIL's released code.
+        dropout: on the embedding; none, as in ABMIL.
+    """
+
+    recipe = Recipe(learning_rate=5e-4, weight_decay=1e-4, epochs=20)  # ABMIL's
+    search_space = {
+        "learning_rate": Float(1e-5, 1e-2, log=True),
+        "weight_decay": Float(1e-6, 1e-2, log=True),
+        "embed_dim": Int(64, 1024),
+        "dropout": Float(0.0, 0.5),
+    }
+    _pool = staticmethod(segment_mean)
+
+    def __init__(self, in_dim: int, hierarchy: LabelHierarchy, embed_dim: int = 500, dropout: float = 0.0):
+        super().__init__(in_dim, hierarchy)
+        self.embed = nn.Sequential(nn.Linear(in_dim, embed_dim), nn.ReLU(), nn.Dropout(dropout))
+        self.classifier = nn.Linear(embed_dim, hierarchy.n_fine)
+
+    def forward(self, bags: BagBatch) -> Output:
+        """Logits from the pooled embedding."""
+        embedded = self.embed(bags.features)  # [N, M]
+        return Output(fine=self.classifier(self._pool(embedded, bags)))
+
+
+class MaxPool(MeanPool):
+    """Max pooling: embed every instance, take the largest value of each unit over the bag, classify linearly."""
+
+    _pool = staticmethod(segment_max)

@@ -1,0 +1,1 @@
+"""Dataset cards: facts about each dataset, and no logic."""

@@ -1,0 +1,1 @@
+"""HMIL: hierarchical multi-instance learning for fine-grained whole-slide-image classification."""

@@ -1,0 +1,33 @@
+"""mil-bench: which multiple-instance learning method is really better on your slides?
+
+    import mil_bench
+    result = mil_bench.run(methods=["abmil", "hmil"], dataset="digits", preset="quick")
+    result.tables["fine"]          # a pandas frame
+
+Nothing heavy is imported before it is used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mil_bench.errors import MilBenchError
+    from mil_bench.running.run_result import RunResult
+    from mil_bench.running.runner import run
+
+__version__ = "0.1.0"
+__all__ = ["MilBenchError", "RunResult", "run"]
+
+_HOMES = {
+    "MilBenchError": "mil_bench.errors",
+    "RunResult": "mil_bench.running.run_result",
+    "run": "mil_bench.running.runner",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'mil_bench' has no attribute '{name}'")

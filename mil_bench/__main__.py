@@ -1,0 +1,5 @@
+"""``python -m mil_bench`` is ``mil-bench``."""
+
+from mil_bench.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""From files on disk to batches: hierarchies, dataset cards, splits, the bag store, readers and feeds."""

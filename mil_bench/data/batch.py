@@ -1,0 +1,78 @@
+"""Packed ragged batches: the rows of all bags under each other, no padding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class BagBatch:
+    """B bags with N rows together. A method sees nothing else of a slide: no id, no group, no path.
+
+    Args:
+        features: ``[N, D]`` floating point.
+        offsets: ``[B + 1]`` int64; bag b owns the rows ``offsets[b]`` to ``offsets[b + 1] - 1``, at least one.
+        bag_of: ``[N]`` int64, the bag of each row.
+        labels: ``[B]`` int64 fine classes.
+        coords: ``[N, 2]`` or None.
+        instance_labels: ``[N]`` int64, fine class a row is a witness of, -1 for background; or None.
+    """
+
+    features: Tensor  # [N, D]
+    offsets: Tensor  # [B + 1]
+    bag_of: Tensor  # [N]
+    labels: Tensor  # [B]
+    coords: Tensor | None = None  # [N, 2]
+    instance_labels: Tensor | None = None  # [N]
+
+    @classmethod
+    def pack(
+        cls,
+        features: Tensor,
+        sizes: Tensor,
+        labels: Tensor,
+        coords: Tensor | None = None,
+        instance_labels: Tensor | None = None,
+    ) -> BagBatch:
+        """From rows in bag order and the number of rows of each bag ``[B]``.
+
+        Raises:
+            ValueError: a bag is empty, or the sizes do not add up to the rows.
+        """
+        if int(sizes.min()) < 1 or int(sizes.sum()) != len(features):
+            raise ValueError(f"bag sizes {sizes.tolist()} do not fit {len(features)} rows; no bag may be empty")
+        offsets = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
+        bag_of = torch.repeat_interleave(torch.arange(len(sizes), device=sizes.device), sizes)
+        return cls(features, offsets, bag_of, labels, coords, instance_labels)
+
+    @property
+    def n_bags(self) -> int:
+        """B."""
+        return len(self.labels)
+
+    @property
+    def sizes(self) -> Tensor:
+        """Rows of each bag ``[B]``."""
+        return self.offsets.diff()
+
+    def select(self, bags: Tensor) -> BagBatch:
+        """The batch of some bags (positions in this batch), in the order given."""
+        sizes = self.sizes[bags]
+        ends = sizes.cumsum(0)
+        shift = torch.repeat_interleave(self.offsets[bags] - (ends - sizes), sizes)
+        rows = torch.arange(len(shift), device=shift.device) + shift
+
+        def take(column: Tensor | None) -> Tensor | None:
+            return None if column is None else column[rows]
+
+        return BagBatch.pack(
+            self.features[rows], sizes, self.labels[bags], take(self.coords), take(self.instance_labels)
+        )
+
+    def to(self, device: torch.device) -> BagBatch:
+        """The batch on a device, features as they are."""
+        moved = {name: value.to(device, non_blocking=True) for name, value in vars(self).items() if value is not None}
+        return replace(self, **moved)

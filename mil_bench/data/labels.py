@@ -1,0 +1,93 @@
+"""Label sheets: which slide has which label, patient and official role."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from mil_bench.data.spec import DatasetSpec
+from mil_bench.errors import InputError
+
+_ROLE_NAMES = {"train": "train", "training": "train", "val": "val", "validation": "val", "valid": "val"}
+_ROLE_NAMES |= {"test": "test", "testing": "test"}
+
+
+@dataclass(frozen=True)
+class SlideLabel:
+    """One row of a label sheet: fine class index, group ("" where unknown), official role ("" where it has none)."""
+
+    label: int
+    group: str
+    split: str
+
+
+@dataclass(frozen=True)
+class LabelSheet:
+    """All rows by slide id, and whether the sheet names groups."""
+
+    rows: dict[str, SlideLabel]
+    has_groups: bool
+
+
+def read_label_sheet(path: Path, spec: DatasetSpec) -> LabelSheet:
+    """Read a CSV with the columns that the dataset's card names; every value is text.
+
+    Raises:
+        InputError: every problem of the sheet at once, with line numbers.
+    """
+    table = _read_csv(path)
+    columns = {
+        role: _column(table.columns, getattr(spec.columns, role)) for role in ("slide", "label", "group", "split")
+    }
+    missing = [
+        f"no {role} column; looked for {', '.join(getattr(spec.columns, role))}; found {', '.join(table.columns)}"
+        for role in ("slide", "label")
+        if columns[role] is None
+    ]
+    if missing:
+        raise InputError(f"label sheet {path}", missing, "Rename the column, or name it so in a copy of the sheet.")
+    values = {role: (table[name] if name else pd.Series("", table.index)).str.strip() for role, name in columns.items()}
+    index_of = {name: c for c, name in enumerate(spec.hierarchy.fine)}
+    problems: list[str] = []
+    rows: dict[str, SlideLabel] = {}
+    line_of: dict[str, int] = {}
+    for line, (slide, label, group, split) in enumerate(
+        zip(*(values[role] for role in ("slide", "label", "group", "split")), strict=True), start=2
+    ):
+        where = f"line {line}, slide '{slide}'"
+        role = _ROLE_NAMES.get(split.lower())
+        if not slide:
+            problems.append(f"line {line}: empty slide id")
+        if label not in index_of:
+            problems.append(f"{where}: label '{label}' is not one of {', '.join(spec.hierarchy.fine)}")
+        if split and role is None:
+            problems.append(f"{where}: role '{split}' is not train, val or test")
+        if slide in line_of:
+            problems.append(f"{where}: stands in line {line_of[slide]} already")
+        line_of.setdefault(slide, line)
+        if label in index_of and slide:
+            # A slide without a group of its own is its own group.
+            rows[slide] = SlideLabel(index_of[label], group or f"slide {slide}", role or "")
+    if problems:
+        raise InputError(f"label sheet {path}", problems, "Correct these lines; nothing was packed.")
+    return LabelSheet(rows, columns["group"] is not None)
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    remedy = "Give a comma-separated text file with a header line."
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
+    except (OSError, ValueError) as error:  # pandas' parser errors and wrong encodings are ValueErrors
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"label sheet {path}", [f"cannot be read as CSV: {reason}"], remedy) from error
+    if table.empty:
+        raise InputError(f"label sheet {path}", ["has no rows"], remedy)
+    return table
+
+
+def _column(names: Sequence[str], accepted: Sequence[str]) -> str | None:
+    by_lower = {str(name).strip().lower(): name for name in names}
+    return next((by_lower[a.lower()] for a in accepted if a.lower() in by_lower), None)

@@ -1,0 +1,172 @@
+"""Packing: one feature file a slide and a label sheet become one bag store."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mil_bench.data.bag import Bag
+from mil_bench.data.catalogue import store_path
+from mil_bench.data.labels import LabelSheet, SlideLabel, read_label_sheet
+from mil_bench.data.readers import FeatureFile, open_features
+from mil_bench.data.spec import DatasetSpec
+from mil_bench.data.store import BagStore, StoreHeader, create_store
+from mil_bench.errors import InputError
+
+# CLAM writes each slide twice; the .h5 has coordinates, so it comes first.
+_SUBFOLDERS = ("h5_files", "pt_files")
+_ENDINGS = (".h5", ".pt")
+_REMEDY = "Nothing was packed. Correct these and pack again."
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What was packed.
+
+    Args:
+        store: the new store.
+        formats: number of files by format.
+        without_features: labelled slides that have no file.
+    """
+
+    store: BagStore
+    formats: Counter[str]
+    without_features: tuple[str, ...]
+
+
+def pack(
+    folder: Path,
+    spec: DatasetSpec,
+    labels: Path,
+    data_dir: Path,
+    watch: Callable[[Iterable[FeatureFile], int], Iterable[FeatureFile]],
+) -> Packed:
+    """Pack a folder of feature files; every problem of the input is found before the user is told.
+
+    Args:
+        folder: one file a slide, named by slide id; or CLAM's feature folder, which has them in ``h5_files``.
+        spec: the dataset's card.
+        labels: the label sheet.
+        data_dir: folder of the stores.
+        watch: wraps the iteration over the files, given them and their number (a progress bar).
+
+    Raises:
+        InputError: with all problems; no store is left behind.
+    """
+    target = store_path(spec, data_dir)
+    if spec.generator is not None:
+        raise InputError(f"packing {spec.name}", ["it is generated, nothing is to be packed"], "Run it as it is.")
+    if target.exists():
+        problem = f"{target} exists; results refer to it, so it is not replaced"
+        raise InputError(f"packing {spec.name}", [problem], "Move it away, or name another folder with --data.")
+    sheet = read_label_sheet(labels, spec)
+    files, problems = _open_all(folder, sheet)
+    problems += _mixed(files)
+    if problems:
+        raise InputError(f"packing {folder}", problems, _REMEDY)
+    _write(target, _header(spec, sheet, files), files, sheet, watch)
+    packed = {file.path.stem for file in files}
+    absent = tuple(slide for slide in sheet.rows if slide not in packed)
+    return Packed(BagStore(target), Counter(file.format for file in files), absent)
+
+
+def _open_all(folder: Path, sheet: LabelSheet) -> tuple[list[FeatureFile], list[str]]:
+    """Every file's shape, and what is wrong with names and shapes."""
+    paths = _feature_paths(folder)
+    problems, files = [], []
+    seen: dict[str, Path] = {}
+    for path in paths:
+        slide = path.stem
+        if slide.lower() in seen:
+            problems.append(f"{path.name} and {seen[slide.lower()].name} are the same slide")
+        seen.setdefault(slide.lower(), path)
+        if slide not in sheet.rows:
+            problems.append(f"{path.name}: slide '{slide}' has no label in the sheet")
+        try:
+            file = open_features(path)
+        except InputError as error:
+            problems += error.problems
+            continue
+        if file.rows == 0:
+            problems.append(f"{path.name}: an empty bag, no instances")
+        elif file.dtype not in ("float16", "float32"):
+            problems.append(f"{path.name}: features are {file.dtype}, expected float16 or float32")
+        files.append(file)
+    return files, problems
+
+
+def _feature_paths(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise InputError(f"packing {folder}", ["it is not a folder"], "Name the folder that holds the feature files.")
+    for place in (folder, *(folder / name for name in _SUBFOLDERS)):
+        paths = sorted(p for p in place.glob("*") if p.suffix in _ENDINGS) if place.is_dir() else []
+        if paths:
+            return paths
+    problem = "no .h5 or .pt file in it" + f", nor in {' or '.join(_SUBFOLDERS)}"
+    raise InputError(f"packing {folder}", [problem], "Name the folder that holds one feature file a slide.")
+
+
+def _mixed(files: list[FeatureFile]) -> list[str]:
+    """Widths, types and encoders must be one."""
+    problems = []
+    for what, of in (
+        ("feature widths", lambda f: str(f.width)),
+        ("number types", lambda f: f.dtype),
+        ("encoders", lambda f: f.encoder or "unnamed"),
+    ):
+        kinds: dict[str, list[str]] = {}
+        for file in files:
+            if file.rows:
+                kinds.setdefault(of(file), []).append(file.path.name)
+        if len(kinds) > 1:
+            listed = "; ".join(f"{kind}: {len(names)} files such as {names[0]}" for kind, names in kinds.items())
+            problems.append(f"several {what}: {listed}")
+    return problems
+
+
+def _header(spec: DatasetSpec, sheet: LabelSheet, files: list[FeatureFile]) -> StoreHeader:
+    formats = ", ".join(sorted({file.format for file in files}))
+    encoder = files[0].encoder or "encoder not named"
+    return StoreHeader(
+        dataset=spec.slug,
+        hierarchy=spec.hierarchy,
+        rows=sum(file.rows for file in files),
+        width=files[0].width,
+        dtype=files[0].dtype,
+        origin=f"{formats}, {encoder}",
+        group_name=spec.groups.name if sheet.has_groups else "",
+        coords_unit="level-0 pixels" if all(file.has_coords for file in files) else "",
+    )
+
+
+def _write(
+    target: Path,
+    header: StoreHeader,
+    files: list[FeatureFile],
+    sheet: LabelSheet,
+    watch: Callable[[Iterable[FeatureFile], int], Iterable[FeatureFile]],
+) -> None:
+    problems: list[str] = []
+    with create_store(target, header) as writer:
+        for file in watch(files, len(files)):
+            try:
+                bag = _bag(file, sheet.rows[file.path.stem])
+            except InputError as error:
+                problems += error.problems
+                continue
+            broken = int(np.count_nonzero(~np.isfinite(bag.features).all(1)))
+            if broken:
+                problems.append(f"{file.path.name}: {broken} of {file.rows} instances hold NaN or infinite features")
+            if not problems:
+                writer.add(bag)
+        if problems:
+            raise InputError(f"packing {target.stem}", problems, _REMEDY)
+
+
+def _bag(file: FeatureFile, row: SlideLabel) -> Bag:
+    raw = file.read()
+    return Bag(file.path.stem, row.label, row.group, raw.features, raw.coords, raw.patch_size, split=row.split)

@@ -1,0 +1,172 @@
+"""Generated twins of real datasets: same labels, hierarchy, balance and grouping, made features.
+
+A twin shows that a pipeline works and how methods behave on bags built this way. Its figures say nothing about
+the real dataset, and every place that shows them says so.
+
+How a slide is made. Instances are background tissue: a slide has its own mixture of eight tissue types, and all
+instances of a group carry the group's shift, as stain and scanner do. A few instances, the witnesses, show the
+finding that gives the slide its label. The prototype of a fine class is the sum of a direction it shares with
+all fine classes of its coarse class and a shorter one of its own, so siblings lie close to each other. The first
+fine class of a card is the one without any finding. A slide may show milder findings (of classes before its own)
+beside the one that counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mil_bench import seeds
+from mil_bench.data.bag import Bag
+from mil_bench.data.spec import DatasetSpec
+from mil_bench.errors import InputError
+
+_TISSUES = 8
+_FEWEST_OF_A_CLASS = 10
+_MILDER_FINDINGS = 0.3  # share of slides that also show a finding of a milder class
+
+
+@dataclass(frozen=True)
+class TwinGenerator:
+    """Settings of a twin; change them on the command line as ``bracs-sim:slides=200,difficulty=1.5``.
+
+    Args:
+        slides: number of slides; classes keep their shares, every class keeps at least ten.
+        width: feature width D.
+        rows: median bag size. The real datasets have hundreds to thousands; 100 trains on a laptop.
+        spread: standard deviation of the logarithm of the bag size.
+        difficulty: divides the distance of witnesses from background and from each other; 1 by default.
+        witnesses: mean share of witnesses among a bag's instances.
+        seed: another seed, another twin.
+    """
+
+    slides: int
+    width: int = 64
+    rows: int = 100
+    spread: float = 0.6
+    difficulty: float = 1.0
+    witnesses: float = 0.06
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        limits = {"slides": (20, 10**6), "width": (8, 8192), "rows": (4, 10**6), "spread": (0, 2)}
+        limits |= {"difficulty": (0.1, 100), "witnesses": (0.001, 0.5), "seed": (0, 2**31)}
+        problems = [
+            f"{name}={getattr(self, name)} is outside {low:g}..{high:g}"
+            for name, (low, high) in limits.items()
+            if not low <= getattr(self, name) <= high
+        ]
+        if problems:
+            raise InputError("settings of the twin", problems, "Choose values inside these ranges.")
+
+    def describe(self) -> str:
+        """The settings in words."""
+        return (
+            f"{self.slides} slides, {self.width} features, median {self.rows} instances (spread {self.spread:g}), "
+            f"{self.witnesses:.0%} witnesses, difficulty {self.difficulty:g}, seed {self.seed}"
+        )
+
+    def total_rows(self, spec: DatasetSpec) -> int:
+        """Instances of all bags together."""
+        return int(self._sizes(len(self._labels(spec))).sum())
+
+    def generate(self, spec: DatasetSpec) -> Iterator[Bag]:
+        """All slides, in id order."""
+        world = _World.draw(self, spec)
+        labels = self._labels(spec)
+        groups = _deal_groups(labels, spec, self.seed)
+        for i, (label, group, size) in enumerate(zip(labels, groups, self._sizes(len(labels)), strict=True)):
+            rng = seeds.generator("twin", spec.name, self.seed, "slide", i)
+            features, instance_labels = world.slide(rng, int(label), int(group), int(size))
+            name = f"{spec.groups.name}-{group:04d}"
+            yield Bag(f"{spec.slug}-{i:05d}", int(label), name, features, instance_labels=instance_labels)
+
+    def _labels(self, spec: DatasetSpec) -> np.ndarray:
+        """Fine labels with the card's shares, shuffled."""
+        shares = np.asarray(spec.class_counts) / sum(spec.class_counts)
+        counts = np.maximum(np.round(shares * self.slides).astype(int), _FEWEST_OF_A_CLASS)
+        counts[counts.argmax()] += self.slides - counts.sum()
+        if counts.min() < _FEWEST_OF_A_CLASS:
+            needed = _FEWEST_OF_A_CLASS * len(counts)
+            problem = f"slides={self.slides} is too few for {len(counts)} classes"
+            raise InputError(f"settings of {spec.name}", [problem], f"Ask for {needed + needed // 2} slides or more.")
+        labels = np.repeat(np.arange(len(counts)), counts)
+        return seeds.generator("twin", spec.name, self.seed, "labels").permutation(labels)
+
+    def _sizes(self, slides: int) -> np.ndarray:
+        draws = seeds.generator("twin", "sizes", self.seed).normal(np.log(self.rows), self.spread, slides)
+        return np.maximum(np.round(np.exp(draws)).astype(int), 4)
+
+
+@dataclass(frozen=True)
+class _World:
+    """What all slides of a twin share."""
+
+    settings: TwinGenerator
+    name: str
+    tissues: np.ndarray  # [_TISSUES, D]
+    findings: np.ndarray  # [C, D]
+
+    @classmethod
+    def draw(cls, settings: TwinGenerator, spec: DatasetSpec) -> _World:
+        rng = seeds.generator("twin", spec.name, settings.seed, "world")
+        h = spec.hierarchy
+
+        def directions(count: int, length: float) -> np.ndarray:
+            raw = rng.standard_normal((count, settings.width))
+            return length * raw / np.linalg.norm(raw, axis=1, keepdims=True)
+
+        # Lengths in units of the noise of one feature: instances scatter by 1 in every direction.
+        tissues = directions(_TISSUES, 3.0)
+        coarse = directions(h.n_coarse, 4.0 / settings.difficulty)
+        fine = directions(h.n_fine, 3.0 / settings.difficulty)
+        return cls(settings, spec.name, tissues, coarse[list(h.parent)] + fine)
+
+    def slide(self, rng: np.random.Generator, label: int, group: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Features ``[size, D]`` and witness labels ``[size]`` of one slide."""
+        settings = self.settings
+        shift = 0.3 * seeds.generator("twin", self.name, settings.seed, "group", group).standard_normal(settings.width)
+        tissue = rng.choice(_TISSUES, size, p=rng.dirichlet(np.ones(_TISSUES)))
+        shown = np.full(size, -1, dtype=np.int16)
+        if label > 0:
+            share = rng.beta(2.0, 2.0 / settings.witnesses - 2.0)
+            own = max(1, round(share * size))
+            if label > 1 and rng.random() < _MILDER_FINDINGS:
+                shown[own : own + max(1, own // 2)] = rng.integers(1, label)
+            shown[:own] = label
+            rng.shuffle(shown)
+        centres = np.where((shown >= 0)[:, None], self.findings[shown], self.tissues[tissue])
+        features = centres + shift + rng.standard_normal((size, settings.width))
+        return features.astype(np.float32), shown
+
+
+def _deal_groups(labels: np.ndarray, spec: DatasetSpec, seed: int) -> np.ndarray:
+    """A group for each slide: groups of uneven size, their labels as mixed as the card says."""
+    profile = spec.groups
+    share = len(labels) / sum(spec.class_counts) if profile.grows else 1.0
+    count = max(2, round(profile.count * share))
+    rng = seeds.generator("twin", spec.name, seed, "groups")
+    order = np.lexsort((rng.random(len(labels)), labels))
+    loose = rng.random(len(labels)) >= profile.purity
+    order[loose] = rng.permutation(order[loose])
+    cuts = np.sort(rng.choice(np.arange(1, len(labels)), count - 1, replace=False))
+    groups = np.empty(len(labels), dtype=int)
+    groups[order] = np.searchsorted(cuts, np.arange(len(labels)), side="right")
+    return groups
+
+
+def twin_of(spec: DatasetSpec, slides: int) -> DatasetSpec:
+    """A card for generated bags in the likeness of a real dataset, named ``<name>-sim``."""
+    return replace(
+        spec,
+        name=f"{spec.name}-sim",
+        title=f"generated twin of {spec.name.upper()}: same labels and balance, made features",
+        twin_of=spec.name,
+        generator=TwinGenerator(slides),
+        protocols=tuple(p for p in spec.protocols if p != "official"),
+        source="generated on this machine, nothing to download",
+        licence="none needed",
+        traps=(f"It is generated: its figures are not {spec.name.upper()}'s and cannot stand in for them.",),
+    )

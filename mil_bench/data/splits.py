@@ -1,0 +1,204 @@
+"""Which slides train, validate and test a fold, and by which protocol that was decided."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from mil_bench import seeds
+from mil_bench.data.hierarchy import LabelHierarchy
+from mil_bench.errors import SplitError, UnknownNameError
+
+ROLES = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Slide ids by role."""
+
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SplitPlan:
+    """The folds of a cross-validation and what they promise.
+
+    Args:
+        protocol: the protocol that made them.
+        folds: the folds, in order.
+        group_name: what a group is ("patient"), or "" where groups are unknown.
+        leaks: for each fold the number of test slides whose group also trains or validates.
+    """
+
+    protocol: str
+    folds: tuple[Fold, ...]
+    group_name: str
+    leaks: tuple[int, ...]
+
+    @cached_property
+    def digest(self) -> str:
+        """Names the exact assignment of slides: 16 hex digits."""
+        text = json.dumps([self.protocol, [[f.train, f.val, f.test] for f in self.folds]], ensure_ascii=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def leak_sentence(self) -> str:
+        """What a caption must say about groups on two sides, in words."""
+        if not self.group_name:
+            return "groups (patients) are unknown, so slides of one patient may stand on two sides"
+        tested = sum(len(fold.test) for fold in self.folds)
+        if not sum(self.leaks):
+            return f"no {self.group_name} on two sides"
+        share = f"{sum(self.leaks)} of {tested} test slides ({sum(self.leaks) / tested:.1%})"
+        return f"LEAKS: {share} share a {self.group_name} with training or validation"
+
+
+def _patient_kfold(slides: pd.DataFrame, hierarchy: LabelHierarchy, folds: int) -> list[Fold]:
+    """K stratified folds with no group on two sides; validation is cut from the training part the same way."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    _require_groups_per_class(slides, hierarchy, folds)
+    # With K = 10 a ninth of the rest validates (80/10/10, as in the paper); never more than a sixth.
+    inner_folds = max(folds - 1, 6)
+    labels, groups, ids = (slides[c].to_numpy() for c in ("label", "group", "slide"))
+
+    def cut(rows: np.ndarray, parts: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        parts = min(parts, len(set(groups[rows])))
+        splitter = StratifiedGroupKFold(parts, shuffle=True, random_state=seed % 2**32)
+        with warnings.catch_warnings():
+            # "The least populated class has fewer members than folds": such folds are shown as undefined later on.
+            warnings.simplefilter("ignore", UserWarning)
+            return [(rows[a], rows[b]) for a, b in splitter.split(rows, labels[rows], groups[rows])]
+
+    made = []
+    outer = cut(np.arange(len(slides)), folds, seeds.derive("patient-kfold", folds))
+    for k, (rest, test) in enumerate(outer):
+        choices = cut(rest, inner_folds, seeds.derive("patient-kfold", folds, "val", k))
+        # Where few groups hold a class, the first choice may validate on all of them: leave some for training.
+        train, val = max(choices, key=lambda choice: len(set(labels[choice[0]])))
+        made.append(Fold(tuple(ids[train]), tuple(ids[val]), tuple(ids[test])))
+    return made
+
+
+def _require_groups_per_class(slides: pd.DataFrame, hierarchy: LabelHierarchy, folds: int) -> None:
+    groups_of = slides.groupby("label")["group"].nunique().reindex(range(hierarchy.n_fine), fill_value=0)
+    if folds < 2:
+        raise SplitError(f"A cross-validation needs at least 2 folds, {folds} asked for.")
+    if groups_of.min() >= folds:
+        return
+    short = "; ".join(f"{hierarchy.fine[c]} in {n}" for c, n in groups_of.items() if n < folds)
+    most = int(groups_of.min())
+    remedy = f"Ask for --folds {most} at most." if most >= 2 else "Leave that class out, or find more slides of it."
+    raise SplitError(f"{folds} folds need every class in at least {folds} groups, but there is {short}. {remedy}")
+
+
+def _monte_carlo(slides: pd.DataFrame, hierarchy: LabelHierarchy, folds: int) -> list[Fold]:
+    """HMIL's rule: repeated 80/10/10 hold-outs, stratified by slide, groups ignored."""
+    made = []
+    for k in range(folds):
+        rng = seeds.generator("paper", k)
+        parts: dict[str, list[str]] = {role: [] for role in ROLES}
+        for c in range(hierarchy.n_fine):
+            ids = rng.permutation(slides.loc[slides["label"] == c, "slide"].to_numpy())
+            tenth = max(1, round(len(ids) / 10))
+            for role, chosen in zip(ROLES, (ids[2 * tenth :], ids[:tenth], ids[tenth : 2 * tenth]), strict=True):
+                parts[role].extend(chosen)
+        made.append(Fold(*(tuple(sorted(parts[role])) for role in ROLES)))
+    return made
+
+
+def _official(slides: pd.DataFrame, hierarchy: LabelHierarchy, folds: int) -> list[Fold]:
+    """The dataset's own split."""
+    if folds != 1:
+        raise SplitError(f"The official split is one split, {folds} folds asked for. Repeat it with --seeds instead.")
+    without = slides.loc[~slides["split"].isin(ROLES), "slide"].tolist()
+    if without:
+        raise SplitError(
+            f"The official split needs a role for every slide; {len(without)} of {len(slides)} have none "
+            f"(first: {', '.join(without[:3])}). Pack with a label sheet that has a split column."
+        )
+    return [Fold(*(tuple(slides.loc[slides["split"] == role, "slide"]) for role in ROLES))]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A way to make folds: what it does, its usual number (None: the card says), whether groups may leak."""
+
+    summary: str
+    make: Callable[[pd.DataFrame, LabelHierarchy, int], list[Fold]]
+    folds: int | None
+    allows_leaks: bool
+
+
+PROTOCOLS: Mapping[str, Protocol] = {
+    "patient-kfold": Protocol(
+        "K stratified folds, no group on two sides: the honest default", _patient_kfold, None, False
+    ),
+    "official": Protocol("the dataset's own split, repeated over seeds", _official, 1, True),
+    "paper": Protocol(
+        "HMIL's ten Monte-Carlo hold-outs 80/10/10, stratified by slide; groups leak", _monte_carlo, 10, True
+    ),
+}
+
+
+def protocol_named(name: str, offered: Sequence[str], dataset: str) -> Protocol:
+    """The protocol of that name, if the dataset offers it."""
+    if name not in PROTOCOLS:
+        raise UnknownNameError("protocol", name, PROTOCOLS)
+    if name not in offered:
+        raise SplitError(f"{dataset} has no protocol '{name}'; it offers {', '.join(offered)}.")
+    return PROTOCOLS[name]
+
+
+def make_splits(name: str, slides: pd.DataFrame, hierarchy: LabelHierarchy, folds: int, group_name: str) -> SplitPlan:
+    """Folds by protocol.
+
+    Args:
+        name: a key of ``PROTOCOLS``.
+        slides: one row a slide with columns slide, label (fine index), group, split.
+        hierarchy: the classes.
+        folds: how many.
+        group_name: what a group is, "" where groups are unknown.
+
+    Raises:
+        SplitError: the folds cannot be made, a class would be missing in a training part, or groups would stand
+            on two sides of a protocol that promises they do not.
+    """
+    protocol = PROTOCOLS[name]
+    made = protocol.make(slides, hierarchy, folds)
+    label_of = dict(zip(slides["slide"], slides["label"], strict=True))
+    group_of = dict(zip(slides["slide"], slides["group"], strict=True))
+    problems = [line for k, fold in enumerate(made) for line in _problems(k, fold, label_of, hierarchy)]
+    leaks = tuple(_leaking(fold, group_of) for fold in made)
+    if any(leaks) and not protocol.allows_leaks:
+        problems.append(f"groups stand on two sides ({sum(leaks)} test slides)")
+    if problems:
+        raise SplitError(f"The protocol '{name}' cannot be followed: " + "; ".join(problems))
+    return SplitPlan(name, tuple(made), group_name, leaks)
+
+
+def _problems(k: int, fold: Fold, label_of: Mapping[str, int], hierarchy: LabelHierarchy) -> list[str]:
+    problems = []
+    parts = [set(getattr(fold, role)) for role in ROLES]
+    if sum(map(len, parts)) != len(set.union(*parts)):
+        problems.append(f"fold {k} has a slide in two roles")
+    problems += [f"fold {k} has no {role} slides" for role, part in zip(ROLES, parts, strict=True) if not part]
+    trained = {label_of[s] for s in fold.train}
+    missing = [name for c, name in enumerate(hierarchy.fine) if c not in trained]
+    if missing:
+        problems.append(f"fold {k} has no training slide of {', '.join(missing)}")
+    return problems
+
+
+def _leaking(fold: Fold, group_of: Mapping[str, str]) -> int:
+    seen = {group_of[s] for s in (*fold.train, *fold.val)}
+    return sum(group_of[s] in seen for s in fold.test)

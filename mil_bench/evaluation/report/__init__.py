@@ -1,0 +1,38 @@
+"""A run's tables as files: Markdown, CSV, LaTeX; and as text for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mil_bench import durable
+from mil_bench.evaluation.report.latex import latex
+from mil_bench.evaluation.report.markdown import markdown
+from mil_bench.evaluation.tables import Table
+
+
+def write_report(folder: Path, title: str, facts: Sequence[str], tables: Sequence[Table]) -> Path:
+    """Write ``report.md``, ``tables.tex`` and one CSV a table into ``folder``; the Markdown file's path.
+
+    Args:
+        folder: made if absent; older files of the same names are replaced.
+        title: heading of the report.
+        facts: lines before the tables, such as failures.
+        tables: the tables.
+    """
+    durable.replace(folder / "report.md", markdown(title, facts, tables))
+    durable.replace(folder / "tables.tex", latex(tables))
+    for table in tables:
+        durable.replace(folder / f"{table.name}.csv", _csv(table))
+    return folder / "report.md"
+
+
+def _csv(table: Table) -> str:
+    frame = table.frame
+    frame.columns = [f"{name} {part}" for name, part in frame.columns]
+    for name in table.columns:
+        undefined = [" ".join(map(str, row[name].undefined_folds)) for row in table.cells.values()]
+        frame[f"{name} undefined folds"] = undefined
+    frame["jobs"] = [" ".join(table.job_keys[method]) for method in frame.index]
+    comment = "".join(f"# {line}\n" for line in (table.title, table.caption))
+    return comment + frame.to_csv(float_format="%.4f", lineterminator="\n")

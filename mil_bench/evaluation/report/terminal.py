@@ -1,0 +1,37 @@
+"""Tables on a terminal: best bold, second best underlined."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as Grid
+from rich.text import Text
+
+from mil_bench.evaluation.tables import Cell, Table
+
+_STYLE = {0: "", 1: "bold", 2: "underline"}
+_NARROWEST = 100  # a file or pipe has no width of its own; five columns of figures fit into this
+
+
+def print_tables(tables: Sequence[Table]) -> None:
+    """Print all tables to standard output; the caption once, since all tables of a run share it."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=max(console.width, _NARROWEST))
+    for table in tables:
+        grid = Grid(title=table.title, title_style="bold", title_justify="left", box=box.SIMPLE_HEAD)
+        grid.add_column("method", no_wrap=True)
+        for name in table.columns:
+            grid.add_column(name, justify="right")
+        for method, row in table.cells.items():
+            grid.add_row(method, *map(_styled, row.values()))
+        console.print(grid)
+    shared = tables[0].caption
+    notes = [t.caption.removeprefix(shared).strip() for t in tables]
+    console.print(Text(" ".join(dict.fromkeys([shared, *filter(None, notes), "Bold: best; underlined: second best."]))))
+
+
+def _styled(cell: Cell) -> Text:
+    return Text(cell.text(), style=_STYLE[cell.rank])

@@ -1,0 +1,87 @@
+"""The contract of a method.
+
+    Build from sizes and parameters; map a batch of bags to logits; return one scalar loss in which each bag counts
+    by its weight. **A bag of weight 0 influences neither loss nor gradient.**
+
+That sentence is what lets all folds of a cross-validation be trained in one pass over the data: every fold sees the
+same batch and gives weight 1 to its training bags and 0 to all others.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mil_bench.data.batch import BagBatch
+from mil_bench.data.hierarchy import LabelHierarchy
+from mil_bench.methods.recipe import Recipe
+from mil_bench.methods.space import Range
+
+
+class Output(NamedTuple):
+    """What a forward pass returns.
+
+    Args:
+        fine: logits of the fine classes ``[B, C]``.
+        coarse: logits of a coarse head ``[B, G]``, or None; coarse probabilities are then lifted from fine ones.
+        attention: ``[N, A]``, each column summing to 1 over each bag, or None.
+        extras: whatever the method's own loss needs.
+    """
+
+    fine: Tensor
+    coarse: Tensor | None = None
+    attention: Tensor | None = None
+    extras: Mapping[str, Tensor] = {}
+
+
+class Method(nn.Module, ABC):
+    """Base of all methods.
+
+    A subclass takes ``(in_dim, hierarchy, **params)``, where every parameter has a default that says where its number
+    comes from, and returns an ``Output`` from ``forward``. Randomness comes from torch's global generator alone, which
+    the trainer seeds.
+
+    Args:
+        in_dim: feature width D.
+        hierarchy: the classes.
+    """
+
+    recipe: ClassVar[Recipe]
+    search_space: ClassVar[Mapping[str, Range]] = {}
+    version: ClassVar[int] = 1
+    """Raise it when a change alters results, so that stored results of the older code are not mixed in."""
+
+    def __init__(self, in_dim: int, hierarchy: LabelHierarchy):
+        super().__init__()
+        self.in_dim, self.hierarchy = in_dim, hierarchy
+        self.register_buffer("_parent", torch.tensor(hierarchy.parent), persistent=False)
+
+    @abstractmethod
+    def forward(self, bags: BagBatch) -> Output:
+        """Logits of a batch of bags."""
+
+    def loss(self, out: Output, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:
+        """The loss to minimise, a scalar: weighted cross-entropy of the fine classes unless overridden.
+
+        Args:
+            out: what ``forward`` returned for ``bags``.
+            bags: the batch.
+            weight: ``[B]``, >= 0; how much each bag counts.
+            progress: share of the training that is over, in [0, 1]; for schedules.
+        """
+        return weighted_mean(F.cross_entropy(out.fine, bags.labels, reduction="none"), weight)
+
+    def coarse_labels(self, bags: BagBatch) -> Tensor:
+        """Coarse class of each bag ``[B]``."""
+        return self._parent[bags.labels]
+
+
+def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
+    """Mean of one value a bag ``[B]`` by weight ``[B]``; 0 (with zero gradient) where all weights are 0."""
+    counted = torch.where(weight > 0, values, 0.0)  # a non-finite value of an unweighted bag must not leak
+    return (weight * counted).sum() / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)

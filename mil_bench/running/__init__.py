@@ -1,0 +1,1 @@
+"""Plans, workers, the result store, tracking, and the runner that joins them."""

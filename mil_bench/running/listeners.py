@@ -1,0 +1,34 @@
+"""What happens during a run, for those who watch it: progress bars and trackers.
+
+Listeners only listen. A run has the same result with all of them or none.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mil_bench.running.plan import Job, RunPlan
+from mil_bench.running.result_store import FoldResult
+
+
+class Listener:
+    """Every method does nothing; override those you need."""
+
+    def on_start(self, plan: RunPlan, done: int, total: int) -> None:
+        """A run begins, with some of its trainings done earlier."""
+
+    def on_epoch(self, event: Any) -> None:
+        """A task finished an epoch (``mil_bench.running.worker.EpochDone``)."""
+
+    def on_fold(self, job: Job, result: FoldResult) -> None:
+        """A fold was trained now and is stored."""
+
+    def on_stored_fold(self, job: Job, result: FoldResult) -> None:
+        """A fold was found finished from an earlier call."""
+
+    def on_failure(self, job: Job, folds: tuple[int, ...], reason: str) -> None:
+        """A task failed; the others go on."""
+
+    def on_end(self, report: Path | None) -> None:
+        """The run is over; ``report`` is the written report, None if it was interrupted."""

@@ -1,0 +1,267 @@
+"""What is to be trained, as frozen values that know their own name.
+
+A job's key is a hash of everything that decides its result, and of nothing else: no device, no path, no time. Same
+key, same result; a changed setting is a changed key.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import inspect
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from mil_bench import registry
+from mil_bench.data.hierarchy import LabelHierarchy
+from mil_bench.data.spec import DatasetSpec
+from mil_bench.data.splits import Fold, SplitPlan, make_splits, protocol_named
+from mil_bench.data.store import BagStore
+from mil_bench.errors import InputError, PluginError, UnknownNameError
+
+TRAINING_VERSION = 1
+"""Part of every key; raised when a change of the training code alters results."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A budget: number of folds (None: the protocol's own) and a cap on epochs (None: the authors' recipes)."""
+
+    summary: str
+    folds: int | None
+    most_epochs: int | None
+
+
+PRESETS: Mapping[str, Preset] = {
+    "paper": Preset("the authors' recipes", folds=None, most_epochs=None),
+    "quick": Preset("3 folds, at most 40 epochs a method: a first look, not a verdict", folds=3, most_epochs=40),
+}
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What a user asks for, from the command line or from Python.
+
+    Args:
+        dataset: name of a dataset, with settings if it is generated (``bracs-sim:slides=200``).
+        methods: names of methods, or ("all",).
+        protocol: name of a protocol, None for the dataset's default.
+        folds: number of folds, None for the preset's.
+        seeds: training seeds; every method is trained once a fold and seed. The splits do not change with them.
+        preset: a key of ``PRESETS``.
+        epochs: passes over the data for every method, None for recipe and preset.
+    """
+
+    dataset: str
+    methods: tuple[str, ...] = ("all",)
+    protocol: str | None = None
+    folds: int | None = None
+    seeds: tuple[int, ...] = (0,)
+    preset: str = "paper"
+    epochs: int | None = None
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.preset not in PRESETS:
+            raise UnknownNameError("preset", self.preset, PRESETS)
+        if self.epochs is not None and self.epochs < 1:
+            problems.append(f"epochs must be at least 1, not {self.epochs}")
+        if self.folds is not None and self.folds < 1:
+            problems.append(f"folds must be at least 1, not {self.folds}")
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
+            problems.append(f"seeds must be different whole numbers from 0 on, not {list(self.seeds)}")
+        if not self.methods:
+            problems.append("no method is named")
+        if problems:
+            raise InputError("the request", problems, "See mil-bench run --help.")
+
+    @property
+    def method_names(self) -> list[str]:
+        """The methods asked for, each once, in the order given; all registered ones for "all"."""
+        known = registry.methods.names()
+        for name in self.methods:
+            if name not in known and name != "all":
+                raise UnknownNameError("method", name, [*known, "all"])
+        named = [n for name in self.methods for n in (known if name == "all" else [name])]
+        return list(dict.fromkeys(named))
+
+
+@dataclass(frozen=True)
+class Job:
+    """One method trained by one seed on all folds of a split.
+
+    Args:
+        dataset: slug of the dataset.
+        data_digest: digest of the bag store.
+        method: registered name.
+        method_version: the method class's version.
+        params: every constructor parameter with its value.
+        recipe: every field of the recipe with its value.
+        split_digest: digest of the split.
+        seed: training seed.
+        training_version: ``TRAINING_VERSION``.
+    """
+
+    dataset: str
+    data_digest: str
+    method: str
+    method_version: int
+    params: Mapping[str, Any]
+    recipe: Mapping[str, Any]
+    split_digest: str
+    seed: int
+    training_version: int = TRAINING_VERSION
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain value."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Job:
+        """The inverse of ``to_json``."""
+        return cls(**value)
+
+    @cached_property
+    def key(self) -> str:
+        """16 hex digits that name this job's result."""
+        return _hash(self.to_json())
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """All jobs of one benchmark on one dataset.
+
+    Args:
+        dataset: slug of the dataset.
+        dataset_caption: how tables name it.
+        hierarchy: its classes.
+        splits: the folds.
+        preset: name of the preset.
+        epochs: epochs asked for by hand, or None.
+        jobs: methods x seeds.
+    """
+
+    dataset: str
+    dataset_caption: str
+    hierarchy: LabelHierarchy
+    splits: SplitPlan
+    preset: str
+    epochs: int | None
+    jobs: tuple[Job, ...]
+
+    @cached_property
+    def run_id(self) -> str:
+        """Name of the run: dataset, protocol, and a hash of the jobs."""
+        return f"{self.dataset}_{self.splits.protocol}_{_hash([job.key for job in self.jobs])[:8]}"
+
+    @property
+    def methods(self) -> list[str]:
+        """Method names in table order."""
+        return list(dict.fromkeys(job.method for job in self.jobs))
+
+    @property
+    def seeds(self) -> list[int]:
+        """Training seeds."""
+        return list(dict.fromkeys(job.seed for job in self.jobs))
+
+    @property
+    def caption(self) -> str:
+        """Dataset, protocol, folds, seeds, budget, and what ± is."""
+        folds, seeds = len(self.splits.folds), len(self.seeds)
+        trainings = f"{folds} fold{'s' * (folds > 1)} x {seeds} seed{'s' * (seeds > 1)}"
+        budget = f"{self.epochs} epochs for every method" if self.epochs else PRESETS[self.preset].summary
+        spread = (
+            f"± is the sample standard deviation over the {folds * seeds} trainings ({trainings}), "
+            "neither a standard error nor a confidence interval."
+            if folds * seeds > 1
+            else "One training a method: no ± can be given."
+        )
+        return (
+            f"Dataset: {self.dataset_caption}. Protocol: {self.splits.protocol}, {trainings} "
+            f"(seeds {', '.join(map(str, self.seeds))}), split {self.splits.digest}; {self.splits.leak_sentence}. "
+            f"Budget: {self.preset} ({budget}); the epoch is chosen on validation slides. {spread}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain value."""
+        return {
+            "dataset": self.dataset,
+            "dataset_caption": self.dataset_caption,
+            "hierarchy": self.hierarchy.to_json(),
+            "splits": dataclasses.asdict(self.splits),
+            "preset": self.preset,
+            "epochs": self.epochs,
+            "jobs": [job.to_json() for job in self.jobs],
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> RunPlan:
+        """The inverse of ``to_json``."""
+        splits = value["splits"]
+        folds = tuple(Fold(*(tuple(fold[role]) for role in ("train", "val", "test"))) for fold in splits["folds"])
+        return cls(
+            value["dataset"],
+            value["dataset_caption"],
+            LabelHierarchy.from_json(value["hierarchy"]),
+            SplitPlan(splits["protocol"], folds, splits["group_name"], tuple(splits["leaks"])),
+            value["preset"],
+            value["epochs"],
+            tuple(map(Job.from_json, value["jobs"])),
+        )
+
+
+def make_plan(request: RunRequest, spec: DatasetSpec, store: BagStore) -> RunPlan:
+    """The plan behind a request.
+
+    Raises:
+        UnknownNameError: a method or protocol that does not exist.
+        SplitError: the splits cannot be made.
+        PluginError: a method breaks the contract's form.
+    """
+    protocol = request.protocol or spec.protocols[0]
+    own_folds = protocol_named(protocol, spec.protocols, spec.name).folds or spec.folds
+    preset = PRESETS[request.preset]
+    folds = request.folds if request.folds is not None else min(preset.folds or own_folds, own_folds)
+    splits = make_splits(protocol, store.slides, spec.hierarchy, folds, store.group_name)
+    jobs = [
+        Job(
+            dataset=spec.slug,
+            data_digest=store.digest,
+            method=name,
+            method_version=method.version,
+            params=_defaults(name, method),
+            recipe=_recipe(method, request.epochs, preset),
+            split_digest=splits.digest,
+            seed=seed,
+        )
+        for name, method in ((n, registry.methods.load(n)) for n in request.method_names)
+        for seed in request.seeds
+    ]
+    return RunPlan(spec.slug, spec.caption, spec.hierarchy, splits, request.preset, request.epochs, tuple(jobs))
+
+
+def _defaults(name: str, method: type) -> dict[str, Any]:
+    """Constructor parameters after (in_dim, hierarchy), all of which must have defaults."""
+    parameters = list(inspect.signature(method).parameters.values())[2:]
+    without = [p.name for p in parameters if p.default is inspect.Parameter.empty]
+    if without:
+        raise PluginError(f"The method '{name}' has parameters without a default: {', '.join(without)}. Give them one.")
+    return {p.name: p.default for p in parameters}
+
+
+def _recipe(method: Any, epochs: int | None, preset: Preset) -> dict[str, Any]:
+    recipe = dataclasses.asdict(method.recipe)
+    recipe["betas"] = list(recipe["betas"])
+    if epochs is not None:
+        recipe["epochs"] = epochs
+    elif preset.most_epochs is not None:
+        recipe["epochs"] = min(recipe["epochs"], preset.most_epochs)
+    return recipe
+
+
+def _hash(value: Mapping[str, Any] | Sequence[Any]) -> str:
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]

@@ -1,0 +1,151 @@
+"""Results on disk: append-only, atomic, readable with nothing but JSON and NumPy.
+
+    <root>/format.json                              version of this layout
+    <root>/<dataset>/<run id>.json                  a run's plan
+    <root>/<dataset>/<method>/<key>/job.json        a job
+    <root>/<dataset>/<method>/<key>/fold-03.npz     test predictions of a fold
+    <root>/<dataset>/<method>/<key>/fold-03.json    how it was trained; its presence means the fold is done
+
+Files appear whole or not at all, the first writer wins, and nothing is overwritten or deleted. To resume is to run
+the same command again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mil_bench import durable
+from mil_bench.errors import StorageError, UnknownNameError
+from mil_bench.evaluation.predictions import Predictions
+from mil_bench.running.plan import Job, RunPlan
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class FoldResult:
+    """One trained fold.
+
+    Args:
+        fold: its number.
+        predictions: of its test slides.
+        best_epoch: the epoch that was kept, from 0.
+        curves: name to one value an epoch.
+        slides: number of slides by role.
+        seconds: wall time of training and prediction.
+        environment: versions and device.
+    """
+
+    fold: int
+    predictions: Predictions
+    best_epoch: int
+    curves: Mapping[str, list[float]]
+    slides: Mapping[str, int]
+    seconds: float
+    environment: Mapping[str, str]
+
+
+class ResultStore:
+    """The results under one folder.
+
+    Args:
+        root: the folder; made on the first write.
+
+    Raises:
+        StorageError: the folder holds results of another version.
+    """
+
+    def __init__(self, root: Path):
+        self.root = Path(root)
+        marker = self.root / "format.json"
+        if marker.exists() and (found := _read_json(marker).get("format")) != FORMAT:
+            raise StorageError(
+                f"{self.root} holds results of format {found}; this mil-bench writes format {FORMAT}. "
+                f"Nothing was touched: name another folder with --results, or use the version that made them."
+            )
+
+    def folder(self, job: Job) -> Path:
+        """Where a job's results lie."""
+        return self.root / job.dataset / job.method / job.key
+
+    def done(self, job: Job) -> set[int]:
+        """Folds of a job that are finished."""
+        return {int(path.stem.removeprefix("fold-")) for path in self.folder(job).glob("fold-*.json")}
+
+    def save_plan(self, plan: RunPlan) -> None:
+        """Keep a run's plan and the description of its jobs."""
+        self._write_json(self.root / "format.json", {"format": FORMAT})
+        self._write_json(self.root / plan.dataset / f"{plan.run_id}.json", plan.to_json())
+        for job in plan.jobs:
+            self._write_json(self.folder(job) / "job.json", job.to_json())
+
+    def save_fold(self, job: Job, result: FoldResult) -> None:
+        """Keep a fold: predictions first, then the file that says it is done."""
+        folder, name = self.folder(job), f"fold-{result.fold:02d}"
+        durable.write_once(folder / f"{name}.npz", result.predictions.write)
+        # Another writer may have been first: the record names the bytes that really lie there.
+        stored = (folder / f"{name}.npz").read_bytes()
+        record = {f.name: getattr(result, f.name) for f in dataclasses.fields(result) if f.name != "predictions"}
+        record["predictions_sha256"] = hashlib.sha256(stored).hexdigest()
+        self._write_json(folder / f"{name}.json", record)
+
+    def load_fold(self, job: Job, fold: int) -> FoldResult:
+        """A finished fold.
+
+        Raises:
+            StorageError: one of its files is broken; it is named and left as it is.
+        """
+        path = self.folder(job) / f"fold-{fold:02d}.json"
+        record = _read_json(path)
+        predictions = path.with_suffix(".npz")
+        try:
+            content = predictions.read_bytes()
+            if hashlib.sha256(content).hexdigest() != record.pop("predictions_sha256"):
+                raise ValueError("its content is not what was stored")
+            return FoldResult(predictions=Predictions.read(content), **record)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise _broken(predictions, error) from error
+
+    def runs(self) -> dict[str, Path]:
+        """Plans by run id, newest first."""
+        paths = sorted(self.root.glob("*/*.json"), key=lambda p: p.stat().st_mtime, reverse=True)
+        return {path.stem: path for path in paths}
+
+    def load_plan(self, run_id: str) -> RunPlan:
+        """The plan of a run.
+
+        Raises:
+            UnknownNameError: there is no such run.
+        """
+        runs = self.runs()
+        if run_id not in runs:
+            raise UnknownNameError("run", run_id, runs)
+        try:
+            return RunPlan.from_json(_read_json(runs[run_id]))
+        except (KeyError, TypeError) as error:
+            raise _broken(runs[run_id], error) from error
+
+    def _write_json(self, path: Path, value: Mapping[str, Any]) -> None:
+        text = json.dumps(value, indent=1, ensure_ascii=True) + "\n"
+        durable.write_once(path, lambda file: file.write(text.encode()))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(io.BytesIO(path.read_bytes()).read())
+    except (OSError, ValueError) as error:
+        raise _broken(path, error) from error
+
+
+def _broken(path: Path, error: Exception) -> StorageError:
+    return StorageError(
+        f"The stored result {path} cannot be used: {error}. It was left as it is; "
+        f"move its folder away and repeat the command to train it again."
+    )

@@ -1,0 +1,143 @@
+"""Training in a worker: a small value goes in, results come out as values. The parent records them."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import mil_bench
+from mil_bench import registry, seeds
+from mil_bench.data.feed import Feed
+from mil_bench.data.splits import SplitPlan
+from mil_bench.data.store import BagStore
+from mil_bench.evaluation.predictions import Predictions
+from mil_bench.methods import Recipe
+from mil_bench.running.executors import report
+from mil_bench.running.plan import Job
+from mil_bench.running.result_store import FoldResult
+from mil_bench.training.stack import LoopedStack
+from mil_bench.training.trainer import FoldHistory, FoldRoles, Predicted, Schedule, fit, predict
+
+
+@dataclass(frozen=True)
+class Task:
+    """Some folds of a job, and where to find the bags.
+
+    Args:
+        job: what to train.
+        folds: which folds.
+        splits: all folds of the job; the order of bags depends on all of them, so that a fold's result does not
+            depend on which folds are trained beside it.
+        store: path of the bag store.
+        device: "cpu" or "cuda".
+    """
+
+    job: Job
+    folds: tuple[int, ...]
+    splits: SplitPlan
+    store: Path
+    device: str
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """Sent after every epoch of a task."""
+
+    method: str
+    seed: int
+    folds: tuple[int, ...]
+    epoch: int
+    epochs: int
+
+
+def train(task: Task) -> list[FoldResult]:
+    """Train the folds of a task and predict their test slides once; reports an ``EpochDone`` after every epoch.
+
+    Raises:
+        TrainingError: a loss is not finite.
+    """
+    started = time.monotonic()
+    job, device = task.job, torch.device(task.device)
+    store = BagStore(task.store)
+    feed = Feed(store, device)
+    recipe = Recipe(**{**job.recipe, "betas": tuple(job.recipe["betas"])})
+    identity = (job.seed, job.dataset, job.method)
+    all_train = [store.index_of(fold.train) for fold in task.splits.folds]
+    roles = [FoldRoles(all_train[k], store.index_of(task.splits.folds[k].val)) for k in task.folds]
+
+    def on_epoch(epoch: int, histories: list[FoldHistory]) -> None:
+        report(EpochDone(job.method, job.seed, task.folds, epoch + 1, recipe.epochs))
+
+    with _one_thread():
+        stack = _build_stack(task, store, recipe, device)
+        histories = fit(stack, feed, roles, Schedule.of(all_train, recipe, identity), recipe, on_epoch)
+        predicted = [
+            predict(stack, feed, store.index_of(task.splits.folds[k].test), i) for i, k in enumerate(task.folds)
+        ]
+    seconds = (time.monotonic() - started) / len(task.folds)
+    return [
+        FoldResult(
+            fold=k,
+            predictions=_predictions(task.splits.folds[k].test, predicted[i]),
+            best_epoch=histories[i].best_epoch,
+            curves={name: getattr(histories[i], name) for name in ("train_loss", "val_loss", "val_accuracy")},
+            slides={role: len(getattr(task.splits.folds[k], role)) for role in ("train", "val", "test")},
+            seconds=round(seconds, 3),
+            environment=_environment(device),
+        )
+        for i, k in enumerate(task.folds)
+    ]
+
+
+def _build_stack(task: Task, store: BagStore, recipe: Recipe, device: torch.device) -> LoopedStack:
+    job = task.job
+    build = registry.methods.load(job.method)
+    identities = [(job.seed, job.dataset, job.method, k) for k in task.folds]
+    methods = []
+    for identity in identities:
+        with seeds.torch_seeded(*identity, "weights"):
+            methods.append(build(store.width, store.hierarchy, **job.params).to(device))
+    return LoopedStack(methods, recipe, identities)
+
+
+def _predictions(slides: tuple[str, ...], predicted: Predicted) -> Predictions:
+    coarse = predicted.coarse_logits
+    return Predictions(
+        slides=np.array(slides, dtype=str),
+        labels=predicted.labels.numpy(),
+        fine=predicted.fine_logits.double().softmax(1).numpy(),
+        coarse_head=None if coarse is None else coarse.double().softmax(1).numpy(),
+    )
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """One compute thread inside the block.
+
+    Bags are small, so two trainings side by side are faster than one on two threads, and results do not depend on
+    how many cores a machine has.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _environment(device: torch.device) -> dict[str, str]:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        "mil_bench": mil_bench.__version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "device": name,
+    }

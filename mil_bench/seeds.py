@@ -1,0 +1,44 @@
+"""All randomness comes from here, and from what a thing *is*: never from what ran before it.
+
+A seed is a hash of an identity such as ``(base seed, dataset, method, fold, purpose)``. The same fold of the
+same method therefore starts from the same weights and sees the same order whether it is trained first, last,
+alone, beside others, or after a crash.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator
+
+import numpy as np
+
+
+def derive(*identity: str | int) -> int:
+    """A 63-bit seed from an identity; stable across processes, platforms and Python versions."""
+    text = json.dumps(identity, separators=(",", ":"), ensure_ascii=True)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def generator(*identity: str | int) -> np.random.Generator:
+    """A NumPy generator seeded by an identity."""
+    return np.random.default_rng(derive(*identity))
+
+
+@contextlib.contextmanager
+def torch_seeded(*identity: str | int) -> Iterator[None]:
+    """Torch's global generators seeded by an identity inside the block, and as they were after it."""
+    import torch
+
+    # The generators themselves: torch.manual_seed walks the call stack for CUDA's sake, which costs more than a step.
+    on_gpu = torch.cuda.default_generators if torch.cuda.is_initialized() else ()
+    generators = [torch.default_generator, *on_gpu]
+    states = [each.get_state() for each in generators]
+    for each in generators:
+        each.manual_seed(derive(*identity))
+    try:
+        yield
+    finally:
+        for each, state in zip(generators, states, strict=True):
+            each.set_state(state)

@@ -1,0 +1,170 @@
+"""The training loop: validation chooses the epoch, test bags never come near it.
+
+``fit`` receives the positions of training and validation bags only. Test bags are predicted once, afterwards, by a
+separate call of ``predict``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from mil_bench import seeds
+from mil_bench.data.feed import Feed
+from mil_bench.errors import TrainingError
+from mil_bench.methods import Recipe
+from mil_bench.training.stack import Identity, LoopedStack
+
+
+@dataclass(frozen=True)
+class FoldRoles:
+    """Positions in the store of the bags that fold k trains on and validates on."""
+
+    train: np.ndarray
+    val: np.ndarray
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The order of bags, the same for every fold of a job.
+
+    Args:
+        bags: positions of all bags that any fold of the job trains on, also folds trained elsewhere.
+        batch: bags a step so that a fold's own share of them is the recipe's batch size on average.
+        identity: seeds the order of every epoch.
+    """
+
+    bags: np.ndarray
+    batch: int
+    identity: Identity
+
+    @classmethod
+    def of(cls, train_parts: Sequence[np.ndarray], recipe: Recipe, identity: Identity) -> Schedule:
+        """From the training parts of all folds of a job."""
+        bags = np.unique(np.concatenate(train_parts))
+        share = np.mean([len(part) for part in train_parts]) / len(bags)
+        return cls(bags, max(1, math.floor(recipe.batch_size / share)), identity)
+
+    def epoch(self, epoch: int) -> list[np.ndarray]:
+        """Batches of one epoch, of nearly equal size."""
+        order = seeds.generator(*self.identity, "order", epoch).permutation(self.bags)
+        return np.array_split(order, math.ceil(len(order) / self.batch))
+
+
+@dataclass
+class FoldHistory:
+    """Per-epoch curves of one fold, and the epoch it kept.
+
+    ``val_loss`` is the plain cross-entropy of the fine classes, the same for every method: a method's own loss may
+    change its weights with the epoch, which would make epochs incomparable.
+    """
+
+    train_loss: list[float] = field(default_factory=list)
+    val_loss: list[float] = field(default_factory=list)
+    val_accuracy: list[float] = field(default_factory=list)
+    best_epoch: int = -1
+
+    @property
+    def epochs(self) -> int:
+        """Epochs trained."""
+        return len(self.train_loss)
+
+    def improved(self) -> bool:
+        """Whether the newest epoch has the lowest validation loss so far; the earliest of equals is kept."""
+        return self.best_epoch < 0 or self.val_loss[-1] < self.val_loss[self.best_epoch]
+
+    def out_of_patience(self, patience: int | None) -> bool:
+        """Whether the last improvement lies further back than the recipe allows."""
+        return patience is not None and self.epochs - 1 - self.best_epoch >= patience
+
+
+def fit(
+    stack: LoopedStack,
+    feed: Feed,
+    roles: Sequence[FoldRoles],
+    schedule: Schedule,
+    recipe: Recipe,
+    on_epoch: Callable[[int, list[FoldHistory]], None],
+) -> list[FoldHistory]:
+    """Train every fold and leave it at the epoch with its lowest validation loss.
+
+    Args:
+        stack: K fresh folds.
+        feed: reads batches.
+        roles: one entry a fold.
+        schedule: the order of bags.
+        recipe: epochs, patience.
+        on_epoch: called after every epoch with its number and the histories.
+
+    Raises:
+        TrainingError: a fold's loss is not finite.
+    """
+    histories = [FoldHistory() for _ in roles]
+    active = np.ones(len(roles), dtype=bool)
+    trains = np.stack([np.isin(schedule.bags, r.train) for r in roles])  # [K, bags of the schedule]
+    step = 0
+    for epoch in range(recipe.epochs):
+        progress = epoch / recipe.epochs
+        losses = []
+        parts = schedule.epoch(epoch)
+        for bags, batch in feed.batches(parts):
+            own = trains[:, np.searchsorted(schedule.bags, bags)] & active[:, None]  # [K, B]
+            weight = torch.from_numpy(own).to(batch.features)
+            losses.append(stack.train_step(batch, weight, progress, step))
+            step += 1
+        mean_loss = torch.stack(losses).nanmean(0).tolist()
+        for k in np.flatnonzero(active):
+            _close_epoch(stack, feed, roles[k].val, histories[k], mean_loss[k], int(k))
+            active[k] = not histories[k].out_of_patience(recipe.patience)
+        on_epoch(epoch, histories)
+        if not active.any():
+            break
+    stack.restore()
+    return histories
+
+
+def _close_epoch(
+    stack: LoopedStack, feed: Feed, val: np.ndarray, history: FoldHistory, train_loss: float, k: int
+) -> None:
+    """Validate fold k and keep its weights if they are the best so far."""
+    out = predict(stack, feed, val, k)
+    val_loss = F.cross_entropy(out.fine_logits, out.labels).item()
+    if not math.isfinite(train_loss) or not math.isfinite(val_loss):
+        raise TrainingError(
+            f"the loss is not finite after epoch {history.epochs + 1} "
+            f"(training {train_loss}, validation {val_loss}); lower the learning rate or check the features"
+        )
+    history.train_loss.append(train_loss)
+    history.val_loss.append(val_loss)
+    history.val_accuracy.append((out.fine_logits.argmax(1) == out.labels).float().mean().item())
+    if history.improved():
+        history.best_epoch = history.epochs - 1
+        stack.keep(k)
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Outputs of one fold for some bags, on the CPU, in the order asked for."""
+
+    fine_logits: torch.Tensor  # [B, C]
+    coarse_logits: torch.Tensor | None  # [B, G]
+    labels: torch.Tensor  # [B]
+
+
+def predict(stack: LoopedStack, feed: Feed, bags: np.ndarray, k: int) -> Predicted:
+    """Fold k's logits for the bags at these positions, in evaluation mode and without gradients."""
+    outputs, labels = [], []
+    for _, batch in feed.batches(feed.by_rows(bags)):
+        outputs.append(stack.forward(k, batch))
+        labels.append(batch.labels)
+    coarse = [out.coarse for out in outputs]
+    return Predicted(
+        fine_logits=torch.cat([out.fine for out in outputs]).cpu(),
+        coarse_logits=None if coarse[0] is None else torch.cat(coarse).cpu(),
+        labels=torch.cat(labels).cpu(),
+    )
