@@ -10,7 +10,7 @@ from torch import nn
 from mil_bench.data.batch import BagBatch
 from mil_bench.data.hierarchy import LabelHierarchy
 from mil_bench.data.segments import segment_max, segment_mean
-from mil_bench.methods import Float, Int, Method, Output, Recipe
+from mil_bench.methods import Choice, Float, Int, Method, Output, Recipe
 
 
 class MeanPool(Method):
@@ -30,7 +30,6 @@ class MeanPool(Method):
         "embed_dim": Int(64, 1024),
         "dropout": Float(0.0, 0.5),
     }
-    _pool = staticmethod(segment_mean)
 
     def __init__(self, in_dim: int, hierarchy: LabelHierarchy, embed_dim: int = 500, dropout: float = 0.0):
         super().__init__(in_dim, hierarchy)
@@ -40,10 +39,39 @@ class MeanPool(Method):
     def forward(self, bags: BagBatch) -> Output:
         """Logits from the pooled embedding."""
         embedded = self.embed(bags.features)  # [N, M]
-        return Output(fine=self.classifier(self._pool(embedded, bags)))
+        return Output(fine=self.classifier(segment_mean(embedded, bags)))
 
 
 class MaxPool(MeanPool):
-    """Max pooling: embed every instance, take the largest value of each unit over the bag, classify linearly."""
+    """Max pooling: score every instance for every class, a bag's score is the highest of its instances'.
 
-    _pool = staticmethod(segment_max)
+    Rows called max pooling in this field's tables are of this kind (DSMIL's first stream is one). Taking the maximum of
+    each embedding unit instead, before the classifier, is the "embedding" level of Ilse et al.
+
+    Args:
+        in_dim: feature width D.
+        hierarchy: the classes.
+        embed_dim: as in MeanPool.
+        dropout: as in MeanPool.
+        level: "instance" or "embedding", what the maximum is taken of.
+    """
+
+    search_space = {**MeanPool.search_space, "level": Choice(("instance", "embedding"))}
+
+    def __init__(
+        self,
+        in_dim: int,
+        hierarchy: LabelHierarchy,
+        embed_dim: int = 500,
+        dropout: float = 0.0,
+        level: str = "instance",
+    ):
+        super().__init__(in_dim, hierarchy, embed_dim, dropout)
+        self.level = level
+
+    def forward(self, bags: BagBatch) -> Output:
+        """Logits, the highest of the bag."""
+        embedded = self.embed(bags.features)  # [N, M]
+        if self.level == "embedding":
+            return Output(fine=self.classifier(segment_max(embedded, bags)))
+        return Output(fine=segment_max(self.classifier(embedded), bags))

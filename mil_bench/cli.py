@@ -117,8 +117,8 @@ def _add_data(commands: Any) -> None:
     pack = actions.add_parser(
         "pack",
         help="pack a folder of feature files into one bag store",
-        description="Pack one feature file a slide (CLAM .h5 or .pt, TRIDENT .h5) and a label sheet into one bag store, "
-        "which mil-bench run then uses. Everything that is wrong with the input is listed at once.",
+        description="Pack one feature file a slide (CLAM .h5 or .pt, TRIDENT .h5) and a label sheet into one bag "
+        "store, which mil-bench run then reads. Everything that is wrong with the input is listed at once.",
     )
     pack.set_defaults(call=_pack)
     pack.add_argument("folder", type=Path, metavar="FOLDER", help="one file a slide, named by slide id")

@@ -3,8 +3,10 @@
 A twin shows that a pipeline works and how methods behave on bags built this way. Its figures say nothing about
 the real dataset, and every place that shows them says so.
 
-How a slide is made. Instances are background tissue: a slide has its own mixture of eight tissue types, and all
-instances of a group carry the group's shift, as stain and scanner do. A few instances, the witnesses, show the
+How a slide is made. Features vary mostly in a few directions, as those of trained encoders do: an instance is a point
+in 16 dimensions, mapped to the feature width, plus a little noise in every feature. Most instances are background
+tissue: a slide has its own mixture of eight tissue types, and all instances of a group carry the group's shift, as
+stain and scanner do. A few instances, the witnesses, show the
 finding that gives the slide its label. The prototype of a fine class is the sum of a direction it shares with
 all fine classes of its coarse class and a shorter one of its own, so siblings lie close to each other. The first
 fine class of a card is the one without any finding. A slide may show milder findings (of classes before its own)
@@ -23,7 +25,10 @@ from mil_bench.data.bag import Bag
 from mil_bench.data.spec import DatasetSpec
 from mil_bench.errors import InputError
 
+_LATENT = 16
 _TISSUES = 8
+_GROUP_SHIFT = 0.3  # of a group, in each of the directions
+_FEATURE_NOISE = 0.3  # of each feature, beside the 1 that the mapping brings
 _FEWEST_OF_A_CLASS = 10
 _MILDER_FINDINGS = 0.3  # share of slides that also show a finding of a milder class
 
@@ -106,8 +111,9 @@ class _World:
 
     settings: TwinGenerator
     name: str
-    tissues: np.ndarray  # [_TISSUES, D]
-    findings: np.ndarray  # [C, D]
+    tissues: np.ndarray  # [_TISSUES, _LATENT]
+    findings: np.ndarray  # [C, _LATENT]
+    mapping: np.ndarray  # [_LATENT, D]
 
     @classmethod
     def draw(cls, settings: TwinGenerator, spec: DatasetSpec) -> _World:
@@ -115,19 +121,22 @@ class _World:
         h = spec.hierarchy
 
         def directions(count: int, length: float) -> np.ndarray:
-            raw = rng.standard_normal((count, settings.width))
+            raw = rng.standard_normal((count, _LATENT))
             return length * raw / np.linalg.norm(raw, axis=1, keepdims=True)
 
-        # Lengths in units of the noise of one feature: instances scatter by 1 in every direction.
+        # Lengths in units of the scatter of instances, which is 1 in every direction.
         tissues = directions(_TISSUES, 3.0)
-        coarse = directions(h.n_coarse, 4.0 / settings.difficulty)
-        fine = directions(h.n_fine, 3.0 / settings.difficulty)
-        return cls(settings, spec.name, tissues, coarse[list(h.parent)] + fine)
+        # At difficulty 1 the attention methods lie well above chance and well below the ceiling.
+        coarse = directions(h.n_coarse, 3.2 / settings.difficulty)
+        fine = directions(h.n_fine, 2.4 / settings.difficulty)
+        mapping = rng.standard_normal((_LATENT, settings.width)) / np.sqrt(_LATENT)
+        return cls(settings, spec.name, tissues, coarse[list(h.parent)] + fine, mapping)
 
     def slide(self, rng: np.random.Generator, label: int, group: int, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Features ``[size, D]`` and witness labels ``[size]`` of one slide."""
         settings = self.settings
-        shift = 0.3 * seeds.generator("twin", self.name, settings.seed, "group", group).standard_normal(settings.width)
+        group_rng = seeds.generator("twin", self.name, settings.seed, "group", group)
+        shift = _GROUP_SHIFT * group_rng.standard_normal(_LATENT)
         tissue = rng.choice(_TISSUES, size, p=rng.dirichlet(np.ones(_TISSUES)))
         shown = np.full(size, -1, dtype=np.int16)
         if label > 0:
@@ -138,7 +147,8 @@ class _World:
             shown[:own] = label
             rng.shuffle(shown)
         centres = np.where((shown >= 0)[:, None], self.findings[shown], self.tissues[tissue])
-        features = centres + shift + rng.standard_normal((size, settings.width))
+        points = centres + shift + rng.standard_normal((size, _LATENT))
+        features = points @ self.mapping + _FEATURE_NOISE * rng.standard_normal((size, settings.width))
         return features.astype(np.float32), shown
 
 

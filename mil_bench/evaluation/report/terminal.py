@@ -21,7 +21,8 @@ def print_tables(tables: Sequence[Table]) -> None:
     if not console.is_terminal:
         console = Console(highlight=False, width=max(console.width, _NARROWEST))
     for table in tables:
-        grid = Grid(title=table.title, title_style="bold", title_justify="left", box=box.SIMPLE_HEAD)
+        console.print(Text(table.title, style="bold"), end="")
+        grid = Grid(box=box.SIMPLE_HEAD)
         grid.add_column("method", no_wrap=True)
         for name in table.columns:
             grid.add_column(name, justify="right")

@@ -1,0 +1,47 @@
+"""Fixtures that several files use: a small generated dataset, and the folder with files of the real tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mil_bench.data.batch import BagBatch
+from mil_bench.data.catalogue import find_dataset, open_store
+from mil_bench.data.hierarchy import LabelHierarchy
+from mil_bench.data.store import BagStore
+
+SMALL_TWIN = "bracs-sim:slides=120,rows=12,width=16"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder beside the repository with files of the real tools; tests that need it skip where it is absent."""
+    folder = Path(__file__).resolve().parents[2] / "shared"
+    if not folder.is_dir():
+        pytest.skip("the folder 'shared' with files of the real tools is not beside the repository")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_store(tmp_path_factory: pytest.TempPathFactory) -> BagStore:
+    """A twin of BRACS with 120 slides."""
+    return open_store(find_dataset(SMALL_TWIN), tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def hierarchy() -> LabelHierarchy:
+    """BRACS's shape: seven fine classes under three coarse ones."""
+    return LabelHierarchy.from_groups({"a": ["a0", "a1", "a2"], "b": ["b0", "b1"], "c": ["c0", "c1"]})
+
+
+def random_batch(
+    sizes: list[int], width: int, classes: int, seed: int = 0, dtype: torch.dtype = torch.float32
+) -> BagBatch:
+    """A batch of random bags whose labels run through the classes."""
+    rng = np.random.default_rng(seed)
+    features = torch.from_numpy(rng.standard_normal((sum(sizes), width))).to(dtype)
+    labels = torch.arange(len(sizes)) % classes
+    return BagBatch.pack(features, torch.tensor(sizes), labels)

@@ -1,0 +1,153 @@
+"""Whole runs on a small twin."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import SMALL_TWIN
+
+import mil_bench
+from mil_bench import registry
+from mil_bench.data.store import BagStore
+from mil_bench.errors import UnknownNameError
+from mil_bench.methods import Method
+from mil_bench.running import executors
+from mil_bench.running.plan import RunRequest
+from mil_bench.running.run_result import RunResult
+from mil_bench.running.runner import Prepared, Workplace, execute, prepare
+from mil_bench.running.worker import Task, train
+
+QUIET = {"tracking": False, "progress": False, "workers": 1}
+
+
+def small_run(folder: Path, methods: list[str], **changed: object) -> RunResult:
+    places = {"results": folder / "results", "data": folder / "data"}
+    return mil_bench.run(methods, SMALL_TWIN, **({"folds": 3, "epochs": 2} | places | QUIET | changed))
+
+
+def test_it_gives_frames_and_files(tmp_path: Path) -> None:
+    result = small_run(tmp_path, ["mean-pool", "abmil"], seeds=[0, 1])
+    frame = result.tables["fine"]
+    assert list(frame.index) == ["mean-pool", "abmil"]
+    assert frame["Macro AUC", "mean"].between(0, 100).all()
+    assert len(result.predictions) == 2 * 2 * 120  # methods x seeds x slides: every slide is tested once
+    report = tmp_path / "results" / "reports" / result.run_id
+    assert {p.name for p in report.iterdir()} >= {"report.md", "tables.tex", "fine.csv", "classwise_auc.csv"}
+    assert "a generated twin, not BRACS" in (report / "report.md").read_text()
+    assert result.facts == []
+    assert "Macro AUC" in result._repr_html_()
+
+
+def test_the_same_command_gives_the_same_predictions_whatever_ran_before(tmp_path: Path) -> None:
+    first = small_run(tmp_path / "a", ["abmil", "hmil"])
+    torch.manual_seed(123)
+    small_run(tmp_path / "b", ["max-pool"])
+    torch.rand(10)
+    second = small_run(tmp_path / "b", ["hmil", "abmil"])
+    for method in ("abmil", "hmil"):
+        for a, b in zip(first.trials[method], second.trials[method], strict=True):
+            assert (a.predictions.fine == b.predictions.fine).all()
+
+
+def test_a_pool_of_processes_gives_the_same_as_one_process(tmp_path: Path) -> None:
+    alone = small_run(tmp_path / "a", ["abmil"])
+    pooled = small_run(tmp_path / "b", ["abmil"], workers=2)
+    for a, b in zip(alone.trials["abmil"], pooled.trials["abmil"], strict=True):
+        assert (a.predictions.fine == b.predictions.fine).all()
+
+
+def test_several_folds_in_one_task_give_the_same_as_one_at_a_time(tmp_path: Path) -> None:
+    place = Workplace(tmp_path / "results", tmp_path / "data", **QUIET)
+    made = prepare(RunRequest(SMALL_TWIN, ("hmil",), folds=3, epochs=2), place)
+    executors._connect(lambda value: None)
+    job, splits, store = made.plan.jobs[0], made.plan.splits, made.bags.path
+    together = train(Task(job, (0, 1, 2), splits, store, "cpu"))
+    for k in (0, 1, 2):
+        alone = train(Task(job, (k,), splits, store, "cpu"))[0]
+        assert (alone.predictions.fine == together[k].predictions.fine).all()
+
+
+def test_repeating_a_run_trains_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = small_run(tmp_path, ["abmil"])
+    from mil_bench.running import worker
+
+    monkeypatch.setattr(worker, "train", lambda task: pytest.fail("trained again"))
+    again = small_run(tmp_path, ["abmil"])
+    assert again.tables["fine"].equals(first.tables["fine"])
+
+
+def test_choices_do_not_depend_on_test_labels(tmp_path: Path) -> None:
+    place = Workplace(tmp_path / "results", tmp_path / "data", **QUIET)
+    made = prepare(RunRequest(SMALL_TWIN, ("abmil",), folds=3, epochs=4), place)
+    executors._connect(lambda value: None)
+    task = Task(made.plan.jobs[0], (1,), made.plan.splits, made.bags.path, "cpu")
+    honest = train(task)[0]
+    path = tmp_path / "permuted.h5"
+    path.write_bytes(made.bags.path.read_bytes())
+    permute_labels(path, made.bags.index_of(made.plan.splits.folds[1].test))
+    blind = train(dataclasses.replace(task, store=path))[0]
+    assert (honest.predictions.labels != blind.predictions.labels).any()
+    assert (honest.predictions.fine == blind.predictions.fine).all()
+    assert honest.curves == blind.curves
+
+
+def permute_labels(path: Path, bags: np.ndarray) -> None:
+    import h5py
+
+    with h5py.File(path, "r+") as file:
+        labels = file["labels"][:]
+        labels[bags] = np.roll(labels[bags], 1)
+        file["labels"][:] = labels
+
+
+class Failing(registry.methods.load("mean-pool")):
+    """A method that breaks in fold 1."""
+
+    def __init__(self, in_dim: int, hierarchy: object):
+        super().__init__(in_dim, hierarchy)
+
+    def loss(self, out: object, bags: object, weight: torch.Tensor, progress: float) -> torch.Tensor:
+        raise RuntimeError("this plugin is broken")
+
+
+def test_a_method_that_breaks_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = type(registry.methods).load
+
+    def patched(self: object, name: str) -> type[Method]:
+        return Failing if name == "max-pool" else load(self, name)
+
+    monkeypatch.setattr(type(registry.methods), "load", patched)
+    result = small_run(tmp_path, ["max-pool", "mean-pool"])
+    assert len(result.failures) == 3
+    assert "max-pool seed 0 fold 0 failed: RuntimeError: this plugin is broken" in result.failures
+    assert len(result.trials["mean-pool"]) == 3
+    assert "max-pool: 0 of 3 trainings are stored; not ranked" in result.facts
+    assert result.tables["fine"].loc["max-pool"].isna().all()
+
+
+def test_the_paper_protocol_says_that_it_leaks(tmp_path: Path) -> None:
+    result = small_run(tmp_path, ["mean-pool"], protocol="paper")
+    assert all("LEAKS" in table.caption for table in result.report_tables)
+
+
+def test_an_unknown_option_suggests_a_near_one() -> None:
+    with pytest.raises(UnknownNameError, match=r"no option 'epoch'. Did you mean epochs"):
+        mil_bench.run("abmil", "digits", epoch=3)
+
+
+def test_seeds_are_trained_each(tmp_path: Path) -> None:
+    result = small_run(tmp_path, ["abmil"], seeds=(3, 4))
+    by_seed = {t.seed: t.predictions.fine for t in result.trials["abmil"] if t.fold == 0}
+    assert by_seed.keys() == {3, 4}
+    assert (by_seed[3] != by_seed[4]).any()
+
+
+def test_a_prepared_run_can_be_executed_twice(tmp_path: Path, small_store: BagStore) -> None:
+    place = Workplace(tmp_path / "results", tmp_path / "data", **QUIET)
+    made = prepare(RunRequest(SMALL_TWIN, ("mean-pool",), folds=2, epochs=1), place)
+    assert isinstance(made, Prepared)
+    assert execute(made, place).tables["fine"].equals(execute(made, place).tables["fine"])
