@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -34,6 +35,7 @@ class DigitBags:
         witnesses: largest number of witness digits in a bag (the smallest is one).
     """
 
+    version: ClassVar[int] = 1
     bags: int = 420
     rows: int = 24
     witnesses: int = 3

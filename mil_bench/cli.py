@@ -206,8 +206,12 @@ def _list(arguments: argparse.Namespace) -> int:
     if arguments.what == "runs":
         from mil_bench.running.result_store import ResultStore
 
-        for run_id in ResultStore(arguments.results / "runs").runs():
-            print(run_id)
+        store = ResultStore(arguments.results / "runs")
+        for run_id in store.runs():
+            plan = store.load_plan(run_id)
+            folds = set(range(len(plan.splits.folds)))
+            done = sum(len(store.done(job) & folds) for job in plan.jobs)
+            print(f"{run_id}  {done} of {len(plan.jobs) * len(folds)} trainings  {', '.join(plan.methods)}")
         return 0
     if arguments.what == "protocols":
         from mil_bench.data.splits import PROTOCOLS

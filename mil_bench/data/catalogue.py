@@ -49,7 +49,7 @@ def store_path(spec: DatasetSpec, data_dir: Path) -> Path:
     """Where the dataset's store lies: real data under their name, generated ones with their settings' digest."""
     if spec.generator is None:
         return data_dir / f"{spec.name}.h5"
-    settings = repr((spec.hierarchy, spec.class_counts, spec.groups, spec.generator))
+    settings = repr((spec.hierarchy, spec.class_counts, spec.groups, spec.generator, spec.generator.version))
     return data_dir / f"{spec.slug}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}.h5"
 
 

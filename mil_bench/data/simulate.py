@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
@@ -47,6 +48,7 @@ class TwinGenerator:
         seed: another seed, another twin.
     """
 
+    version: ClassVar[int] = 1
     slides: int
     width: int = 64
     rows: int = 100

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from mil_bench.data.bag import Bag
 from mil_bench.data.hierarchy import LabelHierarchy
@@ -55,6 +55,9 @@ class SheetColumns:
 
 class BagGenerator(Protocol):
     """Makes the bags of a dataset that needs no download. A frozen dataclass whose fields are its settings."""
+
+    version: ClassVar[int]
+    """Raise it when other bags are made of the same settings, so that stores of the older code are not used."""
 
     def generate(self, spec: DatasetSpec) -> Iterable[Bag]:
         """All bags, in a fixed order, the same on every call."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -149,7 +150,7 @@ class BagStore:
                 self._read_index(file)
         except (OSError, KeyError) as error:
             raise self._broken(f"cannot be read as a bag store ({error})") from error
-        end = self._features_at + self.rows * self.width * self.dtype.itemsize
+        end = max(at + math.prod(shape) * dtype.itemsize for at, dtype, shape in self._rowwise.values())
         if self.path.stat().st_size < end:
             raise self._broken(f"is cut short: {self.path.stat().st_size} bytes, {end} needed")
 
@@ -170,14 +171,16 @@ class BagStore:
         self.group_name: str = attrs["group_name"]
         self.coords_unit: str = attrs["coords_unit"]
         self.digest: str = attrs["digest"]
-        features = file["features"]
-        self.rows, self.width = features.shape
-        self.dtype: np.dtype = features.dtype
-        self._features_at = features.id.get_offset()
+        self.rows, self.width = file["features"].shape
+        self.dtype: np.dtype = file["features"].dtype
+        self._rowwise = {
+            name: (file[name].id.get_offset(), file[name].dtype, file[name].shape)
+            for name in ("features", "coords", "instance_labels")
+            if name in file
+        }
         self.offsets: np.ndarray = file["offsets"][:]
         self.labels: np.ndarray = file["labels"][:].astype(np.int64)
         self.patch_sizes: np.ndarray = file["patch_sizes"][:]
-        self.has_instance_labels = "instance_labels" in file
         columns = {name: file[name].asstr()[:] for name in ("slides", "groups", "splits")}
         self.slides = pd.DataFrame(
             {
@@ -195,21 +198,21 @@ class BagStore:
     @cached_property
     def features(self) -> np.ndarray:
         """All rows ``[N, D]`` as a read-only memory map."""
-        return np.memmap(self.path, self.dtype, "r", self._features_at, (self.rows, self.width))
+        return self._mapped("features")
 
     @cached_property
     def instance_labels(self) -> np.ndarray | None:
         """Witness labels ``[N]`` (fine class, -1 for background), or None."""
-        return self._column("instance_labels") if self.has_instance_labels else None
+        return self._mapped("instance_labels") if "instance_labels" in self._rowwise else None
 
     @cached_property
     def coords(self) -> np.ndarray | None:
         """Coordinates ``[N, 2]`` in ``coords_unit``, or None."""
-        return self._column("coords") if self.coords_unit else None
+        return self._mapped("coords") if "coords" in self._rowwise else None
 
-    def _column(self, name: str) -> np.ndarray:
-        with h5py.File(self.path, "r") as file:
-            return file[name][:]
+    def _mapped(self, name: str) -> np.ndarray:
+        at, dtype, shape = self._rowwise[name]
+        return np.memmap(self.path, dtype, "r", at, shape)
 
     def index_of(self, slides: tuple[str, ...]) -> np.ndarray:
         """Positions of slide ids in the store."""

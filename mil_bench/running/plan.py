@@ -240,7 +240,10 @@ def make_plan(request: RunRequest, spec: DatasetSpec, store: BagStore) -> RunPla
         for name, method in ((n, registry.methods.load(n)) for n in request.method_names)
         for seed in request.seeds
     ]
-    return RunPlan(spec.slug, spec.caption, spec.hierarchy, splits, request.preset, request.epochs, tuple(jobs))
+    caption = spec.caption
+    if spec.generator is None:
+        caption += f" ({len(store)} slides; {store.origin}, {store.width} features)"
+    return RunPlan(spec.slug, caption, spec.hierarchy, splits, request.preset, request.epochs, tuple(jobs))
 
 
 def _defaults(name: str, method: type) -> dict[str, Any]:

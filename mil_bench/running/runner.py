@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ class Workplace:
     """
 
     results: Path = Path("results")
-    data: Path = Path(os.environ.get("MIL_BENCH_DATA", "data"))
+    data: Path = field(default_factory=lambda: Path(os.environ.get("MIL_BENCH_DATA", "data")))
     workers: int | None = None
     device: str = "auto"
     tracking: bool = True

@@ -21,6 +21,9 @@ from mil_bench.running.result_store import FoldResult
 # Hospital data stay quiet: MLflow's usage telemetry is off, whatever its default.
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["DO_NOT_TRACK"] = "true"
+# A server that does not answer is given up after seconds, not after MLflow's minutes; whoever sets these keeps them.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 _EXPERIMENT = "mil-bench"
 _RUN_TAG = "mil_bench.run"

@@ -12,7 +12,7 @@ from rich.text import Text
 from mil_bench.evaluation.tables import Cell, Table
 
 _STYLE = {0: "", 1: "bold", 2: "underline"}
-_NARROWEST = 100  # a file or pipe has no width of its own; five columns of figures fit into this
+_NARROWEST = 120  # a file or pipe has no width of its own; seven classes fit into this
 
 
 def print_tables(tables: Sequence[Table]) -> None:
@@ -22,7 +22,7 @@ def print_tables(tables: Sequence[Table]) -> None:
         console = Console(highlight=False, width=max(console.width, _NARROWEST))
     for table in tables:
         console.print(Text(table.title, style="bold"), end="")
-        grid = Grid(box=box.SIMPLE_HEAD)
+        grid = Grid(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         grid.add_column("method", no_wrap=True)
         for name in table.columns:
             grid.add_column(name, justify="right")

@@ -1,0 +1,139 @@
+"""The command line as a user meets it: in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import SMALL_TWIN
+
+from mil_bench.cli import main
+
+
+def call(folder: Path, *words: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "mil_bench", *words]
+    environment = os.environ | {"NO_COLOR": "1", "COLUMNS": "100"}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def small(*words: str) -> tuple[str, ...]:
+    return ("run", "--dataset", SMALL_TWIN, "--folds", "2", "--epochs", "1", "--no-tracking", *words)
+
+
+def test_help_teaches(tmp_path: Path) -> None:
+    shown = call(tmp_path, "--help")
+    assert shown.returncode == 0
+    assert "examples:" in shown.stdout
+    assert "mil-bench run --methods all --dataset digits --preset quick" in shown.stdout
+
+
+@pytest.mark.parametrize("command", [["run"], ["list"], ["report"], ["data", "pack"]])
+def test_every_command_explains_every_option(command: list[str], tmp_path: Path) -> None:
+    shown = call(tmp_path, *command, "--help")
+    assert shown.returncode == 0
+    assert "show this help message" in shown.stdout
+
+
+def test_a_run_prints_tables_and_where_the_report_lies(tmp_path: Path) -> None:
+    done = call(tmp_path, *small("--methods", "mean-pool", "abmil"))
+    assert done.returncode == 0, done.stderr
+    assert "Fine level, 7 classes (%)" in done.stdout
+    assert "Class-wise one-vs-rest AUC, fine classes (%)" in done.stdout
+    assert "a generated twin, not BRACS" in " ".join(done.stdout.split())
+    report = next(line for line in done.stdout.splitlines() if line.startswith("Report: ")).split()[1]
+    assert (tmp_path / report).exists()
+    run_id = Path(report).parent.name
+    assert call(tmp_path, "list", "runs").stdout == f"{run_id}  4 of 4 trainings  mean-pool, abmil\n"
+    again = call(tmp_path, "report", run_id)
+    assert again.returncode == 0
+    assert again.stdout == done.stdout
+
+
+def test_a_dry_run_trains_nothing_and_writes_no_result(tmp_path: Path) -> None:
+    shown = call(tmp_path, *small("--methods", "all", "--dry-run"))
+    assert shown.returncode == 0, shown.stderr
+    assert (
+        "hmil           seed 0: 2 of 2 folds to train, 1 epochs, adam, learning rate 0.0001, 64 bags a step"
+        in shown.stdout
+    )
+    assert "fold 0: " in shown.stdout
+    assert not (tmp_path / "results").exists()
+
+
+def test_several_datasets_are_all_checked_before_the_first_trains(tmp_path: Path) -> None:
+    done = call(tmp_path, "run", "--dataset", SMALL_TWIN, "bracs", "--methods", "mean-pool", "--no-tracking")
+    assert done.returncode == 2
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_real_dataset_without_features_says_how_to_pack_them(tmp_path: Path) -> None:
+    done = call(tmp_path, "run", "--dataset", "bracs")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") <= 6
+    for part in ("no features are packed", "mil-bench data pack FOLDER --dataset bracs", "--dataset bracs-sim"):
+        assert part in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "--dataset", "digit"], "There is no dataset 'digit'. Did you mean digits?"),
+        (
+            ["run", "--dataset", "digits", "--methods", "hmill"],
+            "There is no method 'hmill'. Did you mean hmil or abmil",
+        ),
+        (["run", "--dataset", "digits", "--preset", "fast"], "There is no preset 'fast'."),
+        (
+            ["run", "--dataset", "digits", "--protocol", "ofical"],
+            "There is no protocol 'ofical'. Did you mean official",
+        ),
+        (["run", "--dataset", "digits:bag=3"], "There is no setting of digits 'bag'. Did you mean bags"),
+        (["run", "--dataset", "digits", "--seeds", "1", "1"], "seeds must be different whole numbers"),
+        (["run", "--dataset", "digits", "--folds", "40"], "40 folds need every class in at least 40 groups"),
+        (["report", "digits_x"], "There is no run 'digits_x'"),
+        (["data", "pack", "nowhere", "--dataset", "bracs", "--labels", "no.csv"], "no.csv: 1 problem"),
+    ],
+)
+def test_bad_input_gets_one_message_and_exit_code_2(
+    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("mil-bench: ")
+
+
+def test_results_of_another_version_are_refused(tmp_path: Path) -> None:
+    runs = tmp_path / "results" / "runs"
+    runs.mkdir(parents=True)
+    (runs / "format.json").write_text(json.dumps({"format": 0}))
+    done = call(tmp_path, *small("--methods", "mean-pool"))
+    assert done.returncode == 2
+    assert "holds results of format 0" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs RLIMIT_FSIZE")
+def test_a_disk_that_takes_no_more_loses_nothing(tmp_path: Path) -> None:
+    assert call(tmp_path, *small("--methods", "mean-pool")).returncode == 0
+    stored = {p: p.read_bytes() for p in (tmp_path / "results" / "runs").rglob("*.npz")}
+    words = [*small("--methods", "mean-pool", "abmil"), "--workers", "1"]
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
+        f"from mil_bench.cli import main; sys.exit(main({words!r}))"
+    )
+    full = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert full.returncode == 2
+    assert "File too large. Free space" in full.stderr
+    assert "Traceback" not in full.stderr
+    assert all(p.read_bytes() == content for p, content in stored.items())
+    assert not list(tmp_path.rglob("*.partial"))
+    assert call(tmp_path, *small("--methods", "mean-pool", "abmil")).returncode == 0
