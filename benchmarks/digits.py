@@ -18,7 +18,7 @@ import numpy as np
 from mil_bench import seeds
 from mil_bench.data.bag import Bag
 from mil_bench.data.hierarchy import LabelHierarchy
-from mil_bench.data.spec import BagProfile, DatasetSpec, GroupProfile
+from mil_bench.data.spec import BagProfile, DatasetSpec, GroupProfile, check_limits
 
 _WITNESS_DIGIT = {"none": None, "one": 1, "seven": 7, "four": 4, "nine": 9, "six": 6, "eight": 8}
 _BACKGROUND = (0, 2, 3, 5)
@@ -40,13 +40,17 @@ class DigitBags:
     rows: int = 24
     witnesses: int = 3
 
+    def __post_init__(self) -> None:
+        limits = {"bags": (20, 10**5), "rows": (4, 10**4), "witnesses": (1, self.rows // 2)}
+        check_limits("digits", self, limits)
+
     def describe(self) -> str:
         """The settings in words."""
         return f"{self.bags} bags of about {self.rows} handwritten digits, 1 to {self.witnesses} witnesses"
 
-    def total_rows(self, spec: DatasetSpec) -> int:
-        """Instances of all bags together."""
-        return int(self._sizes().sum())
+    def size(self, spec: DatasetSpec) -> tuple[int, int]:
+        """Number of bags, and of their instances together."""
+        return self.bags, int(self._sizes().sum())
 
     def _sizes(self) -> np.ndarray:
         return seeds.generator("digits", "sizes").integers(self.rows // 2, self.rows * 3 // 2 + 1, self.bags)

@@ -82,12 +82,13 @@ def open_store(
 def _generate(spec: DatasetSpec, path: Path, watch: Callable[..., Iterable[Bag]] | None) -> None:
     generator = spec.generator
     assert generator is not None
+    count, rows = generator.size(spec)
     bags = iter(generator.generate(spec))
     first = next(bags)
     header = StoreHeader(
         dataset=spec.slug,
         hierarchy=spec.hierarchy,
-        rows=generator.total_rows(spec),
+        rows=rows,
         width=first.features.shape[1],
         dtype=first.features.dtype.name,
         origin=generator.describe(),
@@ -96,7 +97,7 @@ def _generate(spec: DatasetSpec, path: Path, watch: Callable[..., Iterable[Bag]]
     )
     with create_store(path, header) as writer:
         writer.add(first)
-        for bag in watch(bags, sum(spec.class_counts)) if watch else bags:
+        for bag in watch(bags, count - 1) if watch else bags:
             writer.add(bag)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
 import numpy as np
 import torch
 
@@ -38,11 +36,6 @@ class Feed:
             take(store.coords, torch.float32),
             take(store.instance_labels, torch.int64),
         )
-
-    def batches(self, parts: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, BagBatch]]:
-        """Positions and batch of each part of an order, one after another."""
-        for bags in parts:
-            yield bags, self.batch(bags)
 
     def by_rows(self, bags: np.ndarray) -> list[np.ndarray]:
         """An order cut into parts of bounded row count, for passes without gradients."""

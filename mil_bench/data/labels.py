@@ -58,6 +58,8 @@ def read_label_sheet(path: Path, spec: DatasetSpec) -> LabelSheet:
         zip(*(values[role] for role in ("slide", "label", "group", "split")), strict=True), start=2
     ):
         where = f"line {line}, slide '{slide}'"
+        if not (slide or label or group or split):
+            continue  # a blank line
         role = _ROLE_NAMES.get(split.lower())
         if not slide:
             problems.append(f"line {line}: empty slide id")
@@ -79,10 +81,14 @@ def read_label_sheet(path: Path, spec: DatasetSpec) -> LabelSheet:
 def _read_csv(path: Path) -> pd.DataFrame:
     remedy = "Give a comma-separated text file with a header line."
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
+        # Blank lines are kept, so that line numbers are those of the file.
+        options = {"keep_default_na": False, "skip_blank_lines": False, "skipinitialspace": True}
+        table = pd.read_csv(path, dtype=str, encoding="utf-8-sig", **options).fillna("")
     except (OSError, ValueError) as error:  # pandas' parser errors and wrong encodings are ValueErrors
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"label sheet {path}", [f"cannot be read as CSV: {reason}"], remedy) from error
+    if not isinstance(table.index, pd.RangeIndex):  # pandas has taken the first column for row names
+        raise InputError(f"label sheet {path}", ["its rows have more fields than the header line"], remedy)
     if table.empty:
         raise InputError(f"label sheet {path}", ["has no rows"], remedy)
     return table

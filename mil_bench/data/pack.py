@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 from mil_bench.data.bag import Bag
 from mil_bench.data.catalogue import store_path
 from mil_bench.data.labels import LabelSheet, SlideLabel, read_label_sheet
-from mil_bench.data.readers import FeatureFile, open_features
+from mil_bench.data.readers import FeatureFile, RawBag, open_features
 from mil_bench.data.spec import DatasetSpec
 from mil_bench.data.store import BagStore, StoreHeader, create_store
 from mil_bench.errors import InputError
@@ -63,10 +63,16 @@ def pack(
     if target.exists():
         problem = f"{target} exists; results refer to it, so it is not replaced"
         raise InputError(f"packing {spec.name}", [problem], "Move it away, or name another folder with --data.")
-    sheet = read_label_sheet(labels, spec)
-    files, problems = _open_all(folder, sheet)
-    problems += _mixed(files)
-    if problems:
+    problems, sheet = [], None
+    try:
+        sheet = read_label_sheet(labels, spec)
+    except InputError as error:
+        problems += [f"{labels}: {problem}" for problem in error.problems]
+    files, more = _open_all(folder, sheet)
+    problems += more + _mixed(files)
+    if sheet is None or problems:
+        for file in watch(files, len(files)):
+            problems += _read(file)[1]
         raise InputError(f"packing {folder}", problems, _REMEDY)
     _write(target, _header(spec, sheet, files), files, sheet, watch)
     packed = {file.path.stem for file in files}
@@ -74,8 +80,8 @@ def pack(
     return Packed(BagStore(target), Counter(file.format for file in files), absent)
 
 
-def _open_all(folder: Path, sheet: LabelSheet) -> tuple[list[FeatureFile], list[str]]:
-    """Every file's shape, and what is wrong with names and shapes."""
+def _open_all(folder: Path, sheet: LabelSheet | None) -> tuple[list[FeatureFile], list[str]]:
+    """The files that can be packed, and what is wrong with names and shapes of all."""
     paths = _feature_paths(folder)
     problems, files = [], []
     seen: dict[str, Path] = {}
@@ -84,7 +90,7 @@ def _open_all(folder: Path, sheet: LabelSheet) -> tuple[list[FeatureFile], list[
         if slide.lower() in seen:
             problems.append(f"{path.name} and {seen[slide.lower()].name} are the same slide")
         seen.setdefault(slide.lower(), path)
-        if slide not in sheet.rows:
+        if sheet is not None and slide not in sheet.rows:
             problems.append(f"{path.name}: slide '{slide}' has no label in the sheet")
         try:
             file = open_features(path)
@@ -95,7 +101,8 @@ def _open_all(folder: Path, sheet: LabelSheet) -> tuple[list[FeatureFile], list[
             problems.append(f"{path.name}: an empty bag, no instances")
         elif file.dtype not in ("float16", "float32"):
             problems.append(f"{path.name}: features are {file.dtype}, expected float16 or float32")
-        files.append(file)
+        else:
+            files.append(file)
     return files, problems
 
 
@@ -120,8 +127,7 @@ def _mixed(files: list[FeatureFile]) -> list[str]:
     ):
         kinds: dict[str, list[str]] = {}
         for file in files:
-            if file.rows:
-                kinds.setdefault(of(file), []).append(file.path.name)
+            kinds.setdefault(of(file), []).append(file.path.name)
         if len(kinds) > 1:
             listed = "; ".join(f"{kind}: {len(names)} files such as {names[0]}" for kind, names in kinds.items())
             problems.append(f"several {what}: {listed}")
@@ -153,20 +159,27 @@ def _write(
     problems: list[str] = []
     with create_store(target, header) as writer:
         for file in watch(files, len(files)):
-            try:
-                bag = _bag(file, sheet.rows[file.path.stem])
-            except InputError as error:
-                problems += error.problems
-                continue
-            broken = int(np.count_nonzero(~np.isfinite(bag.features).all(1)))
-            if broken:
-                problems.append(f"{file.path.name}: {broken} of {file.rows} instances hold NaN or infinite features")
-            if not problems:
-                writer.add(bag)
+            raw, more = _read(file)
+            problems += more
+            if raw is not None and not problems:
+                writer.add(_bag(file, raw, sheet.rows[file.path.stem]))
         if problems:
             raise InputError(f"packing {target.stem}", problems, _REMEDY)
 
 
-def _bag(file: FeatureFile, row: SlideLabel) -> Bag:
-    raw = file.read()
+def _read(file: FeatureFile) -> tuple[RawBag | None, Sequence[str]]:
+    """A file's rows, and what is wrong with them."""
+    try:
+        raw = file.read()
+    except InputError as error:
+        return None, error.problems
+    problems = []
+    for what, values in (("features", raw.features), ("coordinates", raw.coords)):
+        broken = 0 if values is None else int(np.count_nonzero(~np.isfinite(values).all(1)))
+        if broken:
+            problems.append(f"{file.path.name}: {broken} of {file.rows} instances hold NaN or infinite {what}")
+    return raw, problems
+
+
+def _bag(file: FeatureFile, raw: RawBag, row: SlideLabel) -> Bag:
     return Bag(file.path.stem, row.label, row.group, raw.features, raw.coords, raw.patch_size, split=row.split)

@@ -23,7 +23,7 @@ import numpy as np
 
 from mil_bench import seeds
 from mil_bench.data.bag import Bag
-from mil_bench.data.spec import DatasetSpec
+from mil_bench.data.spec import DatasetSpec, check_limits
 from mil_bench.errors import InputError
 
 _LATENT = 16
@@ -60,24 +60,18 @@ class TwinGenerator:
     def __post_init__(self) -> None:
         limits = {"slides": (20, 10**6), "width": (8, 8192), "rows": (4, 10**6), "spread": (0, 2)}
         limits |= {"difficulty": (0.1, 100), "witnesses": (0.001, 0.5), "seed": (0, 2**31)}
-        problems = [
-            f"{name}={getattr(self, name)} is outside {low:g}..{high:g}"
-            for name, (low, high) in limits.items()
-            if not low <= getattr(self, name) <= high
-        ]
-        if problems:
-            raise InputError("settings of the twin", problems, "Choose values inside these ranges.")
+        check_limits("the twin", self, limits)
 
     def describe(self) -> str:
         """The settings in words."""
         return (
             f"{self.slides} slides, {self.width} features, median {self.rows} instances (spread {self.spread:g}), "
-            f"{self.witnesses:.0%} witnesses, difficulty {self.difficulty:g}, seed {self.seed}"
+            f"{100 * self.witnesses:g}% witnesses, difficulty {self.difficulty:g}, seed {self.seed}"
         )
 
-    def total_rows(self, spec: DatasetSpec) -> int:
-        """Instances of all bags together."""
-        return int(self._sizes(len(self._labels(spec))).sum())
+    def size(self, spec: DatasetSpec) -> tuple[int, int]:
+        """Number of slides, and of their instances together."""
+        return self.slides, int(self._sizes(self.slides).sum())
 
     def generate(self, spec: DatasetSpec) -> Iterator[Bag]:
         """All slides, in id order."""

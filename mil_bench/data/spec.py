@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 from mil_bench.data.bag import Bag
 from mil_bench.data.hierarchy import LabelHierarchy
+from mil_bench.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -62,11 +63,26 @@ class BagGenerator(Protocol):
     def generate(self, spec: DatasetSpec) -> Iterable[Bag]:
         """All bags, in a fixed order, the same on every call."""
 
-    def total_rows(self, spec: DatasetSpec) -> int:
-        """Instances of all bags together, known before the first bag is made."""
+    def size(self, spec: DatasetSpec) -> tuple[int, int]:
+        """Number of bags, and of their instances together, known before the first bag is made."""
 
     def describe(self) -> str:
         """What was generated, for captions; differs whenever a setting differs."""
+
+
+def check_limits(what: str, settings: object, limits: Mapping[str, tuple[float, float]]) -> None:
+    """Refuse settings of a generator outside their ranges.
+
+    Raises:
+        InputError: names every one of them.
+    """
+    problems = [
+        f"{name}={getattr(settings, name)} is outside {low:g}..{high:g}"
+        for name, (low, high) in limits.items()
+        if not low <= getattr(settings, name) <= high
+    ]
+    if problems:
+        raise InputError(f"settings of {what}", problems, "Choose values inside these ranges.")
 
 
 @dataclass(frozen=True)

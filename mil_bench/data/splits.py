@@ -37,12 +37,14 @@ class SplitPlan:
         folds: the folds, in order.
         group_name: what a group is ("patient"), or "" where groups are unknown.
         leaks: for each fold the number of test slides whose group also trains or validates.
+        val_leaks: for each fold the number of validation slides whose group also trains.
     """
 
     protocol: str
     folds: tuple[Fold, ...]
     group_name: str
     leaks: tuple[int, ...]
+    val_leaks: tuple[int, ...]
 
     @cached_property
     def digest(self) -> str:
@@ -56,6 +58,11 @@ class SplitPlan:
         if not self.group_name:
             return "groups (patients) are unknown, so slides of one patient may stand on two sides"
         tested = sum(len(fold.test) for fold in self.folds)
+        if not sum(self.leaks) and sum(self.val_leaks):
+            return (
+                f"no test slide shares a {self.group_name} with training or validation, "
+                f"{sum(self.val_leaks)} validation slides share one with training"
+            )
         if not sum(self.leaks):
             return f"no {self.group_name} on two sides"
         share = f"{sum(self.leaks)} of {tested} test slides ({sum(self.leaks) / tested:.1%})"
@@ -72,7 +79,11 @@ def _patient_kfold(slides: pd.DataFrame, hierarchy: LabelHierarchy, folds: int) 
     labels, groups, ids = (slides[c].to_numpy() for c in ("label", "group", "slide"))
 
     def cut(rows: np.ndarray, parts: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-        parts = min(parts, len(set(groups[rows])))
+        parts = min(parts, len(set(groups[rows])), np.bincount(labels[rows]).max())
+        if parts < 2:
+            raise SplitError(
+                f"{len(set(groups[rows]))} groups are too few to cut a validation part from. Ask for fewer folds."
+            )
         splitter = StratifiedGroupKFold(parts, shuffle=True, random_state=seed % 2**32)
         with warnings.catch_warnings():
             # "The least populated class has fewer members than folds": such folds are shown as undefined later on.
@@ -178,12 +189,13 @@ def make_splits(name: str, slides: pd.DataFrame, hierarchy: LabelHierarchy, fold
     label_of = dict(zip(slides["slide"], slides["label"], strict=True))
     group_of = dict(zip(slides["slide"], slides["group"], strict=True))
     problems = [line for k, fold in enumerate(made) for line in _problems(k, fold, label_of, hierarchy)]
-    leaks = tuple(_leaking(fold, group_of) for fold in made)
-    if any(leaks) and not protocol.allows_leaks:
-        problems.append(f"groups stand on two sides ({sum(leaks)} test slides)")
+    leaks = tuple(_shared(fold.test, (*fold.train, *fold.val), group_of) for fold in made)
+    val_leaks = tuple(_shared(fold.val, fold.train, group_of) for fold in made)
+    if any((*leaks, *val_leaks)) and not protocol.allows_leaks:
+        problems.append(f"groups stand on two sides ({sum(leaks)} test and {sum(val_leaks)} validation slides)")
     if problems:
         raise SplitError(f"The protocol '{name}' cannot be followed: " + "; ".join(problems))
-    return SplitPlan(name, tuple(made), group_name, leaks)
+    return SplitPlan(name, tuple(made), group_name, leaks, val_leaks)
 
 
 def _problems(k: int, fold: Fold, label_of: Mapping[str, int], hierarchy: LabelHierarchy) -> list[str]:
@@ -199,6 +211,7 @@ def _problems(k: int, fold: Fold, label_of: Mapping[str, int], hierarchy: LabelH
     return problems
 
 
-def _leaking(fold: Fold, group_of: Mapping[str, str]) -> int:
-    seen = {group_of[s] for s in (*fold.train, *fold.val)}
-    return sum(group_of[s] in seen for s in fold.test)
+def _shared(slides: Sequence[str], others: Sequence[str], group_of: Mapping[str, str]) -> int:
+    """How many of the slides have a group that others have too."""
+    seen = {group_of[s] for s in others}
+    return sum(group_of[s] in seen for s in slides)

@@ -85,10 +85,13 @@ class StoreWriter:
         rows = slice(start, start + len(bag.features))
         features = np.ascontiguousarray(bag.features, dtype=self._header.dtype)
         self._features[rows] = features
+        digest = hashlib.sha256(features.data)
         if self._header.coords_unit:
-            self._coords[rows] = bag.coords
+            self._coords[rows] = coords = np.ascontiguousarray(bag.coords, dtype=np.float64)
+            digest.update(coords.data)
         if self._header.has_instance_labels:
-            self._instance_labels[rows] = bag.instance_labels
+            self._instance_labels[rows] = shown = np.ascontiguousarray(bag.instance_labels, dtype=np.int16)
+            digest.update(shown.data)
         done = self._done
         done.offsets.append(rows.stop)
         done.slides.append(bag.slide)
@@ -96,7 +99,7 @@ class StoreWriter:
         done.groups.append(bag.group)
         done.splits.append(bag.split)
         done.patch_sizes.append(np.nan if bag.patch_size is None else bag.patch_size)
-        done.digests.append(hashlib.sha256(features.data).hexdigest())
+        done.digests.append(digest.hexdigest())
 
     def finish(self) -> None:
         """Write the index and the digest of everything."""

@@ -172,6 +172,7 @@ class RunPlan:
         """Dataset, protocol, folds, seeds, budget, and what ± is."""
         folds, seeds = len(self.splits.folds), len(self.seeds)
         trainings = f"{folds} fold{'s' * (folds > 1)} x {seeds} seed{'s' * (seeds > 1)}"
+        named = f"seed{'s' * (seeds > 1)} {', '.join(map(str, self.seeds))}"
         budget = f"{self.epochs} epochs for every method" if self.epochs else PRESETS[self.preset].summary
         spread = (
             f"± is the sample standard deviation over the {folds * seeds} trainings ({trainings}), "
@@ -181,7 +182,7 @@ class RunPlan:
         )
         return (
             f"Dataset: {self.dataset_caption}. Protocol: {self.splits.protocol}, {trainings} "
-            f"(seeds {', '.join(map(str, self.seeds))}), split {self.splits.digest}; {self.splits.leak_sentence}. "
+            f"({named}), split {self.splits.digest}; {self.splits.leak_sentence}. "
             f"Budget: {self.preset} ({budget}); the epoch is chosen on validation slides. {spread}"
         )
 
@@ -206,7 +207,9 @@ class RunPlan:
             value["dataset"],
             value["dataset_caption"],
             LabelHierarchy.from_json(value["hierarchy"]),
-            SplitPlan(splits["protocol"], folds, splits["group_name"], tuple(splits["leaks"])),
+            SplitPlan(
+                **{**splits, "folds": folds, "leaks": tuple(splits["leaks"]), "val_leaks": tuple(splits["val_leaks"])}
+            ),
             value["preset"],
             value["epochs"],
             tuple(map(Job.from_json, value["jobs"])),

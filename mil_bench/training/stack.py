@@ -57,7 +57,8 @@ class LoopedStack:
                 continue
             # The contract makes bags of weight 0 irrelevant, so a loop need not compute them.
             part = bags if len(own) == bags.n_bags else bags.select(own)
-            method.train()
+            if not method.training:
+                method.train()
             with seeds.torch_seeded(*self._identities[k], "step", step):
                 loss = method.loss(method(part), part, weight[k, own], progress)
             optimizer.zero_grad(set_to_none=True)

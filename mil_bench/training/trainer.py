@@ -111,11 +111,13 @@ def fit(
     for epoch in range(recipe.epochs):
         progress = epoch / recipe.epochs
         losses = []
-        parts = schedule.epoch(epoch)
-        for bags, batch in feed.batches(parts):
+        for bags in schedule.epoch(epoch):
             own = trains[:, np.searchsorted(schedule.bags, bags)] & active[:, None]  # [K, B]
-            weight = torch.from_numpy(own).to(batch.features)
-            losses.append(stack.train_step(batch, weight, progress, step))
+            wanted = own.any(0)  # bags that only folds elsewhere train on need not be read
+            if wanted.any():
+                batch = feed.batch(bags[wanted])
+                weight = torch.from_numpy(own[:, wanted]).to(batch.features)
+                losses.append(stack.train_step(batch, weight, progress, step))
             step += 1
         mean_loss = torch.stack(losses).nanmean(0).tolist()
         for k in np.flatnonzero(active):
@@ -159,7 +161,8 @@ class Predicted:
 def predict(stack: LoopedStack, feed: Feed, bags: np.ndarray, k: int) -> Predicted:
     """Fold k's logits for the bags at these positions, in evaluation mode and without gradients."""
     outputs, labels = [], []
-    for _, batch in feed.batches(feed.by_rows(bags)):
+    for part in feed.by_rows(bags):
+        batch = feed.batch(part)
         outputs.append(stack.forward(k, batch))
         labels.append(batch.labels)
     coarse = [out.coarse for out in outputs]

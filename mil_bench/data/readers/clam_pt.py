@@ -42,11 +42,14 @@ def _load(path: Path) -> torch.Tensor:
         value = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise _wrong(path, "holds more than tensors, so it was not opened: unpickling it could run code") from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # a damaged file makes torch raise almost anything
         reason = str(error).partition("\n")[0]
         raise _wrong(path, f"cannot be read as a torch file, it may be cut short ({reason})") from error
     if not isinstance(value, torch.Tensor):
         raise _wrong(path, f"holds a {type(value).__name__}, expected one tensor")
+    if value.layout != torch.strided or value.is_meta:
+        raise _wrong(path, f"holds a {'meta' if value.is_meta else 'sparse'} tensor, expected a plain one")
+    value = value.detach()
     if value.ndim == 3 and value.shape[0] == 1:
         value = value[0]
     if value.ndim != 2:

@@ -37,16 +37,18 @@ class Hdf5FeatureFile(FeatureFile):
         """
         try:
             with h5py.File(path, "r") as file:
-                if not isinstance(file.get("features"), h5py.Dataset):
+                features, coords = file.get("features"), file.get("coords")
+                if not isinstance(features, h5py.Dataset) or features.shape is None:
                     raise _wrong(path, f"has no dataset 'features' (it holds: {', '.join(file) or 'nothing'})")
-                features = file["features"]
+                if coords is not None and (not isinstance(coords, h5py.Dataset) or coords.shape is None):
+                    raise _wrong(path, "has 'coords', but not as a dataset of numbers")
                 shape = features.shape[1:] if features.ndim == 3 and features.shape[0] == 1 else features.shape
                 if len(shape) == 1 and shape[0] == 0:
                     shape = (0, 0)  # TRIDENT's way to say that a slide has no tissue
                 if len(shape) != 2:
                     raise _wrong(path, f"'features' has the shape {features.shape}, expected (instances, width)")
                 encoder = str(features.attrs.get("encoder", ""))
-                return cls(path, *shape, features.dtype.name, encoder, has_coords="coords" in file)
+                return cls(path, *shape, features.dtype.name, encoder, has_coords=coords is not None)
         except OSError as error:
             raise _wrong(path, f"cannot be opened as HDF5, it may be cut short ({error})") from error
 
@@ -58,13 +60,18 @@ class Hdf5FeatureFile(FeatureFile):
                 if not self.has_coords:
                     return RawBag(features)
                 coords, attrs = file["coords"][:], file["coords"].attrs
-                size = attrs.get("patch_size_level0")
-                if coords.size != 2 * self.rows:
+                if coords.shape not in ((self.rows, 2), (1, self.rows, 2)):
                     raise _wrong(self.path, f"has {self.rows} instances but coordinates of shape {coords.shape}")
                 coords = np.asarray(coords, dtype=np.float64).reshape(self.rows, 2)
-                return RawBag(features, coords, "level-0 pixels", None if size is None else float(size))
+                return RawBag(features, coords, "level-0 pixels", self._patch_size(attrs.get("patch_size_level0")))
         except OSError as error:
             raise _wrong(self.path, f"cannot be read to the end, it may be cut short ({error})") from error
+
+    def _patch_size(self, value: object) -> float | None:
+        try:
+            return None if value is None else float(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError) as error:
+            raise _wrong(self.path, f"has a patch_size_level0 that is no number: {value!r}") from error
 
 
 def _wrong(path: Path, problem: str) -> InputError:

@@ -1,0 +1,49 @@
+"""Writes small feature files and label sheets the way CLAM, TRIDENT and people do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+
+
+def some_features(rows: int = 5, width: int = 4, dtype: str = "float32", seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((rows, width)).astype(dtype)
+
+
+def write_h5(
+    path: Path, features: Any, coords: np.ndarray | None = None, encoder: str = "", patch_size: int | None = None
+) -> Path:
+    """CLAM's layout; with an encoder and a patch size TRIDENT's."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        file["features"] = features
+        if encoder:
+            file["features"].attrs["encoder"] = encoder
+        if coords is not None:
+            file["coords"] = coords
+            if patch_size is not None:
+                file["coords"].attrs["patch_size_level0"] = patch_size
+    return path
+
+
+def write_pt(path: Path, value: Any, archive: bool = True) -> Path:
+    """torch.save in its present form, or in the one from before torch 1.6."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(value, path, _use_new_zipfile_serialization=archive)
+    return path
+
+
+def write_sheet(path: Path, label_of: Mapping[str, str]) -> Path:
+    lines = [f"{slide},{label},patient of {slide}" for slide, label in label_of.items()]
+    path.write_text("\n".join(["slide,label,patient", *lines]) + "\n", encoding="utf-8")
+    return path
+
+
+def unwatched(items: Iterable, count: int) -> Iterable:
+    """No progress bar."""
+    return items
