@@ -68,7 +68,9 @@ def pack(
         sheet = read_label_sheet(labels, spec)
     except InputError as error:
         problems += [f"{labels}: {problem}" for problem in error.problems]
-    files, more = _open_all(folder, sheet)
+    paths, more = _feature_paths(folder)
+    problems += more
+    files, more = _open_all(paths, sheet)
     problems += more + _mixed(files)
     if sheet is None or problems:
         for file in watch(files, len(files)):
@@ -80,9 +82,8 @@ def pack(
     return Packed(BagStore(target), Counter(file.format for file in files), absent)
 
 
-def _open_all(folder: Path, sheet: LabelSheet | None) -> tuple[list[FeatureFile], list[str]]:
+def _open_all(paths: Sequence[Path], sheet: LabelSheet | None) -> tuple[list[FeatureFile], list[str]]:
     """The files that can be packed, and what is wrong with names and shapes of all."""
-    paths = _feature_paths(folder)
     problems, files = [], []
     seen: dict[str, Path] = {}
     for path in paths:
@@ -106,15 +107,14 @@ def _open_all(folder: Path, sheet: LabelSheet | None) -> tuple[list[FeatureFile]
     return files, problems
 
 
-def _feature_paths(folder: Path) -> list[Path]:
+def _feature_paths(folder: Path) -> tuple[list[Path], list[str]]:
     if not folder.is_dir():
-        raise InputError(f"packing {folder}", ["it is not a folder"], "Name the folder that holds the feature files.")
+        return [], [f"{folder}: it is not a folder"]
     for place in (folder, *(folder / name for name in _SUBFOLDERS)):
         paths = sorted(p for p in place.glob("*") if p.suffix in _ENDINGS) if place.is_dir() else []
         if paths:
-            return paths
-    problem = "no .h5 or .pt file in it" + f", nor in {' or '.join(_SUBFOLDERS)}"
-    raise InputError(f"packing {folder}", [problem], "Name the folder that holds one feature file a slide.")
+            return paths, []
+    return [], [f"{folder}: no .h5 or .pt file in it, nor in its folder {' or '.join(_SUBFOLDERS)}"]
 
 
 def _mixed(files: list[FeatureFile]) -> list[str]:

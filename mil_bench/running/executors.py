@@ -1,4 +1,4 @@
-"""Where tasks are trained: in this process, or in a pool of processes, behind ``concurrent.futures.Executor``."""
+"""Where tasks are trained: in a thread of this process, or in a pool of processes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing.queues import Queue
 from typing import Any
 
@@ -20,19 +20,6 @@ class StoppedError(Exception):
     """A task was given up because the run was interrupted."""
 
 
-class InProcessExecutor(Executor):
-    """Runs every task at once, in this process."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
-        """Call ``fn`` and return its finished future."""
-        future: Future = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:
-            future.set_exception(error)
-        return future
-
-
 @contextlib.contextmanager
 def open_executor(workers: int, on_report: Report) -> Iterator[Executor]:
     """An executor whose tasks can send small values to ``on_report`` through ``report``.
@@ -40,8 +27,10 @@ def open_executor(workers: int, on_report: Report) -> Iterator[Executor]:
     Leaving the block through an exception gives up what is running at its next report.
     """
     if workers == 1:
-        _connect(on_report)
-        yield InProcessExecutor()
+        stopping = threading.Event()
+        connect(on_report, stopping)
+        with _stopped_by_exceptions(ThreadPoolExecutor(1), stopping) as executor:
+            yield executor
         return
     context = multiprocessing.get_context("spawn")  # torch does not survive a fork with threads
     reports, stopping = context.Queue(), context.Event()
@@ -49,25 +38,44 @@ def open_executor(workers: int, on_report: Report) -> Iterator[Executor]:
     listener.start()
     pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(reports, stopping))
     try:
-        yield pool
-    except BaseException:
-        stopping.set()
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
+        with _stopped_by_exceptions(pool, stopping) as executor:
+            yield executor
     finally:
-        pool.shutdown()
         reports.put(None)
         listener.join()
 
 
 def report(value: Any) -> None:
-    """Send a value from a task to the listener of the executor it runs in."""
+    """Send a value from a task to the listener of the executor it runs in.
+
+    Raises:
+        StoppedError: the run was interrupted.
+    """
     _report(value)
 
 
-def _connect(send: Report) -> None:
+def connect(send: Report, stopping: Any) -> None:
+    """Let this process's tasks report through ``send`` until the event ``stopping`` is set."""
     global _report
-    _report = send
+
+    def checked(value: Any) -> None:
+        if stopping.is_set():
+            raise StoppedError
+        send(value)
+
+    _report = checked
+
+
+@contextlib.contextmanager
+def _stopped_by_exceptions(executor: Executor, stopping: Any) -> Iterator[Executor]:
+    try:
+        yield executor
+    except BaseException:
+        stopping.set()
+        executor.shutdown(wait=False, cancel_futures=True)
+        raise
+    finally:
+        executor.shutdown()
 
 
 def _forward(reports: Queue, on_report: Report) -> None:
@@ -79,13 +87,7 @@ def _start_worker(reports: Queue, stopping: Any) -> None:
     """Set up a worker: it leaves Ctrl-C to the parent, and never outlives it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
-
-    def send(value: Any) -> None:
-        if stopping.is_set():
-            raise StoppedError
-        reports.put(value)
-
-    _connect(send)
+    connect(reports.put, stopping)
 
 
 def _die_with_parent() -> None:

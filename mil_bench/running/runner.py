@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ from mil_bench.data.bag import Bag
 from mil_bench.data.catalogue import find_dataset, open_store
 from mil_bench.data.spec import DatasetSpec
 from mil_bench.data.store import BagStore
-from mil_bench.errors import MilBenchError, StorageError, UnknownNameError
+from mil_bench.errors import MilBenchError, UnknownNameError
 from mil_bench.running.executors import open_executor
 from mil_bench.running.listeners import Listener
 from mil_bench.running.plan import Job, RunPlan, RunRequest, make_plan
@@ -179,26 +179,29 @@ def _train_missing(
         for listener in listeners:
             listener.on_epoch(event)
 
-    failures = []
     with open_executor(workers, on_epoch) as executor:
-        futures: dict[Future, tuple[Job, tuple[int, ...]]] = {
+        futures = {
             executor.submit(worker.train, worker.Task(job, ks, plan.splits, prepared.bags.path, device)): (job, ks)
             for job, ks in missing
         }
-        for future in as_completed(futures):
-            job, ks = futures[future]
-            try:
-                results: list[FoldResult] = future.result()
-            except StorageError:
-                raise
-            except Exception as error:  # a method may throw anything; the other methods go on
-                reason = str(error) if isinstance(error, MilBenchError) else f"{type(error).__name__}: {error}"
-                failures.append(f"{job.method} seed {job.seed} fold {', '.join(map(str, ks))} failed: {reason}")
-                for listener in listeners:
-                    listener.on_failure(job, ks, reason)
-                continue
-            for result in results:
-                store.save_fold(job, result)
-                for listener in listeners:
-                    listener.on_fold(job, result)
-    return failures
+        return list(_record(futures, store, listeners))
+
+
+def _record(
+    futures: Mapping[Future, tuple[Job, tuple[int, ...]]], store: ResultStore, listeners: list[Listener]
+) -> Iterator[str]:
+    """Store each result as it comes; yields a line for each task that failed."""
+    for future in as_completed(futures):
+        job, ks = futures[future]
+        try:
+            results: list[FoldResult] = future.result()
+        except Exception as error:  # a method may throw anything; the other methods go on
+            reason = str(error) if isinstance(error, MilBenchError) else f"{type(error).__name__}: {error}"
+            for listener in listeners:
+                listener.on_failure(job, ks, reason)
+            yield f"{job.method} seed {job.seed} fold {', '.join(map(str, ks))} failed: {reason}"
+            continue
+        for result in results:
+            store.save_fold(job, result)
+            for listener in listeners:
+                listener.on_fold(job, result)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +64,7 @@ def test_a_pool_of_processes_gives_the_same_as_one_process(tmp_path: Path) -> No
 def test_several_folds_in_one_task_give_the_same_as_one_at_a_time(tmp_path: Path) -> None:
     place = Workplace(tmp_path / "results", tmp_path / "data", **QUIET)
     made = prepare(RunRequest(SMALL_TWIN, ("hmil",), folds=3, epochs=2), place)
-    executors._connect(lambda value: None)
+    executors.connect(lambda value: None, threading.Event())
     job, splits, store = made.plan.jobs[0], made.plan.splits, made.bags.path
     together = train(Task(job, (0, 1, 2), splits, store, "cpu"))
     for k in (0, 1, 2):
@@ -83,7 +84,7 @@ def test_repeating_a_run_trains_nothing(tmp_path: Path, monkeypatch: pytest.Monk
 def test_choices_do_not_depend_on_test_labels(tmp_path: Path) -> None:
     place = Workplace(tmp_path / "results", tmp_path / "data", **QUIET)
     made = prepare(RunRequest(SMALL_TWIN, ("abmil",), folds=3, epochs=4), place)
-    executors._connect(lambda value: None)
+    executors.connect(lambda value: None, threading.Event())
     task = Task(made.plan.jobs[0], (1,), made.plan.splits, made.bags.path, "cpu")
     honest = train(task)[0]
     path = tmp_path / "permuted.h5"
@@ -151,3 +152,20 @@ def test_a_prepared_run_can_be_executed_twice(tmp_path: Path, small_store: BagSt
     made = prepare(RunRequest(SMALL_TWIN, ("mean-pool",), folds=2, epochs=1), place)
     assert isinstance(made, Prepared)
     assert execute(made, place).tables["fine"].equals(execute(made, place).tables["fine"])
+
+
+def test_a_single_worker_stores_each_fold_as_it_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mil_bench.running import worker
+
+    real, calls = worker.train, []
+
+    def interrupted(task: Task) -> list:
+        calls.append(task)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(task)
+
+    monkeypatch.setattr(worker, "train", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        small_run(tmp_path, ["abmil"])
+    assert len(list((tmp_path / "results" / "runs").rglob("fold-*.json"))) == 2
