@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from mil_bench.data.batch import BagBatch
 from mil_bench.data.hierarchy import LabelHierarchy
+from mil_bench.errors import InputError
 from mil_bench.methods.recipe import Recipe
 from mil_bench.methods.space import Range
 
@@ -53,6 +54,12 @@ class Method(nn.Module, ABC):
 
     recipe: ClassVar[Recipe]
     search_space: ClassVar[Mapping[str, Range]] = {}
+    order_matters: ClassVar[bool] = False
+    """Whether the order of a bag's instances may change its output."""
+    stackable: ClassVar[bool] = True
+    """Whether ``forward`` and ``loss`` run under ``torch.func.vmap`` over stacked parameters."""
+    official_names: ClassVar[Mapping[str, str]] = {}
+    """Prefixes of parameter names in the authors' checkpoints, and what they are called here."""
     version: ClassVar[int] = 1
     """Raise it when a change alters results, so that stored results of the older code are not mixed in."""
 
@@ -75,6 +82,37 @@ class Method(nn.Module, ABC):
             progress: share of the training that is over, in [0, 1]; for schedules.
         """
         return weighted_mean(F.cross_entropy(out.fine, bags.labels, reduction="none"), weight)
+
+    def load_official_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take over a checkpoint that has the authors' parameter names.
+
+        Args:
+            state: a state dict, as the authors' code saves it.
+
+        Raises:
+            InputError: names every parameter that is missing, left over, or of another shape.
+        """
+        translated = self.from_official(dict(state))
+        own = self.state_dict()
+        problems = [f"{name} is missing" for name in own if name not in translated]
+        problems += [f"{name} has no place in this method" for name in translated if name not in own]
+        problems += [
+            f"{name} has the shape {tuple(value.shape)}, expected {tuple(own[name].shape)}"
+            for name, value in translated.items()
+            if name in own and value.shape != own[name].shape
+        ]
+        if problems:
+            remedy = "Build the method with the parameters the checkpoint was trained with."
+            raise InputError(f"checkpoint for {type(self).__name__}", problems, remedy)
+        self.load_state_dict(translated)
+
+    def from_official(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A checkpoint with the authors' names under ours; override where more than prefixes differ."""
+        renamed = {}
+        for name, value in state.items():
+            theirs = max((t for t in self.official_names if name.startswith(t)), key=len, default="")
+            renamed[self.official_names.get(theirs, "") + name.removeprefix(theirs)] = value
+        return renamed
 
     def coarse_labels(self, bags: BagBatch) -> Tensor:
         """Coarse class of each bag ``[B]``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -16,6 +17,8 @@ class Recipe:
         optimizer: a key of ``mil_bench.training.optim.OPTIMIZERS``.
         weight_decay: in the optimizer's own sense (L2 inside Adam, decoupled in AdamW).
         betas: decay rates of the moments.
+        schedule: "constant", or "cosine" from ``learning_rate`` to ``final_learning_rate``, stepped each epoch.
+        final_learning_rate: where a schedule ends.
         patience: epochs without a lower validation loss after which a fold stops; None never stops early.
     """
 
@@ -25,4 +28,13 @@ class Recipe:
     optimizer: str = "adam"
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
+    schedule: str = "constant"
+    final_learning_rate: float = 0.0
     patience: int | None = None
+
+    def learning_rate_at(self, progress: float) -> float:
+        """Step size when a share of the training, in [0, 1], is over."""
+        if self.schedule == "constant":
+            return self.learning_rate
+        fall = (1 + math.cos(math.pi * progress)) / 2
+        return self.final_learning_rate + (self.learning_rate - self.final_learning_rate) * fall

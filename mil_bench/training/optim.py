@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
-from torch import Tensor
+from torch import nn
 from torch.optim import Adam, AdamW, Optimizer
 
 from mil_bench.methods import Recipe
 
-OPTIMIZERS: Mapping[str, Callable[[Iterable[Tensor], Recipe], Optimizer]] = {
-    "adam": lambda p, r: Adam(p, r.learning_rate, r.betas, weight_decay=r.weight_decay, fused=True),
-    "adamw": lambda p, r: AdamW(p, r.learning_rate, r.betas, weight_decay=r.weight_decay, fused=True),
+OPTIMIZERS: Mapping[str, Callable[[nn.Module, Recipe], Optimizer]] = {
+    "adam": lambda m, r: Adam(m.parameters(), r.learning_rate, r.betas, weight_decay=r.weight_decay, fused=True),
+    "adamw": lambda m, r: AdamW(m.parameters(), r.learning_rate, r.betas, weight_decay=r.weight_decay, fused=True),
 }
-"""From trainable parameters and a recipe to an optimizer."""
+"""From a module and a recipe to an optimizer of all its parameters."""
+
+
+def set_learning_rate(optimizer: Optimizer, learning_rate: float) -> None:
+    """Give all parameter groups this step size."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate

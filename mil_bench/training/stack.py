@@ -16,7 +16,7 @@ from torch import Tensor
 from mil_bench import seeds
 from mil_bench.data.batch import BagBatch
 from mil_bench.methods import Method, Output, Recipe
-from mil_bench.training.optim import OPTIMIZERS
+from mil_bench.training.optim import OPTIMIZERS, set_learning_rate
 
 Identity = tuple[str | int, ...]
 
@@ -32,11 +32,16 @@ class LoopedStack:
 
     def __init__(self, methods: Sequence[Method], recipe: Recipe, identities: Sequence[Identity]):
         self._methods, self._identities = list(methods), list(identities)
-        self._optimizers = [OPTIMIZERS[recipe.optimizer](m.parameters(), recipe) for m in self._methods]
+        self._optimizers = [OPTIMIZERS[recipe.optimizer](m, recipe) for m in self._methods]
         self._best = [copy.deepcopy(m.state_dict()) for m in self._methods]
 
     def __len__(self) -> int:
         return len(self._methods)
+
+    def set_learning_rate(self, learning_rate: float) -> None:
+        """The step size of all folds from here on."""
+        for optimizer in self._optimizers:
+            set_learning_rate(optimizer, learning_rate)
 
     def train_step(self, bags: BagBatch, weight: Tensor, progress: float, step: int) -> Tensor:
         """One optimizer step for every fold that has a bag in the batch.

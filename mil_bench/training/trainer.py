@@ -110,6 +110,7 @@ def fit(
     step = 0
     for epoch in range(recipe.epochs):
         progress = epoch / recipe.epochs
+        stack.set_learning_rate(recipe.learning_rate_at(progress))
         losses = []
         for bags in schedule.epoch(epoch):
             own = trains[:, np.searchsorted(schedule.bags, bags)] & active[:, None]  # [K, B]

@@ -2,58 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import zlib
-from pathlib import Path
-
+import goldens
 import numpy as np
 import pytest
 import torch
+from goldens import TOLERANCE, assert_golden
 
 from hmil.losses import supervised_contrastive
 from hmil.model import HMIL
 from mil_bench.data.batch import BagBatch
 from mil_bench.data.hierarchy import LabelHierarchy
 
-TOLERANCE = {torch.float64: 1e-10, torch.float32: 5e-5}
 
-
-def read(shared: Path, case: str) -> dict:
-    return json.loads((shared / "golden" / f"hmil__{case}.json").read_text())
-
-
-def model_of(golden: dict, dtype: torch.dtype) -> HMIL:
+def read(case: str, dtype: torch.dtype) -> tuple[dict, HMIL, BagBatch]:
+    golden = goldens.read(f"hmil__{case}")
     settings = golden["settings"]
     parent = tuple(settings["mapping"][str(c)] for c in range(settings["n_classes"][1]))
-    names = [f"c{g}" for g in range(settings["n_classes"][0])], [f"f{c}" for c in range(len(parent))]
-    hierarchy = LabelHierarchy(tuple(names[1]), tuple(names[0]), parent)
-    model = HMIL(settings["input_dim"], hierarchy)
-    state = {
-        name: torch.from_numpy(
-            (0.05 * np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape)).astype(np.float32)
-        )
-        for name, shape, _, _ in golden["params"]
-    }
-    model.load_state_dict(state)
-    return model.to(dtype)
-
-
-def bags_of(golden: dict, dtype: torch.dtype) -> BagBatch:
-    inputs = golden.get("inputs") or [golden["input"]]
-    parts = [
-        np.random.default_rng(i["seed"]).standard_normal((i["N"], i["D"])).astype(np.float32)
-        * np.float32(i.get("scale", 1))
-        for i in inputs
-    ]
-    labels = golden["labels"]["fine"] if "labels" in golden and "fine" in golden["labels"] else [0]
-    features = torch.from_numpy(np.concatenate(parts)).to(dtype)
-    return BagBatch.pack(features, torch.tensor([len(p) for p in parts]), torch.tensor(labels).reshape(-1))
-
-
-def assert_golden(found: torch.Tensor, golden: object, tolerance: float) -> None:
-    expected = np.asarray(golden, dtype=np.float64)
-    scale = np.maximum(1, np.abs(expected))
-    assert np.max(np.abs(found.detach().double().numpy() - expected) / scale) <= tolerance
+    coarse, fine = [f"c{g}" for g in range(settings["n_classes"][0])], [f"f{c}" for c in range(len(parent))]
+    model = HMIL(settings["input_dim"], LabelHierarchy(tuple(fine), tuple(coarse), parent))
+    model.load_official_state(goldens.official_state(golden))
+    labels = golden["labels"]["fine"] if "inputs" in golden else [0]
+    return goldens.results(golden, dtype), model.to(dtype), goldens.bags_of(golden, dtype, labels)
 
 
 BATCHES = ["c3f7_batch8", "c2f7_batch8", "c2f2_batch8"]
@@ -61,10 +30,8 @@ BATCHES = ["c3f7_batch8", "c2f7_batch8", "c2f2_batch8"]
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 @pytest.mark.parametrize("case", BATCHES)
-def test_forward_and_loss_terms_agree_with_the_released_code(shared: Path, case: str, dtype: torch.dtype) -> None:
-    golden = read(shared, case)
-    expected = golden["results"][str(dtype).removeprefix("torch.")]
-    model, bags = model_of(golden, dtype), bags_of(golden, dtype)
+def test_forward_and_loss_terms_agree_with_the_released_code(case: str, dtype: torch.dtype) -> None:
+    expected, model, bags = read(case, dtype)
     out = model(bags)
     weight = torch.ones(bags.n_bags, dtype=dtype)
     terms = model.loss_terms(out, bags, weight)
@@ -86,10 +53,8 @@ def test_forward_and_loss_terms_agree_with_the_released_code(shared: Path, case:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 @pytest.mark.parametrize("case", BATCHES)
 @pytest.mark.parametrize("epoch", [0, 50, 100, 150, 200])
-def test_the_papers_total_and_its_gradients_agree(shared: Path, case: str, epoch: int, dtype: torch.dtype) -> None:
-    golden = read(shared, case)
-    expected = golden["results"][str(dtype).removeprefix("torch.")]
-    model, bags = model_of(golden, dtype), bags_of(golden, dtype)
+def test_the_papers_total_and_its_gradients_agree(case: str, epoch: int, dtype: torch.dtype) -> None:
+    expected, model, bags = read(case, dtype)
     model.temperature = expected["schedule"][str(epoch)]["tau"]
     loss = model.loss(model(bags), bags, torch.ones(bags.n_bags, dtype=dtype), epoch / 200)
     assert_golden(loss, expected["totals"][str(epoch)]["total_paper"], TOLERANCE[dtype])
@@ -97,16 +62,13 @@ def test_the_papers_total_and_its_gradients_agree(shared: Path, case: str, epoch
     if table is None:
         return
     loss.backward()
-    for name, parameter in model.named_parameters():
-        assert_golden(parameter.grad.norm(), table[name]["norm"], TOLERANCE[dtype])
-        assert_golden(parameter.grad.flatten()[:4], table[name]["first4"], TOLERANCE[dtype])
+    goldens.assert_gradients(dict(model.named_parameters()), table, TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("case", ["c3f7_n7", "c3f7_n64", "c2f7_n600", "c2f2_n600"])
-def test_single_bags_agree_with_the_released_code(shared: Path, case: str) -> None:
-    golden = read(shared, case)
-    expected = golden["results"]["float64"]["forward"]
-    out = model_of(golden, torch.float64)(bags_of(golden, torch.float64))
+def test_single_bags_agree_with_the_released_code(case: str) -> None:
+    expected, model, bags = read(case, torch.float64)
+    out, expected = model(bags), expected["forward"]
     assert_golden(out.coarse[0], np.ravel(expected["coarse_logits"]), 1e-10)
     assert_golden(out.fine[0], np.ravel(expected["fine_logits"]), 1e-10)
 
