@@ -28,6 +28,19 @@ def bag_alignment(fine_logits: Tensor, coarse_labels: Tensor, lift: Tensor) -> T
     return fine_logits.logsumexp(1) - inside  # [B]
 
 
+def bag_alignment_released(fine_logits: Tensor, coarse_labels: Tensor, lift: Tensor) -> Tensor:
+    """Bag alignment as the released code has it: lifted probabilities taken for logits, one value a bag.
+
+    The second softmax keeps it between ``ln(e + G - 1) - 1`` and ``ln(e + G - 1)``: it cannot reach 0.
+
+    Args:
+        fine_logits: ``[B, C]``.
+        coarse_labels: ``[B]``.
+        lift: 0/1 membership of fine in coarse classes ``[C, G]``.
+    """
+    return F.cross_entropy(fine_logits.softmax(1) @ lift, coarse_labels, reduction="none")
+
+
 def instance_alignment(coarse_attention: Tensor, fine_attention: Tensor, lift: Tensor, bags: BagBatch) -> Tensor:
     """One minus the cosine between each instance's coarse attention and its lifted fine attention, averaged over a bag.
 

@@ -5,18 +5,25 @@ Classification, IEEE Transactions on Medical Imaging 2025, doi 10.1109/TMI.2024.
 ChengJin-git/HMIL. Architecture and constants are those of the release, the loss is the paper's:
 
     beta (CE_coarse + instance alignment + bag alignment) + (1 - beta) contrastive + CE_fine,   beta = 1 - progress
+
+The release differs in four ways, all of which ``released=True`` brings back: no instance alignment; a bag alignment
+that takes probabilities for logits and that the schedule does not weigh; a quadratic schedule; a contrastive term
+divided by the number of bags once more. There the temperature runs from 1 to 0.1 and back.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hmil.losses import bag_alignment, instance_alignment, supervised_contrastive
+from hmil.losses import bag_alignment, bag_alignment_released, instance_alignment, supervised_contrastive
 from mil_bench.data.batch import BagBatch
 from mil_bench.data.hierarchy import LabelHierarchy
 from mil_bench.data.segments import attention_pool, segment_softmax
+from mil_bench.errors import InputError
 from mil_bench.methods import Choice, Float, Method, Output, Recipe, weighted_mean
 
 
@@ -43,6 +50,15 @@ class HMIL(Method):
         hierarchy: the classes.
         temperature: of the contrastive loss; 0.1 is the paper's best (its table 6).
         dropout: in both attentions; the release has it off, and 0.25 where it is on.
+        coarse_branch: whether there is one; without it there is no instance alignment either.
+        align_instances: whether the two branches' attention is aligned.
+        align_bags: whether the fine head's lifted probabilities are aligned with the coarse label.
+        contrastive: whether the contrastive term is there.
+        weighting: "dynamic", or "fixed": a (CE_fine + instance alignment + bag alignment) + b contrastive + CE_coarse.
+        a: see ``weighting``.
+        b: see ``weighting``.
+        scheduled_temperature: 0.1 + 0.45 (1 + cos(2 pi progress)), as released, instead of ``temperature``.
+        released: the loss exactly as the released code has it; the five settings above it do not apply then.
     """
 
     # Adam, learning rate, epochs and batch of the released configuration; its plateau schedule is in code that never
@@ -55,16 +71,39 @@ class HMIL(Method):
         "dropout": Float(0.0, 0.5),
     }
 
-    def __init__(self, in_dim: int, hierarchy: LabelHierarchy, temperature: float = 0.1, dropout: float = 0.0):
+    def __init__(
+        self,
+        in_dim: int,
+        hierarchy: LabelHierarchy,
+        temperature: float = 0.1,
+        dropout: float = 0.0,
+        coarse_branch: bool = True,
+        align_instances: bool = True,
+        align_bags: bool = True,
+        contrastive: bool = True,
+        weighting: str = "dynamic",
+        a: float = 1.0,
+        b: float = 1.0,
+        scheduled_temperature: bool = False,
+        released: bool = False,
+    ):
         super().__init__(in_dim, hierarchy)
-        self.temperature = temperature
+        if weighting not in ("dynamic", "fixed") or (released and not coarse_branch):
+            problem = f"weighting={weighting!r}, released={released}, coarse_branch={coarse_branch}"
+            remedy = "weighting is dynamic or fixed; the released loss needs the coarse branch."
+            raise InputError("parameters of HMIL", [problem], remedy)
+        self.temperature, self.scheduled_temperature = temperature, scheduled_temperature
+        self.coarse_branch, self.contrastive, self.released = coarse_branch, contrastive, released
+        self.align_instances, self.align_bags = align_instances and coarse_branch, align_bags
+        self.fixed_weights = (a, b) if weighting == "fixed" else None
         # Widths 256, 1024, 256 and attention widths 256 (coarse) and 64 (fine): the released model.
         self.feature_extractor = nn.Sequential(nn.Linear(in_dim, 256), nn.ReLU(), nn.Linear(256, 1024))
         self.feature_reducer = nn.Sequential(nn.Linear(1024, 256))
-        self.coarse_attention = nn.Sequential(_GatedAttention(1024, 256, hierarchy.n_coarse, dropout))
         self.fine_attention = nn.Sequential(_GatedAttention(256, 64, hierarchy.n_fine, dropout))
-        self.coarse_classifier = nn.Linear(1024, 1)
         self.fine_classifier = nn.Linear(256, 1)
+        if coarse_branch:
+            self.coarse_attention = nn.Sequential(_GatedAttention(1024, 256, hierarchy.n_coarse, dropout))
+            self.coarse_classifier = nn.Linear(1024, 1)
         self.register_buffer("_lift", torch.tensor(hierarchy.lift_matrix, dtype=torch.float32), persistent=False)
         for layer in self.modules():
             if isinstance(layer, nn.Linear):
@@ -75,38 +114,53 @@ class HMIL(Method):
         """Logits of both heads, the fine attention ``[N, C]`` and what the loss needs."""
         wide = self.feature_extractor(bags.features)  # [N, 1024]
         narrow = self.feature_reducer(wide)  # [N, 256]
-        coarse_attention = segment_softmax(self.coarse_attention(wide), bags)  # [N, G]
         fine_attention = segment_softmax(self.fine_attention(narrow), bags)  # [N, C]
-        coarse_embeddings = attention_pool(coarse_attention, wide, bags)  # [B, G, 1024]
         fine_embeddings = attention_pool(fine_attention, narrow, bags)  # [B, C, 256]
-        return Output(
-            fine=self.fine_classifier(fine_embeddings)[..., 0],
-            coarse=self.coarse_classifier(coarse_embeddings)[..., 0],
-            attention=fine_attention,
-            extras={
-                "coarse_attention": coarse_attention,
-                "embeddings": F.normalize(fine_embeddings, dim=2, eps=1e-12),
-            },
-        )
+        fine = self.fine_classifier(fine_embeddings)[..., 0]
+        extras = {"embeddings": F.normalize(fine_embeddings, dim=2, eps=1e-12)}
+        if not self.coarse_branch:
+            return Output(fine, None, fine_attention, extras)
+        coarse_attention = segment_softmax(self.coarse_attention(wide), bags)  # [N, G]
+        coarse_embeddings = attention_pool(coarse_attention, wide, bags)  # [B, G, 1024]
+        coarse = self.coarse_classifier(coarse_embeddings)[..., 0]
+        return Output(fine, coarse, fine_attention, extras | {"coarse_attention": coarse_attention})
 
     def loss(self, out: Output, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:
-        """The paper's loss with its linear schedule."""
-        terms = self.loss_terms(out, bags, weight)
+        """The loss in the form the parameters ask for; a term that is switched off is 0."""
+        terms = self.loss_terms(out, bags, weight, progress)
+        if self.released:
+            alpha = 1 - progress**2
+            repeated = terms["contrastive"] / weight.sum().clamp(min=1)
+            return alpha * terms["ce_coarse"] + terms["ce_fine"] + terms["bag_alignment"] + (1 - alpha) * repeated
+        alignment = terms["instance_alignment"] + terms["bag_alignment"]
+        if self.fixed_weights is not None:
+            a, b = self.fixed_weights
+            return a * (terms["ce_fine"] + alignment) + b * terms["contrastive"] + terms["ce_coarse"]
         beta = 1 - progress
-        hierarchy_terms = terms["ce_coarse"] + terms["instance_alignment"] + terms["bag_alignment"]
-        return beta * hierarchy_terms + (1 - beta) * terms["contrastive"] + terms["ce_fine"]
+        return beta * (terms["ce_coarse"] + alignment) + (1 - beta) * terms["contrastive"] + terms["ce_fine"]
 
-    def loss_terms(self, out: Output, bags: BagBatch, weight: Tensor) -> dict[str, Tensor]:
-        """Every term by name, unweighted by the schedule."""
+    def loss_terms(self, out: Output, bags: BagBatch, weight: Tensor, progress: float) -> dict[str, Tensor]:
+        """Every term by name, before the schedule weighs it; 0 for those that are switched off."""
         coarse_labels = self.coarse_labels(bags)
         lift = self._lift.to(out.fine.dtype)
-        per_bag = {
-            "ce_coarse": F.cross_entropy(out.coarse, coarse_labels, reduction="none"),
-            "ce_fine": F.cross_entropy(out.fine, bags.labels, reduction="none"),
-            "bag_alignment": bag_alignment(out.fine, coarse_labels, lift),
-            "instance_alignment": instance_alignment(out.extras["coarse_attention"], out.attention, lift, bags),
-        }
-        terms = {name: weighted_mean(values, weight) for name, values in per_bag.items()}
-        embeddings = out.extras["embeddings"]
-        terms["contrastive"] = supervised_contrastive(embeddings, bags.labels, weight, self.temperature)
+        align_bags = bag_alignment_released if self.released else bag_alignment
+        terms = dict.fromkeys(
+            ("ce_coarse", "instance_alignment", "bag_alignment", "contrastive"), out.fine.new_zeros(())
+        )
+        terms["ce_fine"] = weighted_mean(F.cross_entropy(out.fine, bags.labels, reduction="none"), weight)
+        if out.coarse is not None:
+            terms["ce_coarse"] = weighted_mean(F.cross_entropy(out.coarse, coarse_labels, reduction="none"), weight)
+        if self.align_instances and not self.released:
+            per_bag = instance_alignment(out.extras["coarse_attention"], out.attention, lift, bags)
+            terms["instance_alignment"] = weighted_mean(per_bag, weight)
+        if self.align_bags or self.released:
+            terms["bag_alignment"] = weighted_mean(align_bags(out.fine, coarse_labels, lift), weight)
+        if self.contrastive or self.released:
+            temperature = self._temperature(progress)
+            terms["contrastive"] = supervised_contrastive(out.extras["embeddings"], bags.labels, weight, temperature)
         return terms
+
+    def _temperature(self, progress: float) -> float:
+        if self.released or self.scheduled_temperature:
+            return 0.1 + 0.45 * (1 + math.cos(2 * math.pi * progress))
+        return self.temperature
