@@ -3,17 +3,22 @@
 M. Ilse, J. Tomczak, M. Welling, Attention-based Deep Multiple Instance Learning, ICML 2018 (equations 7 to 9);
 released code AMLab-Amsterdam/AttentionDeepMIL. The release is for 28 x 28 images: its convolutions are replaced here
 by the frozen encoder that made the features, its last layer ``Linear(., 500)`` + ReLU stays, and its sigmoid output
-becomes a linear layer with one logit a class.
+becomes a linear layer with one logit a class. Two classes with logits (0, z) are that sigmoid output, and so are loaded
+from a checkpoint; their cross-entropy is the released loss wherever the probability lies in [1e-5, 1 - 1e-5]. Outside
+the release clamps it, which stops all gradients of a bag that is wrong beyond doubt; here it keeps learning.
 """
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from mil_bench.data.batch import BagBatch
 from mil_bench.data.hierarchy import LabelHierarchy
 from mil_bench.data.segments import attention_pool, segment_softmax
 from mil_bench.methods import Float, Int, Method, Output, Recipe
+
+_CONVOLUTIONS = "feature_extractor_part1."
 
 
 class ABMIL(Method):
@@ -35,6 +40,14 @@ class ABMIL(Method):
         "embed_dim": Int(64, 1024),
         "attention_dim": Int(32, 512),
         "dropout": Float(0.0, 0.5),
+    }
+    official_names = {
+        "feature_extractor_part2.": "embed.",
+        "attention.0.": "attention_v.0.",
+        "attention.2.": "attention_w.",
+        "attention_V.": "attention_v.",
+        "attention_U.": "attention_u.",
+        "head_ext.": "classifier.",  # not of the release: the multi-class head that our measurements give it
     }
 
     def __init__(
@@ -64,6 +77,15 @@ class ABMIL(Method):
         attention = segment_softmax(self.attention_w(hidden), bags)  # [N, 1]
         pooled = attention_pool(attention, embedded, bags)[:, 0]  # [B, M]
         return Output(fine=self.classifier(pooled), attention=attention)
+
+    def from_official(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The names; without the convolutions, which belong to the encoder; a sigmoid head as two classes (0, z)."""
+        translated = super().from_official({n: v for n, v in state.items() if not n.startswith(_CONVOLUTIONS)})
+        for name in ("weight", "bias"):
+            released = translated.pop(f"classifier.0.{name}", None)
+            if released is not None:
+                translated[f"classifier.{name}"] = torch.cat([torch.zeros_like(released), released])
+        return translated
 
 
 class GatedABMIL(ABMIL):

@@ -7,22 +7,38 @@ Listing imports nothing: the one-line summaries are read from the source files' 
 from __future__ import annotations
 
 import ast
+import hashlib
 import importlib.util
-from dataclasses import dataclass
+import re
+import sys
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from mil_bench.errors import PluginError, UnknownNameError
 
+_OWN = "mil-bench"
+
+
+@dataclass(frozen=True)
+class FromFile:
+    """An object taken from a single file: where it lies, and a digest of the file's text."""
+
+    value: Any
+    path: Path
+    digest: str
+
 
 @dataclass(frozen=True)
 class Registry:
-    """The objects that installed packages offer under one entry-point group."""
+    """The objects that installed packages offer under one entry-point group, and those of single files."""
 
     group: str
     kind: str
+    _files: dict[str, FromFile] = field(default_factory=dict)
 
     @cached_property
     def _points(self) -> dict[str, metadata.EntryPoint]:
@@ -39,7 +55,7 @@ class Registry:
 
     def names(self) -> list[str]:
         """All names, sorted."""
-        return sorted(self._points)
+        return sorted({*self._points, *self._files})
 
     def load(self, name: str) -> Any:
         """The object behind a name.
@@ -48,8 +64,10 @@ class Registry:
             UnknownNameError: no package offers the name.
             PluginError: the package that offers it cannot be imported.
         """
+        if name in self._files:
+            return self._files[name].value
         if name not in self._points:
-            raise UnknownNameError(self.kind, name, self._points)
+            raise UnknownNameError(self.kind, name, self.names())
         point = self._points[name]
         try:
             return point.load()
@@ -59,12 +77,51 @@ class Registry:
                 f"Mend or uninstall that package."
             ) from error
 
+    def add_file(self, path: Path, base: type) -> list[str]:
+        """Offer every subclass of ``base`` that a Python file defines, under its name in lower case with hyphens.
+
+        Raises:
+            PluginError: the file cannot be imported, defines none, or one whose name is taken.
+        """
+        module = _import_file(path)
+        found = {
+            _hyphened(name): value
+            for name, value in vars(module).items()
+            if isinstance(value, type) and issubclass(value, base) and value.__module__ == module.__name__
+        }
+        if not found:
+            raise PluginError(f"{path} defines no {self.kind}: no subclass of {base.__module__}.{base.__name__}.")
+        for name, value in found.items():
+            known = self._files.get(name)
+            if name in self._points or (known is not None and known.path != path):
+                other = _origin(self._points[name]) if name in self._points else str(known.path)
+                raise PluginError(f"{path} and {other} both claim the {self.kind} '{name}'. Rename the class.")
+            self._files[name] = FromFile(value, path, hashlib.sha256(path.read_bytes()).hexdigest()[:8])
+        return sorted(found)
+
     def origin(self, name: str) -> str:
-        """Distribution and entry point behind a name, for lists and error messages."""
-        return _origin(self._points[name])
+        """Package and entry point, or file, that a name comes from."""
+        return str(self._files[name].path) if name in self._files else _origin(self._points[name])
+
+    def digest(self, name: str) -> str:
+        """Digest of the file a name comes from, '' for installed packages: their versions speak for them."""
+        return self._files[name].digest if name in self._files else ""
+
+    def fault(self, name: str) -> str:
+        """Why a stranger's object cannot be loaded, '' if it can; mil-bench's own are not loaded to find out."""
+        point = self._points.get(name)
+        if point is None or (point.dist and point.dist.name == _OWN):
+            return ""
+        try:
+            self.load(name)
+        except PluginError as error:
+            return str(error)
+        return ""
 
     def summary(self, name: str) -> str:
         """First docstring line of the object behind a name, read without importing it ('' if there is none)."""
+        if name in self._files:
+            return (self._files[name].value.__doc__ or "").partition("\n")[0]
         point = self._points[name]
         source = _source_of(point.module)
         tree = ast.parse(source) if source else ast.Module(body=[], type_ignores=[])
@@ -72,6 +129,25 @@ class Registry:
             if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == point.attr:
                 return (ast.get_docstring(node) or "").partition("\n")[0]
         return (ast.get_docstring(tree) or "").partition("\n")[0]
+
+
+def _import_file(path: Path) -> ModuleType:
+    name = f"mil_bench_plugin_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise PluginError(f"{path} is not a Python file.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # pickle looks classes up here
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise PluginError(f"{path} cannot be imported: {type(error).__name__}: {error}.") from error
+    return module
+
+
+def _hyphened(class_name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", class_name).lower()
 
 
 def _origin(point: metadata.EntryPoint) -> str:
@@ -89,4 +165,5 @@ def _source_of(module: str) -> str:
 
 
 methods = Registry("mil_bench.methods", "method")
+yardsticks = Registry("mil_bench.yardsticks", "yardstick")
 datasets = Registry("mil_bench.datasets", "dataset")

@@ -47,7 +47,7 @@ def test_a_run_prints_tables_and_where_the_report_lies(tmp_path: Path) -> None:
     report = next(line for line in done.stdout.splitlines() if line.startswith("Report: ")).split()[1]
     assert (tmp_path / report).exists()
     run_id = Path(report).parent.name
-    assert call(tmp_path, "list", "runs").stdout == f"{run_id}  4 of 4 trainings  mean-pool, abmil\n"
+    assert call(tmp_path, "list", "runs").stdout == f"{run_id}  6 of 6 trainings  mean-pool, abmil, lookup\n"
     again = call(tmp_path, "report", run_id)
     assert again.returncode == 0
     assert again.stdout == done.stdout

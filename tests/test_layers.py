@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-LAYERS = ["data", "methods", "training", "running", "cli"]
+LAYERS = ["data", "methods", "training", "running", "scaffold", "commands", "cli"]
 LEAVES = {"errors", "seeds", "durable", "registry"}
 DOORS = {
     "h5py": ("mil_bench/data/store.py", "mil_bench/data/readers/"),
@@ -109,7 +109,7 @@ def test_modules_and_functions_stay_small() -> None:
 def test_public_names_are_those_that_are_announced() -> None:
     import mil_bench
 
-    assert mil_bench.__all__ == ["MilBenchError", "RunResult", "run"]
+    assert mil_bench.__all__ == ["MilBenchError", "RunResult", "build_method", "load_method", "run"]
     for name in mil_bench.__all__:
         assert getattr(mil_bench, name).__doc__
     with pytest.raises(AttributeError, match="has no attribute 'runn'"):

@@ -1,7 +1,6 @@
 """Reductions over the rows of each bag of a packed batch.
 
-All of them are sums and gathers over the ``bag_of`` index, so the result for a bag does not depend on its
-neighbours, and every one runs under ``torch.func.vmap``.
+The result for a bag does not depend on its neighbours, and every one runs under ``torch.func.vmap``.
 """
 
 from __future__ import annotations
@@ -39,8 +38,10 @@ def segment_softmax(scores: Tensor, bags: BagBatch) -> Tensor:
 
 
 def attention_pool(attention: Tensor, embeddings: Tensor, bags: BagBatch) -> Tensor:
-    """One attention-weighted mean a bag and attention column: ``[N, K]``, ``[N, M]`` -> ``[B, K, M]``."""
-    if attention.shape[1] == 1:
-        return segment_sum(attention * embeddings, bags)[:, None]
-    pooled = [segment_sum(column[:, None] * embeddings, bags) for column in attention.unbind(1)]
-    return torch.stack(pooled, dim=1)
+    """One attention-weighted mean a bag and attention column: ``[N, K]``, ``[N, M]`` -> ``[B, K, M]``.
+
+    A small matrix product a bag: columns times rows need no ``[N, K, M]`` in between.
+    """
+    sizes = bags.sizes.tolist()
+    pairs = zip(attention.split(sizes), embeddings.split(sizes), strict=True)
+    return torch.stack([own.T @ rows for own, rows in pairs])

@@ -54,6 +54,8 @@ class Method(nn.Module, ABC):
 
     recipe: ClassVar[Recipe]
     search_space: ClassVar[Mapping[str, Range]] = {}
+    needs_instance_labels: ClassVar[bool] = False
+    """Whether the loss reads ``bags.instance_labels``; on data without them the method is left out with that reason."""
     order_matters: ClassVar[bool] = False
     """Whether the order of a bag's instances may change its output."""
     stackable: ClassVar[bool] = True

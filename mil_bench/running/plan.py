@@ -11,8 +11,9 @@ import hashlib
 import inspect
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from mil_bench import registry
@@ -53,6 +54,7 @@ class RunRequest:
         seeds: training seeds; every method is trained once a fold and seed. The splits do not change with them.
         preset: a key of ``PRESETS``.
         epochs: passes over the data for every method, None for recipe and preset.
+        plugins: Python files whose methods are offered beside the installed ones.
     """
 
     dataset: str
@@ -62,6 +64,7 @@ class RunRequest:
     seeds: tuple[int, ...] = (0,)
     preset: str = "paper"
     epochs: int | None = None
+    plugins: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         problems = []
@@ -80,13 +83,16 @@ class RunRequest:
 
     @property
     def method_names(self) -> list[str]:
-        """The methods asked for, each once, in the order given; all registered ones for "all"."""
-        known = registry.methods.names()
+        """The methods asked for, each once, in the order given; all registered ones for "all".
+
+        Yardsticks may be named but need not be: they stand in every table anyway.
+        """
+        known, yardsticks = registry.methods.names(), registry.yardsticks.names()
         for name in self.methods:
-            if name not in known and name != "all":
+            if name not in known and name not in yardsticks and name != "all":
                 raise UnknownNameError("method", name, [*known, "all"])
         named = [n for name in self.methods for n in (known if name == "all" else [name])]
-        return list(dict.fromkeys(named))
+        return [name for name in dict.fromkeys(named) if name not in yardsticks]
 
 
 @dataclass(frozen=True)
@@ -97,7 +103,7 @@ class Job:
         dataset: slug of the dataset.
         data_digest: digest of the bag store.
         method: registered name.
-        method_version: the method class's version.
+        method_version: the method class's version, with a digest of its file if it comes from one.
         params: every constructor parameter with its value.
         recipe: every field of the recipe with its value.
         split_digest: digest of the split.
@@ -108,7 +114,7 @@ class Job:
     dataset: str
     data_digest: str
     method: str
-    method_version: int
+    method_version: str
     params: Mapping[str, Any]
     recipe: Mapping[str, Any]
     split_digest: str
@@ -142,6 +148,7 @@ class RunPlan:
         preset: name of the preset.
         epochs: epochs asked for by hand, or None.
         jobs: methods x seeds.
+        skipped: methods that cannot be trained here, and why.
     """
 
     dataset: str
@@ -151,6 +158,7 @@ class RunPlan:
     preset: str
     epochs: int | None
     jobs: tuple[Job, ...]
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def run_id(self) -> str:
@@ -160,7 +168,7 @@ class RunPlan:
     @property
     def methods(self) -> list[str]:
         """Method names in table order."""
-        return list(dict.fromkeys(job.method for job in self.jobs))
+        return list(dict.fromkeys([*(job.method for job in self.jobs), *self.skipped]))
 
     @property
     def seeds(self) -> list[int]:
@@ -196,6 +204,7 @@ class RunPlan:
             "preset": self.preset,
             "epochs": self.epochs,
             "jobs": [job.to_json() for job in self.jobs],
+            "skipped": dict(self.skipped),
         }
 
     @classmethod
@@ -213,6 +222,7 @@ class RunPlan:
             value["preset"],
             value["epochs"],
             tuple(map(Job.from_json, value["jobs"])),
+            value["skipped"],
         )
 
 
@@ -229,24 +239,51 @@ def make_plan(request: RunRequest, spec: DatasetSpec, store: BagStore) -> RunPla
     preset = PRESETS[request.preset]
     folds = request.folds if request.folds is not None else min(preset.folds or own_folds, own_folds)
     splits = make_splits(protocol, store.slides, spec.hierarchy, folds, store.group_name)
+    caption = spec.caption
+    if spec.generator is None:
+        caption += f" ({len(store)} slides; {store.origin}, {store.width} features)"
+    methods, skipped = _usable(request, store)
+    recipes = {name: _recipe(method, request.epochs, preset) for name, method in methods.items()}
+    params = {name: _defaults(name, method) for name, method in methods.items()}
+    if store.group_name:
+        methods |= {name: registry.yardsticks.load(name) for name in registry.yardsticks.names()}
     jobs = [
         Job(
             dataset=spec.slug,
             data_digest=store.digest,
             method=name,
-            method_version=method.version,
-            params=_defaults(name, method),
-            recipe=_recipe(method, request.epochs, preset),
+            method_version="+".join(filter(None, [str(method.version), registry.methods.digest(name)])),
+            params=params.get(name, {}),
+            recipe=recipes.get(name, {}),
             split_digest=splits.digest,
             seed=seed,
         )
-        for name, method in ((n, registry.methods.load(n)) for n in request.method_names)
+        for name, method in methods.items()
         for seed in request.seeds
     ]
-    caption = spec.caption
-    if spec.generator is None:
-        caption += f" ({len(store)} slides; {store.origin}, {store.width} features)"
-    return RunPlan(spec.slug, caption, spec.hierarchy, splits, request.preset, request.epochs, tuple(jobs))
+    return RunPlan(spec.slug, caption, spec.hierarchy, splits, request.preset, request.epochs, tuple(jobs), skipped)
+
+
+def _usable(request: RunRequest, store: BagStore) -> tuple[dict[str, Any], dict[str, str]]:
+    """The methods asked for that can be trained on these bags, and why the others cannot.
+
+    Raises:
+        PluginError: a method that was asked for by its name cannot be loaded.
+    """
+    methods, skipped = {}, {}
+    for name in request.method_names:
+        try:
+            method = registry.methods.load(name)
+        except PluginError as error:
+            if name in request.methods:
+                raise
+            skipped[name] = str(error)
+            continue
+        if method.needs_instance_labels and store.instance_labels is None:
+            skipped[name] = f"it learns from instance labels, and {store.dataset} has none"
+        else:
+            methods[name] = method
+    return methods, skipped
 
 
 def _defaults(name: str, method: type) -> dict[str, Any]:

@@ -59,7 +59,8 @@ class ProgressDisplay(Listener):
         if not self._console.is_terminal:
             elapsed = time.monotonic() - self._started
             line = f"{self._done}/{self._total} {job.method} seed {job.seed} fold {result.fold}"
-            self._console.print(f"{line}: {result.seconds:.0f} s, best epoch {result.best_epoch + 1} ({elapsed:.0f} s)")
+            how = f"{result.seconds:.0f} s, best epoch {result.best_epoch + 1}" if result.curves else "no training"
+            self._console.print(f"{line}: {how} ({elapsed:.0f} s)")
 
     def on_stored_fold(self, job: Job, result: FoldResult) -> None:
         """Count the fold."""

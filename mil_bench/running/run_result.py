@@ -77,9 +77,9 @@ class RunResult:
         missing = [
             f"{method}: {len(done)} of {expected} trainings are stored; not ranked"
             for method, done in self.trials.items()
-            if len(done) < expected
+            if len(done) < expected and method not in self.plan.skipped
         ]
-        return [*self.failures, *missing]
+        return [*self.failures, *missing, *(f"{name} was left out: {why}" for name, why in self.plan.skipped.items())]
 
     def write(self, folder: Path) -> Path:
         """Write the report into ``folder``; the path of its Markdown page."""

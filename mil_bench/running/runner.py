@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mil_bench import registry
 from mil_bench.data.bag import Bag
 from mil_bench.data.catalogue import find_dataset, open_store
 from mil_bench.data.spec import DatasetSpec
@@ -108,18 +109,24 @@ def run(methods: str | Sequence[str] = "all", dataset: str = "digits", **options
 
 @dataclass(frozen=True)
 class Prepared:
-    """A plan together with the bags it is about."""
+    """A plan together with the bags it is about, and the files its methods may come from."""
 
     plan: RunPlan
     bags: BagStore
+    plugins: tuple[Path, ...] = ()
 
 
 def prepare(request: RunRequest, place: Workplace) -> Prepared:
     """Check a request and plan it; trains nothing. A generated dataset is made if it is not there."""
+    if request.plugins:
+        from mil_bench.methods import Method
+
+        for plugin in request.plugins:
+            registry.methods.add_file(plugin, Method)
     request.method_names  # noqa: B018 - unknown names are reported before any data are made
     spec = find_dataset(request.dataset)
     bags = open_store(spec, Path(place.data), _watch(spec) if place.progress else None)
-    return Prepared(make_plan(request, spec, bags), bags)
+    return Prepared(make_plan(request, spec, bags), bags, request.plugins)
 
 
 def _watch(spec: DatasetSpec) -> Any:
@@ -168,7 +175,7 @@ def _train_missing(
     # Folds of a looped stack share nothing but the reading, so every fold is a task: cores are used evenly, and
     # a killed run loses one fold a core. Longest recipes first, so that no core waits for a late long one.
     missing = [(job, (k,)) for job in plan.jobs for k in range(len(plan.splits.folds)) if k not in done[job.key]]
-    missing.sort(key=lambda item: -item[0].recipe["epochs"])
+    missing.sort(key=lambda item: -item[0].recipe.get("epochs", 0))
     if not missing:
         return []
     from mil_bench.running import worker  # brings torch
@@ -181,7 +188,9 @@ def _train_missing(
 
     with open_executor(workers, on_epoch) as executor:
         futures = {
-            executor.submit(worker.train, worker.Task(job, ks, plan.splits, prepared.bags.path, device)): (job, ks)
+            executor.submit(
+                worker.train, worker.Task(job, ks, plan.splits, prepared.bags.path, device, prepared.plugins)
+            ): (job, ks)
             for job, ks in missing
         }
         return list(_record(futures, store, listeners))

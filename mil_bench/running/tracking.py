@@ -156,7 +156,7 @@ def _final_metrics(plan: RunPlan, result: FoldResult) -> dict[str, float]:
     values = {f"test_fine_{k}": v for k, v in fine.values.items()}
     values |= {f"test_coarse_{k}": v for k, v in coarse.values.items()}
     values |= {f"test_auc_{_plain(n)}": v for n, v in zip(hierarchy.fine, fine.classwise_auc, strict=True)}
-    return values | {"best_epoch": result.best_epoch, "seconds": result.seconds}
+    return values | ({"best_epoch": result.best_epoch, "seconds": result.seconds} if result.curves else {})
 
 
 def _plain(name: str) -> str:

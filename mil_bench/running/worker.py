@@ -18,7 +18,8 @@ from mil_bench.data.feed import Feed
 from mil_bench.data.splits import SplitPlan
 from mil_bench.data.store import BagStore
 from mil_bench.evaluation.predictions import Predictions
-from mil_bench.methods import Recipe
+from mil_bench.methods import Method, Recipe
+from mil_bench.methods.yardstick import Yardstick
 from mil_bench.running.executors import report
 from mil_bench.running.plan import Job
 from mil_bench.running.result_store import FoldResult
@@ -37,6 +38,7 @@ class Task:
             depend on which folds are trained beside it.
         store: path of the bag store.
         device: "cpu" or "cuda".
+        plugins: files whose methods are offered beside the installed ones.
     """
 
     job: Job
@@ -44,6 +46,7 @@ class Task:
     splits: SplitPlan
     store: Path
     device: str
+    plugins: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,10 @@ def train(task: Task) -> list[FoldResult]:
     started = time.monotonic()
     job, device = task.job, torch.device(task.device)
     store = BagStore(task.store)
+    for plugin in task.plugins:
+        registry.methods.add_file(plugin, Method)
+    if job.method in registry.yardsticks.names():
+        return [_measure(task, store, k) for k in task.folds]
     feed = Feed(store, device)
     recipe = Recipe(**{**job.recipe, "betas": tuple(job.recipe["betas"])})
     identity = (job.seed, job.dataset, job.method)
@@ -94,6 +101,17 @@ def train(task: Task) -> list[FoldResult]:
         )
         for i, k in enumerate(task.folds)
     ]
+
+
+def _measure(task: Task, store: BagStore, k: int) -> FoldResult:
+    """A yardstick's fold: nothing is trained, no image is read."""
+    yardstick: Yardstick = registry.yardsticks.load(task.job.method)()
+    fold, groups = task.splits.folds[k], store.slides["group"].to_numpy()
+    train, test = store.index_of(fold.train), store.index_of(fold.test)
+    fine = yardstick.predict(store.labels[train], groups[train], groups[test], store.hierarchy.n_fine)
+    slides = {role: len(getattr(fold, role)) for role in ("train", "val", "test")}
+    predictions = Predictions(np.array(fold.test, dtype=str), store.labels[test], fine)
+    return FoldResult(k, predictions, -1, {}, slides, 0.0, _environment(torch.device("cpu")))
 
 
 def _build_stack(task: Task, store: BagStore, recipe: Recipe, device: torch.device) -> LoopedStack:

@@ -161,14 +161,12 @@ class Predicted:
 
 def predict(stack: LoopedStack, feed: Feed, bags: np.ndarray, k: int) -> Predicted:
     """Fold k's logits for the bags at these positions, in evaluation mode and without gradients."""
-    outputs, labels = [], []
+    fine, coarse, labels = [], [], []
     for part in feed.by_rows(bags):
         batch = feed.batch(part)
-        outputs.append(stack.forward(k, batch))
-        labels.append(batch.labels)
-    coarse = [out.coarse for out in outputs]
-    return Predicted(
-        fine_logits=torch.cat([out.fine for out in outputs]).cpu(),
-        coarse_logits=None if coarse[0] is None else torch.cat(coarse).cpu(),
-        labels=torch.cat(labels).cpu(),
-    )
+        out = stack.forward(k, batch)
+        fine.append(out.fine.cpu())
+        labels.append(batch.labels.cpu())
+        if out.coarse is not None:
+            coarse.append(out.coarse.cpu())
+    return Predicted(torch.cat(fine), torch.cat(coarse) if coarse else None, torch.cat(labels))

@@ -33,9 +33,9 @@ def small_run(folder: Path, methods: list[str], **changed: object) -> RunResult:
 def test_it_gives_frames_and_files(tmp_path: Path) -> None:
     result = small_run(tmp_path, ["mean-pool", "abmil"], seeds=[0, 1])
     frame = result.tables["fine"]
-    assert list(frame.index) == ["mean-pool", "abmil"]
+    assert list(frame.index) == ["mean-pool", "abmil", "lookup"]
     assert frame["Macro AUC", "mean"].between(0, 100).all()
-    assert len(result.predictions) == 2 * 2 * 120  # methods x seeds x slides: every slide is tested once
+    assert len(result.predictions) == 3 * 2 * 120  # methods x seeds x slides: every slide is tested once
     report = tmp_path / "results" / "reports" / result.run_id
     assert {p.name for p in report.iterdir()} >= {"report.md", "tables.tex", "fine.csv", "classwise_auc.csv"}
     assert "a generated twin, not BRACS" in (report / "report.md").read_text()
@@ -169,3 +169,12 @@ def test_a_single_worker_stores_each_fold_as_it_comes(tmp_path: Path, monkeypatc
     with pytest.raises(KeyboardInterrupt):
         small_run(tmp_path, ["abmil"])
     assert len(list((tmp_path / "results" / "runs").rglob("fold-*.json"))) == 2
+
+
+def test_the_lookup_stands_in_the_table_and_is_at_chance_without_leaks(tmp_path: Path) -> None:
+    honest = small_run(tmp_path, ["mean-pool"]).tables["fine"]
+    leaking = small_run(tmp_path, ["mean-pool"], protocol="paper").tables["fine"]
+    assert honest.loc["lookup", ("Macro AUC", "mean")] == pytest.approx(50)
+    assert (
+        leaking.loc["lookup", ("Macro AUC", "mean")] > 55
+    )  # shared patients tell something, noise does not reach this

@@ -1,0 +1,32 @@
+"""Yardsticks: what can be said of a slide without looking at it.
+
+A score is worth what it adds to them. They stand in every table of a dataset whose groups are known.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import numpy as np
+
+
+class Yardstick(ABC):
+    """Predicts from the labels and groups of training slides alone."""
+
+    version: ClassVar[int] = 1
+    """Raise it when a change alters results."""
+
+    @abstractmethod
+    def predict(self, labels: np.ndarray, groups: np.ndarray, test_groups: np.ndarray, classes: int) -> np.ndarray:
+        """Probabilities of the test slides.
+
+        Args:
+            labels: fine labels of the training slides ``[T]``.
+            groups: their groups ``[T]``.
+            test_groups: groups of the test slides ``[B]``.
+            classes: number of fine classes, C.
+
+        Returns:
+            ``[B, C]``, rows summing to 1.
+        """

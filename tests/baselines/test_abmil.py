@@ -1,0 +1,128 @@
+"""ABMIL, plain and gated, against figures measured on its authors' code, with weights and inputs made by a rule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import goldens
+import pytest
+import torch
+from goldens import TOLERANCE, assert_golden, assert_summary
+
+from baselines.abmil import ABMIL, GatedABMIL
+from mil_bench.data.batch import BagBatch
+from mil_bench.data.hierarchy import LabelHierarchy
+from mil_bench.errors import InputError
+
+CASES = goldens.cases("abmil") + goldens.cases("abmil_gated")
+CLASSES = {"sigmoid": 2, "linear2_softmax": 2, "linear7_softmax": 7}
+DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+
+
+def flat(classes: int) -> LabelHierarchy:
+    return LabelHierarchy.flat([f"c{c}" for c in range(classes)])
+
+
+def build(golden: dict[str, Any]) -> ABMIL:
+    settings = golden["settings"]
+    kind = GatedABMIL if golden["method"] == "abmil_gated" else ABMIL
+    embed_dim = settings["M"] if settings["features"] == "linear800" else 0
+    return kind(golden["input"]["D"], flat(CLASSES[settings["head"]]), embed_dim, settings["L"])
+
+
+def read(case: str, dtype: torch.dtype) -> tuple[dict[str, Any], ABMIL, BagBatch]:
+    golden = goldens.read(case)
+    method = build(golden)
+    method.load_official_state(goldens.official_state(golden))
+    return golden, method.to(dtype).eval(), goldens.bags_of(golden, dtype, [golden["labels"]["bag"]])
+
+
+def is_clamped(case: str) -> bool:
+    """Whether the release clamped the probability of this case; it clamps none of a softmax."""
+    golden = goldens.read(case)
+    probability = goldens.results(golden, torch.float64)["forward"]["probabilities"][0][0]
+    return golden["head_is_official"] and not 1e-5 <= probability <= 1 - 1e-5
+
+
+@DTYPES
+@pytest.mark.parametrize("case", CASES)
+def test_forward_agrees_with_the_released_code(case: str, dtype: torch.dtype) -> None:
+    golden, method, bags = read(case, dtype)
+    expected, tolerance = goldens.results(golden, dtype)["forward"], TOLERANCE[dtype]
+    inside: dict[str, torch.Tensor] = {}
+    method.attention_w.register_forward_hook(lambda _, inputs, out: inside.update(raw=out))
+    method.classifier.register_forward_hook(lambda _, inputs, out: inside.update(pooled=inputs[0]))
+    out = method(bags)
+    logits, probabilities = out.fine, out.fine.softmax(1)
+    if golden["head_is_official"]:
+        assert (logits[:, 0] == 0).all()
+        logits, probabilities = logits[:, 1:], probabilities[:, 1:]
+    assert_golden(logits, expected["logits"], tolerance, "logits")
+    assert_golden(probabilities, expected["probabilities"], tolerance, "probabilities")
+    assert out.fine.argmax().item() == expected["prediction"]
+    assert_summary(inside["raw"], expected["attention_raw"][0], tolerance, "scores")
+    assert_summary(out.attention, expected["attention"][0], tolerance, "attention")
+    assert_summary(inside["pooled"], expected["bag_embedding"][0], tolerance, "embedding")
+
+
+@DTYPES
+@pytest.mark.parametrize("case", [case for case in CASES if not is_clamped(case)])
+def test_loss_and_gradients_agree_with_the_released_code(case: str, dtype: torch.dtype) -> None:
+    """Where the release clamps its probability, its loss is a constant without gradient; ours is the cross-entropy.
+
+    So the saturated cases (``clamphigh``, ``clamplow``) have their forward pass compared above, and nothing else.
+    """
+    golden, method, bags = read(case, dtype)
+    expected = goldens.results(golden, dtype)
+    loss = method.loss(method(bags), bags, torch.ones(1, dtype=dtype), 0.0)
+    assert_golden(loss, expected["losses"]["total"], TOLERANCE[dtype], "loss")
+    loss.backward()
+    parameters = dict(method.named_parameters())
+    if golden["head_is_official"]:
+        for name in ("classifier.weight", "classifier.bias"):
+            row, gradient = parameters[name][1:].detach().clone(), parameters[name].grad
+            torch.testing.assert_close(gradient[:1], -gradient[1:])
+            row.grad = gradient[1:].clone()
+            parameters[name] = row
+    released = {name: parameters[own_name(method, name)] for name in expected["gradients"]}
+    assert len(released) == len(parameters)
+    goldens.assert_gradients(released, expected["gradients"], TOLERANCE[dtype])
+
+
+def own_name(method: ABMIL, released: str) -> str:
+    (name,) = method.from_official({released: torch.zeros(1)})
+    return name
+
+
+def test_the_cases_left_out_are_the_saturated_ones() -> None:
+    left_out = {case.split("__")[1].rsplit("_", 1)[0] for case in CASES if is_clamped(case)}
+    assert left_out == {"identity1024_clamphigh", "identity1024_clamplow"}
+    assert len(CASES) == 40
+
+
+def test_the_convolutions_of_a_checkpoint_are_dropped() -> None:
+    golden = goldens.read("abmil__linear800_n7")
+    state = goldens.official_state(golden) | {"feature_extractor_part1.0.weight": torch.zeros(20, 1, 5, 5)}
+    method = build(golden)
+    method.load_official_state(state)
+    assert torch.equal(method.embed[0].weight, state["feature_extractor_part2.0.weight"])
+
+
+def test_a_sigmoid_head_does_not_fit_seven_classes() -> None:
+    state = goldens.official_state(goldens.read("abmil__identity500_n7"))
+    with pytest.raises(InputError, match=r"classifier.weight has the shape \(2, 500\), expected \(7, 500\)"):
+        ABMIL(500, flat(7), embed_dim=0).load_official_state(state)
+
+
+def test_a_gated_checkpoint_does_not_fit_the_plain_method() -> None:
+    state = goldens.official_state(goldens.read("abmil_gated__identity500_n7"))
+    with pytest.raises(InputError, match=r"attention_u.0.weight has no place"):
+        ABMIL(500, flat(2), embed_dim=0).load_official_state(state)
+
+
+@pytest.mark.parametrize(("kind", "released"), [(ABMIL, 490_828), (GatedABMIL, 554_956)])
+def test_it_has_as_many_parameters_as_the_released_model(kind: type[ABMIL], released: int) -> None:
+    convolutions = (20 * 25 + 20) + (50 * 20 * 25 + 50)
+    second_row_of_the_head = 500 + 1
+    own = sum(p.numel() for p in kind(800, flat(2)).parameters())
+    assert own - second_row_of_the_head + convolutions == released
