@@ -45,3 +45,26 @@ def attention_pool(attention: Tensor, embeddings: Tensor, bags: BagBatch) -> Ten
     sizes = bags.sizes.tolist()
     pairs = zip(attention.split(sizes), embeddings.split(sizes), strict=True)
     return torch.stack([own.T @ rows for own, rows in pairs])
+
+
+def extreme_rows(scores: Tensor, bags: BagBatch, k: int) -> tuple[Tensor, Tensor]:
+    """Rows of the k highest and the k lowest scores of each bag, for every column of scores.
+
+    A bag of n < k rows gives all n of them, as highest and as lowest; the places left over repeat a row. Rows of equal
+    score stand in the order of the bag, so that among them the first are highest and the last are lowest.
+
+    Args:
+        scores: ``[N, P]``.
+        bags: the batch.
+        k: how many.
+
+    Returns:
+        Row numbers ``[B, 2k, P]``, the highest by falling score, then the lowest by rising score; and which of the 2k
+        places are filled ``[B, 2k]``.
+    """
+    order = scores.argsort(dim=0, descending=True, stable=True)
+    order = order.gather(0, bags.bag_of[order].argsort(dim=0, stable=True))  # bag after bag, by falling score
+    place = torch.arange(k, device=order.device)
+    inside = torch.minimum(place, bags.sizes[:, None] - 1)  # [B, k]
+    positions = torch.cat([bags.offsets[:-1, None] + inside, bags.offsets[1:, None] - 1 - inside], dim=1)
+    return order[positions], (place < bags.sizes[:, None]).repeat(1, 2)

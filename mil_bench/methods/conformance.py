@@ -16,7 +16,7 @@ from __future__ import annotations
 import inspect
 import pickle
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -84,7 +84,8 @@ def _build(method: type[Method], hierarchy: LabelHierarchy = _HIERARCHY, in_dim:
 def _bags(sizes: tuple[int, ...] = _SIZES, width: int = _WIDTH, classes: int = 7) -> BagBatch:
     features = seeds.generator("conformance", "bags").standard_normal((sum(sizes), width))
     labels = torch.arange(len(sizes)) % classes
-    return BagBatch.pack(torch.from_numpy(features), torch.tensor(sizes), labels)
+    shown = torch.arange(sum(sizes)) % (classes + 1) - 1  # witness labels, -1 for background
+    return BagBatch.pack(torch.from_numpy(features), torch.tensor(sizes), labels, instance_labels=shown)
 
 
 def _assert_close(found: Tensor, expected: Tensor, what: str) -> None:
@@ -170,7 +171,7 @@ def _instance_order(method: type[Method]) -> None:
     bags = _bags()
     turned = torch.cat([part.flip(0) for part in bags.features.split(_SIZES)])
     built = _build(method)
-    found = built(BagBatch.pack(turned, bags.sizes, bags.labels))
+    found = built(replace(bags, features=turned))
     _assert_same_output(found, built(bags), "instances in another order (set order_matters if that is meant)")
 
 
@@ -193,7 +194,8 @@ def _all_weights_zero(method: type[Method]) -> None:
 
 def _bag_sizes(method: type[Method]) -> None:
     with torch.no_grad():
-        out = _build(method).float()(_in_float(_bags((50_000, 1))))
+        bags = _bags((50_000, 1))
+        out = _build(method).float()(replace(bags, features=bags.features.float()))
     assert out.fine.isfinite().all(), "bags of 50,000 and of 1 instance: fine is not finite"
 
 
@@ -206,7 +208,7 @@ def _widths_and_classes(method: type[Method]) -> None:
 
 def _half_precision(method: type[Method]) -> None:
     bags = _bags()
-    rounded = BagBatch.pack((50 * bags.features).half().float(), bags.sizes, bags.labels)
+    rounded = replace(bags, features=(50 * bags.features).half().float())
     built = _build(method).float()
     out = built(rounded)
     loss = built.loss(out, rounded, torch.ones(8), 0.5)
@@ -264,7 +266,10 @@ def _learns(method: type[Method]) -> None:
         labels = np.arange(count) % 2
         features[labels == 1, :2, :3] += 4.0
         flat = torch.from_numpy(features.reshape(-1, _WIDTH).astype(np.float32))
-        return BagBatch.pack(flat, torch.full((count,), 8), torch.from_numpy(labels))
+        shown = torch.full((count, 8), -1)
+        shown[labels == 1, :2] = 1
+        sizes, of_bags = torch.full((count,), 8), torch.from_numpy(labels)
+        return BagBatch.pack(flat, sizes, of_bags, instance_labels=shown.flatten())
 
     built = _build(method, LabelHierarchy.flat(["without", "with"])).float().train()
     optimizer = torch.optim.Adam(built.parameters(), 2e-3)
@@ -278,10 +283,6 @@ def _learns(method: type[Method]) -> None:
     with torch.no_grad():
         right = (built.eval()(bags).fine.argmax(1) == bags.labels).float().mean().item()
     assert right > 0.7, f"{right:.0%} right on toy bags with two clear witnesses, chance is 50 %"
-
-
-def _in_float(bags: BagBatch) -> BagBatch:
-    return BagBatch.pack(bags.features.float(), bags.sizes, bags.labels)
 
 
 CHECKS = (

@@ -1,0 +1,68 @@
+"""Detection-based MIL: an instance classifier trained on instance labels, its top instances aggregated to the bag.
+
+The announcement of HMIL asks whether such frameworks suffice for fine-grained slide classification (its question 1,
+table 5). Which detectors it compares with is not described, so this one is the plain form of the idea: every instance
+is classified as background or as a witness of a fine class, a bag's evidence for a class is the mean probability of its
+most probable instances, and a linear layer on the logarithms of the evidence classifies the bag.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mil_bench.data.batch import BagBatch
+from mil_bench.data.hierarchy import LabelHierarchy
+from mil_bench.data.segments import extreme_rows, segment_mean
+from mil_bench.methods import Float, Int, Method, Output, Recipe, weighted_mean
+
+
+class Detector(Method):
+    """Detector: an instance classifier trained on instance labels, its top instances aggregated to the bag.
+
+    It learns from more than slide labels, so a gap to the others is not the architecture's alone.
+
+    Args:
+        in_dim: feature width D.
+        hierarchy: the classes.
+        hidden: width of the instance classifier; 500 as ABMIL's embedding, for a fair comparison.
+        top: instances a class that make its evidence; few, since witnesses are few. Smaller bags give all they have.
+    """
+
+    needs_instance_labels = True
+    recipe = Recipe(learning_rate=5e-4, weight_decay=1e-4, epochs=20)  # ABMIL's: there are no authors to follow
+    search_space = {
+        "learning_rate": Float(1e-5, 1e-2, log=True),
+        "weight_decay": Float(1e-6, 1e-2, log=True),
+        "hidden": Int(64, 1024),
+        "top": Int(1, 50),
+    }
+
+    def __init__(self, in_dim: int, hierarchy: LabelHierarchy, hidden: int = 500, top: int = 3):
+        super().__init__(in_dim, hierarchy)
+        self.top = top
+        self.instance_classifier = nn.Sequential(
+            nn.Linear(in_dim, hidden), nn.ReLU(), nn.Linear(hidden, hierarchy.n_fine + 1)
+        )
+        self.classifier = nn.Linear(hierarchy.n_fine, hierarchy.n_fine)
+
+    def forward(self, bags: BagBatch) -> Output:
+        """Logits; the instance logits ``[N, C + 1]``, background last, are in the extras."""
+        logits = self.instance_classifier(bags.features)
+        log_probabilities = logits.log_softmax(1)[:, :-1]  # [N, C]
+        rows, filled = extreme_rows(log_probabilities.detach(), bags, self.top)
+        rows, filled = rows[:, : self.top], filled[:, : self.top, None]  # [B, k, C], [B, k, 1]
+        best = log_probabilities.gather(0, rows.flatten(0, 1)).reshape(rows.shape)
+        lowest = torch.finfo(best.dtype).min
+        evidence = torch.where(filled, best, lowest).logsumexp(1) - filled.sum(1).to(best.dtype).log()  # [B, C]
+        return Output(fine=self.classifier(evidence), extras={"instance_logits": logits})
+
+    def loss(self, out: Output, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:
+        """Cross-entropy of the bag, plus the mean cross-entropy of its instances."""
+        background = out.fine.shape[1]
+        shown = bags.instance_labels
+        targets = torch.where(shown < 0, background, shown)
+        per_row = F.cross_entropy(out.extras["instance_logits"], targets, reduction="none")  # [N]
+        per_bag = F.cross_entropy(out.fine, bags.labels, reduction="none")
+        return weighted_mean(per_bag + segment_mean(per_row, bags), weight)
