@@ -1,1 +1,1 @@
-"""Dataset cards: facts about each dataset, and no logic."""
+"""Dataset cards (facts, no logic), and commands that repeat published measurements."""

@@ -2,7 +2,7 @@
 
 from mil_bench.data.hierarchy import LabelHierarchy
 from mil_bench.data.simulate import twin_of
-from mil_bench.data.spec import BagProfile, DatasetSpec, GroupProfile, SheetColumns
+from mil_bench.data.spec import BagProfile, DatasetSpec, GroupProfile
 
 BRACS = DatasetSpec(
     name="bracs",
@@ -29,7 +29,6 @@ BRACS = DatasetSpec(
         "Patient 67 is in both the training and the validation part of the official split 395/65/87.",
         "HMIL's splits hold 545 of the 547 slides.",
     ),
-    columns=SheetColumns(group=("patient", "patient_id", "patient id", "case_id"), split=("split", "set")),
 )
 
 BRACS_SIM = twin_of(BRACS, slides=547)

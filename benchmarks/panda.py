@@ -14,7 +14,7 @@ PANDA = DatasetSpec(
     ),
     class_counts=(2892, 2666, 1343, 1242, 1249, 1224),
     # 2,121 slides fall into 631 groups of near-duplicate images, all others stand alone; patient ids are not public.
-    groups=GroupProfile("near-duplicate group", 9126, grows=True, purity=0.9),
+    groups=GroupProfile("near-duplicate group", 9126, grows=True, purity=0.9, optional=True),
     bags=BagProfile(500, 0.6, "magnitude of 20x patches of 256 pixels; not counted by us"),
     protocols=("patient-kfold", "paper"),
     source="https://www.kaggle.com/c/prostate-cancer-grade-assessment (registration)",

@@ -14,8 +14,8 @@ from mil_bench.errors import MilBenchError
 
 _EXAMPLES = """\
 examples:
-  mil-bench run --methods all --dataset digits --preset quick     a result in a minute, nothing to download
-  mil-bench run --methods abmil hmil --dataset bracs-sim          on a generated twin of BRACS
+  mil-bench run --methods abmil hmil --dataset digits --preset quick    a result in two minutes, nothing to download
+  mil-bench run --methods all --dataset bracs-sim                 on a generated twin of BRACS; hours on a CPU
   mil-bench data pack features/ --dataset bracs --labels BRACS.csv
   mil-bench run --methods all --dataset bracs                     on your own features, as packed above
   mil-bench list methods                                          what there is: methods, datasets, protocols, runs

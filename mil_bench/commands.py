@@ -9,7 +9,7 @@ from typing import Any
 
 def run(arguments: argparse.Namespace) -> int:
     """Train and compare; 1 if a training failed."""
-    from mil_bench.running.plan import RunRequest
+    from mil_bench.running.request import RunRequest
     from mil_bench.running.runner import Workplace, execute, prepare
 
     place = Workplace(
@@ -122,7 +122,9 @@ def report(arguments: argparse.Namespace) -> int:
 
     store = ResultStore(arguments.results / "runs")
     result = RunResult.collect(store, store.load_plan(arguments.run))
-    _print_result(result, result.write(arguments.results / "reports" / arguments.run))
+    folder = arguments.results / "reports" / arguments.run
+    _print_result(result, folder / "report.md")
+    result.write(folder)
     return 0
 
 
@@ -146,9 +148,11 @@ def pack(arguments: argparse.Namespace) -> int:
     print(f"{store.path}: {len(store)} slides, {store.rows} instances, {store.width} features ({formats})")
     counts = store.slides["label"].value_counts().reindex(range(spec.hierarchy.n_fine), fill_value=0)
     for name, count, expected in zip(spec.hierarchy.fine, counts, spec.class_counts, strict=True):
-        print(f"  {name}: {count} slides (card: {expected})")
+        shares = f"{count / len(store):.1%}, on the card {expected / sum(spec.class_counts):.1%}"
+        print(f"  {name}: {count} slides ({shares})")
     if not store.group_name:
-        print("No patient column in the sheet: slides of one patient may fall on two sides of a split.")
+        blank = f"{len(packed.without_group)} of {len(store)} slides have no {spec.groups.name}"
+        print(f"{blank}: slides of one {spec.groups.name} may fall on two sides of a split, and captions say so.")
     if packed.without_features:
         shown = ", ".join(packed.without_features[:5])
         print(f"{len(packed.without_features)} labelled slides have no feature file: {shown}")

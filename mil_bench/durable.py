@@ -8,7 +8,12 @@ wins and nothing is ever overwritten. ``replace`` is for what can be made again 
 from __future__ import annotations
 
 import contextlib
+import errno
+import glob
 import os
+import platform
+import shutil
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -32,6 +37,8 @@ def new_file(path: Path) -> Iterator[Path]:
 
 def write_once(path: Path, fill: Callable[[BinaryIO], object]) -> None:
     """Write ``path`` through ``fill`` unless it exists already."""
+    if path.exists():
+        return
     with new_file(path) as temporary, temporary.open("wb") as file:
         fill(file)
 
@@ -46,9 +53,11 @@ def replace(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def _temporary(path: Path) -> Iterator[Path]:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # Host and process tell what a kill has left behind; the random part keeps equal pids of two containers apart.
+    temporary = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path)
         yield temporary
     except OSError as error:
         reason = error.strerror or str(error)
@@ -59,6 +68,37 @@ def _temporary(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def reserve(temporary: Path, size: int) -> None:
+    """Make sure that a file of so many bytes fits, before a library starts to write it that cannot fail well.
+
+    Raises:
+        OSError: it does not.
+    """
+    with temporary.open("wb") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        elif shutil.disk_usage(temporary.parent).free < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _sweep(path: Path) -> None:
+    """Remove what a killed process of this machine has left of ``path``."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{glob.escape(platform.node())}-*.partial"):
+        pid = left.name.rsplit("-", 2)[-2]
+        if pid.isdigit() and not _alive(int(pid)):
+            left.unlink(missing_ok=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _flush(path: Path) -> None:

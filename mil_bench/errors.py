@@ -17,8 +17,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
-_MOST_PROBLEMS_SHOWN = 40
-
 
 class MilBenchError(Exception):
     """Base of all refusals: says what was given, what is allowed and what to do."""
@@ -45,11 +43,8 @@ class InputError(MilBenchError):
 
     def __init__(self, what: str, problems: Sequence[str], remedy: str):
         self.problems = tuple(problems)
-        shown = list(self.problems[:_MOST_PROBLEMS_SHOWN])
-        if len(self.problems) > len(shown):
-            shown.append(f"... and {len(self.problems) - len(shown)} more")
         count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
-        super().__init__("\n".join([f"{what}: {count}", *(f"  - {line}" for line in shown), remedy]))
+        super().__init__("\n".join([f"{what}: {count}", *(f"  - {line}" for line in self.problems), remedy]))
 
 
 class MissingFeaturesError(MilBenchError):

@@ -73,6 +73,9 @@ def open_store(
             raise _missing(spec, path)
         _generate(spec, path, watch)
     store = BagStore(path)
+    if store.dataset != spec.slug:
+        problem = f"it holds {store.dataset}, not {spec.slug}"
+        raise InputError(f"bag store {path}", [problem], f"Move it away and pack the features of {spec.name}.")
     if store.hierarchy != spec.hierarchy:
         problem = f"its classes are {list(store.hierarchy.fine)}, the card says {list(spec.hierarchy.fine)}"
         raise InputError(f"bag store {path}", [problem], "Pack the features again with this version's card.")

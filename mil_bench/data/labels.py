@@ -26,10 +26,19 @@ class SlideLabel:
 
 @dataclass(frozen=True)
 class LabelSheet:
-    """All rows by slide id, and whether the sheet names groups."""
+    """A label sheet.
+
+    Args:
+        rows: all faultless rows by slide id.
+        named: all slide ids, also those of faulty rows.
+        group_name: what a group is, "" where groups are unknown.
+        without_group: slides that have none, although the others have.
+    """
 
     rows: dict[str, SlideLabel]
-    has_groups: bool
+    named: frozenset[str]
+    group_name: str
+    without_group: tuple[str, ...]
 
 
 def read_label_sheet(path: Path, spec: DatasetSpec) -> LabelSheet:
@@ -37,6 +46,18 @@ def read_label_sheet(path: Path, spec: DatasetSpec) -> LabelSheet:
 
     Raises:
         InputError: every problem of the sheet at once, with line numbers.
+    """
+    sheet, problems = parse_label_sheet(path, spec)
+    if problems:
+        raise InputError(f"label sheet {path}", problems, "Correct these lines; nothing was packed.")
+    return sheet
+
+
+def parse_label_sheet(path: Path, spec: DatasetSpec) -> tuple[LabelSheet, list[str]]:
+    """The faultless rows of a label sheet, and what is wrong with the others.
+
+    Raises:
+        InputError: the file is not a table, or lacks a column.
     """
     table = _read_csv(path)
     columns = {
@@ -73,9 +94,16 @@ def read_label_sheet(path: Path, spec: DatasetSpec) -> LabelSheet:
         if label in index_of and slide:
             # A slide without a group of its own is its own group.
             rows[slide] = SlideLabel(index_of[label], group or f"slide {slide}", role or "")
-    if problems:
-        raise InputError(f"label sheet {path}", problems, "Correct these lines; nothing was packed.")
-    return LabelSheet(rows, columns["group"] is not None)
+    without = tuple(slide for slide in rows if rows[slide].group == f"slide {slide}")
+    return LabelSheet(rows, frozenset(line_of), _group_name(spec, columns["group"], without), without), problems
+
+
+def _group_name(spec: DatasetSpec, column: str | None, without: tuple[str, ...]) -> str:
+    """What the sheet's groups are: the card's word for its own column, else the column's name."""
+    if column is None or (without and not spec.groups.optional):
+        return ""
+    own = str(column).strip().lower()
+    return spec.groups.name if own == spec.columns.group[0] else own.removesuffix("_id").removesuffix(" id")
 
 
 def _read_csv(path: Path) -> pd.DataFrame:

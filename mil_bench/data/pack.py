@@ -11,7 +11,7 @@ import numpy as np
 
 from mil_bench.data.bag import Bag
 from mil_bench.data.catalogue import store_path
-from mil_bench.data.labels import LabelSheet, SlideLabel, read_label_sheet
+from mil_bench.data.labels import LabelSheet, SlideLabel, parse_label_sheet
 from mil_bench.data.readers import FeatureFile, RawBag, open_features
 from mil_bench.data.spec import DatasetSpec
 from mil_bench.data.store import BagStore, StoreHeader, create_store
@@ -31,11 +31,13 @@ class Packed:
         store: the new store.
         formats: number of files by format.
         without_features: labelled slides that have no file.
+        without_group: slides whose group is blank in a sheet that has groups.
     """
 
     store: BagStore
     formats: Counter[str]
     without_features: tuple[str, ...]
+    without_group: tuple[str, ...]
 
 
 def pack(
@@ -63,11 +65,12 @@ def pack(
     if target.exists():
         problem = f"{target} exists; results refer to it, so it is not replaced"
         raise InputError(f"packing {spec.name}", [problem], "Move it away, or name another folder with --data.")
-    problems, sheet = [], None
+    sheet = None
     try:
-        sheet = read_label_sheet(labels, spec)
+        sheet, faults = parse_label_sheet(labels, spec)
     except InputError as error:
-        problems += [f"{labels}: {problem}" for problem in error.problems]
+        faults = list(error.problems)
+    problems = [f"{labels}: {fault}" for fault in faults]
     paths, more = _feature_paths(folder)
     problems += more
     files, more = _open_all(paths, sheet)
@@ -79,7 +82,7 @@ def pack(
     _write(target, _header(spec, sheet, files), files, sheet, watch)
     packed = {file.path.stem for file in files}
     absent = tuple(slide for slide in sheet.rows if slide not in packed)
-    return Packed(BagStore(target), Counter(file.format for file in files), absent)
+    return Packed(BagStore(target), Counter(file.format for file in files), absent, sheet.without_group)
 
 
 def _open_all(paths: Sequence[Path], sheet: LabelSheet | None) -> tuple[list[FeatureFile], list[str]]:
@@ -91,15 +94,15 @@ def _open_all(paths: Sequence[Path], sheet: LabelSheet | None) -> tuple[list[Fea
         if slide.lower() in seen:
             problems.append(f"{path.name} and {seen[slide.lower()].name} are the same slide")
         seen.setdefault(slide.lower(), path)
-        if sheet is not None and slide not in sheet.rows:
+        if sheet is not None and slide not in sheet.named:
             problems.append(f"{path.name}: slide '{slide}' has no label in the sheet")
         try:
             file = open_features(path)
         except InputError as error:
             problems += error.problems
             continue
-        if file.rows == 0:
-            problems.append(f"{path.name}: an empty bag, no instances")
+        if file.rows == 0 or file.width == 0:
+            problems.append(f"{path.name}: an empty bag, no {'features' if file.rows else 'instances'}")
         elif file.dtype not in ("float16", "float32"):
             problems.append(f"{path.name}: features are {file.dtype}, expected float16 or float32")
         else:
@@ -129,8 +132,9 @@ def _mixed(files: list[FeatureFile]) -> list[str]:
         for file in files:
             kinds.setdefault(of(file), []).append(file.path.name)
         if len(kinds) > 1:
-            listed = "; ".join(f"{kind}: {len(names)} files such as {names[0]}" for kind, names in kinds.items())
-            problems.append(f"several {what}: {listed}")
+            most, *others = sorted(kinds.items(), key=lambda item: -len(item[1]))
+            listed = "; ".join(f"{kind} in {', '.join(names)}" for kind, names in others)
+            problems.append(f"several {what}: {most[0]} in {len(most[1])} files such as {most[1][0]}, but {listed}")
     return problems
 
 
@@ -144,7 +148,7 @@ def _header(spec: DatasetSpec, sheet: LabelSheet, files: list[FeatureFile]) -> S
         width=files[0].width,
         dtype=files[0].dtype,
         origin=f"{formats}, {encoder}",
-        group_name=spec.groups.name if sheet.has_groups else "",
+        group_name=sheet.group_name,
         coords_unit="level-0 pixels" if all(file.has_coords for file in files) else "",
     )
 

@@ -36,12 +36,14 @@ class GroupProfile:
         grows: whether a smaller sample of slides has fewer groups (patients do, centres do not).
         purity: share of slides placed next to others of their label when a twin deals slides to groups;
             1 makes groups as pure as they can be, 0 deals labels at random.
+        optional: whether a slide without a group is known to stand alone; else its group is unknown.
     """
 
     name: str
     count: int
     grows: bool
     purity: float
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,8 @@ class SheetColumns:
     """Accepted column names of a label sheet, first match wins, upper and lower case alike."""
 
     slide: tuple[str, ...] = ("slide", "slide_id", "slide_name", "wsi filename", "filename")
-    label: tuple[str, ...] = ("label", "fine_label", "class")
-    group: tuple[str, ...] = ("patient", "patient_id", "case_id", "case")
+    label: tuple[str, ...] = ("label", "fine_label", "class", "wsi label")
+    group: tuple[str, ...] = ("patient", "patient_id", "patient id", "case_id", "case")
     split: tuple[str, ...] = ("split", "set")
 
 

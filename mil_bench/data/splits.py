@@ -108,7 +108,7 @@ def _require_groups_per_class(slides: pd.DataFrame, hierarchy: LabelHierarchy, f
         return
     short = "; ".join(f"{hierarchy.fine[c]} in {n}" for c, n in groups_of.items() if n < folds)
     most = int(groups_of.min())
-    remedy = f"Ask for --folds {most} at most." if most >= 2 else "Leave that class out, or find more slides of it."
+    remedy = f"Ask for --folds {most} at most." if most >= 2 else "Find slides of it from more groups."
     raise SplitError(f"{folds} folds need every class in at least {folds} groups, but there is {short}. {remedy}")
 
 
@@ -142,12 +142,16 @@ def _official(slides: pd.DataFrame, hierarchy: LabelHierarchy, folds: int) -> li
 
 @dataclass(frozen=True)
 class Protocol:
-    """A way to make folds: what it does, its usual number (None: the card says), whether groups may leak."""
+    """A way to make folds: what it does, its usual number (None: the card says), whether groups may leak.
+
+    ``note`` is what a caption must add to the name.
+    """
 
     summary: str
     make: Callable[[pd.DataFrame, LabelHierarchy, int], list[Fold]]
     folds: int | None
     allows_leaks: bool
+    note: str = ""
 
 
 PROTOCOLS: Mapping[str, Protocol] = {
@@ -156,7 +160,11 @@ PROTOCOLS: Mapping[str, Protocol] = {
     ),
     "official": Protocol("the dataset's own split, repeated over seeds", _official, 1, True),
     "paper": Protocol(
-        "HMIL's ten Monte-Carlo hold-outs 80/10/10, stratified by slide; groups leak", _monte_carlo, 10, True
+        "ten hold-outs 80/10/10 stratified by slide, drawn anew by HMIL's rule (not its lists); groups leak",
+        _monte_carlo,
+        10,
+        True,
+        " (drawn anew by HMIL's rule, not its published lists)",
     ),
 }
 

@@ -129,10 +129,14 @@ class StoreWriter:
 @contextlib.contextmanager
 def create_store(path: Path, header: StoreHeader) -> Iterator[StoreWriter]:
     """A writer whose file becomes ``path`` when the block ends well, and leaves nothing when it does not."""
-    with durable.new_file(path) as temporary, h5py.File(temporary, "w") as file:
-        writer = StoreWriter(file, header)
-        yield writer
-        writer.finish()
+    with durable.new_file(path) as temporary:
+        # HDF5 does not survive a disk that fills up while it writes, so the space is asked for first.
+        row_bytes = header.width * np.dtype(header.dtype).itemsize + 18  # and coordinates, instance label
+        durable.reserve(temporary, header.rows * (row_bytes + 128) + 2**20)  # and the index: at most a bag a row
+        with h5py.File(temporary, "w") as file:
+            writer = StoreWriter(file, header)
+            yield writer
+            writer.finish()
 
 
 class BagStore:

@@ -21,12 +21,13 @@ class StoppedError(Exception):
 
 
 @contextlib.contextmanager
-def open_executor(workers: int, on_report: Report) -> Iterator[Executor]:
+def open_executor(workers: int, on_report: Report, isolated: bool = False) -> Iterator[Executor]:
     """An executor whose tasks can send small values to ``on_report`` through ``report``.
 
-    Leaving the block through an exception gives up what is running at its next report.
+    Leaving the block through an exception gives up what is running at its next report. One worker is a thread of this
+    process unless it is to be ``isolated``.
     """
-    if workers == 1:
+    if workers == 1 and not isolated:
         stopping = threading.Event()
         connect(on_report, stopping)
         with _stopped_by_exceptions(ThreadPoolExecutor(1), stopping) as executor:

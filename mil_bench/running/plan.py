@@ -13,86 +13,18 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from mil_bench import registry
 from mil_bench.data.hierarchy import LabelHierarchy
 from mil_bench.data.spec import DatasetSpec
-from mil_bench.data.splits import Fold, SplitPlan, make_splits, protocol_named
+from mil_bench.data.splits import PROTOCOLS, Fold, SplitPlan, make_splits, protocol_named
 from mil_bench.data.store import BagStore
-from mil_bench.errors import InputError, PluginError, UnknownNameError
+from mil_bench.errors import PluginError
+from mil_bench.running.request import PRESETS, Preset, RunRequest
 
 TRAINING_VERSION = 1
 """Part of every key; raised when a change of the training code alters results."""
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A budget: number of folds (None: the protocol's own) and a cap on epochs (None: the authors' recipes)."""
-
-    summary: str
-    folds: int | None
-    most_epochs: int | None
-
-
-PRESETS: Mapping[str, Preset] = {
-    "paper": Preset("the authors' recipes", folds=None, most_epochs=None),
-    "quick": Preset("3 folds, at most 40 epochs a method: a first look, not a verdict", folds=3, most_epochs=40),
-}
-
-
-@dataclass(frozen=True)
-class RunRequest:
-    """What a user asks for, from the command line or from Python.
-
-    Args:
-        dataset: name of a dataset, with settings if it is generated (``bracs-sim:slides=200``).
-        methods: names of methods, or ("all",).
-        protocol: name of a protocol, None for the dataset's default.
-        folds: number of folds, None for the preset's.
-        seeds: training seeds; every method is trained once a fold and seed. The splits do not change with them.
-        preset: a key of ``PRESETS``.
-        epochs: passes over the data for every method, None for recipe and preset.
-        plugins: Python files whose methods are offered beside the installed ones.
-    """
-
-    dataset: str
-    methods: tuple[str, ...] = ("all",)
-    protocol: str | None = None
-    folds: int | None = None
-    seeds: tuple[int, ...] = (0,)
-    preset: str = "paper"
-    epochs: int | None = None
-    plugins: tuple[Path, ...] = ()
-
-    def __post_init__(self) -> None:
-        problems = []
-        if self.preset not in PRESETS:
-            raise UnknownNameError("preset", self.preset, PRESETS)
-        if self.epochs is not None and self.epochs < 1:
-            problems.append(f"epochs must be at least 1, not {self.epochs}")
-        if self.folds is not None and self.folds < 1:
-            problems.append(f"folds must be at least 1, not {self.folds}")
-        if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
-            problems.append(f"seeds must be different whole numbers from 0 on, not {list(self.seeds)}")
-        if not self.methods:
-            problems.append("no method is named")
-        if problems:
-            raise InputError("the request", problems, "See mil-bench run --help.")
-
-    @property
-    def method_names(self) -> list[str]:
-        """The methods asked for, each once, in the order given; all registered ones for "all".
-
-        Yardsticks may be named but need not be: they stand in every table anyway.
-        """
-        known, yardsticks = registry.methods.names(), registry.yardsticks.names()
-        for name in self.methods:
-            if name not in known and name not in yardsticks and name != "all":
-                raise UnknownNameError("method", name, [*known, "all"])
-        named = [n for name in self.methods for n in (known if name == "all" else [name])]
-        return [name for name in dict.fromkeys(named) if name not in yardsticks]
 
 
 @dataclass(frozen=True)
@@ -145,8 +77,6 @@ class RunPlan:
         dataset_caption: how tables name it.
         hierarchy: its classes.
         splits: the folds.
-        preset: name of the preset.
-        epochs: epochs asked for by hand, or None.
         jobs: methods x seeds.
         skipped: methods that cannot be trained here, and why.
     """
@@ -155,8 +85,6 @@ class RunPlan:
     dataset_caption: str
     hierarchy: LabelHierarchy
     splits: SplitPlan
-    preset: str
-    epochs: int | None
     jobs: tuple[Job, ...]
     skipped: Mapping[str, str] = field(default_factory=dict)
 
@@ -181,7 +109,7 @@ class RunPlan:
         folds, seeds = len(self.splits.folds), len(self.seeds)
         trainings = f"{folds} fold{'s' * (folds > 1)} x {seeds} seed{'s' * (seeds > 1)}"
         named = f"seed{'s' * (seeds > 1)} {', '.join(map(str, self.seeds))}"
-        budget = f"{self.epochs} epochs for every method" if self.epochs else PRESETS[self.preset].summary
+        protocol = self.splits.protocol + PROTOCOLS[self.splits.protocol].note
         spread = (
             f"± is the sample standard deviation over the {folds * seeds} trainings ({trainings}), "
             "neither a standard error nor a confidence interval."
@@ -189,10 +117,19 @@ class RunPlan:
             else "One training a method: no ± can be given."
         )
         return (
-            f"Dataset: {self.dataset_caption}. Protocol: {self.splits.protocol}, {trainings} "
+            f"Dataset: {self.dataset_caption}. Protocol: {protocol}, {trainings} "
             f"({named}), split {self.splits.digest}; {self.splits.leak_sentence}. "
-            f"Budget: {self.preset} ({budget}); the epoch is chosen on validation slides. {spread}"
+            f"Epochs: {self._budget}; the one that is kept is chosen on validation slides. {spread}"
         )
+
+    @property
+    def _budget(self) -> str:
+        """Epochs of every method, those with equal numbers together."""
+        methods: dict[int, list[str]] = {}
+        for job in self.jobs:
+            if job.recipe and job.method not in methods.setdefault(job.recipe["epochs"], []):
+                methods[job.recipe["epochs"]].append(job.method)
+        return "; ".join(f"{epochs} for {', '.join(names)}" for epochs, names in sorted(methods.items()))
 
     def to_json(self) -> dict[str, Any]:
         """A plain value."""
@@ -201,8 +138,6 @@ class RunPlan:
             "dataset_caption": self.dataset_caption,
             "hierarchy": self.hierarchy.to_json(),
             "splits": dataclasses.asdict(self.splits),
-            "preset": self.preset,
-            "epochs": self.epochs,
             "jobs": [job.to_json() for job in self.jobs],
             "skipped": dict(self.skipped),
         }
@@ -219,8 +154,6 @@ class RunPlan:
             SplitPlan(
                 **{**splits, "folds": folds, "leaks": tuple(splits["leaks"]), "val_leaks": tuple(splits["val_leaks"])}
             ),
-            value["preset"],
-            value["epochs"],
             tuple(map(Job.from_json, value["jobs"])),
             value["skipped"],
         )
@@ -244,7 +177,7 @@ def make_plan(request: RunRequest, spec: DatasetSpec, store: BagStore) -> RunPla
         caption += f" ({len(store)} slides; {store.origin}, {store.width} features)"
     methods, skipped = _usable(request, store)
     recipes = {name: _recipe(method, request.epochs, preset) for name, method in methods.items()}
-    params = {name: _defaults(name, method) for name, method in methods.items()}
+    params = {name: _defaults(method) for name, method in methods.items()}
     if store.group_name:
         methods |= {name: registry.yardsticks.load(name) for name in registry.yardsticks.names()}
     jobs = [
@@ -261,7 +194,7 @@ def make_plan(request: RunRequest, spec: DatasetSpec, store: BagStore) -> RunPla
         for name, method in methods.items()
         for seed in request.seeds
     ]
-    return RunPlan(spec.slug, caption, spec.hierarchy, splits, request.preset, request.epochs, tuple(jobs), skipped)
+    return RunPlan(spec.slug, caption, spec.hierarchy, splits, tuple(jobs), skipped)
 
 
 def _usable(request: RunRequest, store: BagStore) -> tuple[dict[str, Any], dict[str, str]]:
@@ -274,6 +207,7 @@ def _usable(request: RunRequest, store: BagStore) -> tuple[dict[str, Any], dict[
     for name in request.method_names:
         try:
             method = registry.methods.load(name)
+            _require_form(name, method)
         except PluginError as error:
             if name in request.methods:
                 raise
@@ -286,12 +220,21 @@ def _usable(request: RunRequest, store: BagStore) -> tuple[dict[str, Any], dict[
     return methods, skipped
 
 
-def _defaults(name: str, method: type) -> dict[str, Any]:
-    """Constructor parameters after (in_dim, hierarchy), all of which must have defaults."""
+def _require_form(name: str, method: Any) -> None:
+    """Refuse what cannot be planned: no recipe, or parameters whose defaults cannot be written down."""
+    problems = [] if dataclasses.is_dataclass(getattr(method, "recipe", None)) else ["it has no recipe"]
+    for param, default in _defaults(method).items():
+        if default is inspect.Parameter.empty:
+            problems.append(f"its parameter '{param}' has no default")
+        elif not isinstance(default, str | int | float | bool | None):
+            problems.append(f"the default of '{param}' is a {type(default).__name__}, not a number, text, bool or None")
+    if problems:
+        raise PluginError(f"The method '{name}' cannot be planned: {'; '.join(problems)}. See mil-bench check {name}.")
+
+
+def _defaults(method: Any) -> dict[str, Any]:
+    """Constructor parameters after (in_dim, hierarchy) with their defaults."""
     parameters = list(inspect.signature(method).parameters.values())[2:]
-    without = [p.name for p in parameters if p.default is inspect.Parameter.empty]
-    if without:
-        raise PluginError(f"The method '{name}' has parameters without a default: {', '.join(without)}. Give them one.")
     return {p.name: p.default for p in parameters}
 
 

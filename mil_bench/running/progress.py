@@ -27,6 +27,7 @@ class ProgressDisplay(Listener):
             TimeRemainingColumn(),
             console=self._console,
             disable=not self._console.is_terminal,
+            speed_estimate_period=24 * 3600,  # folds take minutes to hours; rich looks back 30 seconds otherwise
         )
         self._epochs: dict[tuple, Any] = {}
         self._left: dict[str, int] = {}

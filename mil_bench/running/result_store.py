@@ -77,7 +77,8 @@ class ResultStore:
 
     def done(self, job: Job) -> set[int]:
         """Folds of a job that are finished."""
-        return {int(path.stem.removeprefix("fold-")) for path in self.folder(job).glob("fold-*.json")}
+        numbers = (path.stem.removeprefix("fold-") for path in self.folder(job).glob("fold-*.json"))
+        return {int(number) for number in numbers if number.isdigit()}
 
     def save_plan(self, plan: RunPlan) -> None:
         """Keep a run's plan and the description of its jobs."""

@@ -9,12 +9,13 @@ from pathlib import Path
 import pandas as pd
 
 from mil_bench.evaluation.report import write_report
+from mil_bench.evaluation.report.html import html_table
 from mil_bench.evaluation.tables import Table, Trial, result_tables
 from mil_bench.running.plan import RunPlan
 from mil_bench.running.result_store import ResultStore
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RunResult:
     """Tables and predictions of a run.
 
@@ -67,6 +68,8 @@ class RunResult:
             for method, done in self.trials.items()
             for trial in done
         ]
+        if not frames:
+            return pd.DataFrame(columns=["method", "seed", "fold", "slide", "label", "predicted"])
         frame = pd.concat(frames, ignore_index=True)
         return frame[["method", "seed", "fold", *frames[0].columns[:-3]]]
 
@@ -83,9 +86,11 @@ class RunResult:
 
     def write(self, folder: Path) -> Path:
         """Write the report into ``folder``; the path of its Markdown page."""
-        return write_report(folder, f"mil-bench: {self.run_id}", self.facts, self._tables)
+        return write_report(folder, self.run_id, self.facts, self._tables)
+
+    def __repr__(self) -> str:
+        return f"<RunResult {self.run_id}: {', '.join(self.plan.methods)}; tables: {', '.join(self.tables)}>"
 
     def _repr_html_(self) -> str:
-        """The tables, for notebooks."""
-        parts = [f"<h4>{t.title}</h4>{t.frame.to_html(float_format='{:.1f}'.format)}" for t in self._tables]
-        return "".join(parts) + f"<p>{self.plan.caption}</p>"
+        """The tables as printed, for notebooks."""
+        return "".join(map(html_table, self._tables))

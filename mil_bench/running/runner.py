@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, as_completed
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import BrokenExecutor, Future, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ from mil_bench.data.bag import Bag
 from mil_bench.data.catalogue import find_dataset, open_store
 from mil_bench.data.spec import DatasetSpec
 from mil_bench.data.store import BagStore
-from mil_bench.errors import MilBenchError, UnknownNameError
+from mil_bench.errors import InputError, MilBenchError, StorageError, UnknownNameError
 from mil_bench.running.executors import open_executor
 from mil_bench.running.listeners import Listener
-from mil_bench.running.plan import Job, RunPlan, RunRequest, make_plan
+from mil_bench.running.plan import Job, RunPlan, make_plan
+from mil_bench.running.request import RunRequest
 from mil_bench.running.result_store import FoldResult, ResultStore
 from mil_bench.running.run_result import RunResult
 
@@ -42,6 +43,15 @@ class Workplace:
     device: str = "auto"
     tracking: bool = True
     progress: bool = True
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.device not in ("auto", "cpu", "cuda"):
+            problems.append(f"device must be auto, cpu or cuda, not {self.device!r}")
+        if self.workers is not None and not (isinstance(self.workers, int) and self.workers >= 1):
+            problems.append(f"workers must be a whole number from 1 on, not {self.workers!r}")
+        if problems:
+            raise InputError("the request", problems, "See mil-bench run --help.")
 
     @property
     def store(self) -> ResultStore:
@@ -70,6 +80,10 @@ class Workplace:
         import torch
 
         device = self.device
+        if device == "cuda" and not torch.cuda.is_available():
+            raise InputError(
+                "the request", ["device=cuda, but torch finds no GPU here"], "Leave it at auto, or say cpu."
+            )
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -101,8 +115,10 @@ def run(methods: str | Sequence[str] = "all", dataset: str = "digits", **options
             raise UnknownNameError("option", name, request_fields | place_fields)
     names = (methods,) if isinstance(methods, str) else tuple(methods)
     asked = {name: value for name, value in options.items() if name in request_fields}
-    if "seeds" in asked:
-        asked["seeds"] = tuple(asked["seeds"])
+    for name in ("seeds", "plugins"):
+        if name in asked:
+            value = asked[name]
+            asked[name] = (value,) if isinstance(value, int | str | Path) else tuple(value)
     place = Workplace(**{name: value for name, value in options.items() if name in place_fields})
     return execute(prepare(RunRequest(dataset=dataset, methods=names, **asked), place), place)
 
@@ -160,7 +176,10 @@ def execute(prepared: Prepared, place: Workplace) -> RunResult:
                     listener.on_stored_fold(job, stored)
         failures = _train_missing(prepared, place, store, done, listeners)
         result = RunResult.collect(store, plan, tuple(failures))
-        report = result.write(place.report_folder(plan))
+        try:
+            report = result.write(place.report_folder(plan))
+        except StorageError as error:  # the tables can be shown all the same
+            result = RunResult.collect(store, plan, (*failures, str(error)))
     finally:
         for listener in listeners:
             listener.on_end(report)
@@ -170,7 +189,7 @@ def execute(prepared: Prepared, place: Workplace) -> RunResult:
 def _train_missing(
     prepared: Prepared, place: Workplace, store: ResultStore, done: dict[str, set[int]], listeners: list[Listener]
 ) -> list[str]:
-    """Train every fold that is not done; what failed and why. A failed task does not stop the others."""
+    """Train every fold that is not done; what failed and why."""
     plan = prepared.plan
     # Folds of a looped stack share nothing but the reading, so every fold is a task: cores are used evenly, and
     # a killed run loses one fold a core. Longest recipes first, so that no core waits for a late long one.
@@ -186,31 +205,58 @@ def _train_missing(
         for listener in listeners:
             listener.on_epoch(event)
 
-    with open_executor(workers, on_epoch) as executor:
-        futures = {
-            executor.submit(
-                worker.train, worker.Task(job, ks, plan.splits, prepared.bags.path, device, prepared.plugins)
-            ): (job, ks)
-            for job, ks in missing
-        }
-        return list(_record(futures, store, listeners))
+    def train(tasks: list[tuple[Job, tuple[int, ...]]], workers: int, isolated: bool) -> _Round:
+        with open_executor(workers, on_epoch, isolated) as executor:
+            futures = {}
+            for job, ks in tasks:
+                task = worker.Task(job, ks, plan.splits, prepared.bags.path, device, prepared.plugins)
+                futures[executor.submit(worker.train, task)] = (job, ks)
+            return _record(futures, store, listeners)
+
+    outcome = train(missing, workers, isolated=False)
+    failures = outcome.failures
+    # A process that dies, usually for want of memory, takes the whole pool with it: go on one by one.
+    for task in outcome.orphans:
+        alone = train([task], 1, isolated=True)
+        failures += alone.failures
+        for job, ks in alone.orphans:
+            reason = "the process died, most likely out of memory; try --workers 1 or smaller bags"
+            failures.append(_failed(job, ks, reason, listeners))
+    return failures
+
+
+@dataclass(frozen=True)
+class _Round:
+    """What became of some tasks beside their stored results: lines of those that failed, and those whose pool died."""
+
+    failures: list[str]
+    orphans: list[tuple[Job, tuple[int, ...]]]
+
+
+def _failed(job: Job, ks: tuple[int, ...], reason: str, listeners: list[Listener]) -> str:
+    for listener in listeners:
+        listener.on_failure(job, ks, reason)
+    return f"{job.method} seed {job.seed} fold {', '.join(map(str, ks))} failed: {reason}"
 
 
 def _record(
     futures: Mapping[Future, tuple[Job, tuple[int, ...]]], store: ResultStore, listeners: list[Listener]
-) -> Iterator[str]:
-    """Store each result as it comes; yields a line for each task that failed."""
+) -> _Round:
+    """Store each result as it comes. A task that fails does not stop the others."""
+    outcome = _Round([], [])
     for future in as_completed(futures):
         job, ks = futures[future]
         try:
             results: list[FoldResult] = future.result()
-        except Exception as error:  # a method may throw anything; the other methods go on
+        except BrokenExecutor:
+            outcome.orphans.append((job, ks))
+            continue
+        except Exception as error:  # a method may throw anything
             reason = str(error) if isinstance(error, MilBenchError) else f"{type(error).__name__}: {error}"
-            for listener in listeners:
-                listener.on_failure(job, ks, reason)
-            yield f"{job.method} seed {job.seed} fold {', '.join(map(str, ks))} failed: {reason}"
+            outcome.failures.append(_failed(job, ks, reason, listeners))
             continue
         for result in results:
             store.save_fold(job, result)
             for listener in listeners:
                 listener.on_fold(job, result)
+    return outcome

@@ -1,7 +1,7 @@
 """MLflow: one parent run a benchmark, one child a method, seed and fold.
 
 A child is written from the stored result of its fold, never from the training itself, and only if it is not there
-yet. So a resumed run completes what a killed one left out, and nothing is doubled.
+yet. So a resumed run completes what a killed one left out, and a repeated one doubles nothing.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mil_bench import durable
 from mil_bench.evaluation.metrics import level_metrics
 from mil_bench.running.listeners import Listener
 from mil_bench.running.plan import Job, RunPlan
@@ -91,7 +93,7 @@ class MlflowTracker(Listener):
         assert plan is not None
         server = os.environ.get("MLFLOW_TRACKING_URI")
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._client = MlflowClient(server or f"sqlite:///{self._folder / 'mlflow.db'}")
+        self._client = MlflowClient(server or self._local_database())
         found = self._client.get_experiment_by_name(_EXPERIMENT)
         location = None if server else (self._folder / "mlartifacts").as_uri()
         self._experiment = found.experiment_id if found else self._client.create_experiment(_EXPERIMENT, location)
@@ -102,12 +104,26 @@ class MlflowTracker(Listener):
             self._client.update_run(self._parent, status="RUNNING")
         else:
             self._parent = self._create(plan.run_id, {"mil_bench.caption": plan.caption})
-            self._log_params(self._parent, {"preset": plan.preset, "methods": ", ".join(plan.methods)})
+            about = {"methods": ", ".join(plan.methods), "seeds": ", ".join(map(str, plan.seeds))}
+            self._log_params(self._parent, about | {"folds": len(plan.splits.folds)})
         children = [run for run in mine if _FOLD_TAG in run.data.tags]
         self._known = {run.data.tags[_FOLD_TAG] for run in children if run.info.status == "FINISHED"}
         for run in children:
             if run.info.status == "RUNNING":  # half written when an earlier call was killed; written anew below
                 self._client.delete_run(run.info.run_id)
+
+    def _local_database(self) -> str:
+        """The SQLite file's address; a new file gets its name when its tables are complete.
+
+        MLflow cannot go on with a file whose first set-up was killed.
+        """
+        from mlflow import MlflowClient
+
+        path = self._folder / "mlflow.db"
+        if not path.exists():
+            with durable.new_file(path) as temporary:
+                MlflowClient(f"sqlite:///{temporary}").search_experiments(max_results=1)
+        return f"sqlite:///{path}"
 
     def _create(self, name: str, tags: dict[str, str]) -> str:
         plan = self._plan
@@ -138,8 +154,9 @@ class MlflowTracker(Listener):
         self._log_params(
             run, about | {"data": job.data_digest} | dict(job.recipe) | dict(job.params) | dict(result.environment)
         )
-        points = [Metric(k, v, 0, epoch) for k, curve in result.curves.items() for epoch, v in enumerate(curve)]
-        points += [Metric(k, v, 0, 0) for k, v in _final_metrics(plan, result).items() if v == v]
+        now = int(1000 * time.time())
+        points = [Metric(k, v, now, epoch) for k, curve in result.curves.items() for epoch, v in enumerate(curve)]
+        points += [Metric(k, v, now, 0) for k, v in _final_metrics(plan, result).items() if v == v]
         for start in range(0, len(points), 1000):  # MLflow's limit for one call
             self._client.log_batch(run, metrics=points[start : start + 1000])
         self._client.log_text(run, result.predictions.frame(plan.hierarchy).to_csv(index=False), "predictions.csv")

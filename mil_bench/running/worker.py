@@ -17,6 +17,7 @@ from mil_bench import registry, seeds
 from mil_bench.data.feed import Feed
 from mil_bench.data.splits import SplitPlan
 from mil_bench.data.store import BagStore
+from mil_bench.errors import TrainingError
 from mil_bench.evaluation.predictions import Predictions
 from mil_bench.methods import Method, Recipe
 from mil_bench.methods.yardstick import Yardstick
@@ -127,6 +128,11 @@ def _build_stack(task: Task, store: BagStore, recipe: Recipe, device: torch.devi
 
 def _predictions(slides: tuple[str, ...], predicted: Predicted) -> Predictions:
     coarse = predicted.coarse_logits
+    if not predicted.fine_logits.isfinite().all():
+        bad = [s for s, row in zip(slides, predicted.fine_logits, strict=True) if not row.isfinite().all()]
+        raise TrainingError(
+            f"the predictions of {len(bad)} test slides are not finite (first: {bad[0]}); check their features"
+        )
     return Predictions(
         slides=np.array(slides, dtype=str),
         labels=predicted.labels.numpy(),

@@ -134,19 +134,19 @@ FOLDER_CASES = {
     "minus infinity": (add_h5(with_value(-np.inf)), ["s3.h5: 1 of 5 instances hold NaN or infinite features"]),
     "two feature widths": (
         add_h5(some_features(5, 6)),
-        ["several feature widths", "4: 2 files such as s1.h5", "6: 1 files such as s3.h5"],
+        ["several feature widths", "4 in 2 files such as s1.h5, but 6 in s3.h5"],
     ),
     "float16 mixed with float32": (
         add_h5(some_features(5, 4, "float16")),
-        ["several number types", "float32: 2 files such as s1.h5", "float16: 1 files such as s3.h5"],
+        ["several number types", "float32 in 2 files such as s1.h5, but float16 in s3.h5"],
     ),
     "two encoders": (
         name_encoders,
-        ["several encoders", "uni: 1 files such as s1.h5", "conch: 1 files such as s2.h5"],
+        ["several encoders", "uni in 1 files such as s1.h5, but conch in s2.h5"],
     ),
     "one encoder named and one not": (
         name_one_encoder,
-        ["several encoders", "uni: 1 files such as s1.h5", "unnamed: 1 files such as s2.h5"],
+        ["several encoders", "uni in 1 files such as s1.h5, but unnamed in s2.h5"],
     ),
     "double precision": (add_h5(some_features(5, 4, "float64")), ["s3.h5: features are float64"]),
     "whole numbers in an .h5": (add_h5(np.zeros((5, 4), np.int32)), ["s3.h5: features are int32"]),
@@ -296,7 +296,7 @@ def test_five_problems_of_the_files_come_in_one_error(study: Study) -> None:
         "empty.h5: an empty bag, no instances",
         "flat.pt holds a tensor of shape (5,)",
         "text.h5 is neither HDF5 nor a torch file",
-        "several feature widths: 4: 3 files such as s1.h5; 6: 1 files such as s3.h5",
+        "several feature widths: 4 in 3 files such as s1.h5, but 6 in s3.h5",
     )
     assert len(error.problems) == 6
 
@@ -332,11 +332,24 @@ def test_five_problems_of_the_sheet_come_in_one_error(study: Study) -> None:
     assert len(error.problems) == 5
 
 
-def test_a_long_list_of_problems_is_cut_and_counted(study: Study) -> None:
+def test_a_long_list_of_problems_is_told_whole(study: Study) -> None:
     study.label({f"s{i}": "cancer" for i in range(45)})
-    error = study.refused("45 problems", "... and 5 more")
+    error = study.refused("45 problems", "line 46, slide 's44'")
     assert len(error.problems) == 45
-    assert len(str(error).splitlines()) == 1 + 40 + 1 + 1
+    assert len(str(error).splitlines()) == 1 + 45 + 1
+
+
+def test_a_faulty_sheet_does_not_hide_a_slide_without_label(study: Study) -> None:
+    study.sheet.write_text(study.sheet.read_text() + "s9,Benign\n")
+    write_h5(study.folder / "s8.h5", some_features(3))
+    write_h5(study.folder / "s9.h5", some_features(3))
+    error = study.refused("label 'Benign'", "slide 's8' has no label")
+    assert "slide 's9' has no label" not in str(error)  # it has one, of an unknown class
+
+
+def test_features_of_no_width_are_refused(study: Study) -> None:
+    write_h5(study.folder / "s3.h5", np.zeros((3, 0), dtype=np.float32))
+    study.refused("s3.h5: an empty bag, no features")
 
 
 def test_problems_of_sheet_shape_and_values_are_listed_together(study: Study) -> None:

@@ -14,11 +14,13 @@ import torch
 from feature_files import some_features, unwatched, write_h5, write_pt, write_sheet
 
 from benchmarks.bracs import BRACS
+from benchmarks.ccc import CCC
 from benchmarks.panda import PANDA
 from mil_bench.data.catalogue import open_store
 from mil_bench.data.labels import read_label_sheet
 from mil_bench.data.pack import Packed, pack
 from mil_bench.data.readers import FeatureFile
+from mil_bench.data.spec import DatasetSpec
 from mil_bench.data.store import BagStore
 
 REAL_LABELS = {"ucsb_benign_mosaic": "N", "ucsb_malignant_mosaic": "IC"}
@@ -208,8 +210,29 @@ def test_a_store_without_all_coordinates_has_none(folder: Path, sheet: Path, tmp
 def test_columns_of_a_sheet_are_found_by_the_cards_names(tmp_path: Path) -> None:
     (tmp_path / "panda.csv").write_text("image_id,data_provider,isup_grade,near_dup_group\nabc,radboud,3,17\n")
     sheet = read_label_sheet(tmp_path / "panda.csv", PANDA)
-    assert sheet.has_groups
+    assert sheet.group_name == "near-duplicate group"
     assert (sheet.rows["abc"].label, sheet.rows["abc"].group, sheet.rows["abc"].split) == (3, "17", "")
+
+
+@pytest.mark.parametrize(
+    ("card", "header", "group", "expected"),
+    [
+        (BRACS, "slide,label,patient", "7", "patient"),
+        (BRACS, "WSI Filename,WSI label,Patient Id", "7", "patient"),
+        (BRACS, "slide,label,case_id", "7", "case"),
+        (BRACS, "slide,label,patient", "", ""),  # blank: unknown, not a patient of its own
+        (BRACS, "slide,label,site", "7", ""),
+        (CCC, "slide,label,centre", "7", "centre"),
+        (CCC, "slide,label,patient", "7", "patient"),  # not the card's centres
+        (PANDA, "image_id,isup_grade,near_dup_group", "", "near-duplicate group"),  # blank: it stands alone
+    ],
+)
+def test_groups_are_what_the_sheet_says_they_are(
+    tmp_path: Path, card: DatasetSpec, header: str, group: str, expected: str
+) -> None:
+    path = tmp_path / "sheet.csv"
+    path.write_text(f"{header}\na,{card.hierarchy.fine[0]},1\nb,{card.hierarchy.fine[0]},{group}\n")
+    assert read_label_sheet(path, card).group_name == expected
 
 
 def test_a_sheet_saved_by_a_spreadsheet_is_read(tmp_path: Path) -> None:

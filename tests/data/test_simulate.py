@@ -318,7 +318,13 @@ def test_a_real_dataset_without_features_says_how_to_pack_them(tmp_path: Path) -
 
 def test_a_store_with_other_classes_than_the_card_is_refused(tmp_path: Path) -> None:
     open_store(find_dataset("ccc-sim:slides=120,rows=4,width=8"), tmp_path).path.rename(tmp_path / "bracs.h5")
-    with pytest.raises(InputError, match=r"its classes are .*NILM.*, the card says .*DCIS"):
+    with pytest.raises(InputError, match=r"it holds ccc-sim-twin, not bracs"):
+        open_store(BRACS, tmp_path)
+
+
+def test_a_twins_store_can_never_pass_for_the_real_dataset(tmp_path: Path) -> None:
+    open_store(find_dataset(SMALL), tmp_path).path.rename(tmp_path / "bracs.h5")
+    with pytest.raises(InputError, match=r"it holds bracs-sim-twin, not bracs"):
         open_store(BRACS, tmp_path)
 
 

@@ -9,7 +9,8 @@ from conftest import SMALL_TWIN
 from mil_bench.data.catalogue import find_dataset
 from mil_bench.data.store import BagStore
 from mil_bench.errors import InputError, SplitError, UnknownNameError
-from mil_bench.running.plan import RunPlan, RunRequest, make_plan
+from mil_bench.running.plan import RunPlan, make_plan
+from mil_bench.running.request import RunRequest
 
 
 def plan_of(store: BagStore, **changed: Any) -> RunPlan:
@@ -59,10 +60,12 @@ def test_the_caption_says_what_a_reader_must_know(small_store: BagStore) -> None
         "no patient on two sides",
         "sample standard deviation over the 6 trainings",
         plan_of(small_store).splits.digest,
-        "at most 40 epochs",
+        "Epochs: 20 for mean-pool, abmil",
     ):
         assert part in caption
-    assert "LEAKS" in plan_of(small_store, protocol="paper").caption
+    leaking = plan_of(small_store, protocol="paper").caption
+    assert "LEAKS" in leaking
+    assert "drawn anew by HMIL's rule, not its published lists" in leaking
 
 
 def test_a_twin_is_called_a_twin_in_the_runs_name(small_store: BagStore) -> None:

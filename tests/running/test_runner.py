@@ -17,7 +17,7 @@ from mil_bench.data.store import BagStore
 from mil_bench.errors import UnknownNameError
 from mil_bench.methods import Method
 from mil_bench.running import executors
-from mil_bench.running.plan import RunRequest
+from mil_bench.running.request import RunRequest
 from mil_bench.running.run_result import RunResult
 from mil_bench.running.runner import Prepared, Workplace, execute, prepare
 from mil_bench.running.worker import Task, train

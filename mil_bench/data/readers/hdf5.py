@@ -69,7 +69,7 @@ class Hdf5FeatureFile(FeatureFile):
 
     def _patch_size(self, value: object) -> float | None:
         try:
-            return None if value is None else float(value)  # type: ignore[arg-type]
+            return None if value is None or value == "None" else float(value)  # TRIDENT writes None as a word
         except (TypeError, ValueError) as error:
             raise _wrong(self.path, f"has a patch_size_level0 that is no number: {value!r}") from error
 

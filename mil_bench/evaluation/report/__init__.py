@@ -16,12 +16,12 @@ def write_report(folder: Path, title: str, facts: Sequence[str], tables: Sequenc
 
     Args:
         folder: made if absent; older files of the same names are replaced.
-        title: heading of the report.
+        title: name of the run.
         facts: lines before the tables, such as failures.
         tables: the tables.
     """
     durable.replace(folder / "report.md", markdown(title, facts, tables))
-    durable.replace(folder / "tables.tex", latex(tables))
+    durable.replace(folder / "tables.tex", latex(title, tables))
     for table in tables:
         durable.replace(folder / f"{table.name}.csv", _csv(table))
     return folder / "report.md"

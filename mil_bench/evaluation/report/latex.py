@@ -21,17 +21,20 @@ _SPECIAL = {
 }
 
 
-def latex(tables: Sequence[Table]) -> str:
-    r"""All tables as ``table`` environments, to be included with ``\input``; needs ``\usepackage{booktabs}``."""
-    return "% needs \\usepackage{booktabs}\n" + "\n".join(map(_environment, tables))
+def latex(run: str, tables: Sequence[Table]) -> str:
+    r"""All tables as ``table`` environments, to be included with ``\input``; needs ``\usepackage{booktabs}``.
+
+    Labels are ``tab:<run>-<table>``, so that the tables of several runs go into one document.
+    """
+    return "% needs \\usepackage{booktabs}\n" + "\n".join(_environment(run, table) for table in tables)
 
 
-def _environment(table: Table) -> str:
+def _environment(run: str, table: Table) -> str:
     lines = [
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{_escaped(table.title)}. {_escaped(table.caption)} \textbf{{Best}}, \underline{{second best}}.}}",
-        rf"\label{{tab:{table.name.replace('_', '-')}}}",
+        rf"\label{{tab:{run}-{table.name}}}".replace("_", "-"),
         rf"\begin{{tabular}}{{l{'c' * len(table.columns)}}}",
         r"\toprule",
         " & ".join(map(_escaped, ["Method", *table.columns])) + r" \\",

@@ -12,6 +12,7 @@ from rich.text import Text
 from mil_bench.evaluation.tables import Cell, Table
 
 _STYLE = {0: "", 1: "bold", 2: "underline"}
+_SIGN = {0: " ", 1: "*", 2: "+"}
 _NARROWEST = 120  # a file or pipe has no width of its own; seven classes fit into this
 
 
@@ -27,12 +28,14 @@ def print_tables(tables: Sequence[Table]) -> None:
         for name in table.columns:
             grid.add_column(name, justify="right")
         for method, row in table.cells.items():
-            grid.add_row(method, *map(_styled, row.values()))
+            grid.add_row(method, *(_marked(cell, console.is_terminal) for cell in row.values()))
         console.print(grid)
     shared = tables[0].caption
     notes = [t.caption.removeprefix(shared).strip() for t in tables]
-    console.print(Text(" ".join(dict.fromkeys([shared, *filter(None, notes), "Bold: best; underlined: second best."]))))
+    legend = "Bold: best; underlined: second best." if console.is_terminal else "*: best; +: second best."
+    console.print(Text(" ".join(dict.fromkeys([shared, *filter(None, notes), legend]))))
 
 
-def _styled(cell: Cell) -> Text:
-    return Text(cell.text(), style=_STYLE[cell.rank])
+def _marked(cell: Cell, styled: bool) -> Text:
+    """Bold and underlined on a terminal; signs where text is all there is."""
+    return Text(cell.text(), style=_STYLE[cell.rank]) if styled else Text(cell.text() + _SIGN[cell.rank])
