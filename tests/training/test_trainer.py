@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import SMALL_TWIN
 
 from baselines.abmil import ABMIL
 from mil_bench import registry, seeds
-from mil_bench.data.catalogue import find_dataset, open_store
 from mil_bench.data.feed import Feed
 from mil_bench.data.store import BagStore
 from mil_bench.errors import TrainingError
@@ -151,14 +149,14 @@ def test_a_folds_share_of_a_batch_is_the_recipes_batch_size(batch_size: int, exp
 
 
 @pytest.mark.parametrize("name", registry.methods.names())
-def test_every_method_learns_to_tell_two_easy_classes(tmp_path: Path, name: str) -> None:
-    small_store = open_store(find_dataset(f"{SMALL_TWIN},difficulty=0.3,witnesses=0.3"), tmp_path)
+def test_every_method_goes_through_the_loop(small_store: BagStore, name: str) -> None:
+    # That a method beats chance is a check of its contract; here it meets the real loop, its optimizer and schedule.
     method = registry.methods.load(name)
-    keep = np.flatnonzero(np.isin(small_store.labels, [0, 6]))
-    recipe = Recipe(1e-3, epochs=12, batch_size=8)
+    keep = np.flatnonzero(np.isin(small_store.labels, [0, 6]))[:24]
+    recipe = dataclasses.replace(method.recipe, learning_rate=1e-3, epochs=4)
     stack = stack_of(small_store, [0], recipe, method)
     roles = FoldRoles(keep[::2], keep[1::2])
     schedule = Schedule.of([roles.train], recipe, ("order",))
     history = fit(stack, Feed(small_store, CPU), [roles], schedule, recipe, lambda epoch, histories: None)[0]
-    assert history.train_loss[-1] < history.train_loss[0]
-    assert max(history.val_accuracy) > 0.8
+    assert np.isfinite(history.val_loss).all()
+    assert len(set(history.val_loss)) == history.epochs == 4  # the weights move in every epoch
