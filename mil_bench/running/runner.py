@@ -207,11 +207,15 @@ def _train_missing(
 
     def train(tasks: list[tuple[Job, tuple[int, ...]]], workers: int, isolated: bool) -> _Round:
         with open_executor(workers, on_epoch, isolated) as executor:
-            futures = {}
+            futures, too_late = {}, []
             for job, ks in tasks:
                 task = worker.Task(job, ks, plan.splits, prepared.bags.path, device, prepared.plugins)
-                futures[executor.submit(worker.train, task)] = (job, ks)
-            return _record(futures, store, listeners)
+                try:
+                    futures[executor.submit(worker.train, task)] = (job, ks)
+                except BrokenExecutor:  # a process died while tasks were still being handed out
+                    too_late.append((job, ks))
+            outcome = _record(futures, store, listeners)
+            return _Round(outcome.failures, outcome.orphans + too_late)
 
     outcome = train(missing, workers, isolated=False)
     failures = outcome.failures

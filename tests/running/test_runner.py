@@ -16,6 +16,7 @@ from mil_bench import registry
 from mil_bench.data.store import BagStore
 from mil_bench.errors import UnknownNameError
 from mil_bench.methods import Method
+from mil_bench.registry import Registry
 from mil_bench.running import executors
 from mil_bench.running.request import RunRequest
 from mil_bench.running.run_result import RunResult
@@ -178,3 +179,25 @@ def test_the_lookup_stands_in_the_table_and_is_at_chance_without_leaks(tmp_path:
     assert (
         leaking.loc["lookup", ("Macro AUC", "mean")] > 55
     )  # shared patients tell something, noise does not reach this
+
+
+KILLER = """
+import os, signal
+from baselines.pooling import MeanPool
+
+class Killer(MeanPool):
+    '''Dies as a process does when memory runs out.'''
+
+    def loss(self, out, bags, weight, progress):
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_process_that_dies_costs_only_its_own_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "methods", Registry("mil_bench.methods", "method"))
+    plugin = tmp_path / "killer.py"
+    plugin.write_text(KILLER)
+    result = small_run(tmp_path, ["killer", "mean-pool"], folds=2, workers=2, plugins=[plugin])
+    assert len(result.failures) == 2
+    assert all("the process died, most likely out of memory" in line for line in result.failures)
+    assert len(result.trials["mean-pool"]) == 2
