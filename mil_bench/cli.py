@@ -117,6 +117,11 @@ def _add_report(subparsers: Any) -> None:
 def _add_data(subparsers: Any) -> None:
     data = subparsers.add_parser("data", help="bring your own features in")
     actions = data.add_subparsers(required=True, metavar="ACTION")
+    card = actions.add_parser(
+        "card", help="what is known of a dataset: classes, groups, protocols, traps, what to cite"
+    )
+    card.set_defaults(call=commands.card)
+    card.add_argument("dataset", metavar="NAME", help="see mil-bench list datasets")
     pack = actions.add_parser(
         "pack",
         help="pack a folder of feature files into one bag store",

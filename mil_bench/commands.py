@@ -128,6 +128,25 @@ def report(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def card(arguments: argparse.Namespace) -> int:
+    """A dataset's card."""
+    from mil_bench.data.catalogue import find_dataset
+
+    spec = find_dataset(arguments.dataset)
+    counts = dict(zip(spec.hierarchy.fine, spec.class_counts, strict=True))
+    print(f"{spec.caption}\n{spec.title}\n")
+    for g, coarse in enumerate(spec.hierarchy.coarse):
+        own = [f for f, parent in zip(spec.hierarchy.fine, spec.hierarchy.parent, strict=True) if parent == g]
+        print(f"  {coarse}: {', '.join(f'{name} ({counts[name]})' for name in own)}")
+    print(f"\ngroups:    {spec.groups.count} of kind {spec.groups.name}")
+    print(f"bags:      median {spec.bags.median} instances ({spec.bags.basis})")
+    print(f"protocols: {', '.join(spec.protocols)}\nsource:    {spec.source}\nlicence:   {spec.licence}")
+    print(f"cite:      {spec.citation}\ntraps:")
+    for trap in spec.traps:
+        print(f"  - {trap}")
+    return 0
+
+
 def pack(arguments: argparse.Namespace) -> int:
     """Feature files into a store."""
     from rich.console import Console

@@ -64,6 +64,15 @@ def test_a_dry_run_trains_nothing_and_writes_no_result(tmp_path: Path) -> None:
     assert not (tmp_path / "results").exists()
 
 
+def test_a_card_tells_classes_traps_and_what_to_cite(capsys: pytest.CaptureFixture) -> None:
+    assert main(["data", "card", "bracs"]) == 0
+    shown = capsys.readouterr().out
+    for part in ("malignant: DCIS (61), IC (132)", "189 of kind patient", "Patient 67 is in both", "Brancati"):
+        assert part in shown
+    assert main(["data", "card", "bracs-sim"]) == 0
+    assert "a generated twin, not BRACS" in capsys.readouterr().out
+
+
 def test_several_datasets_are_all_checked_before_the_first_trains(tmp_path: Path) -> None:
     done = call(tmp_path, "run", "--dataset", SMALL_TWIN, "bracs", "--methods", "mean-pool", "--no-tracking")
     assert done.returncode == 2

@@ -37,11 +37,11 @@ class ProgressDisplay(Listener):
         """Show the bars."""
         per_method = len(plan.splits.folds) * len(plan.seeds)
         self._left = dict.fromkeys(plan.methods, per_method)
-        self._done, self._total, self._started = 0, total, time.monotonic()
+        self._done, self._total, self._started = 0, total - done, time.monotonic()
         if done:
             self._console.print(f"{done} of {total} trainings are stored from an earlier call.")
         self._methods = self._bars.add_task("methods", total=len(plan.methods))
-        self._folds = self._bars.add_task("folds", total=total)
+        self._folds = self._bars.add_task("folds", total=total - done)  # or the time left would count stored ones
         self._bars.start()
 
     def on_epoch(self, event: Any) -> None:
@@ -64,8 +64,9 @@ class ProgressDisplay(Listener):
             self._console.print(f"{line}: {how} ({elapsed:.0f} s)")
 
     def on_stored_fold(self, job: Job, result: FoldResult) -> None:
-        """Count the fold."""
-        self._count(job.method)
+        """One fold less to wait for."""
+        self._left[job.method] -= 1
+        self._show()
 
     def on_failure(self, job: Job, folds: tuple[int, ...], reason: str) -> None:
         """Say it at once."""
@@ -78,5 +79,8 @@ class ProgressDisplay(Listener):
     def _count(self, method: str) -> None:
         self._done += 1
         self._left[method] -= 1
+        self._show()
+
+    def _show(self) -> None:
         self._bars.update(self._folds, completed=self._done)
         self._bars.update(self._methods, completed=sum(left == 0 for left in self._left.values()))
