@@ -275,9 +275,9 @@ def _learns(method: type[Method]) -> None:
     optimizer = torch.optim.Adam(built.parameters(), 2e-3)
     with seeds.torch_seeded("conformance", "dropout"):
         for step in range(_STEPS):
-            bags = toy(16)
+            bags = toy(8)
             optimizer.zero_grad()
-            built.loss(built(bags), bags, torch.ones(16), step / _STEPS).backward()
+            built.loss(built(bags), bags, torch.ones(8), step / _STEPS).backward()
             optimizer.step()
     bags = toy(60)
     with torch.no_grad():
