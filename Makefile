@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test lint clean
 
 demo: $(VENV)/installed
-	$(BIN)/mil-bench run --methods mean-pool max-pool abmil abmil-gated dsmil hmil --dataset digits --preset quick
+	$(BIN)/mil-bench run --methods mean-pool max-pool abmil abmil-gated hmil --dataset digits --preset quick
 
 test: $(VENV)/installed
 	$(BIN)/ruff check .
