@@ -14,14 +14,13 @@ from mil_bench.errors import InputError, UnknownNameError
 class Preset:
     """A budget: number of folds (None: the protocol's own) and a cap on epochs (None: the authors' recipes)."""
 
-    summary: str
     folds: int | None
     most_epochs: int | None
 
 
 PRESETS: Mapping[str, Preset] = {
-    "paper": Preset("the authors' recipes, all folds", folds=None, most_epochs=None),
-    "quick": Preset("3 folds, at most 40 epochs a method: a first look, not a verdict", folds=3, most_epochs=40),
+    "paper": Preset(folds=None, most_epochs=None),
+    "quick": Preset(folds=3, most_epochs=40),  # a first look, not a verdict
 }
 
 
