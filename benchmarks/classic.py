@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from rich.console import Console
 from rich.progress import track
 from sklearn.model_selection import StratifiedKFold
 
@@ -62,7 +63,7 @@ def main() -> None:
     folder = parser.parse_args().folder
     tasks = [_Fold(folder, *key, repeat, fold) for key in _PUBLISHED for repeat in range(5) for fold in range(10)]
     with ProcessPoolExecutor() as pool:
-        right = list(track(pool.map(_accuracy, tasks), "training", len(tasks)))
+        right = list(track(pool.map(_accuracy, tasks), "training", len(tasks), console=Console(stderr=True)))
     accuracy = np.array(right).reshape(len(_PUBLISHED), 5, 10).mean(2)  # [figure, repeat]
     print("| data | method | ours | published | difference in published ± |\n|---|---|---|---|---|")
     for (dataset, method), repeats in zip(_PUBLISHED, accuracy, strict=True):
