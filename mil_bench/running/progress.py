@@ -36,11 +36,11 @@ class ProgressDisplay(Listener):
     def on_start(self, plan: RunPlan, done: int, total: int) -> None:
         """Show the bars."""
         per_method = len(plan.splits.folds) * len(plan.seeds)
-        self._left = dict.fromkeys(plan.methods, per_method)
+        self._left = {job.method: per_method for job in plan.jobs}  # without those that were left out
         self._done, self._total, self._started = 0, total - done, time.monotonic()
         if done:
             self._console.print(f"{done} of {total} trainings are stored from an earlier call.")
-        self._methods = self._bars.add_task("methods", total=len(plan.methods))
+        self._methods = self._bars.add_task("methods", total=len(self._left))
         self._folds = self._bars.add_task("folds", total=total - done)  # or the time left would count stored ones
         self._bars.start()
 
