@@ -1,10 +1,73 @@
-"""What the commands do: build a request, call, print."""
+"""Train and compare, list what there is, show a run again."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 from typing import Any
+
+from mil_bench.commands.options import add_folders, add_plugin_files
+
+
+def add_run(subparsers: Any) -> None:
+    """``mil-bench run``."""
+    parser = subparsers.add_parser(
+        "run",
+        help="train methods by cross-validation and print the comparison tables",
+        description="Train methods by seeded cross-validation and print the comparison tables. Every finished fold is "
+        "stored at once: after an interruption the same command goes on where it stopped.",
+    )
+    parser.set_defaults(call=run)
+    what = parser.add_argument_group("what to compare")
+    what.add_argument("--methods", nargs="+", default=["all"], metavar="NAME", help="names, or all (default)")
+    what.add_argument(
+        "--dataset",
+        nargs="+",
+        required=True,
+        metavar="NAME",
+        help="one or several; generated ones take settings: bracs-sim:slides=200,difficulty=1.5",
+    )
+    what.add_argument(
+        "--protocol", help="how slides are split (default: the dataset's first; see mil-bench list protocols)"
+    )
+    what.add_argument("--folds", type=int, metavar="K", help="number of folds (default: the preset's)")
+    what.add_argument(
+        "--seeds",
+        type=int,
+        nargs="+",
+        default=[0],
+        metavar="S",
+        help="training seeds (default: 0)",
+    )
+    what.add_argument(
+        "--preset",
+        default="paper",
+        help="budget: paper, the authors' recipes on all folds (default); or quick, 3 folds and at most 40 epochs",
+    )
+    what.add_argument("--epochs", type=int, metavar="N", help="epochs for every method (default: recipe and preset)")
+    add_plugin_files(what)
+    how = parser.add_argument_group("where and how")
+    how.add_argument("--dry-run", action="store_true", help="show what would be trained, and train nothing")
+    how.add_argument("--workers", type=int, metavar="N", help="trainings at the same time (default: one a core)")
+    how.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="default: a GPU if there is one")
+    how.add_argument("--no-tracking", action="store_true", help="do not log to MLflow")
+    add_folders(how)
+
+
+def add_list(subparsers: Any) -> None:
+    """``mil-bench list``."""
+    listing = subparsers.add_parser("list", help="show methods, datasets, protocols or runs")
+    listing.set_defaults(call=list_names)
+    listing.add_argument("what", choices=["methods", "datasets", "protocols", "runs"])
+    add_folders(listing)
+
+
+def add_report(subparsers: Any) -> None:
+    """``mil-bench report``."""
+    parser = subparsers.add_parser("report", help="print a run's tables again and write its report")
+    parser.set_defaults(call=report)
+    parser.add_argument("run", metavar="RUN", help="name of a run; see mil-bench list runs")
+    add_folders(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -125,101 +188,4 @@ def report(arguments: argparse.Namespace) -> int:
     folder = arguments.results / "reports" / arguments.run
     _print_result(result, folder / "report.md")
     result.write(folder)
-    return 0
-
-
-def card(arguments: argparse.Namespace) -> int:
-    """A dataset's card."""
-    from mil_bench.data.catalogue import find_dataset
-
-    spec = find_dataset(arguments.dataset)
-    counts = dict(zip(spec.hierarchy.fine, spec.class_counts, strict=True))
-    print(f"{spec.caption}\n{spec.title}\n")
-    for g, coarse in enumerate(spec.hierarchy.coarse):
-        own = [f for f, parent in zip(spec.hierarchy.fine, spec.hierarchy.parent, strict=True) if parent == g]
-        print(f"  {coarse}: {', '.join(f'{name} ({counts[name]})' for name in own)}")
-    print(f"\ngroups:    {spec.groups.count} of kind {spec.groups.name}")
-    print(f"bags:      median {spec.bags.median} instances ({spec.bags.basis})")
-    print(f"protocols: {', '.join(spec.protocols)}\nsource:    {spec.source}\nlicence:   {spec.licence}")
-    print(f"cite:      {spec.citation}\ntraps:")
-    for trap in spec.traps:
-        print(f"  - {trap}")
-    return 0
-
-
-def pack(arguments: argparse.Namespace) -> int:
-    """Feature files into a store."""
-    from rich.console import Console
-    from rich.progress import track
-
-    from mil_bench.data import pack as packing
-    from mil_bench.data.catalogue import find_dataset
-
-    console = Console(stderr=True)
-
-    def watch(files: Any, total: int) -> Any:
-        return track(files, "packing", total, console=console, disable=not console.is_terminal)
-
-    spec = find_dataset(arguments.dataset)
-    packed = packing.pack(arguments.folder, spec, arguments.labels, arguments.data, watch)
-    store = packed.store
-    formats = ", ".join(f"{count} {name}" for name, count in packed.formats.items())
-    print(f"{store.path}: {len(store)} slides, {store.rows} instances, {store.width} features ({formats})")
-    counts = store.slides["label"].value_counts().reindex(range(spec.hierarchy.n_fine), fill_value=0)
-    for name, count, expected in zip(spec.hierarchy.fine, counts, spec.class_counts, strict=True):
-        shares = f"{count / len(store):.1%}, on the card {expected / sum(spec.class_counts):.1%}"
-        print(f"  {name}: {count} slides ({shares})")
-    if not store.group_name:
-        blank = f"{len(packed.without_group)} of {len(store)} slides have no {spec.groups.name}"
-        print(f"{blank}: slides of one {spec.groups.name} may fall on two sides of a split, and captions say so.")
-    if packed.without_features:
-        shown = ", ".join(packed.without_features[:5])
-        print(f"{len(packed.without_features)} labelled slides have no feature file: {shown}")
-    print(f"Run:  mil-bench run --methods all --dataset {spec.name}")
-    return 0
-
-
-def check(arguments: argparse.Namespace) -> int:
-    """The conformance checks of a method; 1 if one fails."""
-    from mil_bench import registry
-    from mil_bench.methods import Method
-    from mil_bench.methods.conformance import check_method
-
-    for plugin in arguments.plugin:
-        registry.methods.add_file(plugin, Method)
-    outcomes = check_method(registry.methods.load(arguments.method))
-    for outcome in outcomes:
-        mark = "FAIL" if outcome.reason else "pass"
-        print(f"{mark}  {outcome.check.name:19} {outcome.check.clause}")
-        if outcome.reason:
-            print(f"      {outcome.reason}")
-    failed = sum(bool(outcome.reason) for outcome in outcomes)
-    print(f"{arguments.method}: {len(outcomes) - failed} of {len(outcomes)} checks pass")
-    return 1 if failed else 0
-
-
-def new(arguments: argparse.Namespace) -> int:
-    """A plugin package."""
-    from mil_bench.scaffold import new_plugin
-
-    for path in new_plugin(arguments.name, arguments.folder):
-        print(path)
-    folder = arguments.folder / arguments.name
-    print(f"Next:  pip install -e {folder}  &&  mil-bench check {arguments.name}")
-    return 0
-
-
-def import_checkpoint(arguments: argparse.Namespace) -> int:
-    """The authors' checkpoint as one of ours."""
-    from mil_bench.data.catalogue import find_dataset
-    from mil_bench.methods.build import build_method, parse_params, read_checkpoint, save_method
-
-    hierarchy = find_dataset(arguments.dataset).hierarchy
-    params = parse_params(arguments.method, arguments.param)
-    method = build_method(arguments.method, arguments.in_dim, hierarchy, **params)
-    method.load_official_state(read_checkpoint(arguments.file))
-    target = arguments.file.with_name(f"{arguments.file.stem}.mil-bench.pt")
-    save_method(method, arguments.method, params, target)
-    print(f"{target}: {arguments.method} with {sum(p.numel() for p in method.parameters()):,} parameters")
-    print(f"In Python:  mil_bench.load_method({str(target)!r})")
     return 0

@@ -1,0 +1,31 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+
+def add_folders(parser: Any) -> None:
+    """Where results and packed features lie."""
+    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path(os.environ.get("MIL_BENCH_DATA", "data")),
+        metavar="DIR",
+        help="folder of packed features (default: data, or what MIL_BENCH_DATA says)",
+    )
+
+
+def add_plugin_files(parser: Any) -> None:
+    """Methods from single files."""
+    parser.add_argument(
+        "--plugin",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="Python files with methods of your own; a class MyMethod becomes my-method",
+    )
