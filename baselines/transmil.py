@@ -206,6 +206,7 @@ class TransMIL(Method):
         "dropout": Float(0.0, 0.5),
         "crop": Choice(("last", "first")),
     }
+    official_names = {"model.": ""}  # the release trains a Lightning module that holds the network as "model"
     order_matters = True
     stackable = False  # it walks over the bags, because shapes (side, padding, landmarks) depend on each bag's size
 

@@ -5,6 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from mil_bench.errors import UnknownNameError
+
+OPTIMIZERS = ("adam", "adamw", "lookahead-radam")
+SCHEDULES = ("constant", "cosine")
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -14,12 +19,15 @@ class Recipe:
         learning_rate: step size.
         epochs: passes over the training bags.
         batch_size: bags a step.
-        optimizer: a key of ``mil_bench.training.optim.OPTIMIZERS``.
+        optimizer: one of ``OPTIMIZERS``.
         weight_decay: in the optimizer's own sense (L2 inside Adam, decoupled in AdamW).
         betas: decay rates of the moments.
         schedule: "constant", or "cosine" from ``learning_rate`` to ``final_learning_rate``, stepped each epoch.
         final_learning_rate: where a schedule ends.
         patience: epochs without a lower validation loss after which a fold stops; None never stops early.
+
+    Raises:
+        UnknownNameError: no such optimizer or schedule.
     """
 
     learning_rate: float
@@ -31,6 +39,11 @@ class Recipe:
     schedule: str = "constant"
     final_learning_rate: float = 0.0
     patience: int | None = None
+
+    def __post_init__(self) -> None:
+        for kind, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+            if getattr(self, kind) not in known:
+                raise UnknownNameError(kind, str(getattr(self, kind)), known)
 
     def learning_rate_at(self, progress: float) -> float:
         """Step size when a share of the training, in [0, 1], is over."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from mil_bench import seeds
 from mil_bench.data.batch import BagBatch
 from mil_bench.methods import Method, Output, Recipe
-from mil_bench.training.optim import OPTIMIZERS, set_learning_rate
+from mil_bench.training.optim import MAKERS, set_learning_rate
 
 Identity = tuple[str | int, ...]
 
@@ -32,7 +32,7 @@ class LoopedStack:
 
     def __init__(self, methods: Sequence[Method], recipe: Recipe, identities: Sequence[Identity]):
         self._methods, self._identities = list(methods), list(identities)
-        self._optimizers = [OPTIMIZERS[recipe.optimizer](m, recipe) for m in self._methods]
+        self._optimizers = [MAKERS[recipe.optimizer](m, recipe) for m in self._methods]
         self._best = [copy.deepcopy(m.state_dict()) for m in self._methods]
 
     def __len__(self) -> int:

@@ -33,6 +33,15 @@ def read(case: str, dtype: torch.dtype) -> tuple[dict, TransMIL, BagBatch]:
     return goldens.results(golden, dtype), model.to(dtype).eval(), bags
 
 
+def test_a_checkpoint_of_the_released_trainer_loads() -> None:
+    golden = goldens.read(CASES[0])
+    settings = golden["settings"]
+    model = TransMIL(settings["input_dim"], flat(settings["n_classes"]), settings["dim"])
+    state = goldens.official_state(golden)
+    model.load_official_state({f"model.{name}": value for name, value in state.items()})
+    assert torch.equal(model.cls_token, state["cls_token"].to(model.cls_token.dtype))
+
+
 @both_precisions
 @pytest.mark.parametrize("case", CASES)
 def test_logits_loss_and_gradients_agree_with_the_released_code(case: str, dtype: torch.dtype) -> None:

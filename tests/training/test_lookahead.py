@@ -15,7 +15,7 @@ from torch import nn
 
 from mil_bench.methods import Recipe
 from mil_bench.training.lookahead import LookaheadRAdam
-from mil_bench.training.optim import OPTIMIZERS, set_learning_rate
+from mil_bench.training.optim import MAKERS, set_learning_rate
 
 
 class Toy(nn.Module):
@@ -41,7 +41,7 @@ def test_losses_and_weights_agree_with_the_released_optimizer(dtype: torch.dtype
     model = Toy()
     model.load_state_dict(goldens.official_state(golden))
     recipe = Recipe(settings["lr"], epochs=1, weight_decay=settings["weight_decay"], optimizer="lookahead-radam")
-    optimizer = OPTIMIZERS[recipe.optimizer](model.to(dtype), recipe)
+    optimizer = MAKERS[recipe.optimizer](model.to(dtype), recipe)
     assert (list(recipe.betas), optimizer.defaults["eps"]) == (settings["betas"], settings["eps"])
     for step, golden_loss in enumerate(expected["loss_before_step"]):
         loss = toy_loss(model, step)

@@ -1,0 +1,24 @@
+"""Recipes refuse what no trainer could follow."""
+
+from __future__ import annotations
+
+import pytest
+
+from mil_bench.errors import UnknownNameError
+from mil_bench.methods import Recipe
+from mil_bench.methods.recipe import OPTIMIZERS
+from mil_bench.training.optim import MAKERS
+
+
+def test_an_optimizer_that_does_not_exist_is_refused_with_a_suggestion() -> None:
+    with pytest.raises(UnknownNameError, match=r"There is no optimizer 'adamww'\. Did you mean adamw"):
+        Recipe(learning_rate=1e-4, epochs=1, optimizer="adamww")
+
+
+def test_a_schedule_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(UnknownNameError, match="There is no schedule 'step'"):
+        Recipe(learning_rate=1e-4, epochs=1, schedule="step")
+
+
+def test_every_optimizer_a_recipe_may_name_can_be_made() -> None:
+    assert set(OPTIMIZERS) == set(MAKERS)
