@@ -11,6 +11,9 @@ finding that gives the slide its label. The prototype of a fine class is the sum
 all fine classes of its coarse class and a shorter one of its own, so siblings lie close to each other. The first
 fine class of a card is the one without any finding. A slide may show milder findings (of classes before its own)
 beside the one that counts.
+
+With ``hierarchy=0`` the shared directions are dealt to the fine classes across the coarse ones: the same directions and
+the same distances, but siblings by name are not siblings by sight, and the hierarchy carries no signal.
 """
 
 from __future__ import annotations
@@ -45,6 +48,7 @@ class TwinGenerator:
         spread: standard deviation of the logarithm of the bag size.
         difficulty: divides the distance of witnesses from background and from each other; 1 by default.
         witnesses: mean share of witnesses among a bag's instances.
+        hierarchy: 1: siblings look alike; 0: which classes look alike has nothing to do with the hierarchy.
         seed: another seed, another twin.
     """
 
@@ -55,18 +59,20 @@ class TwinGenerator:
     spread: float = 0.6
     difficulty: float = 1.0
     witnesses: float = 0.06
+    hierarchy: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:
         limits = {"slides": (20, 10**6), "width": (8, 8192), "rows": (4, 10**6), "spread": (0, 2)}
-        limits |= {"difficulty": (0.1, 100), "witnesses": (0.001, 0.5), "seed": (0, 2**31)}
+        limits |= {"difficulty": (0.1, 100), "witnesses": (0.001, 0.5), "hierarchy": (0, 1), "seed": (0, 2**31)}
         check_limits("the twin", self, limits)
 
     def describe(self) -> str:
         """The settings in words."""
+        without = "" if self.hierarchy else ", a hierarchy without signal"
         return (
             f"{self.slides} slides, {self.width} features, median {self.rows} instances (spread {self.spread:g}), "
-            f"{100 * self.witnesses:g}% witnesses, difficulty {self.difficulty:g}, seed {self.seed}"
+            f"{100 * self.witnesses:g}% witnesses, difficulty {self.difficulty:g}{without}, seed {self.seed}"
         )
 
     def size(self, spec: DatasetSpec) -> tuple[int, int]:
@@ -126,7 +132,7 @@ class _World:
         coarse = directions(h.n_coarse, 3.2 / settings.difficulty)
         fine = directions(h.n_fine, 2.4 / settings.difficulty)
         mapping = rng.standard_normal((_LATENT, settings.width)) / np.sqrt(_LATENT)
-        return cls(settings, spec.name, tissues, coarse[list(h.parent)] + fine, mapping)
+        return cls(settings, spec.name, tissues, coarse[_families(settings, spec)] + fine, mapping)
 
     def slide(self, rng: np.random.Generator, label: int, group: int, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Features ``[size, D]`` and witness labels ``[size]`` of one slide."""
@@ -146,6 +152,27 @@ class _World:
         points = centres + shift + rng.standard_normal((size, _LATENT))
         features = points @ self.mapping + _FEATURE_NOISE * rng.standard_normal((size, settings.width))
         return features.astype(np.float32), shown
+
+
+def _families(settings: TwinGenerator, spec: DatasetSpec) -> list[int]:
+    """For each fine class the coarse class whose direction its finding shares.
+
+    Raises:
+        InputError: the hierarchy is to carry no signal, but all findings have one coarse class.
+    """
+    parents = list(spec.hierarchy.parent)
+    if settings.hierarchy:
+        return parents
+    if len(set(parents[1:])) < 2:
+        problem = "all its findings belong to one coarse class, so none can look like those of another"
+        raise InputError(f"hierarchy=0 for {spec.name}", [problem], "Choose a twin with findings in several.")
+    # Every family of the findings (all classes but the first) in turn, until each is used up.
+    left = {g: parents[1:].count(g) for g in dict.fromkeys(parents[1:])}
+    dealt: list[int] = []
+    while len(dealt) < len(parents) - 1:
+        dealt += [g for g in left if left[g] > 0]
+        left = {g: n - 1 for g, n in left.items()}
+    return [parents[0], *dealt]
 
 
 def _deal_groups(labels: np.ndarray, spec: DatasetSpec, seed: int) -> np.ndarray:

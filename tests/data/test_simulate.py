@@ -108,16 +108,38 @@ def test_witnesses_are_of_the_slides_class_or_a_milder_one(twin: list[Bag]) -> N
     assert milder > 0
 
 
-def test_witnesses_of_siblings_lie_closer_than_those_of_other_coarse_classes() -> None:
-    bags = bags_of("bracs-sim:rows=12")
+def centre_distances(text: str) -> np.ndarray:
+    """Distances between the mean instances of background and of the six findings ``[7, 7]``."""
+    bags = bags_of(text)
     features = np.concatenate([bag.features for bag in bags])
     shown = np.concatenate([bag.instance_labels for bag in bags])
     centres = np.stack([features[shown == c].mean(0) for c in (-1, 1, 2, 3, 4, 5, 6)])
-    distance = np.linalg.norm(centres[:, None] - centres, axis=2)
-    siblings = [distance[1, 2], distance[3, 4], distance[5, 6]]
-    strangers = [distance[a, b] for a, b in itertools.combinations(range(1, 7), 2) if (a - 1) // 2 != (b - 1) // 2]
+    return np.linalg.norm(centres[:, None] - centres, axis=2)
+
+
+def siblings_and_strangers(distance: np.ndarray) -> tuple[list[float], list[float]]:
+    pairs = list(itertools.combinations(range(1, 7), 2))
+    siblings = [distance[a, b] for a, b in pairs if (a - 1) // 2 == (b - 1) // 2]
+    return siblings, [distance[a, b] for a, b in pairs if (a - 1) // 2 != (b - 1) // 2]
+
+
+def test_witnesses_of_siblings_lie_closer_than_those_of_other_coarse_classes() -> None:
+    distance = centre_distances("bracs-sim:rows=12")
+    siblings, strangers = siblings_and_strangers(distance)
     assert np.mean(siblings) < np.mean(strangers)
     assert min(distance[0, 1:]) > 3  # none is hidden in the background
+
+
+def test_without_hierarchy_siblings_lie_no_closer_and_all_distances_together_stay() -> None:
+    with_signal, without = centre_distances("bracs-sim:rows=12"), centre_distances("bracs-sim:rows=12,hierarchy=0")
+    siblings, strangers = siblings_and_strangers(without)
+    assert np.mean(siblings) > np.mean(strangers)  # every look-alike is now among the strangers
+    assert without[1:, 1:].mean() == pytest.approx(with_signal[1:, 1:].mean(), rel=0.1)
+
+
+def test_a_twin_whose_findings_have_one_coarse_class_cannot_lose_its_hierarchy() -> None:
+    with pytest.raises(InputError, match="all its findings belong to one coarse class"):
+        bags_of("ccc-sim:hierarchy=0")
 
 
 def test_difficulty_moves_witnesses_towards_the_background() -> None:
@@ -180,7 +202,8 @@ def test_a_twin_does_not_offer_the_official_split() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("slides", 99), ("width", 9), ("rows", 9), ("spread", 0.1), ("difficulty", 3.0), ("seed", 5)]
+    ("name", "value"),
+    [("slides", 99), ("width", 9), ("rows", 9), ("spread", 0.1), ("difficulty", 3.0), ("hierarchy", 0), ("seed", 5)],
 )
 def test_the_caption_changes_with_every_setting(name: str, value: float) -> None:
     assert BRACS_SIM.with_settings({name: value}).caption != BRACS_SIM.caption
@@ -204,6 +227,7 @@ def test_the_caption_changes_with_the_share_of_witnesses(value: float) -> None:
         ("difficulty=nan", "difficulty=nan is outside 0.1..100"),
         ("difficulty=inf", "difficulty=inf is outside 0.1..100"),
         ("witnesses=0.6", "witnesses=0.6 is outside 0.001..0.5"),
+        ("hierarchy=2", "hierarchy=2 is outside 0..1"),
         ("seed=-1", "seed=-1 is outside 0.."),
     ],
 )
