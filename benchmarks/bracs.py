@@ -2,7 +2,7 @@
 
 from mil_bench.data.hierarchy import LabelHierarchy
 from mil_bench.data.simulate import twin_of
-from mil_bench.data.spec import BagProfile, DatasetSpec, GroupProfile
+from mil_bench.data.spec import BagProfile, DatasetSpec, GroupProfile, SheetColumns
 
 BRACS = DatasetSpec(
     name="bracs",
@@ -29,6 +29,7 @@ BRACS = DatasetSpec(
         "Patient 67 is in both the training and the validation part of the official split 395/65/87.",
         "HMIL's splits hold 545 of the 547 slides.",
     ),
+    columns=SheetColumns(sheet="WSI_Information"),  # BRACS.xlsx can be given as it is
 )
 
 BRACS_SIM = twin_of(BRACS, slides=547)

@@ -4,8 +4,9 @@
 
 FOLDER holds ``musk1.npz``, ``tiger.npz`` (features [N, D], offsets [B + 1], labels [B]) and ``folds_*.npz`` (test_mask
 [5 repeats, 10 folds, B]): the published repeated stratified 10-fold. The epoch is chosen on a fifth of the training
-part, which is not trained on; test bags are predicted once. Features are standardised on the training part. Published
-figures of this family often choose the epoch on the test fold and are no target for this protocol.
+part, which is not trained on; test bags are predicted once. MUSK1's raw measurements are standardised on the training
+part; Tiger's features are published scaled, and are taken as they are. Published figures of this family often choose
+the epoch on the test fold and are no target for this protocol.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -21,20 +23,22 @@ import torch
 from rich.console import Console
 from rich.progress import track
 from sklearn.model_selection import StratifiedKFold
+from torch import nn
 
 from mil_bench import registry, seeds
 from mil_bench.data.bag import Bag
 from mil_bench.data.feed import Feed
 from mil_bench.data.hierarchy import LabelHierarchy
 from mil_bench.data.store import BagStore, StoreHeader, create_store
-from mil_bench.methods import Recipe
+from mil_bench.methods import Method, Recipe
 from mil_bench.training.stack import LoopedStack
 from mil_bench.training.trainer import FoldHistory, FoldRoles, Schedule, fit, predict
 
-# The family's usual recipe (Adam 1e-4 to 5e-4, weight decay 5e-4 to 5e-3, 50 to 100 epochs, one bag a step, hidden
-# width 256, dropout .5), fixed before any result was seen.
+# The family's usual recipe (Adam 1e-4 to 5e-4, weight decay 5e-4 to 5e-3, 50 to 100 epochs, one bag a step) and network
+# (256-128-64 with ReLU and dropout .5 in front of the attention).
 _RECIPE = Recipe(learning_rate=5e-4, weight_decay=5e-3, epochs=50)
-_PARAMS = {"embed_dim": 256, "dropout": 0.5}
+_WIDTHS, _DROPOUT = (256, 128, 64), 0.5
+_RAW = ("musk1",)
 # Ten-fold x 5 accuracies that two secondary sources agree on; their ± is most likely a standard error.
 _PUBLISHED = {
     ("musk1", "abmil"): (0.892, 0.040),
@@ -85,9 +89,11 @@ def _accuracy(task: _Fold) -> float:
     inner = StratifiedKFold(5, shuffle=True, random_state=seeds.derive(*identity, "val") % 2**32)
     train, val = next((rest[a], rest[b]) for a, b in inner.split(rest, labels[rest]))
     with tempfile.TemporaryDirectory() as folder:
-        store = _standardised(Path(folder) / "bags.h5", features, offsets, labels, train)
+        if task.dataset in _RAW:
+            features = _standardised(features, offsets, train)
+        store = _stored(Path(folder) / "bags.h5", features.astype(np.float32), offsets, labels)
         with seeds.torch_seeded(*identity, "weights"):
-            method = registry.methods.load(task.method)(features.shape[1], _CLASSES, **_PARAMS)
+            method = _network(task.method, features.shape[1])
         stack, feed = LoopedStack([method], _RECIPE, [identity]), Feed(store, torch.device("cpu"))
         fit(stack, feed, [FoldRoles(train, val)], Schedule.of([train], _RECIPE, identity), _RECIPE, _silent)
         out = predict(stack, feed, np.flatnonzero(test), 0)
@@ -98,17 +104,28 @@ def _silent(epoch: int, histories: list[FoldHistory]) -> None:
     """No report after an epoch: the bar counts folds."""
 
 
-def _standardised(
-    path: Path, features: np.ndarray, offsets: np.ndarray, labels: np.ndarray, train: np.ndarray
-) -> BagStore:
-    """The bags with every feature at mean 0 and deviation 1 over the training instances."""
+def _network(name: str, in_dim: int) -> Method:
+    """The method on the family's embedding in place of its own."""
+    method = registry.methods.load(name)(_WIDTHS[-1], _CLASSES, embed_dim=0, attention_dim=_WIDTHS[-1])
+    layers: list[nn.Module] = []
+    for before, after in pairwise((in_dim, *_WIDTHS)):
+        layers += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(_DROPOUT)]
+    method.embed = nn.Sequential(*layers)
+    return method
+
+
+def _standardised(features: np.ndarray, offsets: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """Every feature at mean 0 and deviation 1 over the training instances."""
     rows = np.concatenate([features[offsets[b] : offsets[b + 1]] for b in train])
     scale = rows.std(0)
-    scaled = ((features - rows.mean(0)) / np.where(scale > 0, scale, 1)).astype(np.float32)
-    header = StoreHeader("classic", _CLASSES, len(scaled), scaled.shape[1], "float32", "standardised", "")
+    return (features - rows.mean(0)) / np.where(scale > 0, scale, 1)
+
+
+def _stored(path: Path, features: np.ndarray, offsets: np.ndarray, labels: np.ndarray) -> BagStore:
+    header = StoreHeader("classic", _CLASSES, len(features), features.shape[1], "float32", "classic MIL data", "")
     with create_store(path, header) as writer:
         for b, label in enumerate(labels):
-            writer.add(Bag(f"bag-{b}", int(label), f"bag-{b}", scaled[offsets[b] : offsets[b + 1]]))
+            writer.add(Bag(f"bag-{b}", int(label), f"bag-{b}", features[offsets[b] : offsets[b + 1]]))
     return BagStore(path)
 
 

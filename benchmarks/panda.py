@@ -31,7 +31,9 @@ PANDA = DatasetSpec(
         slide=("image_id", "slide", "slide_id"),
         label=("isup_grade", "label"),
         group=("near_dup_group", "group", "patient", "case_id"),
+        centre=("data_provider", "centre", "center"),
     ),
+    ordered=True,
 )
 
 PANDA_SIM = twin_of(PANDA, slides=1000)

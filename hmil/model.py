@@ -43,8 +43,6 @@ class _GatedAttention(nn.Module):
 class HMIL(Method):
     """Hierarchical MIL: coarse and fine attention branches aligned at instance and bag level, contrastive embeddings.
 
-    With a flat hierarchy every coarse class has one fine class, and both branches learn the same labels.
-
     Args:
         in_dim: feature width D.
         hierarchy: the classes.
@@ -64,6 +62,10 @@ class HMIL(Method):
     # Adam, learning rate, epochs and batch of the released configuration; its plateau schedule is in code that never
     # runs, and it keeps no checkpoint.
     recipe = Recipe(learning_rate=1e-4, epochs=200, batch_size=64)
+    without_hierarchy = (
+        "there are no coarse classes here, so its coarse branch learns the fine classes a second time, its attention "
+        "is aligned class by class, and its bag alignment repeats the fine cross-entropy"
+    )
     search_space = {
         "learning_rate": Float(1e-5, 1e-2, log=True),
         "weight_decay": Float(0.0, 1e-2),

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from mil_bench import __version__
-from mil_bench.commands import data, plugins, run
+from mil_bench.commands import data, plugins, reproduce, run, splits
 from mil_bench.errors import MilBenchError
 
 _EXAMPLES = """\
@@ -17,13 +17,14 @@ examples:
   mil-bench run --methods all --dataset bracs-sim                 on a generated twin of BRACS; hours on a CPU
   mil-bench data pack features/ --dataset bracs --labels BRACS.csv
   mil-bench run --methods all --dataset bracs                     on your own features, as packed above
+  mil-bench splits audit published/ --dataset bracs --labels BRACS.xlsx     what is wrong with a split
   mil-bench list methods                                          what there is: methods, datasets, protocols, runs
   mil-bench new my-method                                         a package for a method of your own
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; 0 done, 1 some trainings failed, 2 bad input, 130 interrupted."""
+    """Run a command; 0 done, 1 some trainings failed or a check found something wrong, 2 bad input, 130 interrupted."""
     arguments = _parser().parse_args(argv)
     try:
         return arguments.call(arguments)
@@ -47,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"mil-bench {__version__}")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (run.add_run, run.add_list, run.add_report, data.add_data, plugins.add_plugins):
+    runs = (run.add_run, run.add_list, run.add_report, reproduce.add_reproduce)
+    for add in (*runs, data.add_data, splits.add_splits, plugins.add_plugins):
         add(subparsers)
     return parser

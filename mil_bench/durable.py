@@ -30,9 +30,8 @@ def new_file(path: Path) -> Iterator[Path]:
     """
     with _temporary(path) as temporary:
         yield temporary
-        _flush(temporary)
         with contextlib.suppress(FileExistsError):  # the first writer has won, with the same content
-            os.link(temporary, path)
+            publish(temporary, path)
 
 
 def write_once(path: Path, fill: Callable[[BinaryIO], object]) -> None:
@@ -41,6 +40,16 @@ def write_once(path: Path, fill: Callable[[BinaryIO], object]) -> None:
         return
     with new_file(path) as temporary, temporary.open("wb") as file:
         fill(file)
+
+
+def publish(temporary: Path, path: Path) -> None:
+    """Give a finished file its final name, in one step; the temporary name stays until it is removed.
+
+    Raises:
+        FileExistsError: the name is taken; nothing is overwritten.
+    """
+    _flush(temporary)
+    os.link(temporary, path)
 
 
 def replace(path: Path, text: str) -> None:
@@ -60,23 +69,29 @@ def _temporary(path: Path) -> Iterator[Path]:
         _sweep(path)
         yield temporary
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise StorageError(
-            f"Cannot write {path}: {reason}. Free space or choose a folder you may write to; "
-            f"what was stored before is untouched, and the same command goes on from there."
-        ) from error
+        raise cannot_write(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
+def cannot_write(path: Path, error: OSError) -> StorageError:
+    """What to tell when the disk or the folder refuses."""
+    return StorageError(
+        f"Cannot write {path}: {error.strerror or error}. Free space or choose a folder you may write to; "
+        f"what was stored before is untouched, and the same command goes on from there."
+    )
+
+
 def reserve(temporary: Path, size: int) -> None:
-    """Make sure that a file of so many bytes fits, before a library starts to write it that cannot fail well.
+    """Make a file at least so long, with its space on the disk taken, before a library writes that cannot fail well.
+
+    What the file holds stays.
 
     Raises:
         OSError: it does not.
     """
-    with temporary.open("wb") as file:
+    with temporary.open("ab") as file:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, size)
         elif shutil.disk_usage(temporary.parent).free < size:

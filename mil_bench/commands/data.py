@@ -3,84 +3,102 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mil_bench.commands.options import add_folders
+from mil_bench.commands.cards import add_cards
+from mil_bench.commands.checks import add_checks
+from mil_bench.commands.options import add_data_folder, progress_bar
+
+if TYPE_CHECKING:
+    from mil_bench.data.pack import Packed
+    from mil_bench.data.spec import DatasetSpec
+
+# Each process beyond these waits for the disk (and holds a bag in memory); --workers says otherwise.
+_MOST_WORKERS = 8
 
 
 def add_data(subparsers: Any) -> None:
     """``mil-bench data``."""
-    group = subparsers.add_parser("data", help="bring your own features in")
+    group = subparsers.add_parser("data", help="bring your own features in, look at them, check them")
     actions = group.add_subparsers(required=True, metavar="ACTION")
-    about = actions.add_parser(
-        "card", help="what is known of a dataset: classes, groups, protocols, traps, what to cite"
-    )
-    about.set_defaults(call=card)
-    about.add_argument("dataset", metavar="NAME", help="see mil-bench list datasets")
+    add_cards(actions)
     packing = actions.add_parser(
         "pack",
         help="pack a folder of feature files into one bag store",
-        description="Pack one feature file a slide (CLAM .h5 or .pt, TRIDENT .h5) and a label sheet into one bag "
-        "store, which mil-bench run then reads. Everything that is wrong with the input is listed at once.",
+        description="Pack one feature file a slide (as CLAM, TRIDENT, STAMP, torchmil or HMIL write them) and a label "
+        "sheet into one bag store, which mil-bench run then reads. Everything that is wrong with the input is listed "
+        "at once. Interrupted, even killed, the same command goes on where it was.",
     )
     packing.set_defaults(call=pack)
-    packing.add_argument("folder", type=Path, metavar="FOLDER", help="one file a slide, named by slide id")
+    packing.add_argument("folder", type=Path, metavar="FOLDER", help="one file a slide, or a tool's output folder")
     packing.add_argument(
-        "--dataset", required=True, metavar="NAME", help="a real dataset's card; see mil-bench list datasets"
+        "--dataset", required=True, metavar="NAME", help="a real dataset, see mil-bench list datasets; or a card file"
     )
     packing.add_argument(
-        "--labels", type=Path, required=True, metavar="TABLE", help="CSV with slide, label and, better, patient columns"
+        "--labels",
+        type=Path,
+        required=True,
+        metavar="TABLE",
+        help="CSV, TSV or .xlsx with slide, label and, better, patient columns",
     )
-    add_folders(packing)
-
-
-def card(arguments: argparse.Namespace) -> int:
-    """A dataset's card."""
-    from mil_bench.data.catalogue import find_dataset
-
-    spec = find_dataset(arguments.dataset)
-    counts = dict(zip(spec.hierarchy.fine, spec.class_counts, strict=True))
-    print(f"{spec.caption}\n{spec.title}\n")
-    for g, coarse in enumerate(spec.hierarchy.coarse):
-        own = [f for f, parent in zip(spec.hierarchy.fine, spec.hierarchy.parent, strict=True) if parent == g]
-        print(f"  {coarse}: {', '.join(f'{name} ({counts[name]})' for name in own)}")
-    print(f"\ngroups:    {spec.groups.count} of kind {spec.groups.name}")
-    print(f"bags:      median {spec.bags.median} instances ({spec.bags.basis})")
-    print(f"protocols: {', '.join(spec.protocols)}\nsource:    {spec.source}\nlicence:   {spec.licence}")
-    print(f"cite:      {spec.citation}\ntraps:")
-    for trap in spec.traps:
-        print(f"  - {trap}")
-    return 0
+    packing.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help=f"processes that read and write; default: cores, {_MOST_WORKERS} at most",
+    )
+    add_data_folder(packing)
+    add_checks(actions)
 
 
 def pack(arguments: argparse.Namespace) -> int:
     """Feature files into a store."""
-    from rich.console import Console
-    from rich.progress import track
-
     from mil_bench.data import pack as packing
-    from mil_bench.data.catalogue import find_dataset
+    from mil_bench.data.catalogue import find_dataset, store_path
+    from mil_bench.data.partial_store import hidden_path
+    from mil_bench.errors import InputError
 
-    console = Console(stderr=True)
-
-    def watch(files: Any, total: int) -> Any:
-        return track(files, "packing", total, console=console, disable=not console.is_terminal)
-
+    if arguments.workers is not None and arguments.workers < 1:
+        raise InputError("--workers", [f"{arguments.workers} processes cannot pack"], "Give 1 or more.")
+    workers = arguments.workers or min(_MOST_WORKERS, os.cpu_count() or 1)
     spec = find_dataset(arguments.dataset)
-    packed = packing.pack(arguments.folder, spec, arguments.labels, arguments.data, watch)
-    store = packed.store
+    try:
+        packed = packing.pack(arguments.folder, spec, arguments.labels, arguments.data, progress_bar, workers)
+    except KeyboardInterrupt:
+        hidden = hidden_path(store_path(spec, arguments.data))
+        if not hidden.exists():
+            raise
+        print(
+            f"mil-bench: stopped. What is packed lies in {hidden}; the same command goes on from there. "
+            f"To give up, remove {hidden}*.",
+            file=sys.stderr,
+        )
+        return 130
+    _print_packed(packed, spec)
+    print(f"Check:  mil-bench data check {arguments.dataset}\nRun:    mil-bench run --dataset {arguments.dataset}")
+    return 0
+
+
+def _print_packed(packed: Packed, spec: DatasetSpec) -> None:
+    import numpy as np
+
+    store, sheet_classes = packed.store, spec.hierarchy.fine
     formats = ", ".join(f"{count} {name}" for name, count in packed.formats.items())
     print(f"{store.path}: {len(store)} slides, {store.rows} instances, {store.width} features ({formats})")
-    counts = store.slides["label"].value_counts().reindex(range(spec.hierarchy.n_fine), fill_value=0)
-    for name, count, expected in zip(spec.hierarchy.fine, counts, spec.class_counts, strict=True):
-        shares = f"{count / len(store):.1%}, on the card {expected / sum(spec.class_counts):.1%}"
-        print(f"  {name}: {count} slides ({shares})")
+    counts = np.bincount(store.labels, minlength=len(sheet_classes))
+    for c, name in enumerate(sheet_classes):
+        expected = f", on the card {spec.class_counts[c] / sum(spec.class_counts):.1%}" if spec.class_counts else ""
+        print(f"  {name}: {counts[c]} slides ({counts[c] / len(store):.1%}{expected})")
+    if packed.resumed:
+        print(f"{packed.resumed} slides were packed by an earlier call that was interrupted.")
     if not store.group_name:
         blank = f"{len(packed.without_group)} of {len(store)} slides have no {spec.groups.name}"
         print(f"{blank}: slides of one {spec.groups.name} may fall on two sides of a split, and captions say so.")
+    if packed.without_coords:
+        print(f"{packed.without_coords} of {len(store)} files have no coordinates, so the store has none.")
     if packed.without_features:
         shown = ", ".join(packed.without_features[:5])
         print(f"{len(packed.without_features)} labelled slides have no feature file: {shown}")
-    print(f"Run:  mil-bench run --methods all --dataset {spec.name}")
-    return 0

@@ -10,6 +10,11 @@ from typing import Any
 def add_folders(parser: Any) -> None:
     """Where results and packed features lie."""
     parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+    add_data_folder(parser)
+
+
+def add_data_folder(parser: Any) -> None:
+    """Where packed features lie."""
     parser.add_argument(
         "--data",
         type=Path,
@@ -29,3 +34,12 @@ def add_plugin_files(parser: Any) -> None:
         metavar="FILE",
         help="Python files with methods of your own; a class MyMethod becomes my-method",
     )
+
+
+def progress_bar(items: Any, count: int, what: str) -> Any:
+    """A bar on standard error while something is gone through; nothing where that is no terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    return track(items, what, count, console=console, disable=not console.is_terminal)

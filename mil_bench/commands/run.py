@@ -19,7 +19,13 @@ def add_run(subparsers: Any) -> None:
     )
     parser.set_defaults(call=run)
     what = parser.add_argument_group("what to compare")
-    what.add_argument("--methods", nargs="+", default=["all"], metavar="NAME", help="names, or all (default)")
+    what.add_argument(
+        "--methods",
+        nargs="+",
+        default=["all"],
+        metavar="NAME",
+        help="names, or all (default); with settings: hmil:align_bags=false,temperature=0.2",
+    )
     what.add_argument(
         "--dataset",
         nargs="+",
@@ -31,6 +37,12 @@ def add_run(subparsers: Any) -> None:
         "--protocol", help="how slides are split (default: the dataset's first; see mil-bench list protocols)"
     )
     what.add_argument("--folds", type=int, metavar="K", help="number of folds (default: the preset's)")
+    what.add_argument(
+        "--splits",
+        type=Path,
+        metavar="FILE",
+        help="follow a split file: its protocol and all its folds (mil-bench splits)",
+    )
     what.add_argument(
         "--seeds",
         type=int,
@@ -64,9 +76,15 @@ def add_list(subparsers: Any) -> None:
 
 def add_report(subparsers: Any) -> None:
     """``mil-bench report``."""
-    parser = subparsers.add_parser("report", help="print a run's tables again and write its report")
+    parser = subparsers.add_parser(
+        "report",
+        help="print a run's tables again and write its report",
+        description="Print a run's tables and verdict again, and write its report: report.html, one file with all "
+        "tables and figures, and the tables as Markdown, CSV and LaTeX. Several runs on different datasets are also "
+        "ranked together, with a critical-difference diagram.",
+    )
     parser.set_defaults(call=report)
-    parser.add_argument("run", metavar="RUN", help="name of a run; see mil-bench list runs")
+    parser.add_argument("run", nargs="+", metavar="RUN", help="name of a run; see mil-bench list runs")
     add_folders(parser)
 
 
@@ -88,6 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
             methods=tuple(arguments.methods),
             protocol=arguments.protocol,
             folds=arguments.folds,
+            splits=arguments.splits,
             seeds=tuple(arguments.seeds),
             preset=arguments.preset,
             epochs=arguments.epochs,
@@ -100,12 +119,12 @@ def run(arguments: argparse.Namespace) -> int:
         for each in prepared:
             _print_plan(each.plan, place.store)
         return 0
-    failed = False
+    results = []
     for each in prepared:
-        result = execute(each, place)
-        _print_result(result, place.report_folder(result.plan) / "report.md")
-        failed |= bool(result.failures)
-    return 1 if failed else 0
+        results.append(execute(each, place))
+        _show(results[-1], place.report_folder(each.plan))
+    _show_across(results, place.results / "reports")
+    return 1 if any(result.failures for result in results) else 0
 
 
 def _print_plan(plan: Any, store: Any) -> None:
@@ -121,18 +140,39 @@ def _print_plan(plan: Any, store: Any) -> None:
         if recipe:
             how = f"{recipe['epochs']} epochs, {recipe['optimizer']}, learning rate {recipe['learning_rate']:g}, "
             how += f"{recipe['batch_size']} bags a step"
-        print(f"{job.method:14} seed {job.seed}: {folds - done} of {folds} folds to train, {how}")
+        print(f"{job.label:14} seed {job.seed}: {folds - done} of {folds} folds to train, {how}")
     for name, why in plan.skipped.items():
         print(f"{name:14} is left out: {why}")
+    for name, what in plan.remarks.items():
+        print(f"{name:14} note: {what}")
 
 
-def _print_result(result: Any, report: Path) -> None:
+def _show(result: Any, folder: Path) -> None:
+    """Print the main tables and the verdict, and write the report."""
     from mil_bench.evaluation.report.terminal import print_tables
 
-    print_tables(result.report_tables)
+    print_tables(result.main_tables)
+    print()
+    for sentence in result.summary:
+        print(sentence)
     for fact in result.facts:
         print(f"! {fact}")
-    print(f"\nReport: {report}  (tables as CSV and LaTeX beside it; again with: mil-bench report {result.run_id})")
+    page = result.write(folder)
+    print(f"\nReport: {page}  (tables as Markdown, CSV and LaTeX beside it)")
+    print(f"Again with: mil-bench report {result.run_id}")
+
+
+def _show_across(results: list[Any], reports: Path) -> None:
+    """How methods rank over several datasets, where there are several."""
+    if len(results) < 2:
+        return
+    from mil_bench.evaluation.report.terminal import print_tables
+    from mil_bench.running.across import Across
+
+    across = Across(results)
+    print()
+    print_tables([across.table])
+    print(f"\n{across.sentence}\n\nRanking: {across.write(reports)}")
 
 
 def list_names(arguments: argparse.Namespace) -> int:
@@ -179,13 +219,14 @@ def _datasets(data: Path) -> list[tuple[str, str]]:
 
 
 def report(arguments: argparse.Namespace) -> int:
-    """A run's tables again."""
+    """Tables and report of runs again, and how methods rank over their datasets."""
     from mil_bench.running.result_store import ResultStore
     from mil_bench.running.run_result import RunResult
 
-    store = ResultStore(arguments.results / "runs")
-    result = RunResult.collect(store, store.load_plan(arguments.run))
-    folder = arguments.results / "reports" / arguments.run
-    _print_result(result, folder / "report.md")
-    result.write(folder)
+    store, reports = ResultStore(arguments.results / "runs"), arguments.results / "reports"
+    plans = [store.load_plan(name) for name in dict.fromkeys(arguments.run)]  # all are known before the first is shown
+    results = [RunResult.collect(store, plan) for plan in plans]
+    for result in results:
+        _show(result, reports / result.run_id)
+    _show_across(results, reports)
     return 0

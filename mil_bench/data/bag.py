@@ -20,6 +20,7 @@ class Bag:
         patch_size: side of a patch in the unit of ``coords``, or None where the file does not say.
         instance_labels: ``[n]`` int16, the fine class an instance is a witness of, -1 for background; or None.
         split: the dataset's own role of the slide ("train", "val", "test"), "" where it has none.
+        centre: who made the slide (hospital, data provider), "" where it is not known.
     """
 
     slide: str
@@ -30,3 +31,4 @@ class Bag:
     patch_size: float | None = None
     instance_labels: np.ndarray | None = None
     split: str = ""
+    centre: str = ""

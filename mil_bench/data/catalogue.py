@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from mil_bench import registry
 from mil_bench.data.bag import Bag
+from mil_bench.data.card_file import read_card
 from mil_bench.data.spec import DatasetSpec
-from mil_bench.data.store import BagStore, StoreHeader, create_store
+from mil_bench.data.store import VERSION, BagStore, StoreHeader, create_store
 from mil_bench.errors import InputError, MissingFeaturesError, UnknownNameError
+
+_CARD_FILE = ".toml"
 
 
 def find_dataset(text: str) -> DatasetSpec:
-    """The card behind ``name`` or ``name:setting=value,...``.
+    """The card behind ``name``, ``name:setting=value,...`` or ``path/to/card.toml``.
 
     Raises:
         UnknownNameError: no such dataset, or its generator has no such setting.
-        InputError: a value does not fit its setting, or the dataset has no settings.
+        InputError: a value does not fit its setting, the dataset has no settings, or the card file is faulty.
     """
+    if text.endswith(_CARD_FILE):
+        return read_card(Path(text))
     name, _, settings = text.partition(":")
+    own = f"{name}{_CARD_FILE}"
+    if name not in registry.datasets.names() and os.path.isfile(own):
+        raise UnknownNameError("dataset", name, [*registry.datasets.names(), own])
     spec: DatasetSpec = registry.datasets.load(name)
     return spec.with_settings(_parse(spec, settings)) if settings else spec
 
@@ -49,7 +58,8 @@ def store_path(spec: DatasetSpec, data_dir: Path) -> Path:
     """Where the dataset's store lies: real data under their name, generated ones with their settings' digest."""
     if spec.generator is None:
         return data_dir / f"{spec.name}.h5"
-    settings = repr((spec.hierarchy, spec.class_counts, spec.groups, spec.generator, spec.generator.version))
+    # With the versions of the store and of the generator: files of older code are left alone and not used.
+    settings = repr((VERSION, spec.hierarchy, spec.class_counts, spec.groups, spec.generator, spec.generator.version))
     return data_dir / f"{spec.slug}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}.h5"
 
 
@@ -105,11 +115,13 @@ def _generate(spec: DatasetSpec, path: Path, watch: Callable[..., Iterable[Bag]]
 
 
 def _missing(spec: DatasetSpec, path: Path) -> MissingFeaturesError:
+    named = spec.name if spec.name in registry.datasets.names() else f"{spec.name}{_CARD_FILE}"
     lines = [
         f"{spec.name}: no features are packed ({path} does not exist).",
-        f"Pack yours:  mil-bench data pack FOLDER --dataset {spec.name} --labels TABLE",
-        f"  FOLDER: one CLAM .h5 or .pt, or TRIDENT .h5 file a slide. Source of the slides: {spec.source}",
-        f"  TABLE:  a CSV with the columns {spec.columns.slide[0]}, {spec.columns.label[0]}, {spec.columns.group[0]}.",
+        f"Pack yours:  mil-bench data pack FOLDER --dataset {named} --labels TABLE",
+        f"  FOLDER: one feature file a slide. Source of the slides: {spec.source}",
+        "  TABLE:  CSV, TSV or .xlsx with the columns "
+        f"{spec.columns.slide[0]}, {spec.columns.label[0]}, {spec.columns.group[0]}.",
     ]
     if f"{spec.name}-sim" in registry.datasets.names():
         lines.append(f"Or run its generated twin, which needs nothing:  --dataset {spec.name}-sim")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import torch
 
@@ -17,28 +19,44 @@ class Feed:
 
     def __init__(self, store: BagStore, device: torch.device):
         self._store, self._device = store, device
+        self._features = _shared(store.features)
+        self._coords = None if store.coords is None else _shared(store.coords)
+        self._instance_labels = None if store.instance_labels is None else _shared(store.instance_labels)
 
     def batch(self, bags: np.ndarray) -> BagBatch:
         """The bags at these positions of the store, ``[B]``, as one batch; features become float32."""
         store = self._store
         starts, ends = store.offsets[bags], store.offsets[bags + 1]
-        rows = [slice(a, b) for a, b in zip(starts, ends, strict=True)]
-
-        def take(column: np.ndarray | None, dtype: torch.dtype) -> torch.Tensor | None:
-            if column is None:
-                return None
-            return torch.from_numpy(np.concatenate([column[r] for r in rows])).to(self._device, dtype)
-
+        rows = [slice(a, b) for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
         return BagBatch.pack(
-            take(store.features, torch.float32),
+            self._gather(self._features, rows, torch.float32),
             torch.from_numpy(ends - starts).to(self._device),
             torch.from_numpy(store.labels[bags]).to(self._device),
-            take(store.coords, torch.float32),
-            take(store.instance_labels, torch.int64),
+            None if self._coords is None else self._gather(self._coords, rows, torch.float32),
+            None if self._instance_labels is None else self._gather(self._instance_labels, rows, torch.int64),
         )
+
+    def _gather(self, column: torch.Tensor, rows: list[slice], dtype: torch.dtype) -> torch.Tensor:
+        """Rows of a column on the device: copied once, and converted on the way or, to save transfer, on the GPU."""
+        kept = dtype if self._device.type == "cpu" else column.dtype
+        shape = (sum(r.stop - r.start for r in rows), *column.shape[1:])
+        # NumPy asks for huge pages and torch does not: 1.4 and 5.9 ms for a bag of 12 MB (measured).
+        gathered = torch.from_numpy(np.empty(shape, dtype=str(kept).removeprefix("torch.")))
+        at = 0
+        for r in rows:
+            gathered[at : at + r.stop - r.start] = column[r]
+            at += r.stop - r.start
+        return gathered.to(self._device).to(dtype)
 
     def by_rows(self, bags: np.ndarray) -> list[np.ndarray]:
         """An order cut into parts of bounded row count, for passes without gradients."""
         sizes = self._store.offsets[bags + 1] - self._store.offsets[bags]
         part = np.cumsum(sizes) // _ROWS_PER_EVALUATION
         return np.split(bags, np.flatnonzero(np.diff(part)) + 1) if len(bags) else []
+
+
+def _shared(column: np.ndarray) -> torch.Tensor:
+    """A column as a tensor on the memory map itself."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(column)  # only ever read here

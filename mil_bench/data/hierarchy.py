@@ -59,6 +59,11 @@ class LabelHierarchy:
         return cls(tuple(fine), tuple(fine), tuple(range(len(fine))))
 
     @property
+    def is_flat(self) -> bool:
+        """Whether every fine class is its own coarse class: the two levels ask the same."""
+        return self.n_coarse == self.n_fine
+
+    @property
     def n_fine(self) -> int:
         """C."""
         return len(self.fine)

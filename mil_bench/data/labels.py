@@ -1,13 +1,15 @@
-"""Label sheets: which slide has which label, patient and official role."""
+"""Label sheets: which slide has which label, patient, centre and official role."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
 
+from mil_bench.data.sheet_columns import SheetEntry, read_entries
+from mil_bench.data.slide_ids import without_ending
 from mil_bench.data.spec import DatasetSpec
 from mil_bench.errors import InputError
 
@@ -17,11 +19,19 @@ _ROLE_NAMES |= {"test": "test", "testing": "test"}
 
 @dataclass(frozen=True)
 class SlideLabel:
-    """One row of a label sheet: fine class index, group ("" where unknown), official role ("" where it has none)."""
+    """One row of a label sheet.
+
+    Args:
+        label: fine class index.
+        group: what must not stand on two sides; where unknown, the slide is its own group.
+        split: official role, "" where it has none.
+        centre: where the slide comes from, "" where unknown.
+    """
 
     label: int
     group: str
     split: str
+    centre: str = ""
 
 
 @dataclass(frozen=True)
@@ -40,16 +50,44 @@ class LabelSheet:
     group_name: str
     without_group: tuple[str, ...]
 
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """One row a slide with the columns slide, label, group, split, centre, as ``BagStore.slides`` has them."""
+        rows = [(slide, row.label, row.group, row.split, row.centre) for slide, row in self.rows.items()]
+        return pd.DataFrame(rows, columns=["slide", "label", "group", "split", "centre"])
+
+    def near_miss(self, slide: str) -> str:
+        """Why a slide that is not in the sheet may be meant by one that is, as a hint; "" where nothing is near."""
+        near = "" if slide in self.named else self._by_core.get(_core(slide), "")
+        if not near:
+            return ""
+        if near.lower() == slide.lower():
+            return f"the sheet has '{near}', in other upper and lower case"
+        bare = without_ending(slide)
+        if near.lower() != bare.lower() and near.lstrip("0").lower() == bare.lstrip("0").lower():
+            zeros = "leading zeros were lost" if len(near) < len(bare) else "leading zeros differ"
+            return f"the sheet has '{near}': {zeros}"
+        return f"the sheet has '{near}'"
+
+    @cached_property
+    def _by_core(self) -> dict[str, str]:
+        return {_core(slide): slide for slide in sorted(self.named, reverse=True)}
+
+
+def _core(slide: str) -> str:
+    """What is left of an id when folders, a file's ending, leading zeros and case do not count."""
+    return without_ending(slide).rpartition("/")[2].lower().lstrip("0")
+
 
 def read_label_sheet(path: Path, spec: DatasetSpec) -> LabelSheet:
-    """Read a CSV with the columns that the dataset's card names; every value is text.
+    """Read a CSV, TSV or .xlsx with the columns that the dataset's card names; every value is text.
 
     Raises:
-        InputError: every problem of the sheet at once, with line numbers.
+        InputError: every problem of the sheet at once, with its place.
     """
     sheet, problems = parse_label_sheet(path, spec)
     if problems:
-        raise InputError(f"label sheet {path}", problems, "Correct these lines; nothing was packed.")
+        raise InputError(f"label sheet {path}", problems, "Correct these places and read it again.")
     return sheet
 
 
@@ -59,69 +97,56 @@ def parse_label_sheet(path: Path, spec: DatasetSpec) -> tuple[LabelSheet, list[s
     Raises:
         InputError: the file is not a table, or lacks a column.
     """
-    table = _read_csv(path)
-    columns = {
-        role: _column(table.columns, getattr(spec.columns, role)) for role in ("slide", "label", "group", "split")
-    }
-    missing = [
-        f"no {role} column; looked for {', '.join(getattr(spec.columns, role))}; found {', '.join(table.columns)}"
-        for role in ("slide", "label")
-        if columns[role] is None
-    ]
-    if missing:
-        raise InputError(f"label sheet {path}", missing, "Rename the column, or name it so in a copy of the sheet.")
-    values = {role: (table[name] if name else pd.Series("", table.index)).str.strip() for role, name in columns.items()}
+    table = read_entries(path, spec.columns)
+    problems = list(table.problems)
     index_of = {name: c for c, name in enumerate(spec.hierarchy.fine)}
-    problems: list[str] = []
     rows: dict[str, SlideLabel] = {}
-    line_of: dict[str, int] = {}
-    for line, (slide, label, group, split) in enumerate(
-        zip(*(values[role] for role in ("slide", "label", "group", "split")), strict=True), start=2
-    ):
-        where = f"line {line}, slide '{slide}'"
-        if not (slide or label or group or split):
-            continue  # a blank line
-        role = _ROLE_NAMES.get(split.lower())
+    place_of: dict[str, tuple[str, str]] = {}
+    for entry in table.entries:
+        slide, label, role = entry.text["slide"], entry.text["label"], entry.text["split"]
+        if not any(entry.text.values()):
+            continue  # only columns without a meaning here are filled
+        if entry.sound:
+            problems += _row_problems(entry, index_of, place_of)
         if not slide:
-            problems.append(f"line {line}: empty slide id")
-        if label not in index_of:
-            problems.append(f"{where}: label '{label}' is not one of {', '.join(spec.hierarchy.fine)}")
-        if split and role is None:
-            problems.append(f"{where}: role '{split}' is not train, val or test")
-        if slide in line_of:
-            problems.append(f"{where}: stands in line {line_of[slide]} already")
-        line_of.setdefault(slide, line)
-        if label in index_of and slide:
+            continue
+        place_of.setdefault(slide.lower(), (slide, entry.place))
+        if entry.sound and label in index_of:
             # A slide without a group of its own is its own group.
-            rows[slide] = SlideLabel(index_of[label], group or f"slide {slide}", role or "")
+            group = entry.text["group"] or f"slide {slide}"
+            rows[slide] = SlideLabel(index_of[label], group, _ROLE_NAMES.get(role.lower(), ""), entry.text["centre"])
     without = tuple(slide for slide in rows if rows[slide].group == f"slide {slide}")
-    return LabelSheet(rows, frozenset(line_of), _group_name(spec, columns["group"], without), without), problems
+    name = _group_name(spec, table.headings.get("group"), without)
+    named = frozenset(entry.text["slide"] for entry in table.entries) - {""}
+    return LabelSheet(rows, named, name, without), problems
 
 
-def _group_name(spec: DatasetSpec, column: str | None, without: tuple[str, ...]) -> str:
+def _row_problems(entry: SheetEntry, index_of: dict[str, int], place_of: dict[str, tuple[str, str]]) -> list[str]:
+    """What a row says that cannot be."""
+    slide, label, role = entry.text["slide"], entry.text["label"], entry.text["split"]
+    where = f"{entry.place}, slide '{slide}'"
+    problems = []
+    if not slide:
+        problems.append(f"{entry.place}: empty slide id")
+    if not label:
+        problems.append(f"{where}: no label")
+    elif label not in index_of:
+        meant = next((f", written '{name}' there" for name in index_of if name.lower() == label.lower()), "")
+        problems.append(f"{where}: label '{label}' is not one of {', '.join(index_of)}{meant}")
+    if role and role.lower() not in _ROLE_NAMES:
+        problems.append(f"{where}: role '{role}' is not train, val or test")
+    if slide and slide.lower() in place_of:
+        other, place = place_of[slide.lower()]
+        spelled = "" if other == slide else f", as '{other}'"
+        problems.append(f"{where}: stands in {place} already{spelled}")
+    return problems
+
+
+def _group_name(spec: DatasetSpec, heading: str | None, without: tuple[str, ...]) -> str:
     """What the sheet's groups are: the card's word for its own column, else the column's name."""
-    if column is None or (without and not spec.groups.optional):
+    if heading is None or (without and not spec.groups.optional):
         return ""
-    own = str(column).strip().lower()
-    return spec.groups.name if own == spec.columns.group[0] else own.removesuffix("_id").removesuffix(" id")
-
-
-def _read_csv(path: Path) -> pd.DataFrame:
-    remedy = "Give a comma-separated text file with a header line."
-    try:
-        # Blank lines are kept, so that line numbers are those of the file.
-        options = {"keep_default_na": False, "skip_blank_lines": False, "skipinitialspace": True}
-        table = pd.read_csv(path, dtype=str, encoding="utf-8-sig", **options).fillna("")
-    except (OSError, ValueError) as error:  # pandas' parser errors and wrong encodings are ValueErrors
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"label sheet {path}", [f"cannot be read as CSV: {reason}"], remedy) from error
-    if not isinstance(table.index, pd.RangeIndex):  # pandas has taken the first column for row names
-        raise InputError(f"label sheet {path}", ["its rows have more fields than the header line"], remedy)
-    if table.empty:
-        raise InputError(f"label sheet {path}", ["has no rows"], remedy)
-    return table
-
-
-def _column(names: Sequence[str], accepted: Sequence[str]) -> str | None:
-    by_lower = {str(name).strip().lower(): name for name in names}
-    return next((by_lower[a.lower()] for a in accepted if a.lower() in by_lower), None)
+    own = heading.lower()
+    if own == spec.columns.group[0].lower():
+        return spec.groups.name
+    return own.removesuffix("_id").removesuffix(" id")

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
-from mil_bench.data.bag import Bag
 from mil_bench.data.catalogue import store_path
-from mil_bench.data.labels import LabelSheet, SlideLabel, parse_label_sheet
-from mil_bench.data.readers import FeatureFile, RawBag, open_features
+from mil_bench.data.labels import LabelSheet, parse_label_sheet
+from mil_bench.data.partial_store import PackedRows, PartialStore, open_partial
+from mil_bench.data.readers import FeatureFile, FoundFile, find_feature_files
+from mil_bench.data.row_packing import Opened, RowJob, Spread, open_one, pack_rows, spread_over
 from mil_bench.data.spec import DatasetSpec
-from mil_bench.data.store import BagStore, StoreHeader, create_store
+from mil_bench.data.store import BagEntry, BagStore, StoreHeader
+from mil_bench.data.watch import Watch
 from mil_bench.errors import InputError
 
-# CLAM writes each slide twice; the .h5 has coordinates, so it comes first.
-_SUBFOLDERS = ("h5_files", "pt_files")
-_ENDINGS = (".h5", ".pt")
 _REMEDY = "Nothing was packed. Correct these and pack again."
 
 
@@ -32,92 +29,139 @@ class Packed:
         formats: number of files by format.
         without_features: labelled slides that have no file.
         without_group: slides whose group is blank in a sheet that has groups.
+        without_coords: files without coordinates, if others have them; the store has none then.
+        resumed: slides whose rows an interrupted call had written.
     """
 
     store: BagStore
     formats: Counter[str]
     without_features: tuple[str, ...]
     without_group: tuple[str, ...]
+    without_coords: int
+    resumed: int
 
 
-def pack(
-    folder: Path,
-    spec: DatasetSpec,
-    labels: Path,
-    data_dir: Path,
-    watch: Callable[[Iterable[FeatureFile], int], Iterable[FeatureFile]],
-) -> Packed:
+def pack(folder: Path, spec: DatasetSpec, labels: Path, data_dir: Path, watch: Watch, workers: int = 1) -> Packed:
     """Pack a folder of feature files; every problem of the input is found before the user is told.
 
+    A call that was interrupted, even killed, has left a hidden file, and the same call goes on from it: no slide is
+    packed twice unless its file has another size or time by then.
+
     Args:
-        folder: one file a slide, named by slide id; or CLAM's feature folder, which has them in ``h5_files``.
+        folder: one file a slide, or the output folder of a tool (see ``find_feature_files``).
         spec: the dataset's card.
         labels: the label sheet.
         data_dir: folder of the stores.
-        watch: wraps the iteration over the files, given them and their number (a progress bar).
+        watch: wraps the iterations over the files.
+        workers: number of processes that read and write; 1 is this one.
 
     Raises:
         InputError: with all problems; no store is left behind.
+        StorageError: the disk refuses, or another process packs the same dataset.
     """
     target = store_path(spec, data_dir)
     if spec.generator is not None:
         raise InputError(f"packing {spec.name}", ["it is generated, nothing is to be packed"], "Run it as it is.")
+    _refuse_existing(target, spec)
+    sheet, found, problems = _look(folder, spec, labels)
+    with spread_over(workers) as spread:
+        opened = list(watch(spread(open_one, found), len(found), "looking at the files"))
+        usable, more = _usable(opened, sheet)
+        files = [each.file for each in usable if each.file is not None]
+        problems += more + _mixed(files)
+        if sheet is None or problems:
+            jobs = [RowJob(each) for each in usable]
+            problems += _problems(watch(spread(pack_rows, jobs), len(jobs), "looking for more problems"))
+            raise InputError(f"packing {folder}", problems, _REMEDY)
+        with open_partial(target, _header(spec, sheet, files), {file.slide: file.rows for file in files}) as partial:
+            resumed = _fill(partial, usable, sheet, watch, spread)
+    packed = {file.slide for file in files}
+    without_coords = sum(not file.has_coords for file in files)
+    return Packed(
+        store=BagStore(target),
+        formats=Counter(file.format for file in files),
+        without_features=tuple(slide for slide in sheet.rows if slide not in packed),
+        without_group=sheet.without_group,
+        without_coords=without_coords if without_coords < len(files) else 0,
+        resumed=resumed,
+    )
+
+
+def _look(folder: Path, spec: DatasetSpec, labels: Path) -> tuple[LabelSheet | None, list[FoundFile], list[str]]:
+    """The sheet, the files, and what is wrong so far; a fault of one does not hide those of the other."""
+    sheet, found, problems = None, [], []
+    try:
+        sheet, faults = parse_label_sheet(labels, spec)
+        problems += [f"{labels}: {fault}" for fault in faults]
+    except InputError as error:
+        problems += [f"{labels}: {fault}" for fault in error.problems]
+    try:
+        found = find_feature_files(folder)
+    except InputError as error:
+        problems += error.problems
+    return sheet, found, problems
+
+
+def _refuse_existing(target: Path, spec: DatasetSpec) -> None:
     if target.exists():
         problem = f"{target} exists; results refer to it, so it is not replaced"
         raise InputError(f"packing {spec.name}", [problem], "Move it away, or name another folder with --data.")
-    sheet = None
-    try:
-        sheet, faults = parse_label_sheet(labels, spec)
-    except InputError as error:
-        faults = list(error.problems)
-    problems = [f"{labels}: {fault}" for fault in faults]
-    paths, more = _feature_paths(folder)
-    problems += more
-    files, more = _open_all(paths, sheet)
-    problems += more + _mixed(files)
-    if sheet is None or problems:
-        for file in watch(files, len(files)):
-            problems += _read(file)[1]
-        raise InputError(f"packing {folder}", problems, _REMEDY)
-    _write(target, _header(spec, sheet, files), files, sheet, watch)
-    packed = {file.path.stem for file in files}
-    absent = tuple(slide for slide in sheet.rows if slide not in packed)
-    return Packed(BagStore(target), Counter(file.format for file in files), absent, sheet.without_group)
 
 
-def _open_all(paths: Sequence[Path], sheet: LabelSheet | None) -> tuple[list[FeatureFile], list[str]]:
+def _fill(partial: PartialStore, usable: Sequence[Opened], sheet: LabelSheet, watch: Watch, spread: Spread) -> int:
+    """Write rows and index; returns how many slides were there already."""
+    jobs, first, resumed = [], 0, 0
+    for each in usable:
+        file = each.file
+        assert file is not None
+        job = RowJob(each, first, sheet.rows[file.slide].label, partial.place)
+        stamp, claimed = partial.claimed.get(file.slide, (None, None))
+        if stamp == job.stamp:
+            job, resumed = replace(job, claimed=claimed), resumed + 1
+        jobs.append(job)
+        first += file.rows
+    done = list(watch(spread(pack_rows, jobs), len(jobs), "packing"))
+    problems = _problems(done)
+    if problems:
+        partial.discard()
+        raise InputError(f"packing {partial.target.stem}", problems, _REMEDY)
+    partial.complete([_entry(job, rows, sheet) for job, rows in zip(jobs, done, strict=True)])
+    return resumed
+
+
+def _problems(results: Iterable[PackedRows | tuple[str, ...]]) -> list[str]:
+    return [problem for result in results if not isinstance(result, PackedRows) for problem in result]
+
+
+def _entry(job: RowJob, rows: PackedRows, sheet: LabelSheet) -> BagEntry:
+    file = job.opened.file
+    assert file is not None
+    row = sheet.rows[file.slide]
+    named = file.slide, row.label, row.group, row.split, row.centre
+    return BagEntry(*named, file.rows, rows.patch_size, rows.digests)
+
+
+def _usable(opened: Sequence[Opened], sheet: LabelSheet | None) -> tuple[list[Opened], list[str]]:
     """The files that can be packed, and what is wrong with names and shapes of all."""
-    problems, files = [], []
+    problems, usable = [], []
     seen: dict[str, Path] = {}
-    for path in paths:
-        slide = path.stem
+    for each in opened:
+        path, slide = each.found.path, each.found.slide
         if slide.lower() in seen:
             problems.append(f"{path.name} and {seen[slide.lower()].name} are the same slide")
         seen.setdefault(slide.lower(), path)
         if sheet is not None and slide not in sheet.named:
-            problems.append(f"{path.name}: slide '{slide}' has no label in the sheet")
-        try:
-            file = open_features(path)
-        except InputError as error:
-            problems += error.problems
+            hint = sheet.near_miss(slide)
+            problems.append(f"{path.name}: slide '{slide}' has no label in the sheet{hint and f'; {hint}'}")
+        problems += each.problems
+        file = each.file
+        if file is None:
             continue
         if file.rows == 0 or file.width == 0:
             problems.append(f"{path.name}: an empty bag, no {'features' if file.rows else 'instances'}")
-        elif file.dtype not in ("float16", "float32"):
-            problems.append(f"{path.name}: features are {file.dtype}, expected float16 or float32")
         else:
-            files.append(file)
-    return files, problems
-
-
-def _feature_paths(folder: Path) -> tuple[list[Path], list[str]]:
-    if not folder.is_dir():
-        return [], [f"{folder}: it is not a folder"]
-    for place in (folder, *(folder / name for name in _SUBFOLDERS)):
-        paths = sorted(p for p in place.glob("*") if p.suffix in _ENDINGS) if place.is_dir() else []
-        if paths:
-            return paths, []
-    return [], [f"{folder}: no .h5 or .pt file in it, nor in its folder {' or '.join(_SUBFOLDERS)}"]
+            usable.append(each)
+    return usable, problems
 
 
 def _mixed(files: list[FeatureFile]) -> list[str]:
@@ -127,9 +171,12 @@ def _mixed(files: list[FeatureFile]) -> list[str]:
         ("feature widths", lambda f: str(f.width)),
         ("number types", lambda f: f.dtype),
         ("encoders", lambda f: f.encoder or "unnamed"),
+        ("units of coordinates", lambda f: f.coords_unit),
     ):
         kinds: dict[str, list[str]] = {}
         for file in files:
+            if not of(file):
+                continue  # no coordinates
             kinds.setdefault(of(file), []).append(file.path.name)
         if len(kinds) > 1:
             most, *others = sorted(kinds.items(), key=lambda item: -len(item[1]))
@@ -149,41 +196,6 @@ def _header(spec: DatasetSpec, sheet: LabelSheet, files: list[FeatureFile]) -> S
         dtype=files[0].dtype,
         origin=f"{formats}, {encoder}",
         group_name=sheet.group_name,
-        coords_unit="level-0 pixels" if all(file.has_coords for file in files) else "",
+        coords_unit=files[0].coords_unit if all(file.has_coords for file in files) else "",
+        has_instance_labels=all(file.has_instance_labels for file in files),
     )
-
-
-def _write(
-    target: Path,
-    header: StoreHeader,
-    files: list[FeatureFile],
-    sheet: LabelSheet,
-    watch: Callable[[Iterable[FeatureFile], int], Iterable[FeatureFile]],
-) -> None:
-    problems: list[str] = []
-    with create_store(target, header) as writer:
-        for file in watch(files, len(files)):
-            raw, more = _read(file)
-            problems += more
-            if raw is not None and not problems:
-                writer.add(_bag(file, raw, sheet.rows[file.path.stem]))
-        if problems:
-            raise InputError(f"packing {target.stem}", problems, _REMEDY)
-
-
-def _read(file: FeatureFile) -> tuple[RawBag | None, Sequence[str]]:
-    """A file's rows, and what is wrong with them."""
-    try:
-        raw = file.read()
-    except InputError as error:
-        return None, error.problems
-    problems = []
-    for what, values in (("features", raw.features), ("coordinates", raw.coords)):
-        broken = 0 if values is None else int(np.count_nonzero(~np.isfinite(values).all(1)))
-        if broken:
-            problems.append(f"{file.path.name}: {broken} of {file.rows} instances hold NaN or infinite {what}")
-    return raw, problems
-
-
-def _bag(file: FeatureFile, raw: RawBag, row: SlideLabel) -> Bag:
-    return Bag(file.path.stem, row.label, row.group, raw.features, raw.coords, raw.patch_size, split=row.split)

@@ -88,7 +88,9 @@ class TwinGenerator:
             rng = seeds.generator("twin", spec.name, self.seed, "slide", i)
             features, instance_labels = world.slide(rng, int(label), int(group), int(size))
             name = f"{spec.groups.name}-{group:04d}"
-            yield Bag(f"{spec.slug}-{i:05d}", int(label), name, features, instance_labels=instance_labels)
+            centre = name if spec.groups.name == "centre" else ""
+            slide = f"{spec.slug}-{i:05d}"
+            yield Bag(slide, int(label), name, features, instance_labels=instance_labels, centre=centre)
 
     def _labels(self, spec: DatasetSpec) -> np.ndarray:
         """Fine labels with the card's shares, shuffled."""

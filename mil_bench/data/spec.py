@@ -32,7 +32,7 @@ class GroupProfile:
 
     Args:
         name: what a group is ("patient", "centre").
-        count: number of groups in the whole dataset.
+        count: number of groups in the whole dataset, 0 where it is not known.
         grows: whether a smaller sample of slides has fewer groups (patients do, centres do not).
         purity: share of slides placed next to others of their label when a twin deals slides to groups;
             1 makes groups as pure as they can be, 0 deals labels at random.
@@ -40,20 +40,25 @@ class GroupProfile:
     """
 
     name: str
-    count: int
-    grows: bool
-    purity: float
+    count: int = 0
+    grows: bool = True
+    purity: float = 1.0
     optional: bool = False
 
 
 @dataclass(frozen=True)
 class SheetColumns:
-    """Accepted column names of a label sheet, first match wins, upper and lower case alike."""
+    """Accepted headings of a label sheet, upper and lower case alike; ``sheet`` is a workbook's sheet, "" for any.
+
+    Two columns that fit one role must agree; of groups and centres the first name here is the dataset's own and wins.
+    """
 
     slide: tuple[str, ...] = ("slide", "slide_id", "slide_name", "wsi filename", "filename")
     label: tuple[str, ...] = ("label", "fine_label", "class", "wsi label")
     group: tuple[str, ...] = ("patient", "patient_id", "patient id", "case_id", "case")
     split: tuple[str, ...] = ("split", "set")
+    centre: tuple[str, ...] = ("centre", "center", "data_provider", "site", "institution", "hospital")
+    sheet: str = ""
 
 
 class BagGenerator(Protocol):
@@ -95,9 +100,9 @@ class DatasetSpec:
         name: the name on the command line.
         title: one line for lists.
         hierarchy: fine and coarse classes.
-        class_counts: expected number of slides of each fine class.
+        class_counts: expected number of slides of each fine class; () where it is not known.
         groups: what a group is and how many there are.
-        bags: bag sizes.
+        bags: bag sizes, None where they are not known.
         protocols: names of the protocols that make sense here, the default first.
         source: where the data come from.
         licence: under which terms.
@@ -105,6 +110,7 @@ class DatasetSpec:
         traps: known mistakes in or around the dataset, one sentence each.
         folds: usual number of folds where the protocol leaves it open; less than ten where groups are few.
         columns: column names of its label sheet.
+        ordered: whether the fine classes are grades, in their order.
         generator: makes the bags where nothing is to be downloaded, else None.
         twin_of: for a generated twin the name of the real dataset, else None.
     """
@@ -114,7 +120,7 @@ class DatasetSpec:
     hierarchy: LabelHierarchy
     class_counts: tuple[int, ...]
     groups: GroupProfile
-    bags: BagProfile
+    bags: BagProfile | None
     protocols: tuple[str, ...]
     source: str
     licence: str
@@ -122,6 +128,7 @@ class DatasetSpec:
     traps: tuple[str, ...] = ()
     folds: int = 10
     columns: SheetColumns = field(default_factory=SheetColumns)
+    ordered: bool = False
     generator: BagGenerator | None = None
     twin_of: str | None = None
 

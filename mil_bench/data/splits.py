@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mil_bench import seeds
 from mil_bench.data.hierarchy import LabelHierarchy
+from mil_bench.data.stratified import cut_groups, cut_validation
 from mil_bench.errors import SplitError, UnknownNameError
 
 ROLES = ("train", "val", "test")
+IMPORTED = "imported"
+"""Protocol of folds that someone else has made; they promise nothing but what they are."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ class SplitPlan:
         group_name: what a group is ("patient"), or "" where groups are unknown.
         leaks: for each fold the number of test slides whose group also trains or validates.
         val_leaks: for each fold the number of validation slides whose group also trains.
+        source: where the folds come from, in words for a caption; "" where the protocol's name says it all.
+        facts: what a caption must say beside it, one clause each.
     """
 
     protocol: str
@@ -45,12 +51,22 @@ class SplitPlan:
     group_name: str
     leaks: tuple[int, ...]
     val_leaks: tuple[int, ...]
+    source: str = ""
+    facts: tuple[str, ...] = ()
 
     @cached_property
     def digest(self) -> str:
         """Names the exact assignment of slides: 16 hex digits."""
-        text = json.dumps([self.protocol, [[f.train, f.val, f.test] for f in self.folds]], ensure_ascii=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return folds_digest(self.protocol, self.folds)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> SplitPlan:
+        """The inverse of ``dataclasses.asdict``; plans stored before split files existed have no source."""
+        known = PROTOCOLS.get(value["protocol"])
+        source = value.get("source", known.source if known else "")
+        lists = {name: tuple(value.get(name, ())) for name in ("leaks", "val_leaks", "facts")}
+        folds = tuple(Fold(*(tuple(fold[role]) for role in ROLES)) for fold in value["folds"])
+        return cls(value["protocol"], folds, value["group_name"], source=source, **lists)
 
     @property
     def leak_sentence(self) -> str:
@@ -69,33 +85,23 @@ class SplitPlan:
         return f"LEAKS: {share} share a {self.group_name} with training or validation"
 
 
+def folds_digest(protocol: str, folds: Sequence[Fold]) -> str:
+    """Names an exact assignment of slides to folds and roles, in order: 16 hex digits."""
+    text = json.dumps([protocol, [[f.train, f.val, f.test] for f in folds]], ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def _patient_kfold(slides: pd.DataFrame, hierarchy: LabelHierarchy, folds: int) -> list[Fold]:
     """K stratified folds with no group on two sides; validation is cut from the training part the same way."""
-    from sklearn.model_selection import StratifiedGroupKFold
-
     _require_groups_per_class(slides, hierarchy, folds)
     # With K = 10 a ninth of the rest validates (80/10/10, as in the paper); never more than a sixth.
     inner_folds = max(folds - 1, 6)
     labels, groups, ids = (slides[c].to_numpy() for c in ("label", "group", "slide"))
-
-    def cut(rows: np.ndarray, parts: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-        parts = min(parts, len(set(groups[rows])), np.bincount(labels[rows]).max())
-        if parts < 2:
-            raise SplitError(
-                f"{len(set(groups[rows]))} groups are too few to cut a validation part from. Ask for fewer folds."
-            )
-        splitter = StratifiedGroupKFold(parts, shuffle=True, random_state=seed % 2**32)
-        with warnings.catch_warnings():
-            # "The least populated class has fewer members than folds": such folds are shown as undefined later on.
-            warnings.simplefilter("ignore", UserWarning)
-            return [(rows[a], rows[b]) for a, b in splitter.split(rows, labels[rows], groups[rows])]
-
     made = []
-    outer = cut(np.arange(len(slides)), folds, seeds.derive("patient-kfold", folds))
+    outer = cut_groups(np.arange(len(slides)), labels, groups, folds, seeds.derive("patient-kfold", folds))
     for k, (rest, test) in enumerate(outer):
-        choices = cut(rest, inner_folds, seeds.derive("patient-kfold", folds, "val", k))
-        # Where few groups hold a class, the first choice may validate on all of them: leave some for training.
-        train, val = max(choices, key=lambda choice: len(set(labels[choice[0]])))
+        seed = seeds.derive("patient-kfold", folds, "val", k)
+        train, val = cut_validation(rest, labels, groups, inner_folds, seed)
         made.append(Fold(tuple(ids[train]), tuple(ids[val]), tuple(ids[test])))
     return made
 
@@ -144,14 +150,14 @@ def _official(slides: pd.DataFrame, hierarchy: LabelHierarchy, folds: int) -> li
 class Protocol:
     """A way to make folds: what it does, its usual number (None: the card says), whether groups may leak.
 
-    ``note`` is what a caption must add to the name.
+    ``source`` is what a caption must add to the name.
     """
 
     summary: str
     make: Callable[[pd.DataFrame, LabelHierarchy, int], list[Fold]]
     folds: int | None
     allows_leaks: bool
-    note: str = ""
+    source: str = ""
 
 
 PROTOCOLS: Mapping[str, Protocol] = {
@@ -164,7 +170,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
         _monte_carlo,
         10,
         True,
-        " (drawn anew by HMIL's rule, not its published lists)",
+        "drawn anew by HMIL's rule, not its published lists",
     ),
 }
 
@@ -192,18 +198,36 @@ def make_splits(name: str, slides: pd.DataFrame, hierarchy: LabelHierarchy, fold
         SplitError: the folds cannot be made, a class would be missing in a training part, or groups would stand
             on two sides of a protocol that promises they do not.
     """
-    protocol = PROTOCOLS[name]
-    made = protocol.make(slides, hierarchy, folds)
+    made = PROTOCOLS[name].make(slides, hierarchy, folds)
+    return bind_folds(name, made, slides, hierarchy, group_name)
+
+
+def bind_folds(
+    name: str, folds: Sequence[Fold], slides: pd.DataFrame, hierarchy: LabelHierarchy, group_name: str
+) -> SplitPlan:
+    """Check folds against what is known of their slides, and count the groups that stand on two sides.
+
+    Args:
+        name: a key of ``PROTOCOLS``, or ``IMPORTED``.
+        folds: whose slides are all in ``slides``.
+        slides: as in ``make_splits``; there may be more of them.
+        hierarchy: the classes.
+        group_name: what a group is, "" where groups are unknown.
+
+    Raises:
+        SplitError: as ``make_splits``.
+    """
     label_of = dict(zip(slides["slide"], slides["label"], strict=True))
     group_of = dict(zip(slides["slide"], slides["group"], strict=True))
-    problems = [line for k, fold in enumerate(made) for line in _problems(k, fold, label_of, hierarchy)]
-    leaks = tuple(_shared(fold.test, (*fold.train, *fold.val), group_of) for fold in made)
-    val_leaks = tuple(_shared(fold.val, fold.train, group_of) for fold in made)
-    if any((*leaks, *val_leaks)) and not protocol.allows_leaks:
+    problems = [line for k, fold in enumerate(folds) for line in _problems(k, fold, label_of, hierarchy)]
+    leaks = tuple(_shared(fold.test, (*fold.train, *fold.val), group_of) for fold in folds)
+    val_leaks = tuple(_shared(fold.val, fold.train, group_of) for fold in folds)
+    if any((*leaks, *val_leaks)) and name != IMPORTED and not PROTOCOLS[name].allows_leaks:
         problems.append(f"groups stand on two sides ({sum(leaks)} test and {sum(val_leaks)} validation slides)")
     if problems:
         raise SplitError(f"The protocol '{name}' cannot be followed: " + "; ".join(problems))
-    return SplitPlan(name, tuple(made), group_name, leaks, val_leaks)
+    source = "" if name == IMPORTED else PROTOCOLS[name].source
+    return SplitPlan(name, tuple(folds), group_name, leaks, val_leaks, source)
 
 
 def _problems(k: int, fold: Fold, label_of: Mapping[str, int], hierarchy: LabelHierarchy) -> list[str]:
@@ -223,3 +247,16 @@ def _shared(slides: Sequence[str], others: Sequence[str], group_of: Mapping[str,
     """How many of the slides have a group that others have too."""
     seen = {group_of[s] for s in others}
     return sum(group_of[s] in seen for s in slides)
+
+
+def kind_of_test(folds: Sequence[Fold]) -> str:
+    """What the test parts make together, in words: a cross-validation, or only hold-outs."""
+    times = Counter(slide for fold in folds for slide in set(fold.test))
+    if not times:
+        return "no test part"
+    if len(folds) == 1:
+        return "one hold-out"
+    if max(times.values()) > 1:
+        return f"{len(folds)} Monte-Carlo hold-outs"
+    everything = {slide for fold in folds for role in ROLES for slide in getattr(fold, role)}
+    return f"{len(folds)}-fold cross-validation" if set(times) == everything else f"{len(folds)} disjoint hold-outs"

@@ -9,9 +9,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -22,10 +21,13 @@ import pandas as pd
 from mil_bench import durable
 from mil_bench.data.bag import Bag
 from mil_bench.data.hierarchy import LabelHierarchy
+from mil_bench.data.row_file import Column, RowFile
 from mil_bench.errors import InputError
 
 FORMAT = "mil-bench bag store"
-VERSION = 1
+VERSION = 2
+_ROWWISE = ("features", "coords", "instance_labels")
+_PAGE = 4096  # columns begin at a page, as memory maps like them
 
 
 @dataclass(frozen=True)
@@ -55,65 +57,88 @@ class StoreHeader:
     has_instance_labels: bool = False
 
 
-@dataclass
-class _Written:
-    """What has been added so far, one entry a bag."""
+@dataclass(frozen=True)
+class BagEntry:
+    """What the index of a store says of one bag.
 
-    slides: list[str] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
-    groups: list[str] = field(default_factory=list)
-    splits: list[str] = field(default_factory=list)
-    patch_sizes: list[float] = field(default_factory=list)
-    offsets: list[int] = field(default_factory=lambda: [0])
-    digests: list[str] = field(default_factory=list)
+    Args:
+        slide: slide id.
+        label: index of the fine class.
+        group: patient, centre or writer.
+        split: the dataset's own role, "" where it has none.
+        centre: who made the slide, "" where it is not known.
+        rows: number of instances.
+        patch_size: side of a patch in the unit of the coordinates, or None.
+        digests: digest of the bag's rows in each row-wise column.
+    """
+
+    slide: str
+    label: int
+    group: str
+    split: str
+    centre: str
+    rows: int
+    patch_size: float | None
+    digests: Mapping[str, str]
 
 
-class StoreWriter:
-    """Writes a store bag by bag; nothing appears under the final name unless every announced row was added."""
+def lay_out(path: Path, header: StoreHeader) -> dict[str, Column]:
+    """Make the file with its row-wise columns, empty and their space taken; the index is written when rows are in.
 
-    def __init__(self, file: h5py.File, header: StoreHeader):
-        self._file, self._header, self._done = file, header, _Written()
-        self._features = file.create_dataset("features", (header.rows, header.width), header.dtype)
+    Raises:
+        OSError: the disk has not enough space.
+    """
+    # HDF5 does not survive a disk that fills up while it writes, so the space is asked for before it opens the file,
+    # which gives it back, and taken for good when the file is laid out.
+    row_bytes = header.width * np.dtype(header.dtype).itemsize + 18  # and coordinates, instance label
+    durable.reserve(path, header.rows * row_bytes + 16 * _PAGE)
+    with h5py.File(path, "w", alignment_threshold=_PAGE, alignment_interval=_PAGE) as file:
+        columns = {"features": _column(file, "features", header.dtype, (header.rows, header.width))}
         if header.coords_unit:
-            self._coords = file.create_dataset("coords", (header.rows, 2), "float64")
+            columns["coords"] = _column(file, "coords", "float64", (header.rows, 2))
         if header.has_instance_labels:
-            self._instance_labels = file.create_dataset("instance_labels", (header.rows,), "int16")
+            columns["instance_labels"] = _column(file, "instance_labels", "int16", (header.rows,))
+    durable.reserve(path, max(column.stop for column in columns.values()))
+    return columns
 
-    def add(self, bag: Bag) -> None:
-        """Append one bag. Its features are stored as they are, bit for bit."""
-        start = self._done.offsets[-1]
-        rows = slice(start, start + len(bag.features))
-        features = np.ascontiguousarray(bag.features, dtype=self._header.dtype)
-        self._features[rows] = features
-        digest = hashlib.sha256(features.data)
-        if self._header.coords_unit:
-            self._coords[rows] = coords = np.ascontiguousarray(bag.coords, dtype=np.float64)
-            digest.update(coords.data)
-        if self._header.has_instance_labels:
-            self._instance_labels[rows] = shown = np.ascontiguousarray(bag.instance_labels, dtype=np.int16)
-            digest.update(shown.data)
-        done = self._done
-        done.offsets.append(rows.stop)
-        done.slides.append(bag.slide)
-        done.labels.append(bag.label)
-        done.groups.append(bag.group)
-        done.splits.append(bag.split)
-        done.patch_sizes.append(np.nan if bag.patch_size is None else bag.patch_size)
-        done.digests.append(digest.hexdigest())
 
-    def finish(self) -> None:
-        """Write the index and the digest of everything."""
-        header, done, file = self._header, self._done, self._file
-        if done.offsets[-1] != header.rows:
-            raise ValueError(f"{header.rows} rows were announced, {done.offsets[-1]} were added")
-        text = h5py.string_dtype()
-        file["offsets"] = np.asarray(done.offsets, dtype=np.int64)
-        file["labels"] = np.asarray(done.labels, dtype=np.int16)
-        file["patch_sizes"] = np.asarray(done.patch_sizes, dtype=np.float64)
-        for name in ("slides", "groups", "splits", "digests"):
-            file.create_dataset(name, data=np.asarray(getattr(done, name), dtype=object), dtype=text)
-        index = [header.dataset, header.hierarchy.to_json(), header.group_name]
-        content = [*index, done.slides, done.labels, done.groups, done.splits, done.offsets, done.digests]
+def _column(file: h5py.File, name: str, dtype: str, shape: tuple[int, ...]) -> Column:
+    """A contiguous dataset whose place is fixed now and which HDF5 does not fill."""
+    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plan.set_layout(h5py.h5d.CONTIGUOUS)
+    plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    plan.set_obj_track_times(False)  # or the same bags would give another file a second later
+    kind = h5py.h5t.py_create(np.dtype(dtype), logical=True)
+    dataset = h5py.h5d.create(file.id, name.encode(), kind, h5py.h5s.create_simple(shape), plan)
+    return Column(dataset.get_offset(), dtype, shape)
+
+
+def write_index(path: Path, header: StoreHeader, entries: Sequence[BagEntry]) -> None:
+    """Complete a file that ``lay_out`` has made and whose rows are written.
+
+    Raises:
+        OSError: the disk has not enough space.
+    """
+    durable.reserve(path, path.stat().st_size + len(entries) * 2**10 + 2**20)
+    offsets = np.cumsum([0, *(entry.rows for entry in entries)])
+    columns = {
+        "slides": [entry.slide for entry in entries],
+        "groups": [entry.group for entry in entries],
+        "splits": [entry.split for entry in entries],
+        "centres": [entry.centre for entry in entries],
+    }
+    labels = [entry.label for entry in entries]
+    digests = {f"{name}_digests": [entry.digests[name] for entry in entries] for name in entries[0].digests}
+    index = [header.dataset, header.hierarchy.to_json(), header.group_name]
+    content = [*index, *columns.values(), labels, offsets.tolist(), *digests.values()]
+    with h5py.File(path, "r+") as file:
+        file["offsets"] = offsets.astype(np.int64)
+        file["labels"] = np.asarray(labels, dtype=np.int16)
+        sizes = [np.nan if entry.patch_size is None else entry.patch_size for entry in entries]
+        file["patch_sizes"] = np.asarray(sizes, dtype=np.float64)
+        for name, texts in (columns | digests).items():
+            file.create_dataset(name, data=np.asarray(texts, dtype=object), dtype=h5py.string_dtype())
         file.attrs.update(
             format=FORMAT,
             version=VERSION,
@@ -126,17 +151,42 @@ class StoreWriter:
         )
 
 
+class StoreWriter:
+    """Writes a store bag by bag; nothing appears under the final name unless every announced row was added."""
+
+    def __init__(self, path: Path, header: StoreHeader):
+        self._path, self._header = path, header
+        self._rows = RowFile(path, lay_out(path, header))
+        self._entries: list[BagEntry] = []
+        self._added = 0
+
+    def add(self, bag: Bag) -> None:
+        """Append one bag. Its features are stored as they are, bit for bit."""
+        rows = len(bag.features)
+        if self._added + rows > self._header.rows:
+            raise ValueError(f"{self._header.rows} rows were announced, more were added")
+        digests = {name: self._rows.write(name, self._added, getattr(bag, name)) for name in self._rows.columns}
+        named = bag.slide, bag.label, bag.group, bag.split, bag.centre
+        self._entries.append(BagEntry(*named, rows, bag.patch_size, digests))
+        self._added += rows
+
+    def finish(self) -> None:
+        """Write the index and the digest of everything."""
+        if self._added != self._header.rows:
+            raise ValueError(f"{self._header.rows} rows were announced, {self._added} were added")
+        write_index(self._path, self._header, self._entries)
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._rows.close()
+
+
 @contextlib.contextmanager
 def create_store(path: Path, header: StoreHeader) -> Iterator[StoreWriter]:
     """A writer whose file becomes ``path`` when the block ends well, and leaves nothing when it does not."""
-    with durable.new_file(path) as temporary:
-        # HDF5 does not survive a disk that fills up while it writes, so the space is asked for first.
-        row_bytes = header.width * np.dtype(header.dtype).itemsize + 18  # and coordinates, instance label
-        durable.reserve(temporary, header.rows * (row_bytes + 128) + 2**20)  # and the index: at most a bag a row
-        with h5py.File(temporary, "w") as file:
-            writer = StoreWriter(file, header)
-            yield writer
-            writer.finish()
+    with durable.new_file(path) as temporary, contextlib.closing(StoreWriter(temporary, header)) as writer:
+        yield writer
+        writer.finish()
 
 
 class BagStore:
@@ -157,7 +207,7 @@ class BagStore:
                 self._read_index(file)
         except (OSError, KeyError) as error:
             raise self._broken(f"cannot be read as a bag store ({error})") from error
-        end = max(at + math.prod(shape) * dtype.itemsize for at, dtype, shape in self._rowwise.values())
+        end = max(column.stop for column in self._rowwise.values())
         if self.path.stat().st_size < end:
             raise self._broken(f"is cut short: {self.path.stat().st_size} bytes, {end} needed")
 
@@ -181,20 +231,21 @@ class BagStore:
         self.rows, self.width = file["features"].shape
         self.dtype: np.dtype = file["features"].dtype
         self._rowwise = {
-            name: (file[name].id.get_offset(), file[name].dtype, file[name].shape)
-            for name in ("features", "coords", "instance_labels")
+            name: Column(file[name].id.get_offset(), file[name].dtype.name, file[name].shape)
+            for name in _ROWWISE
             if name in file
         }
         self.offsets: np.ndarray = file["offsets"][:]
         self.labels: np.ndarray = file["labels"][:].astype(np.int64)
         self.patch_sizes: np.ndarray = file["patch_sizes"][:]
-        columns = {name: file[name].asstr()[:] for name in ("slides", "groups", "splits")}
+        columns = {name: file[name].asstr()[:] for name in ("slides", "groups", "splits", "centres")}
         self.slides = pd.DataFrame(
             {
                 "slide": columns["slides"],
                 "label": self.labels,
                 "group": columns["groups"],
                 "split": columns["splits"],
+                "centre": columns["centres"],
                 "rows": np.diff(self.offsets),
             }
         )
@@ -218,8 +269,8 @@ class BagStore:
         return self._mapped("coords") if "coords" in self._rowwise else None
 
     def _mapped(self, name: str) -> np.ndarray:
-        at, dtype, shape = self._rowwise[name]
-        return np.memmap(self.path, dtype, "r", at, shape)
+        column = self._rowwise[name]
+        return np.memmap(self.path, column.dtype, "r", column.start, column.shape)
 
     def index_of(self, slides: tuple[str, ...]) -> np.ndarray:
         """Positions of slide ids in the store."""
@@ -240,4 +291,5 @@ class BagStore:
             patch_size=None if np.isnan(size) else float(size),
             instance_labels=None if self.instance_labels is None else self.instance_labels[rows],
             split=row["split"],
+            centre=row["centre"],
         )

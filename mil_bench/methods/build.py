@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from mil_bench import durable, registry
 from mil_bench.data.hierarchy import LabelHierarchy
 from mil_bench.errors import InputError, UnknownNameError
 from mil_bench.methods.method import Method
+from mil_bench.methods.settings import defaults_of, parse_settings
 
 
 def build_method(name: str, in_dim: int, hierarchy: LabelHierarchy, **params: Any) -> Method:
@@ -29,10 +29,10 @@ def build_method(name: str, in_dim: int, hierarchy: LabelHierarchy, **params: An
         UnknownNameError: no such method, or it has no such parameter.
     """
     method = registry.methods.load(name)
-    known = list(inspect.signature(method).parameters)[2:]
+    known = defaults_of(method)
     for param in params:
         if param not in known:
-            raise UnknownNameError(f"parameter of {name}", param, known)
+            raise UnknownNameError(f"setting of {name}", param, known)
     return method(in_dim, hierarchy, **params)
 
 
@@ -43,19 +43,8 @@ def parse_params(name: str, texts: Sequence[str]) -> dict[str, Any]:
         UnknownNameError: it has no such parameter.
         InputError: a value does not fit.
     """
-    defaults = {n: p.default for n, p in inspect.signature(registry.methods.load(name)).parameters.items()}
-    params: dict[str, Any] = {}
-    for text in texts:
-        param, _, value = text.partition("=")
-        if param not in defaults:
-            raise UnknownNameError(f"parameter of {name}", param, list(defaults)[2:])
-        kind = type(defaults[param])
-        try:
-            params[param] = {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
-        except (ValueError, KeyError) as error:
-            problem = f"'{text}': {param} takes a value of type {kind.__name__}"
-            raise InputError(f"parameters of {name}", [problem], "Write them as name=value.") from error
-    return params
+    given = {param: value for param, _, value in (text.partition("=") for text in texts)}
+    return parse_settings(name, given, defaults_of(registry.methods.load(name)))
 
 
 def save_method(method: Method, name: str, params: Mapping[str, Any], path: Path) -> None:

@@ -60,6 +60,8 @@ class Method(nn.Module, ABC):
     """Whether the order of a bag's instances may change its output."""
     stackable: ClassVar[bool] = True
     """Whether ``forward`` and ``loss`` run under ``torch.func.vmap`` over stacked parameters."""
+    without_hierarchy: ClassVar[str] = ""
+    """What a method that uses coarse classes does where there are none, one clause; every run on such data says it."""
     official_names: ClassVar[Mapping[str, str]] = {}
     """Prefixes of parameter names in the authors' checkpoints, and what they are called here."""
     version: ClassVar[int] = 1

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import os
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing.queues import Queue
 from typing import Any
+
+from mil_bench import processes
 
 Report = Callable[[Any], None]
 _report: Report
@@ -86,13 +86,5 @@ def _forward(reports: Queue, on_report: Report) -> None:
 
 def _start_worker(reports: Queue, stopping: Any) -> None:
     """Set up a worker: it leaves Ctrl-C to the parent, and never outlives it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    processes.start_worker()
     connect(reports.put, stopping)
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

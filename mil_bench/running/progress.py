@@ -36,7 +36,7 @@ class ProgressDisplay(Listener):
     def on_start(self, plan: RunPlan, done: int, total: int) -> None:
         """Show the bars."""
         per_method = len(plan.splits.folds) * len(plan.seeds)
-        self._left = {job.method: per_method for job in plan.jobs}  # without those that were left out
+        self._left = {job.label: per_method for job in plan.jobs}  # without those that were left out
         self._done, self._total, self._started = 0, total - done, time.monotonic()
         if done:
             self._console.print(f"{done} of {total} trainings are stored from an earlier call.")
@@ -46,31 +46,31 @@ class ProgressDisplay(Listener):
 
     def on_epoch(self, event: Any) -> None:
         """Move the bar of the task."""
-        key = (event.method, event.seed, event.folds)
+        key = (event.label, event.seed, event.folds)
         if key not in self._epochs:
             folds = ", ".join(map(str, event.folds))
-            self._epochs[key] = self._bars.add_task(f"  {event.method} fold {folds}: epochs", total=event.epochs)
+            self._epochs[key] = self._bars.add_task(f"  {event.label} fold {folds}: epochs", total=event.epochs)
         self._bars.update(self._epochs[key], completed=event.epoch)
 
     def on_fold(self, job: Job, result: FoldResult) -> None:
         """Count the fold and drop its epoch bar."""
-        self._count(job.method)
-        for key in [k for k in self._epochs if k[:2] == (job.method, job.seed) and result.fold in k[2]]:
+        self._count(job.label)
+        for key in [k for k in self._epochs if k[:2] == (job.label, job.seed) and result.fold in k[2]]:
             self._bars.remove_task(self._epochs.pop(key))
         if not self._console.is_terminal:
             elapsed = time.monotonic() - self._started
-            line = f"{self._done}/{self._total} {job.method} seed {job.seed} fold {result.fold}"
+            line = f"{self._done}/{self._total} {job.label} seed {job.seed} fold {result.fold}"
             how = f"{result.seconds:.0f} s, best epoch {result.best_epoch + 1}" if result.curves else "no training"
             self._console.print(f"{line}: {how} ({elapsed:.0f} s)")
 
     def on_stored_fold(self, job: Job, result: FoldResult) -> None:
         """One fold less to wait for."""
-        self._left[job.method] -= 1
+        self._left[job.label] -= 1
         self._show()
 
     def on_failure(self, job: Job, folds: tuple[int, ...], reason: str) -> None:
         """Say it at once."""
-        self._console.print(f"{job.method} seed {job.seed} fold {', '.join(map(str, folds))} failed: {reason}")
+        self._console.print(f"{job.label} seed {job.seed} fold {', '.join(map(str, folds))} failed: {reason}")
 
     def on_end(self, report: Path | None) -> None:
         """Take the bars away."""

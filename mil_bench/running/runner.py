@@ -18,10 +18,12 @@ from mil_bench.data.store import BagStore
 from mil_bench.errors import InputError, MilBenchError, StorageError, UnknownNameError
 from mil_bench.running.executors import open_executor
 from mil_bench.running.listeners import Listener
-from mil_bench.running.plan import Job, RunPlan, make_plan
+from mil_bench.running.plan import Job, RunPlan
+from mil_bench.running.planning import make_plan
 from mil_bench.running.request import RunRequest
 from mil_bench.running.result_store import FoldResult, ResultStore
 from mil_bench.running.run_result import RunResult
+from mil_bench.running.variants import Variant
 
 
 @dataclass(frozen=True)
@@ -91,14 +93,14 @@ class Workplace:
         return device, max(1, min(workers, tasks))
 
 
-def run(methods: str | Sequence[str] = "all", dataset: str = "digits", **options: Any) -> RunResult:
+def run(methods: str | Variant | Sequence[str | Variant] = "all", dataset: str = "digits", **options: Any) -> RunResult:
     """Train methods by seeded cross-validation and compare them. Repeating a call trains only what is missing.
 
     Args:
-        methods: "all", a name, or names.
+        methods: "all", a name, or names; with settings as ``"hmil:align_bags=false"``.
         dataset: a dataset's name, with settings if it is generated (``"bracs-sim:slides=200"``).
-        options: fields of ``RunRequest`` (protocol, folds, seeds, preset, epochs) and of ``Workplace`` (results,
-            data, workers, device, tracking, progress).
+        options: fields of ``RunRequest`` (protocol, folds, splits, seeds, preset, epochs) and of ``Workplace``
+            (results, data, workers, device, tracking, progress).
 
     Returns:
         A ``RunResult``: ``.tables`` holds pandas frames, ``.predictions`` every test prediction.
@@ -113,7 +115,7 @@ def run(methods: str | Sequence[str] = "all", dataset: str = "digits", **options
     for name in options:
         if name not in request_fields | place_fields:
             raise UnknownNameError("option", name, request_fields | place_fields)
-    names = (methods,) if isinstance(methods, str) else tuple(methods)
+    names = (methods,) if isinstance(methods, str | Variant) else tuple(methods)
     asked = {name: value for name, value in options.items() if name in request_fields}
     for name in ("seeds", "plugins"):
         if name in asked:
@@ -139,7 +141,7 @@ def prepare(request: RunRequest, place: Workplace) -> Prepared:
 
         for plugin in request.plugins:
             registry.methods.add_file(plugin, Method)
-    request.method_names  # noqa: B018 - unknown names are reported before any data are made
+    request.variants  # noqa: B018 - unknown names are reported before any data are made
     spec = find_dataset(request.dataset)
     bags = open_store(spec, Path(place.data), _watch(spec) if place.progress else None)
     return Prepared(make_plan(request, spec, bags), bags, request.plugins)
@@ -177,7 +179,7 @@ def execute(prepared: Prepared, place: Workplace) -> RunResult:
         failures = _train_missing(prepared, place, store, done, listeners)
         result = RunResult.collect(store, plan, tuple(failures))
         try:
-            report = result.write(place.report_folder(plan))
+            report = result.write_tables(place.report_folder(plan))
         except StorageError as error:  # the tables can be shown all the same
             result = RunResult.collect(store, plan, (*failures, str(error)))
     finally:
@@ -240,7 +242,7 @@ class _Round:
 def _failed(job: Job, ks: tuple[int, ...], reason: str, listeners: list[Listener]) -> str:
     for listener in listeners:
         listener.on_failure(job, ks, reason)
-    return f"{job.method} seed {job.seed} fold {', '.join(map(str, ks))} failed: {reason}"
+    return f"{job.label} seed {job.seed} fold {', '.join(map(str, ks))} failed: {reason}"
 
 
 def _record(

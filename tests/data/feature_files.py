@@ -1,4 +1,4 @@
-"""Writes small feature files and label sheets the way CLAM, TRIDENT and people do."""
+"""Writes small feature files and label sheets the way CLAM, TRIDENT, STAMP, torchmil and people do."""
 
 from __future__ import annotations
 
@@ -31,6 +31,25 @@ def write_h5(
     return path
 
 
+def write_stamp(
+    path: Path, features: np.ndarray, coords: np.ndarray | None = None, key: str = "feats", **attributes: Any
+) -> Path:
+    """STAMP's layout with the given attributes of the file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        file[key] = features
+        if coords is not None:
+            file["coords"] = coords
+        file.attrs.update(attributes)
+    return path
+
+
+def write_npy(path: Path, values: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(path, values)
+    return path
+
+
 def write_pt(path: Path, value: Any, archive: bool = True) -> Path:
     """torch.save in its present form, or in the one from before torch 1.6."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,6 +63,6 @@ def write_sheet(path: Path, label_of: Mapping[str, str]) -> Path:
     return path
 
 
-def unwatched(items: Iterable, count: int) -> Iterable:
+def unwatched(items: Iterable, count: int, what: str) -> Iterable:
     """No progress bar."""
     return items

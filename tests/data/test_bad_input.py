@@ -12,7 +12,6 @@ import torch
 from feature_files import some_features, unwatched, write_h5, write_pt, write_sheet
 
 from benchmarks.bracs import BRACS, BRACS_SIM
-from mil_bench.data.labels import read_label_sheet
 from mil_bench.data.pack import pack
 from mil_bench.errors import InputError
 
@@ -87,7 +86,7 @@ def add_cut(write: Callable[[Study], object]) -> Callable[[Study], object]:
 
 def add_without_features(study: Study) -> None:
     with h5py.File(study.folder / "s3.h5", "w") as file:
-        file["feats"] = some_features()
+        file["embedding"] = some_features()
 
 
 def name_encoders(study: Study) -> None:
@@ -123,7 +122,7 @@ FOLDER_CASES = {
     "an empty bag of shape (0,)": (add_h5(np.zeros(0, np.float32)), ["s3.h5: an empty bag, no instances"]),
     "an empty bag of shape (0, D)": (add_h5(np.zeros((0, 4), np.float32)), ["s3.h5: an empty bag, no instances"]),
     "an empty tensor of shape (0, D)": (add_pt(torch.zeros(0, 4)), ["s3.pt: an empty bag, no instances"]),
-    "an empty tensor of shape (0,)": (add_pt(torch.zeros(0)), ["s3.pt holds a tensor of shape (0,)"]),
+    "an empty tensor of shape (0,)": (add_pt(torch.zeros(0)), ["s3.pt: an empty bag, no instances"]),
     "NaN": (add_h5(with_value(np.nan)), ["s3.h5: 1 of 5 instances hold NaN or infinite features"]),
     "NaN in half precision": (
         lambda s: [write_h5(s.folder / f"s{i}.h5", with_value(np.nan, "float16")) for i in (1, 2)],
@@ -148,30 +147,39 @@ FOLDER_CASES = {
         name_one_encoder,
         ["several encoders", "uni in 1 files such as s1.h5, but unnamed in s2.h5"],
     ),
-    "double precision": (add_h5(some_features(5, 4, "float64")), ["s3.h5: features are float64"]),
-    "whole numbers in an .h5": (add_h5(np.zeros((5, 4), np.int32)), ["s3.h5: features are int32"]),
-    "an integer tensor": (add_pt(torch.zeros(5, 4, dtype=torch.int64)), ["s3.pt: features are int64"]),
-    "a bfloat16 tensor": (add_pt(torch.zeros(5, 4, dtype=torch.bfloat16)), ["s3.pt: features are bfloat16"]),
+    "double precision": (
+        add_h5(some_features(5, 4, "float64")),
+        ["s3.h5 has features of type float64, expected float16 or float32"],
+    ),
+    "whole numbers in an .h5": (add_h5(np.zeros((5, 4), np.int32)), ["s3.h5 has features of type int32"]),
+    "an integer tensor": (add_pt(torch.zeros(5, 4, dtype=torch.int64)), ["s3.pt has features of type int64"]),
+    "a complex tensor": (add_pt(torch.zeros(5, 4, dtype=torch.complex64)), ["s3.pt has features of type complex64"]),
     "a truncated .h5": (add_cut(add_h5(some_features(50, 4))), ["s3.h5 cannot be opened as HDF5", "cut short"]),
     "a truncated .pt": (add_cut(add_pt(torch.zeros(50, 4))), ["s3.pt cannot be read as a torch file", "cut short"]),
-    "a .pt with a dict": (add_pt({"features": torch.zeros(5, 4)}), ["s3.pt holds a dict, expected one tensor"]),
+    "a .pt with a dict": (add_pt({"x": torch.zeros(5, 4)}), ["s3.pt holds a dict, expected exactly one of 'features'"]),
     "a .pt with a list": (add_pt([torch.zeros(5, 4)]), ["s3.pt holds a list, expected one tensor"]),
-    "a .pt with a NumPy array": (add_pt(some_features()), ["s3.pt holds more than tensors, so it was not opened"]),
+    "a .pt with a NumPy array of objects": (
+        add_pt(np.array([[{}]], dtype=object)),
+        ["s3.pt holds more than tensors, so it was not opened"],
+    ),
     "a 1-D tensor": (add_pt(torch.zeros(5)), ["s3.pt holds a tensor of shape (5,), expected (instances, width)"]),
     "a 3-D tensor": (add_pt(torch.zeros(2, 5, 4)), ["s3.pt holds a tensor of shape (2, 5, 4)"]),
-    "a 1-D dataset": (add_h5(np.zeros(5, np.float32)), ["s3.h5 'features' has the shape (5,)"]),
+    "a 1-D dataset": (
+        add_h5(np.zeros(5, np.float32)),
+        ["s3.h5 has 'features' of shape (5,), expected (instances, width)"],
+    ),
     "an empty file": (add_bytes("s3.h5", b""), ["s3.h5 is empty"]),
     "an empty .pt": (add_bytes("s3.pt", b""), ["s3.pt is empty"]),
     "a text file called .h5": (add_bytes("s3.h5", TEXT), ["s3.h5 is neither HDF5 nor a torch file"]),
     "a text file called .pt": (add_bytes("s3.pt", TEXT), ["s3.pt is neither HDF5 nor a torch file"]),
     "a zip that torch did not write": (add_bytes("s3.pt", b"PK\x03\x04" + TEXT), ["s3.pt cannot be read as a torch"]),
-    "an HDF5 without features": (add_without_features, ["s3.h5 has no dataset 'features'", "it holds: feats"]),
+    "an HDF5 without features": (add_without_features, ["s3.h5 has no dataset 'features'", "it holds: embedding"]),
     "coordinates of another length": (
         add_h5(some_features(), coords=np.zeros((4, 2), np.int64)),
         ["s3.h5 has 5 instances but coordinates of shape (4, 2)"],
     ),
-    "a missing folder": (remove_folder, ["absent", "it is not a folder"]),
-    "a folder without feature files": (empty_folder, ["features", "no .h5 or .pt file in it"]),
+    "a missing folder": (remove_folder, ["absent", "there is no such folder"]),
+    "a folder without feature files": (empty_folder, ["features", "no .h5, .hdf5, .npy, .pt, .pth file in it"]),
 }
 
 
@@ -184,67 +192,6 @@ def test_packing_refuses(study: Study, spoil: Callable[[Study], object], fragmen
 def test_the_study_is_good_before_it_is_spoiled(study: Study) -> None:
     study.pack()
     assert [path.name for path in study.data.rglob("*")] == ["bracs.h5"]
-
-
-SHEET_CASES = {
-    "a label that is not in the hierarchy": (
-        b"slide,label\ns1,N\ns2,Benign\n",
-        ["line 3, slide 's2': label 'Benign' is not one of N, PB, UDH, FEA, ADH, DCIS, IC"],
-    ),
-    "a label in another case": (b"slide,label\ns1,n\ns2,IC\n", ["line 2, slide 's1': label 'n' is not one of N, "]),
-    "a missing label": (b"slide,label\ns1,N\ns2,\n", ["line 3, slide 's2': label '' is not one of"]),
-    "a line cut short": (b"slide,label\ns1,N\ns2\n", ["line 3, slide 's2': label '' is not one of"]),
-    "a slide that stands twice": (
-        b"slide,label\ns1,N\ns2,IC\ns1,N\n",
-        ["line 4, slide 's1': stands in line 2 already"],
-    ),
-    "an empty slide id": (b"slide,label\ns1,N\n,IC\n", ["line 3: empty slide id"]),
-    "a role that is not train, val or test": (
-        b"slide,label,split\ns1,N,train\ns2,IC,holdout\n",
-        ["line 3, slide 's2': role 'holdout' is not train, val or test"],
-    ),
-    "no slide column": (b"name,label\ns1,N\n", ["no slide column; looked for slide, slide_id", "found name, label"]),
-    "no label column": (b"slide,grade\ns1,N\n", ["no label column; looked for label", "found slide, grade"]),
-    "semicolons": (b"slide;label\ns1;N\n", ["no slide column", "found slide;label"]),
-    "an empty file": (b"", ["cannot be read as CSV"]),
-    "a header alone": (b"slide,label\n", ["has no rows"]),
-    "Latin-1": ("slide,label\ns1,N\nsé,IC\n".encode("latin-1"), ["cannot be read as CSV", "utf-8"]),
-    "UTF-16": ("slide,label\ns1,N\n".encode("utf-16"), ["cannot be read as CSV", "utf-8"]),
-    "a spreadsheet instead of text": (b"PK\x03\x04\x14\x00\xff\xfe\x00\x00", ["cannot be read as CSV"]),
-    "a field too many": (b"slide,label\ns1,N\ns2,IC,more\n", ["cannot be read as CSV", "line 3"]),
-    "an open quotation mark": (b'slide,label\n"s1,N\ns2,IC\n', ["cannot be read as CSV"]),
-}
-
-
-@pytest.mark.parametrize(("content", "fragments"), SHEET_CASES.values(), ids=SHEET_CASES.keys())
-def test_a_sheet_is_refused_that_has(study: Study, content: bytes, fragments: list[str]) -> None:
-    study.sheet.write_bytes(content)
-    with pytest.raises(InputError) as caught:
-        read_label_sheet(study.sheet, BRACS)
-    has_remedy(caught.value, str(study.sheet), *fragments)
-    study.refused(str(study.sheet), *fragments)
-
-
-def test_a_missing_sheet_is_named(study: Study) -> None:
-    study.sheet.unlink()
-    study.refused(str(study.sheet), "cannot be read as CSV: No such file or directory")
-
-
-def test_a_folder_in_place_of_the_sheet_is_named(study: Study) -> None:
-    study.sheet = study.folder
-    study.refused(str(study.sheet), "cannot be read as CSV: Is a directory")
-
-
-def test_line_numbers_count_blank_lines(study: Study) -> None:
-    study.sheet.write_text("slide,label\ns1,N\n\ns2,Benign\n")
-    study.refused("line 4, slide 's2': label 'Benign'")
-
-
-def test_rows_with_more_fields_than_the_header_are_not_read_shifted(study: Study) -> None:
-    # As a spreadsheet writes them when a column without a header holds remarks.
-    study.sheet.write_text("slide,label,patient\ns1,N,7,x\ns2,IC,8,x\n")
-    error = study.refused(str(study.sheet))
-    assert "slide 'N'" not in str(error)  # N is a label
 
 
 class RunsCode:
@@ -327,7 +274,7 @@ def test_five_problems_of_the_sheet_come_in_one_error(study: Study) -> None:
         "line 4: empty slide id",
         "line 5, slide 's2': label 'cancer'",
         "line 6, slide 's3': role 'holdout'",
-        "line 7, slide 's4': label ''",
+        "line 7, slide 's4': no label",
     )
     assert len(error.problems) == 5
 

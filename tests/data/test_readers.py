@@ -41,7 +41,7 @@ def test_a_real_clam_h5_file_is_read_as_h5py_reads_it(shared: Path, name: str) -
     assert file.width == 1024
     assert_same_bits(bag.features, features)
     assert np.array_equal(bag.coords, coords)
-    assert (bag.coords_unit, bag.patch_size) == ("level-0 pixels", None)
+    assert (bag.coords_unit, bag.patch_size) == ("level-0 pixels", 256.0)  # from patches/ beside
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -46,6 +46,12 @@ def test_a_twin_of_full_size_has_the_cards_class_counts(twin: list[Bag]) -> None
     assert tuple(counts[c] for c in range(7)) == BRACS.class_counts
 
 
+def test_only_a_twin_whose_groups_are_centres_knows_centres() -> None:
+    ccc = bags_of("ccc-sim:slides=200,rows=4,width=8")
+    assert [bag.centre for bag in ccc] == [bag.group for bag in ccc]
+    assert {bag.centre for bag in bags_of("bracs-sim:slides=200,rows=4,width=8")} == {""}
+
+
 @pytest.mark.parametrize(("card", "twin"), [(BRACS, BRACS_SIM), (PANDA, PANDA_SIM), (CCC, CCC_SIM)])
 def test_a_smaller_twin_keeps_class_shares_and_ten_slides_of_every_class(card: DatasetSpec, twin: DatasetSpec) -> None:
     twin = twin.with_settings({"slides": 200, "rows": 4, "width": 8})

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,22 @@ def test_the_digest_does_not_depend_on_numpys_global_state(twin: pd.DataFrame) -
     finally:
         np.random.set_state(state)
     assert len(digests) == 1
+
+
+def test_digests_are_those_that_stored_results_were_made_with() -> None:
+    slides = table_of([0, 1] * 30, [f"g{i // 2}" for i in range(60)], ["train", "val", "test"] * 20)
+    digests = {p: make_splits(p, slides, TWO, k, "patient").digest for p, k in (("paper", 10), ("official", 1))}
+    assert digests == {"paper": "90b9b8de700300a1", "official": "d537ea7d878709e7"}
+    assert make_splits("patient-kfold", slides, TWO, 5, "patient").digest == "8e367be1288be2f8"
+
+
+def test_a_plan_survives_the_round_trip_and_older_ones_can_be_read() -> None:
+    slides = table_of([0, 1] * 30, [f"g{i}" for i in range(60)])
+    plan = replace(make_splits("paper", slides, TWO, 10, "patient"), facts=("3 of 63 slides are in no fold",))
+    value = json.loads(json.dumps(asdict(plan)))
+    assert SplitPlan.from_json(value) == plan
+    del value["source"], value["facts"]  # as plans were stored before split files
+    assert SplitPlan.from_json(value) == replace(plan, facts=())
 
 
 def test_the_digest_changes_when_one_slide_moves(twin: pd.DataFrame) -> None:

@@ -35,6 +35,7 @@ def some_bags(dtype: str = "float32", width: int = 6) -> list[Bag]:
                 patch_size=None if i == 1 else 512.0,
                 instance_labels=rng.integers(-1, 3, rows).astype(np.int16),
                 split=("train", "val", "test", "", "train")[i],
+                centre=("Lyon", "", "Zürich", "Lyon", "Lyon")[i],
             )
         )
     return bags
@@ -80,7 +81,8 @@ def test_what_is_written_is_read_back_bit_for_bit(tmp_path: Path, dtype: str, co
     assert len(store) == 5
     for i, bag in enumerate(bags):
         found = store.bag(i)
-        assert (found.slide, found.label, found.group, found.split) == (bag.slide, bag.label, bag.group, bag.split)
+        named = found.slide, found.label, found.group, found.split, found.centre
+        assert named == (bag.slide, bag.label, bag.group, bag.split, bag.centre)
         assert found.patch_size == bag.patch_size
         assert_same_bits(found.features, bag.features)
         if coords:
@@ -150,6 +152,7 @@ def with_a_new_value(bag: Bag, column: str) -> Bag:
         pytest.param(lambda bag: replace(bag, group="another"), id="one group"),
         pytest.param(lambda bag: replace(bag, slide="another"), id="one slide id"),
         pytest.param(lambda bag: replace(bag, split="val"), id="one role"),
+        pytest.param(lambda bag: replace(bag, centre="Bern"), id="one centre"),
         pytest.param(lambda bag: with_a_new_value(bag, "coords"), id="one coordinate"),
         pytest.param(lambda bag: with_a_new_value(bag, "instance_labels"), id="one witness label"),
     ],
@@ -249,7 +252,7 @@ def test_a_store_of_another_version_names_both_versions(tmp_path: Path) -> None:
     assert_refused(path, f"version {VERSION + 1})")
 
 
-@pytest.mark.parametrize("column", ["features", "offsets", "labels", "slides", "groups", "splits"])
+@pytest.mark.parametrize("column", ["features", "offsets", "labels", "slides", "groups", "splits", "centres"])
 def test_a_store_without_one_of_its_columns_is_refused(tmp_path: Path, column: str) -> None:
     path = tmp_path / "toy.h5"
     write(path, some_bags())

@@ -9,7 +9,8 @@ from conftest import SMALL_TWIN
 from mil_bench.data.catalogue import find_dataset
 from mil_bench.data.store import BagStore
 from mil_bench.errors import InputError, SplitError, UnknownNameError
-from mil_bench.running.plan import RunPlan, make_plan
+from mil_bench.running.plan import RunPlan
+from mil_bench.running.planning import make_plan
 from mil_bench.running.request import RunRequest
 
 
@@ -31,9 +32,10 @@ def test_a_changed_setting_is_a_changed_key(small_store: BagStore) -> None:
         "seed": 1,
         "training_version": 2,
     }
-    assert changes.keys() == {f.name for f in dataclasses.fields(job)}
+    assert changes.keys() | {"label"} == {f.name for f in dataclasses.fields(job)}
     keys = {job.key, *(dataclasses.replace(job, **{name: value}).key for name, value in changes.items())}
     assert len(keys) == 1 + len(changes)
+    assert dataclasses.replace(job, label="other").key == job.key
 
 
 def test_the_key_does_not_depend_on_the_order_of_parameters(small_store: BagStore) -> None:

@@ -1,78 +1,130 @@
-"""CLAM's and TRIDENT's ``.h5`` files: ``features`` and ``coords``, told apart by the attributes TRIDENT writes.
-
-CLAM (extract_features_fp.py): ``features [N, D]`` float32 and ``coords [N, 2]`` int32, no attributes, so the size of
-a patch is unknown. TRIDENT 0.3: ``features [N, D]`` float16 or float32 with the encoder's name, ``coords [N, 2]`` int64
-with ``patch_size_level0``. In both, coordinates are the top left corner in level-0 pixels. Files in the wild also have
-a leading axis of length 1.
-"""
+"""Datasets of HDF5 files, opened so that no other file is ever reached, and checked to be there in full."""
 
 from __future__ import annotations
 
+import contextlib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from mil_bench.data.readers.interface import FeatureFile, RawBag
+from mil_bench.data.readers.interface import FEATURE_KEYS, bag_shape, broken, coordinates, feature_type
+from mil_bench.data.readers.row_chunks import read_row_chunks
 from mil_bench.errors import InputError
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_REMEDY = "Extract this slide's features again, or take the file out of the folder."
 
 
-class Hdf5FeatureFile(FeatureFile):
-    """A CLAM or TRIDENT feature file."""
+@dataclass(frozen=True)
+class FeatureTables:
+    """What an open feature file holds.
 
-    @property
-    def format(self) -> str:
-        """TRIDENT names its encoder, CLAM does not."""
-        return "TRIDENT .h5" if self.encoder else "CLAM .h5"
+    Args:
+        path: the file.
+        key: name of the dataset with the features.
+        features: that dataset.
+        coords: the dataset with the coordinates, or None.
+        attrs: attributes of the file itself.
+    """
 
-    @classmethod
-    def open(cls, path: Path) -> Hdf5FeatureFile:
-        """Read the shape and the attributes.
+    path: Path
+    key: str
+    features: h5py.Dataset
+    coords: h5py.Dataset | None
+    attrs: Mapping[str, object]
 
-        Raises:
-            InputError: the file cannot be opened, or does not have the layout above.
-        """
-        try:
-            with h5py.File(path, "r") as file:
-                features, coords = file.get("features"), file.get("coords")
-                if not isinstance(features, h5py.Dataset) or features.shape is None:
-                    raise _wrong(path, f"has no dataset 'features' (it holds: {', '.join(file) or 'nothing'})")
-                if coords is not None and (not isinstance(coords, h5py.Dataset) or coords.shape is None):
-                    raise _wrong(path, "has 'coords', but not as a dataset of numbers")
-                shape = features.shape[1:] if features.ndim == 3 and features.shape[0] == 1 else features.shape
-                if len(shape) == 1 and shape[0] == 0:
-                    shape = (0, 0)  # TRIDENT's way to say that a slide has no tissue
-                if len(shape) != 2:
-                    raise _wrong(path, f"'features' has the shape {features.shape}, expected (instances, width)")
-                encoder = str(features.attrs.get("encoder", ""))
-                return cls(path, *shape, features.dtype.name, encoder, has_coords=coords is not None)
-        except OSError as error:
-            raise _wrong(path, f"cannot be opened as HDF5, it may be cut short ({error})") from error
+    def shape(self) -> tuple[int, int]:
+        """Instances and width."""
+        return bag_shape(self.path, self.features.shape, f"has '{self.key}'")
 
-    def read(self) -> RawBag:
-        """All rows in their stored type."""
-        try:
-            with h5py.File(self.path, "r") as file:
-                features = file["features"][:].reshape(self.rows, self.width)
-                if not self.has_coords:
-                    return RawBag(features)
-                coords, attrs = file["coords"][:], file["coords"].attrs
-                if coords.shape not in ((self.rows, 2), (1, self.rows, 2)):
-                    raise _wrong(self.path, f"has {self.rows} instances but coordinates of shape {coords.shape}")
-                coords = np.asarray(coords, dtype=np.float64).reshape(self.rows, 2)
-                return RawBag(features, coords, "level-0 pixels", self._patch_size(attrs.get("patch_size_level0")))
-        except OSError as error:
-            raise _wrong(self.path, f"cannot be read to the end, it may be cut short ({error})") from error
+    def dtype(self) -> str:
+        """Name of the features' type."""
+        return feature_type(self.path, self.features.dtype.name)
 
-    def _patch_size(self, value: object) -> float | None:
-        try:
-            return None if value is None or value == "None" else float(value)  # TRIDENT writes None as a word
-        except (TypeError, ValueError) as error:
-            raise _wrong(self.path, f"has a patch_size_level0 that is no number: {value!r}") from error
+    def read(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Features ``[n, D]`` as stored and coordinates ``[n, 2]`` as float64."""
+        shape = self.shape()
+        features = values(self.features).reshape(shape)
+        return features, None if self.coords is None else coordinates(self.path, values(self.coords), shape[0])
 
 
-def _wrong(path: Path, problem: str) -> InputError:
-    return InputError(f"feature file {path}", [f"{path.name} {problem}"], _REMEDY)
+@contextlib.contextmanager
+def feature_tables(path: Path) -> Iterator[FeatureTables]:
+    """The tables of a feature file, open for reading.
+
+    Raises:
+        InputError: the file is damaged, or has no features, or they are not in it in full.
+    """
+    with opened(path) as file:
+        found = [name for name in FEATURE_KEYS if file.get(name, getlink=True) is not None]
+        if len(found) > 1:
+            raise broken(path, f"has several datasets of features ({', '.join(found)})", "Keep one of them.")
+        if not found:
+            held = ", ".join(list(file)[:8])
+            hint = "; that is a list of patches, their features are in another folder" if held == "coords" else ""
+            raise broken(path, f"has no dataset '{FEATURE_KEYS[0]}' (it holds: {held or 'nothing'}{hint})")
+        coords = None if file.get("coords", getlink=True) is None else dataset(file, path, "coords")
+        yield FeatureTables(path, found[0], dataset(file, path, found[0]), coords, file.attrs)
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[h5py.File]:
+    """The file for reading; whatever HDF5 finds wrong with it becomes one message.
+
+    Raises:
+        InputError: the file is damaged, or needs a filter that is not installed.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except InputError:
+        raise
+    except Exception as error:  # a damaged file makes HDF5 raise almost anything
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise broken(path, f"cannot be opened as HDF5, it may be cut short or damaged ({reason})") from error
+
+
+def dataset(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
+    """A dataset that lies in the file itself with every value written.
+
+    Raises:
+        InputError: there is none of that name, or it is a link, a group, or has values elsewhere or nowhere.
+    """
+    link = file.get(name, getlink=True)
+    if link is None:
+        raise broken(path, f"has no dataset '{name}' (it holds: {', '.join(list(file)[:8]) or 'nothing'})")
+    if not isinstance(link, h5py.HardLink):
+        raise broken(path, f"has '{name}' as a link to another place, which is not followed")
+    found = file[name]
+    if not isinstance(found, h5py.Dataset) or found.shape is None:
+        raise broken(path, f"has '{name}', but not as a dataset of numbers")
+    if found.is_virtual or found.external:
+        raise broken(path, f"has '{name}' with its values in other files, which are not read")
+    if not _is_complete(found):
+        raise broken(path, f"declares '{name}' of shape {found.shape}, but not all of it was written")
+    return found
+
+
+def _is_complete(found: h5py.Dataset) -> bool:
+    """Whether all values are stored; HDF5 would invent zeros for the rest, however much a file declares."""
+    size = found.id.get_type().get_size()  # NumPy's may be larger: it reads a bfloat16 as float32
+    if found.chunks is None:
+        return found.id.get_storage_size() >= found.size * size
+    count = math.prod(-(-side // chunk) for side, chunk in zip(found.shape, found.chunks, strict=True))
+    if found.id.get_create_plist().get_nfilters():
+        return found.id.get_num_chunks() == count
+    return found.id.get_storage_size() >= count * math.prod(found.chunks) * size
+
+
+def values(found: h5py.Dataset) -> np.ndarray:
+    """All values in this machine's byte order.
+
+    Read into one array of our own: h5py's ``[:]`` clears its array first, which took up to 1.6 times as long.
+    """
+    into = np.empty(found.shape, found.dtype.newbyteorder("="))
+    if into.size and not read_row_chunks(found, into):
+        found.read_direct(into)
+    return into

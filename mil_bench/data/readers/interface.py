@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from mil_bench.errors import InputError
+
+LEVEL_0 = "level-0 pixels"
+MICROMETRES = "micrometres"
+UNKNOWN_UNIT = "unknown unit"
+FEATURE_KEYS = ("features", "feats", "patch_embeddings")
+"""Names under which the tools store features: CLAM and TRIDENT, STAMP, STAMP's other spelling."""
+
+_REMEDY = "Extract this slide's features again, or take the file out of the folder."
 
 
 @dataclass(frozen=True, eq=False)
@@ -14,47 +25,140 @@ class RawBag:
     """One file's content.
 
     Args:
-        features: ``[n, D]`` float16 or float32, as stored.
-        coords: ``[n, 2]`` in the file's own numbers, or None.
-        coords_unit: "level-0 pixels", or "" where there are none.
+        features: ``[n, D]`` float16 or float32, as stored (bfloat16 becomes float32, which is exact).
+        coords: ``[n, 2]`` float64, x and y of a patch's top left corner, or None.
+        coords_unit: "level-0 pixels", "micrometres", "unknown unit" where the file does not say, "" without coords.
         patch_size: side of a patch in that unit, or None where the file does not say.
+        instance_labels: ``[n]`` int16, 0 or 1 as torchmil stores them, or None.
     """
 
     features: np.ndarray
     coords: np.ndarray | None = None
     coords_unit: str = ""
     patch_size: float | None = None
+    instance_labels: np.ndarray | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FeatureFile(ABC):
     """One slide's features on disk.
 
     Args:
         path: the file.
+        slide: slide id, what labels refer to.
+        format: name of the format, for messages.
         rows: number of instances, n.
         width: feature width, D.
-        dtype: name of the stored type.
+        dtype: "float16" or "float32", the type of the rows as they are read.
         encoder: name of the encoder where the file says it, else "".
-        has_coords: whether coordinates come with the features.
+        coords_unit: unit of the coordinates as in :class:`RawBag`, "" where there are none.
+        has_instance_labels: whether labels of the instances come with the features.
     """
 
     path: Path
+    slide: str
+    format: str
     rows: int
     width: int
     dtype: str
-    encoder: str
-    has_coords: bool
+    encoder: str = ""
+    coords_unit: str = ""
+    has_instance_labels: bool = False
 
     @property
-    @abstractmethod
-    def format(self) -> str:
-        """Name of the format, for messages."""
+    def has_coords(self) -> bool:
+        """Whether coordinates come with the features."""
+        return bool(self.coords_unit)
 
-    @abstractmethod
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """The file, and those beside it that are read with it."""
+        return tuple(value for value in vars(self).values() if isinstance(value, Path))
+
     def read(self) -> RawBag:
-        """The rows.
+        """All rows in their stored type.
 
         Raises:
-            InputError: the file is broken.
+            InputError: the file is broken, or is no longer what it was when it was opened.
         """
+        try:
+            bag = self.load()
+        except OSError as error:
+            raise broken(self.path, f"cannot be read: {error.strerror}") from error
+        now = (*bag.features.shape, bag.features.dtype.name, bag.coords_unit)
+        if now != (self.rows, self.width, self.dtype, self.coords_unit):
+            raise broken(self.path, "changed while it was read", "Wait until it is written, and try again.")
+        return bag
+
+    @abstractmethod
+    def load(self) -> RawBag:
+        """What the file holds now; ``read`` compares it with what it held."""
+
+
+def broken(path: Path, problem: str, remedy: str = _REMEDY) -> InputError:
+    """The refusal of a feature file."""
+    return InputError(f"feature file {path}", [f"{path.name} {problem}"], remedy)
+
+
+def bag_shape(path: Path, shape: tuple[int, ...], what: str) -> tuple[int, int]:
+    """Instances and width of a stored array.
+
+    A leading axis of length 1, which third-party dumps have, is taken off; ``(0,)`` is how TRIDENT says that a slide
+    has no tissue. Nothing else is squeezed, so a bag of one instance stays a bag.
+
+    Args:
+        path: the file, for messages.
+        shape: shape as stored.
+        what: what has the shape, as the middle of a sentence ("holds a tensor").
+
+    Raises:
+        InputError: any other shape.
+    """
+    inner = shape[1:] if len(shape) == 3 and shape[0] == 1 else shape
+    if inner == (0,):
+        return 0, 0
+    if len(inner) != 2:
+        hint = "; one vector for a whole slide is no bag of patches" if len(inner) == 1 else ""
+        raise broken(path, f"{what} of shape {tuple(shape)}, expected (instances, width){hint}")
+    return inner[0], inner[1]
+
+
+def feature_type(path: Path, name: str) -> str:
+    """The name of a number type, if features can have it.
+
+    Raises:
+        InputError: neither float16 nor float32.
+    """
+    if name not in ("float16", "float32"):
+        raise broken(path, f"has features of type {name}, expected float16 or float32", "Save the features as float32.")
+    return name
+
+
+def coordinates(path: Path, values: np.ndarray, rows: int) -> np.ndarray:
+    """Coordinates ``[n, 2]`` as float64, which holds every pixel position exactly.
+
+    Raises:
+        InputError: not two numbers for each instance.
+    """
+    if values.dtype.kind not in "iuf":
+        raise broken(path, f"has coordinates that are {values.dtype.name}, expected numbers")
+    if values.shape not in ((rows, 2), (1, rows, 2)):
+        raise broken(path, f"has {rows} instances but coordinates of shape {values.shape}")
+    return np.asarray(values, dtype=np.float64).reshape(rows, 2)
+
+
+def patch_side(path: Path, name: str, value: object) -> float | None:
+    """The side of a patch from an attribute; TRIDENT writes the word None where it does not know one.
+
+    Raises:
+        InputError: the attribute is no positive number.
+    """
+    if value is None or (isinstance(value, str) and value == "None"):
+        return None
+    try:
+        side = float(np.asarray(value).item())
+    except (TypeError, ValueError):
+        side = math.nan
+    if not 0 < side < math.inf:
+        raise broken(path, f"has a {name} that is no positive number: {value!r}")
+    return side

@@ -1,0 +1,1 @@
+"""How fast mil-bench itself is, as ratios within one run on one machine."""

@@ -1,0 +1,49 @@
+"""How fast features come in: packing, reading packed bags, opening large stores.
+
+    python -m benchmarks.speed.data [--files 64] [--folder DIR]
+
+Prints markdown tables of ratios within this run. What is compared, and why, stands in benchmarks/speed/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+from rich.console import Console
+
+from benchmarks.speed import packing
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--files", type=int, default=64, metavar="N", help="feature files a layout (default: 64)")
+    parser.add_argument("--rows", type=int, default=3000, metavar="N", help="rows of a bag (default: 3000)")
+    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="turns; medians are shown (default: 5)")
+    parser.add_argument("--folder", type=Path, metavar="DIR", help="where to write, on the disk in question")
+    arguments = parser.parse_args()
+    parts: dict[str, Callable[[Path], str]] = {
+        "Packing": lambda place: packing.measure(place, arguments.files, arguments.rows, arguments.repeats),
+        "A random bag": lambda place: _reading().measure_bags(place, arguments.rows, arguments.repeats),
+        "Opening": lambda place: _reading().measure_opening(place, arguments.repeats),
+    }
+    console = Console(stderr=True)
+    for title, measure in parts.items():
+        with console.status(f"measuring: {title.lower()}"), tempfile.TemporaryDirectory(dir=arguments.folder) as place:
+            shown = measure(Path(place))
+        print(f"\n{title}\n\n{shown}", flush=True)
+
+
+def _reading() -> ModuleType:
+    """Imported late: packing's processes import this module too, and torch takes seconds."""
+    from benchmarks.speed import reading
+
+    return reading
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""The row-wise columns of a bag store as bytes at known places, so that several processes can fill them at once.
+
+HDF5 lets one process write a file. A store's columns are contiguous, though, and their places are fixed when the file
+is laid out: whoever knows them writes rows with plain positioned writes, in any order, and takes their digest on the
+way.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xxhash
+
+# A piece stays in the processor's cache between its digest and its writing (measured: 1 MiB is at the flat bottom).
+_PIECE = 2**20
+
+
+@dataclass(frozen=True)
+class Column:
+    """Where a column lies.
+
+    Args:
+        start: position of its first byte in the file.
+        dtype: name of its number type.
+        shape: ``[N]`` or ``[N, width]``.
+    """
+
+    start: int
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row."""
+        return int(np.dtype(self.dtype).itemsize * np.prod(self.shape[1:], dtype=np.int64))
+
+    @property
+    def stop(self) -> int:
+        """Position after its last byte."""
+        return self.start + self.shape[0] * self.row_bytes
+
+
+class RowFile:
+    """Writes rows of columns into a file that is laid out already, and reads digests of them back.
+
+    Args:
+        path: the file.
+        columns: its columns by name.
+    """
+
+    def __init__(self, path: Path, columns: Mapping[str, Column]):
+        self.columns = dict(columns)
+        self._descriptor = os.open(path, os.O_RDWR)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+    def write(self, name: str, first: int, values: np.ndarray) -> str:
+        """Write rows from row ``first`` on, in the column's type; returns their digest.
+
+        The digest is XXH3-128: it tells contents apart and is no seal against forgery. A cryptographic one would take
+        longer than reading and writing together (measured: SHA-256 1.6 GB/s, XXH3-128 25 GB/s on one core).
+        """
+        column = self.columns[name]
+        raw = np.ascontiguousarray(values, dtype=column.dtype).reshape(-1).view(np.uint8).data
+        at, digest = column.start + first * column.row_bytes, xxhash.xxh3_128()
+        for start in range(0, len(raw), _PIECE):
+            piece = raw[start : start + _PIECE]
+            digest.update(piece)
+            while piece:
+                written = os.pwrite(self._descriptor, piece, at)
+                piece, at = piece[written:], at + written
+        return digest.hexdigest()
+
+    def digest(self, name: str, first: int, count: int) -> str:
+        """The digest of ``count`` rows from row ``first`` on, as the file has them now."""
+        column, digest = self.columns[name], xxhash.xxh3_128()
+        at = column.start + first * column.row_bytes
+        end = at + count * column.row_bytes
+        while at < end:
+            piece = os.pread(self._descriptor, min(_PIECE, end - at), at)
+            if not piece:
+                break  # the file is shorter than it was laid out: the digest says that the rows are not there
+            digest.update(piece)
+            at += len(piece)
+        return digest.hexdigest()

@@ -1,0 +1,40 @@
+"""A table as text cells that know their place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mil_bench.errors import InputError
+
+MOST_BYTES = 256 * 2**20  # a line for each of a million slides takes less than half of it
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One row.
+
+    Args:
+        place: where it stands, as a message names it ("line 3", "sheet 'Labels', row 3").
+        cells: text of every column without blanks around it, "" where empty.
+        faults: position of a column to what is wrong with its cell; such a cell's text means nothing.
+    """
+
+    place: str
+    cells: tuple[str, ...]
+    faults: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A header and the rows that are not blank."""
+
+    columns: tuple[str, ...]
+    rows: tuple[TableRow, ...]
+
+
+def refusal(path: Path, *problems: str) -> InputError:
+    """What is raised where a file is not a table that can be read."""
+    remedy = "Give a CSV or TSV file in UTF-8, or an .xlsx workbook, with one header line."
+    return InputError(f"table {path}", problems, remedy)

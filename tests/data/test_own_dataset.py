@@ -1,0 +1,66 @@
+"""A dataset of one's own with flat labels, from a card to the tables, by the commands alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from feature_files import write_h5
+
+from mil_bench.cli import main
+
+WITHOUT = "hmil: there are no coarse classes here, so its coarse branch learns the fine classes a second time"
+
+
+@pytest.fixture
+def packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with features of 24 slides, 12 patients and 3 classes, a card made from their table, and their store."""
+    monkeypatch.chdir(tmp_path)
+    lines = ["slide,label,patient,centre"]
+    for i in range(24):
+        features = np.random.default_rng(i).standard_normal((6, 8)).astype("float32")
+        write_h5(Path("features") / f"{i:03d}.h5", features, np.zeros((6, 2), np.int32))
+        lines.append(f"{i:03d},{'abc'[i // 2 % 3]},p{i // 2},{'xy'[i % 2]}")
+    Path("labels.csv").write_text("\n".join(lines))
+    assert main(["data", "new", "my-study", "--labels", "labels.csv"]) == 0
+    assert main(["data", "pack", "features", "--dataset", "my-study.toml", "--labels", "labels.csv"]) == 0
+    return tmp_path
+
+
+RUN = ["run", "--dataset", "my-study.toml", "--methods", "abmil", "hmil", "--folds", "2", "--epochs", "1"]
+
+
+def test_a_flat_dataset_runs_reports_and_resumes(packed: Path, capsys: pytest.CaptureFixture) -> None:
+    command = [*RUN, "--no-tracking", "--workers", "1"]
+    assert main([*command, "--dry-run"]) == 0
+    assert "hmil           note: there are no coarse classes here" in capsys.readouterr().out
+    assert main(command) == 0
+    first = capsys.readouterr().out
+    assert f"! {WITHOUT}" in first
+    assert "Fine level, 3 classes (%)" in first
+    assert "Coarse level" not in first
+    assert "coarse classes (%)" not in first
+    assert main(command) == 0
+    assert capsys.readouterr().out == first
+    (run_id,) = (path.name for path in (packed / "results" / "reports").iterdir())
+    (packed / "my-study.toml").unlink()  # the plan holds what a report needs
+    assert main(["report", run_id]) == 0
+    assert capsys.readouterr().out == first
+    assert WITHOUT in (packed / "results" / "reports" / run_id / "report.md").read_text()
+
+
+def test_a_dataset_with_a_hierarchy_says_nothing_of_its_absence(packed: Path, capsys: pytest.CaptureFixture) -> None:
+    text = Path("my-study.toml").read_text().splitlines()
+    text = ['hierarchy.one = ["a"]\nhierarchy.two = ["b", "c"]' if line.startswith("labels") else line for line in text]
+    Path("other.toml").write_text("\n".join(text).replace('name = "my-study"', 'name = "other"'))
+    assert main(["data", "pack", "features", "--dataset", "other.toml", "--labels", "labels.csv"]) == 0
+    assert main(["run", "--dataset", "other.toml", *RUN[3:], "--dry-run"]) == 0
+    assert "no coarse classes" not in capsys.readouterr().out
+
+
+def test_a_store_of_another_hierarchy_is_refused(packed: Path, capsys: pytest.CaptureFixture) -> None:
+    card = Path("my-study.toml")
+    card.write_text(card.read_text().replace('["a", "b", "c"]', '["c", "b", "a"]'))
+    assert main([*RUN, "--dry-run"]) == 2
+    assert "its classes are ['a', 'b', 'c'], the card says ['c', 'b', 'a']" in capsys.readouterr().err
