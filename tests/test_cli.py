@@ -31,7 +31,7 @@ def test_help_teaches(tmp_path: Path) -> None:
     assert "mil-bench run --methods abmil hmil --dataset digits --preset quick" in shown.stdout
 
 
-@pytest.mark.parametrize("command", [["run"], ["list"], ["report"], ["data", "pack"]])
+@pytest.mark.parametrize("command", [["run"], ["list"], ["report"], ["reproduce"], ["data", "pack"], ["data", "check"], ["splits", "audit"]])
 def test_every_command_explains_every_option(command: list[str], tmp_path: Path) -> None:
     shown = call(tmp_path, *command, "--help")
     assert shown.returncode == 0
@@ -108,7 +108,7 @@ def test_a_real_dataset_without_features_says_how_to_pack_them(tmp_path: Path) -
         (["report", "digits_x"], "There is no run 'digits_x'"),
         (
             ["data", "pack", "nowhere", "--dataset", "bracs", "--labels", "no.csv"],
-            "no.csv: cannot be read as CSV: No such file or directory",
+            "no.csv: it cannot be read: No such file or directory",
         ),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
 from pathlib import Path
 
@@ -105,7 +106,7 @@ def test_every_table_made_on_leaking_splits_says_so_with_protocol_source_and_dig
     assert texts["report.md"].count(digest) == texts["tables.tex"].count(digest) == tables
     texts["terminal"] = " ".join(shown.split())
     for name, text in texts.items():
-        plain = text.replace("\\", "").replace("&#x27;", "'")
+        plain = html.unescape(text).replace("\\", "")
         assert "Protocol: imported (CLAM's split tables in theirs, 2 Monte-Carlo hold-outs)" in plain, name
         assert f"split {digest}; LEAKS: " in plain, name
         assert "share a patient with training or validation" in plain, name

@@ -13,11 +13,15 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = ["data", "methods", "training", "running", "scaffold", "commands", "cli"]
 LEAVES = {"errors", "seeds", "durable", "registry"}
 DOORS = {
-    "h5py": ("mil_bench/data/store.py", "mil_bench/data/readers/"),
+    # Packing is timed against h5py itself.
+    "h5py": ("mil_bench/data/store.py", "mil_bench/data/readers/", "benchmarks/speed/packing.py"),
+    "openpyxl": ("mil_bench/data/tables/workbook.py",),
     "mlflow": ("mil_bench/running/tracking.py",),
     "optuna": ("mil_bench/running/tuning.py",),
-    "matplotlib": ("mil_bench/evaluation/figures.py",),
+    "jinja2": ("mil_bench/evaluation/report/page.py",),
+    "matplotlib": ("mil_bench/evaluation/figures/",),
     "scipy": ("mil_bench/evaluation/statistics.py",),
+    "threadpoolctl": ("mil_bench/evaluation/bootstrap.py",),
 }
 PACKAGES = ("mil_bench", "baselines", "hmil", "benchmarks")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
@@ -49,7 +53,7 @@ def test_imports_go_one_way(path: Path) -> None:
         others = {"baselines", "hmil", "benchmarks"} - {own[0]}
         assert not {m for m in imports(path) if m.split(".")[0] in others}
         assert used <= {"data", "methods"}
-    elif own == ("benchmarks", "classic"):
+    elif own == ("benchmarks", "classic") or own[:2] in (("benchmarks", "speed"), ("benchmarks", "statistics")):
         assert "cli" not in used  # a command that uses the machine, not a card
     elif own[0] == "benchmarks":
         assert used <= {"data", "__version__"}
@@ -94,9 +98,17 @@ def test_answers_without_training_do_not_import_torch(command: list[str], tmp_pa
 
 
 def test_evaluation_does_not_import_torch() -> None:
-    modules = "sys, mil_bench.running.run_result, mil_bench.evaluation.report.terminal"
-    code = f"import {modules}; sys.exit('torch' in sys.modules)"
+    own = ("running.across", "evaluation.report.terminal", "evaluation.report.page")
+    code = f"import sys, {', '.join(f'mil_bench.{name}' for name in own)}; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_speed_of_data_is_measured_without_the_libraries_of_training() -> None:
+    code = (
+        "import sys, benchmarks.speed.data, benchmarks.speed.packing, benchmarks.speed.reading\n"
+        "sys.exit(bool({'optuna', 'mlflow', 'matplotlib'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 def test_modules_and_functions_stay_small() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +69,9 @@ def add_reproduce(subparsers: Any) -> None:
 
 def reproduce(arguments: argparse.Namespace) -> int:
     """Run, print and write; 1 if something could not be run or a training failed."""
-    from mil_bench.running.reproduce import Outcome, ReproduceRequest, parts_of
+    from mil_bench.running.reproduce import ReproduceRequest, parts_of
     from mil_bench.running.reproduce import reproduce as run
-    from mil_bench.running.reproduction_pages import not_done, page_of, write_overview, write_page
+    from mil_bench.running.reproduction_pages import Overview, page_of, write_page
     from mil_bench.running.runner import Workplace
 
     request = ReproduceRequest(
@@ -89,26 +90,20 @@ def reproduce(arguments: argparse.Namespace) -> int:
         tracking=not arguments.no_tracking,
     )
     folder = Path(arguments.results) / "reports" / f"reproduce-{request.preset}"
-    so_far: list[Outcome] = []
-
-    def on_outcome(outcome: Outcome) -> None:
-        """Show an item as soon as its last dataset is done."""
-        so_far.append(outcome)
-        item = outcome.part.item
-        own = [each for each in so_far if each.part.item == item]
-        if len(own) == sum(part.item == item for part in parts):
-            page = page_of(item, own)
-            path = write_page(page, folder)
-            if page.tables:
-                _print_page(page, path)
-
-    outcomes = run(parts, place, on_outcome)
-    missing = not_done(outcomes)
-    for reason, names in missing.items():
+    overview = Overview(_command(arguments))
+    for _, group in groupby(run(parts, place), key=lambda outcome: outcome.part.item.name):
+        outcomes = list(group)  # of one item; let go before the next
+        page = page_of(outcomes[0].part.item, outcomes)
+        path = write_page(page, folder)
+        if page.tables:
+            _print_page(page, path)
+        for outcome in outcomes:
+            overview.add(outcome)
+    for reason, names in overview.missing.items():
         print(f"! Not done: {', '.join(names)}\n{reason}\n")
     if len({part.item.name for part in parts}) > 1:
-        print(f"Overview: {write_overview(outcomes, _command(arguments), folder)}")
-    return 1 if missing else 0
+        print(f"Overview: {overview.write(folder)}")
+    return 1 if overview.missing else 0
 
 
 def _command(arguments: argparse.Namespace) -> str:

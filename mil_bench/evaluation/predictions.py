@@ -20,30 +20,49 @@ class Predictions:
         slides: ids ``[B]``.
         labels: fine labels ``[B]``.
         fine: fine probabilities ``[B, C]`` float64, rows sum to 1.
+        groups: what a slide shares with others, its patient mostly, as text ``[B]``; "" everywhere where unknown.
         coarse_head: probabilities of the method's own coarse head ``[B, G]``, or None.
+        attention_auc: for each slide the AUC of its attention against its witness instances ``[B]``, not a number
+            where it has no witness or nothing else; None where witnesses or attention do not exist.
     """
 
     slides: np.ndarray
     labels: np.ndarray
     fine: np.ndarray
+    groups: np.ndarray
     coarse_head: np.ndarray | None = None
+    attention_auc: np.ndarray | None = None
 
     def write(self, file: BinaryIO) -> None:
         """As an npz archive of plain arrays; the same predictions always give the same bytes."""
-        arrays = {"slides": self.slides.astype(str), "labels": self.labels, "fine": self.fine}
-        if self.coarse_head is not None:
-            arrays["coarse_head"] = self.coarse_head
-        np.savez(file, allow_pickle=False, **arrays)
+        arrays = {
+            "slides": self.slides.astype(str),
+            "labels": self.labels,
+            "fine": self.fine,
+            "groups": self.groups.astype(str),
+            "coarse_head": self.coarse_head,
+            "attention_auc": self.attention_auc,
+        }
+        np.savez(file, allow_pickle=False, **{name: array for name, array in arrays.items() if array is not None})
 
     @classmethod
     def read(cls, content: bytes) -> Predictions:
         """The inverse of ``write``."""
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            arrays = dict(archive)
-        return cls(arrays["slides"], arrays["labels"], arrays["fine"], arrays.get("coarse_head"))
+            return cls(**dict(archive))
 
     def frame(self, hierarchy: LabelHierarchy) -> pd.DataFrame:
         """One row a slide: id, label, predicted class, one probability column a fine class."""
         names = np.array(hierarchy.fine)
         table = {"slide": self.slides, "label": names[self.labels], "predicted": names[self.fine.argmax(1)]}
         return pd.DataFrame(table | {f"p({name})": self.fine[:, c] for c, name in enumerate(hierarchy.fine)})
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trained fold: which seed and fold, from which job, and what it said about its test slides."""
+
+    seed: int
+    fold: int
+    job_key: str
+    predictions: Predictions

@@ -26,7 +26,7 @@ from mil_bench.errors import StorageError, UnknownNameError
 from mil_bench.evaluation.predictions import Predictions
 from mil_bench.running.plan import Job, RunPlan
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, eq=False)

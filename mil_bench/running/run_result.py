@@ -4,61 +4,120 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from mil_bench import durable
+from mil_bench.evaluation.budget import History, budget_table
+from mil_bench.evaluation.metrics import Measure
+from mil_bench.evaluation.predictions import Trial
 from mil_bench.evaluation.report import write_report
-from mil_bench.evaluation.report.html import html_table
-from mil_bench.evaluation.tables import Table, Trial, result_tables
+from mil_bench.evaluation.result_tables import pooled_tables, result_tables
+from mil_bench.evaluation.tables import Table
+from mil_bench.evaluation.verdict_tables import main_figure, summary, verdict_tables
+from mil_bench.evaluation.verdicts import Evidence, Verdict, verdicts
+from mil_bench.running.fold_table import audit_lines, fold_table
 from mil_bench.running.plan import RunPlan
 from mil_bench.running.result_store import ResultStore
+
+if TYPE_CHECKING:
+    from mil_bench.evaluation.figures.gallery import Gallery
+    from mil_bench.evaluation.report.page import Report
+
+_SHOWN_FIRST = ("fine", "coarse", "classwise_auc", "verdicts")
+_TWIN = "Nothing here is a result on the real dataset."
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class RunResult:
-    """Tables and predictions of a run.
+    """Verdicts, tables, figures and predictions of a run; each is computed when it is first asked for.
 
     Args:
         plan: what was to be trained.
         trials: method to its trained folds.
         failures: what could not be trained, and why, one line each.
+        histories: method to how its folds were trained.
     """
 
     plan: RunPlan
     trials: Mapping[str, tuple[Trial, ...]]
     failures: tuple[str, ...] = ()
-    _tables: list[Table] = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        plan = self.plan
-        expected = len(plan.splits.folds) * len(plan.seeds)
-        object.__setattr__(self, "_tables", result_tables(self.trials, expected, plan.hierarchy, plan.caption))
+    histories: Mapping[str, tuple[History, ...]] = field(default_factory=dict)
 
     @classmethod
     def collect(cls, store: ResultStore, plan: RunPlan, failures: tuple[str, ...] = ()) -> RunResult:
         """Everything that is stored of a plan."""
-        trials: dict[str, list[Trial]] = {method: [] for method in plan.methods}
+        trials: dict[str, tuple[Trial, ...]] = dict.fromkeys(plan.methods, ())
+        histories: dict[str, tuple[History, ...]] = dict.fromkeys(plan.methods, ())
         for job in plan.jobs:
             for fold in sorted(store.done(job) & set(range(len(plan.splits.folds)))):
-                trial = Trial(job.seed, fold, job.key, store.load_fold(job, fold).predictions)
-                trials[job.method].append(trial)
-        return cls(plan, {method: tuple(done) for method, done in trials.items()}, failures)
+                found = store.load_fold(job, fold)
+                how = (job.recipe.get("epochs", 0), found.best_epoch, found.curves, found.seconds, found.environment)
+                trials[job.label] += (Trial(job.seed, fold, job.key, found.predictions),)
+                histories[job.label] += (History(job.seed, fold, *how),)
+        return cls(plan, trials, failures, histories)
 
     @property
     def run_id(self) -> str:
         """Name of the run, for ``mil-bench report``."""
         return self.plan.run_id
 
-    @property
+    @cached_property
+    def evidence(self) -> Evidence:
+        """Figures of every training, and their bootstrap over patients."""
+        plan = self.plan
+        sizes = tuple((len(fold.train), len(fold.test)) for fold in plan.splits.folds)
+        return Evidence(
+            self.trials, plan.hierarchy, sizes, len(plan.seeds), plan.splits.group_name, ordered=plan.ordered
+        )
+
+    @cached_property
+    def _main(self) -> tuple[Measure, str]:
+        return main_figure(self.evidence)
+
+    @cached_property
+    def verdicts(self) -> list[Verdict]:
+        """Every pair of complete methods compared, on the macro AUC of the fine level where it is defined."""
+        return verdicts(self.evidence, self._main[0])
+
+    @cached_property
+    def summary(self) -> list[str]:
+        """What the run says, in a few sentences."""
+        reason = self._main[1]
+        return [*([reason] if reason else []), *summary(self.evidence, self.verdicts, self._main[0])]
+
+    @cached_property
     def report_tables(self) -> list[Table]:
-        """The tables with captions and marks, as they are printed."""
-        return self._tables
+        """All tables with captions and marks."""
+        caption = self.plan.caption
+        return [
+            *result_tables(self.evidence, caption),
+            *verdict_tables(self.evidence, self.verdicts, self._main[0], caption),
+            *pooled_tables(self.evidence, caption),
+            budget_table(self.histories, self._expected, caption),
+            fold_table(self.plan, self.trials),
+        ]
+
+    @property
+    def main_tables(self) -> list[Table]:
+        """Those that a terminal and a notebook show."""
+        return [table for table in self.report_tables if table.name in _SHOWN_FIRST]
 
     @property
     def tables(self) -> dict[str, pd.DataFrame]:
-        """Table name ("fine", "coarse", "classwise_auc", ...) to a frame of mean and std in percent."""
-        return {table.name: table.frame for table in self._tables}
+        """Table name ("fine", "coarse", "classwise_auc", ...) to a frame of its figures, as they are shown."""
+        return {table.name: table.frame for table in self.report_tables}
+
+    @cached_property
+    def figures(self) -> Gallery:
+        """Name ("classwise_auc", "roc", ...) to a matplotlib figure, drawn when it is first asked for."""
+        from mil_bench.evaluation.figures.gallery import Gallery
+
+        return Gallery.of(self.evidence, {table.name: table for table in self.report_tables}, self.histories)
 
     @property
     def predictions(self) -> pd.DataFrame:
@@ -74,23 +133,73 @@ class RunResult:
         return frame[["method", "seed", "fold", *frames[0].columns[:-3]]]
 
     @property
+    def _expected(self) -> int:
+        return len(self.plan.splits.folds) * len(self.plan.seeds)
+
+    @property
     def facts(self) -> list[str]:
-        """What is missing, one line each; empty for a complete run."""
-        expected = len(self.plan.splits.folds) * len(self.plan.seeds)
+        """What is missing and what must be known of a method here, one line each."""
         missing = [
-            f"{method}: {len(done)} of {expected} trainings are stored; not ranked"
+            f"{method}: {len(done)} of {self._expected} trainings are stored; not ranked"
             for method, done in self.trials.items()
-            if len(done) < expected and method not in self.plan.skipped
+            if len(done) < self._expected and method not in self.plan.skipped
         ]
-        return [*self.failures, *missing, *(f"{name} was left out: {why}" for name, why in self.plan.skipped.items())]
+        left_out = [f"{name} was left out: {why}" for name, why in self.plan.skipped.items()]
+        return [*self.failures, *missing, *left_out, *(f"{name}: {what}" for name, what in self.plan.remarks.items())]
+
+    def write_tables(self, folder: Path) -> Path:
+        """Write the tables as Markdown, CSV and LaTeX into ``folder``; the path of the Markdown page."""
+        return write_report(folder, self.run_id, [*self.summary, *self.facts], self.report_tables)
 
     def write(self, folder: Path) -> Path:
-        """Write the report into ``folder``; the path of its Markdown page."""
-        return write_report(folder, self.run_id, self.facts, self._tables)
+        """Write tables, figures and report into ``folder``; the path of the report, one HTML file."""
+        from mil_bench.evaluation.report.page import page
+
+        self.write_tables(folder)
+        durable.replace(folder / "report.html", page(self._report))
+        return folder / "report.html"
+
+    @property
+    def _report(self) -> Report:
+        from mil_bench.evaluation.report.page import Report
+
+        plan = self.plan
+        audit, folds, seeds = audit_lines(plan.splits), len(plan.splits.folds), len(plan.seeds)
+        return Report(
+            title=f"{plan.dataset}: {plan.splits.protocol}",
+            run=self.run_id,
+            warning=f"{plan.dataset_caption}. {_TWIN}" if plan.dataset.endswith("-twin") else "",
+            summary=self.summary,
+            basis=f"Protocol {plan.splits.protocol}, {folds} fold{'s' * (folds > 1)} x "
+            f"{seeds} seed{'s' * (seeds > 1)}. {audit[0]}",
+            facts=self.facts,
+            caption=plan.caption,
+            tables={table.name: table for table in self.report_tables},
+            sentences=[verdict.sentence for verdict in self.verdicts],
+            figures=self.figures,
+            audit=audit,
+            environment=self._environment,
+            command=plan.command,
+        )
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        """Versions and devices of the trainings; several where trainings differ."""
+        found: dict[str, dict[str, None]] = {}
+        for done in self.histories.values():
+            for history in done:
+                for name, value in history.environment.items():
+                    found.setdefault(name, {})[value] = None
+        return {name: ", ".join(values) for name, values in found.items()}
 
     def __repr__(self) -> str:
         return f"<RunResult {self.run_id}: {', '.join(self.plan.methods)}; tables: {', '.join(self.tables)}>"
 
     def _repr_html_(self) -> str:
-        """The tables as printed, for notebooks."""
-        return "".join(map(html_table, self._tables))
+        """Verdict, main tables and class-wise AUC, for notebooks."""
+        from mil_bench.evaluation.figures.style import data_uri
+        from mil_bench.evaluation.report.html import html_section
+
+        words = "".join(f"<p>{escape(line)}</p>" for line in [*self.summary, *self.facts])
+        tables = "".join(map(html_section, self.main_tables))
+        return f'{words}{tables}<img src="{data_uri(self.figures["classwise_auc"])}" alt="class-wise AUC">'

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mil_bench import durable
-from mil_bench.evaluation.metrics import level_metrics
+from mil_bench.evaluation.metrics import measure
 from mil_bench.running.listeners import Listener
 from mil_bench.running.plan import Job, RunPlan
 from mil_bench.running.result_store import FoldResult
@@ -166,13 +166,9 @@ class MlflowTracker(Listener):
 
 
 def _final_metrics(plan: RunPlan, result: FoldResult) -> dict[str, float]:
-    """Test metrics at both levels, class-wise AUC, and what it cost; undefined ones are left out by the caller."""
-    predictions, hierarchy = result.predictions, plan.hierarchy
-    fine = level_metrics(predictions.labels, predictions.fine)
-    coarse = level_metrics(hierarchy.coarse_of(predictions.labels), hierarchy.lift(predictions.fine))
-    values = {f"test_fine_{k}": v for k, v in fine.values.items()}
-    values |= {f"test_coarse_{k}": v for k, v in coarse.values.items()}
-    values |= {f"test_auc_{_plain(n)}": v for n, v in zip(hierarchy.fine, fine.classwise_auc, strict=True)}
+    """Every test figure, and what it cost; undefined ones are left out by the caller."""
+    found = measure(result.predictions, plan.hierarchy).values
+    values = {_plain("_".join(filter(None, ["test", *figure]))): value for figure, value in found.items()}
     return values | ({"best_epoch": result.best_epoch, "seconds": result.seconds} if result.curves else {})
 
 

@@ -24,8 +24,9 @@ from mil_bench.methods.yardstick import Yardstick
 from mil_bench.running.executors import report
 from mil_bench.running.plan import Job
 from mil_bench.running.result_store import FoldResult
+from mil_bench.running.witnesses import WitnessWatch
 from mil_bench.training.stack import LoopedStack
-from mil_bench.training.trainer import FoldHistory, FoldRoles, Predicted, Schedule, fit, predict
+from mil_bench.training.trainer import FoldHistory, FoldRoles, Schedule, fit, predict
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Task:
 class EpochDone:
     """Sent after every epoch of a task."""
 
-    method: str
+    label: str
     seed: int
     folds: tuple[int, ...]
     epoch: int
@@ -81,19 +82,17 @@ def train(task: Task) -> list[FoldResult]:
     roles = [FoldRoles(all_train[k], store.index_of(task.splits.folds[k].val)) for k in task.folds]
 
     def on_epoch(epoch: int, histories: list[FoldHistory]) -> None:
-        report(EpochDone(job.method, job.seed, task.folds, epoch + 1, recipe.epochs))
+        report(EpochDone(job.label, job.seed, task.folds, epoch + 1, recipe.epochs))
 
     with _one_thread():
         stack = _build_stack(task, store, recipe, device)
         histories = fit(stack, feed, roles, Schedule.of(all_train, recipe, identity), recipe, on_epoch)
-        predicted = [
-            predict(stack, feed, store.index_of(task.splits.folds[k].test), i) for i, k in enumerate(task.folds)
-        ]
+        predictions = [_predict(stack, feed, store, task.splits.folds[k].test, i) for i, k in enumerate(task.folds)]
     seconds = (time.monotonic() - started) / len(task.folds)
     return [
         FoldResult(
             fold=k,
-            predictions=_predictions(task.splits.folds[k].test, predicted[i]),
+            predictions=predictions[i],
             best_epoch=histories[i].best_epoch,
             curves={name: getattr(histories[i], name) for name in ("train_loss", "val_loss", "val_accuracy")},
             slides={role: len(getattr(task.splits.folds[k], role)) for role in ("train", "val", "test")},
@@ -111,7 +110,7 @@ def _measure(task: Task, store: BagStore, k: int) -> FoldResult:
     train, test = store.index_of(fold.train), store.index_of(fold.test)
     fine = yardstick.predict(store.labels[train], groups[train], groups[test], store.hierarchy.n_fine)
     slides = {role: len(getattr(fold, role)) for role in ("train", "val", "test")}
-    predictions = Predictions(np.array(fold.test, dtype=str), store.labels[test], fine)
+    predictions = Predictions(np.array(fold.test, dtype=str), store.labels[test], fine, _groups(store, test))
     return FoldResult(k, predictions, -1, {}, slides, 0.0, _environment(torch.device("cpu")))
 
 
@@ -126,7 +125,10 @@ def _build_stack(task: Task, store: BagStore, recipe: Recipe, device: torch.devi
     return LoopedStack(methods, recipe, identities)
 
 
-def _predictions(slides: tuple[str, ...], predicted: Predicted) -> Predictions:
+def _predict(stack: LoopedStack, feed: Feed, store: BagStore, slides: tuple[str, ...], k: int) -> Predictions:
+    """What fold k of the stack says about some slides."""
+    witnesses = WitnessWatch()
+    predicted = predict(stack, feed, store.index_of(slides), k, witnesses)
     coarse = predicted.coarse_logits
     if not predicted.fine_logits.isfinite().all():
         bad = [s for s, row in zip(slides, predicted.fine_logits, strict=True) if not row.isfinite().all()]
@@ -137,8 +139,16 @@ def _predictions(slides: tuple[str, ...], predicted: Predicted) -> Predictions:
         slides=np.array(slides, dtype=str),
         labels=predicted.labels.numpy(),
         fine=predicted.fine_logits.double().softmax(1).numpy(),
+        groups=_groups(store, store.index_of(slides)),
         coarse_head=None if coarse is None else coarse.double().softmax(1).numpy(),
+        attention_auc=witnesses.aucs,
     )
+
+
+def _groups(store: BagStore, bags: np.ndarray) -> np.ndarray:
+    """Groups of the bags as text; "" where the store knows none."""
+    groups = store.slides["group"].to_numpy()[bags] if store.group_name else np.full(len(bags), "")
+    return groups.astype(str)
 
 
 @contextlib.contextmanager

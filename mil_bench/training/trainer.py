@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 
 from mil_bench import seeds
+from mil_bench.data.batch import BagBatch
 from mil_bench.data.feed import Feed
 from mil_bench.errors import TrainingError
-from mil_bench.methods import Recipe
+from mil_bench.methods import Output, Recipe
 from mil_bench.training.stack import Identity, LoopedStack
 
 
@@ -159,12 +160,29 @@ class Predicted:
     labels: torch.Tensor  # [B]
 
 
-def predict(stack: LoopedStack, feed: Feed, bags: np.ndarray, k: int) -> Predicted:
-    """Fold k's logits for the bags at these positions, in evaluation mode and without gradients."""
+def predict(
+    stack: LoopedStack,
+    feed: Feed,
+    bags: np.ndarray,
+    k: int,
+    on_batch: Callable[[BagBatch, Output], None] | None = None,
+) -> Predicted:
+    """Fold k's logits for the bags at these positions, in evaluation mode and without gradients.
+
+    Args:
+        stack: the trained folds.
+        feed: reads batches.
+        bags: positions in the store ``[B]``.
+        k: which fold.
+        on_batch: sees every batch with its output before both are let go; what belongs to instances is too large to
+            be kept for all bags.
+    """
     fine, coarse, labels = [], [], []
     for part in feed.by_rows(bags):
         batch = feed.batch(part)
         out = stack.forward(k, batch)
+        if on_batch is not None:
+            on_batch(batch, out)
         fine.append(out.fine.cpu())
         labels.append(batch.labels.cpu())
         if out.coarse is not None:

@@ -1,4 +1,4 @@
-"""A run's tables as files: Markdown, CSV, LaTeX; and as text for a terminal."""
+"""A run's tables as files and as text: Markdown, CSV, LaTeX, a terminal, HTML; and its report as a page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def write_report(folder: Path, title: str, facts: Sequence[str], tables: Sequenc
     Args:
         folder: made if absent; older files of the same names are replaced.
         title: name of the run.
-        facts: lines before the tables, such as failures.
+        facts: lines before the tables, such as verdicts and failures.
         tables: the tables.
     """
     durable.replace(folder / "report.md", markdown(title, facts, tables))
@@ -29,10 +29,13 @@ def write_report(folder: Path, title: str, facts: Sequence[str], tables: Sequenc
 
 def _csv(table: Table) -> str:
     frame = table.frame
-    frame.columns = [f"{name} {part}" for name, part in frame.columns]
-    for name in table.columns:
-        undefined = [" ".join(map(str, row[name].undefined_folds)) for row in table.cells.values()]
-        frame[f"{name} undefined folds"] = undefined
-    frame["jobs"] = [" ".join(table.job_keys[method]) for method in frame.index]
-    comment = "".join(f"# {line}\n" for line in (table.title, table.caption))
+    frame.columns = [name if part == "text" else f"{name} {part}" for name, part in frame.columns]
+    for column in table.columns:
+        cells = [row[column] for row in table.cells.values()]
+        undefined = ["" if isinstance(c, str) else " ".join(map(str, c.undefined_folds)) for c in cells]
+        if any(undefined):
+            frame[f"{column} undefined folds"] = undefined
+    if table.job_keys:
+        frame["jobs"] = [" ".join(table.job_keys.get(name, ())) for name in frame.index]
+    comment = "".join(f"# {line}\n" for line in (table.title, table.legend))
     return comment + frame.to_csv(float_format="%.4f", lineterminator="\n")

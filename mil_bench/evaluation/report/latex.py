@@ -1,10 +1,11 @@
-"""Tables as LaTeX for the booktabs package: best bold, second best underlined."""
+"""Tables as LaTeX for booktabs and xcolor: best red and bold, second best blue and underlined."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
-from mil_bench.evaluation.tables import Cell, Table
+from mil_bench.evaluation.tables import Cell, Table, rank_of, text_of
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -17,29 +18,40 @@ _SPECIAL = {
     "}": r"\}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
     "±": r"$\pm$",
+    "†": r"$^\dagger$",
+    "–": "--",
+    "−": "$-$",
 }
+_HEAD = "% needs \\usepackage{booktabs} and \\usepackage{xcolor}\n"
+_MARKS = r" \textcolor{red}{\textbf{Best}}, \textcolor{blue}{\underline{second best}}."
 
 
 def latex(run: str, tables: Sequence[Table]) -> str:
-    r"""All tables as ``table`` environments, to be included with ``\input``; needs ``\usepackage{booktabs}``.
+    r"""All tables as ``table`` environments, to be included with ``\input``; needs booktabs and xcolor.
 
     Labels are ``tab:<run>-<table>``, so that the tables of several runs go into one document.
     """
-    return "% needs \\usepackage{booktabs}\n" + "\n".join(_environment(run, table) for table in tables)
+    return _HEAD + "\n".join(_environment(run, table) for table in tables)
 
 
 def _environment(run: str, table: Table) -> str:
+    columns = table.columns
+    marks = _MARKS if table.is_ranked else ""
+    label = re.sub(r"[^A-Za-z0-9:.-]", "-", f"{run}-{table.name}")
+    rows = [[_escaped(name), *map(_marked, row.values())] for name, row in table.cells.items()]
     lines = [
         r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{_escaped(table.title)}. {_escaped(table.caption)} \textbf{{Best}}, \underline{{second best}}.}}",
-        rf"\label{{tab:{run}-{table.name}}}".replace("_", "-"),
-        rf"\begin{{tabular}}{{l{'c' * len(table.columns)}}}",
+        r"\centering\small",
+        rf"\caption{{{_escaped(table.title)}. {_escaped(table.legend)}{marks}}}",
+        rf"\label{{tab:{label}}}",
+        rf"\begin{{tabular}}{{l{''.join('l' if table.is_text(name) else 'c' for name in columns)}}}",
         r"\toprule",
-        " & ".join(map(_escaped, ["Method", *table.columns])) + r" \\",
+        " & ".join(map(_escaped, [table.row_heading.capitalize(), *columns])) + r" \\",
         r"\midrule",
-        *(" & ".join([_escaped(method), *map(_marked, row.values())]) + r" \\" for method, row in table.cells.items()),
+        *(" & ".join(row) + r" \\" for row in rows),
         r"\bottomrule",
         r"\end{tabular}",
         r"\end{table}",
@@ -47,9 +59,12 @@ def _environment(run: str, table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _marked(cell: Cell) -> str:
-    text = _escaped(cell.text())
-    return {1: rf"\textbf{{{text}}}", 2: rf"\underline{{{text}}}"}.get(cell.rank, text)
+def _marked(cell: Cell | str) -> str:
+    text = _escaped(text_of(cell))
+    return {
+        1: rf"\textcolor{{red}}{{\textbf{{{text}}}}}",
+        2: rf"\textcolor{{blue}}{{\underline{{{text}}}}}",
+    }.get(rank_of(cell), text)
 
 
 def _escaped(text: str) -> str:

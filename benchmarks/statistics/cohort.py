@@ -1,0 +1,85 @@
+"""Simulated slides of the shape of BRACS, and the ways to split them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mil_bench.data.hierarchy import LabelHierarchy
+from mil_bench.evaluation.predictions import Predictions
+
+PATIENTS, SLIDES, FOLDS = 189, 545, 10
+COUNTS = np.array([44, 147, 74, 41, 48, 61, 132])
+"""Slides of each class in BRACS."""
+CLASSES = LabelHierarchy.flat(("N", "PB", "UDH", "FEA", "ADH", "DCIS", "IC"))
+_PURITY = 0.6  # share of slides that take their patient's main label for sure, as on the card of BRACS
+_PATIENT_NOISE = 0.7  # standard deviation of a patient's share of the noise, whose whole has 1
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """Slides with their patients; ``main`` is each patient's main label."""
+
+    patient: np.ndarray  # [n]
+    label: np.ndarray  # [n]
+    main: np.ndarray  # [patients]
+
+    @classmethod
+    def drawn(cls, rng: np.random.Generator, patients: int = PATIENTS, slides: int = SLIDES) -> Cohort:
+        """A cohort of so many patients and slides."""
+        prior = COUNTS / COUNTS.sum()
+        patient = np.repeat(
+            np.arange(patients), 1 + rng.multinomial(slides - patients, np.full(patients, 1 / patients))
+        )
+        main = rng.choice(len(prior), patients, p=prior)
+        follows = rng.random(slides) < _PURITY
+        return cls(patient, np.where(follows, main[patient], rng.choice(len(prior), slides, p=prior)), main)
+
+    def noisy_logits(self, rng: np.random.Generator) -> np.ndarray:
+        """Logits of a scorer that is not trained ``[n, C]``."""
+        return 1.6 * np.eye(len(COUNTS))[self.label] + 1.4 * self.noise(rng, len(COUNTS))
+
+    def noise(self, rng: np.random.Generator, width: int) -> np.ndarray:
+        """Noise of deviation 1 ``[n, width]`` that slides of a patient share in part."""
+        shared = rng.standard_normal((len(self.main), width))[self.patient]
+        own = rng.standard_normal((len(self.label), width))
+        return _PATIENT_NOISE * shared + np.sqrt(1 - _PATIENT_NOISE**2) * own
+
+    def predictions(self, slides: np.ndarray, logits: np.ndarray) -> Predictions:
+        """What a model says about some slides."""
+        odds = np.exp(logits - logits.max(1, keepdims=True))
+        fine = odds / odds.sum(1, keepdims=True)
+        return Predictions(slides.astype(str), self.label[slides], fine, self.patient[slides].astype(str))
+
+
+Folds = list[tuple[np.ndarray, np.ndarray]]
+"""Training and test slides of each fold."""
+
+
+def monte_carlo(rng: np.random.Generator, cohort: Cohort) -> Folds:
+    """Ten hold-outs of 80/10/10 stratified by slide, as in HMIL's lists."""
+    folds = []
+    for _ in range(FOLDS):
+        by_class = [rng.permutation(np.flatnonzero(cohort.label == c)) for c in range(len(COUNTS))]
+        tenths = [max(1, round(len(slides) / 10)) for slides in by_class]
+        train = np.concatenate([slides[2 * t :] for slides, t in zip(by_class, tenths, strict=True)])
+        test = np.concatenate([slides[t : 2 * t] for slides, t in zip(by_class, tenths, strict=True)])
+        folds.append((train, test))
+    return folds
+
+
+def patient_kfold(rng: np.random.Generator, cohort: Cohort) -> Folds:
+    """Ten folds with no patient on two sides, stratified by the patients' main label; the next fold validates."""
+    order = np.lexsort((rng.random(len(cohort.main)), cohort.main))
+    dealt = np.empty(len(order), dtype=int)
+    dealt[order] = np.arange(len(order)) % FOLDS
+    fold = dealt[cohort.patient]
+    sides = [((fold != k) & (fold != (k + 1) % FOLDS), fold == k) for k in range(FOLDS)]
+    return [(np.flatnonzero(train), np.flatnonzero(test)) for train, test in sides]
+
+
+def one_split(rng: np.random.Generator, cohort: Cohort) -> Folds:
+    """A single split with a third of the patients in the test part."""
+    test = np.isin(cohort.patient, rng.permutation(len(cohort.main))[: len(cohort.main) // 3])
+    return [(np.flatnonzero(~test), np.flatnonzero(test))]

@@ -1,0 +1,34 @@
+"""How many instances the bags have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+
+def bag_size_histogram(sizes: np.ndarray, title: str, path: Path) -> None:
+    """Draw how many instances the bags have, on a logarithmic axis, into a PNG file.
+
+    Args:
+        sizes: instances of each bag ``[B]``, at least 1.
+        title: what the bags are.
+        path: the file; its folder is made, and an older picture is replaced.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogFormatter
+
+    figure = Figure(figsize=(6.4, 3.6), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    edges = np.geomspace(sizes.min() * 0.95, sizes.max() * 1.05, 31)
+    axes.hist(sizes, bins=edges, color="#4878a8", edgecolor="white", linewidth=0.5)
+    middle = float(np.median(sizes))
+    axes.axvline(middle, color="black", linewidth=1, linestyle="--", label=f"median {middle:g}")
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+    axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+    axes.set(title=title, xlabel="instances in a bag", ylabel="bags")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)

@@ -1,0 +1,158 @@
+"""How figures look: one colour, marker, line and hatch for a method, the same in every figure and every run."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from typing import ParamSpec
+
+from matplotlib import rc_context
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mil_bench import registry
+
+# The first seven are of Okabe and Ito's palette for colour-blind readers, without its yellow, which is too light for
+# lines; the others are of Tol's muted palette. Markers and lines tell apart what colours do not.
+_COLOURS = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000",
+    "#882255", "#999933", "#332288", "#AA4499", "#117733",
+)  # fmt: skip
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*")
+_DASHES = ((), (4, 1.5), (1, 1), (5, 1, 1, 1), (2, 1), (7, 2), (3, 1, 1, 1, 1, 1))
+
+_SETTINGS = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: figures look alike everywhere
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "figure.dpi": 110,
+    "path.simplify_threshold": 0.5,  # half a point: invisible, and curves of many epochs stay small
+    "svg.hashsalt": "mil-bench",  # the same figure gives the same file
+}
+
+_Arguments = ParamSpec("_Arguments")
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a method is drawn.
+
+    Args:
+        colour: of lines, markers and faces.
+        marker: matplotlib's name of it.
+        dashes: lengths on and off; () for a full line.
+        filled: whether markers are filled.
+    """
+
+    colour: str
+    marker: str
+    dashes: tuple[float, ...]
+    filled: bool
+
+    def line(self, width: float = 1.4) -> dict[str, object]:
+        """Properties of a line without markers."""
+        return {"color": self.colour, "linewidth": width, "linestyle": (0, self.dashes) if self.dashes else "-"}
+
+    def dots(self, size: float = 5) -> dict[str, object]:
+        """Properties of markers without a line."""
+        face = self.colour if self.filled else "white"
+        return {
+            "color": self.colour,
+            "marker": self.marker,
+            "markersize": size,
+            "markerfacecolor": face,
+            "linestyle": "none",
+        }
+
+
+def styles(names: Sequence[str]) -> dict[str, Style]:
+    """A style for every name.
+
+    A name keeps its place among the colours from run to run: it follows from the name itself, and registered methods
+    choose before others do, whether the run has them or not.
+    """
+    registered = [*registry.methods.names(), *registry.yardsticks.names()]
+    places: dict[str, int] = {}
+    for name in [*registered, *sorted(set(names) - set(registered))]:
+        size = len(_COLOURS)
+        turn = len(places) // size * size  # once all are taken, they are given again with hollow markers
+        place = int(hashlib.sha256(name.encode()).hexdigest(), 16) % size
+        while turn + place in places.values():
+            place = (place + 1) % size
+        places[name] = turn + place
+    return {name: _style(places[name]) for name in names}
+
+
+def _style(place: int) -> Style:
+    turn, colour = divmod(place, len(_COLOURS))
+    marker = _MARKERS[(colour + 5 * turn) % len(_MARKERS)]
+    return Style(_COLOURS[colour], marker, _DASHES[place % len(_DASHES)], turn % 2 == 0)
+
+
+def styled(draw: Callable[_Arguments, Figure]) -> Callable[_Arguments, Figure]:
+    """Draw under the settings of all figures, and leave the user's alone."""
+
+    @wraps(draw)
+    def inside(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> Figure:
+        with rc_context(_SETTINGS):
+            return draw(*args, **kwargs)
+
+    return inside
+
+
+def svg(figure: Figure) -> bytes:
+    """A figure as an SVG file; the same figure always gives the same bytes."""
+    file = io.BytesIO()
+    with rc_context(_SETTINGS):
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    # Paths to a hundredth of a point: six digits are a third of the file.
+    return re.sub(rb' d="[^"]+', lambda d: re.sub(rb"(\.\d\d)\d+", rb"\1", d[0]), file.getvalue())
+
+
+def data_uri(figure: Figure) -> str:
+    """A figure as the ``src`` of an ``img`` element."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg(figure)).decode()}"
+
+
+def panels(count: int, columns: int, size: tuple[float, float], shared: bool = False) -> tuple[Figure, list[Axes]]:
+    """A figure with panels in rows.
+
+    Args:
+        count: number of panels, at least 1.
+        columns: the most in a row.
+        size: width and height of each, inches.
+        shared: whether all have the same axes; then only outer ones are labelled.
+    """
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, sharex=shared, sharey=shared, squeeze=False).ravel().tolist()
+    for unused in axes[count:]:
+        unused.set_axis_off()
+    for lowest in axes[max(0, count - columns) : count]:
+        lowest.tick_params(labelbottom=True)
+    return figure, axes[:count]
+
+
+def legend(figure: Figure, handles: Mapping[str, Artist]) -> None:
+    """One legend for all panels, above them and outside of what they show, as many columns as its names leave room."""
+    widest = max(map(len, handles))
+    columns = max(1, int(figure.get_figwidth() / (0.075 * widest + 0.7)))  # inches a letter, and a line with its gaps
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside upper left", ncols=columns, handlelength=3, columnspacing=1.2
+    )

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks.statistics.cohort import COUNTS, FOLDS, SLIDES, Cohort, monte_carlo, one_split, patient_kfold
+from benchmarks.statistics.coverage import COVERED, KINDS, UNITS, intervals
+from benchmarks.statistics.false_alarms import SCENARIOS, TESTED, TESTS, Scenario, p_values
+
+
+@pytest.fixture(scope="module")
+def cohort() -> Cohort:
+    return Cohort.drawn(np.random.default_rng(0))
+
+
+def test_slides_of_a_patient_are_alike_in_label_and_noise(cohort: Cohort) -> None:
+    first, second = (np.flatnonzero(np.diff(cohort.patient) == 0) + i for i in (0, 1))
+    assert (cohort.label[first] == cohort.label[second]).mean() > 2 * np.square(COUNTS / COUNTS.sum()).sum()
+    noise = cohort.noise(np.random.default_rng(0), 50)
+    assert noise.std() == pytest.approx(1, abs=0.02)
+    assert np.mean(noise[first] * noise[second]) == pytest.approx(0.7**2, abs=0.05)
+
+
+def test_the_splits_are_those_of_the_protocols(cohort: Cohort) -> None:
+    rng = np.random.default_rng(0)
+    for train, test in monte_carlo(rng, cohort):
+        assert not set(train) & set(test)
+        assert len(test) == pytest.approx(SLIDES / 10, abs=len(COUNTS))
+        assert len(train) == pytest.approx(0.8 * SLIDES, abs=2 * len(COUNTS))
+        assert set(cohort.patient[train]) & set(cohort.patient[test])
+    folds = patient_kfold(rng, cohort)
+    assert sorted(np.concatenate([test for _, test in folds])) == list(range(SLIDES))
+    assert len(folds) == FOLDS
+    for train, test in [*folds, *one_split(rng, cohort)]:
+        assert not set(cohort.patient[train]) & set(cohort.patient[test])
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.name)
+def test_a_simulated_verdict_is_the_more_cautious_of_the_two_tests(scenario: Scenario) -> None:
+    found = np.array(p_values(scenario, 3))
+    assert found.shape == (len(TESTED), len(TESTS))
+    for _, corrected, by_patients, verdict in found:
+        assert np.isnan(verdict) or verdict == np.nanmax([corrected, by_patients])
+    assert np.array_equal(found, np.array(p_values(scenario, 3)), equal_nan=True)
+
+
+def test_simulated_intervals_hold_their_figure() -> None:
+    found = intervals(0)
+    assert found.shape == (len(UNITS), len(KINDS), len(COVERED), 3)
+    value, low, high = np.moveaxis(found, -1, 0)
+    given = ~np.isnan(low)
+    assert given.mean() > 0.9
+    assert ((low < value) & (value < high))[given].all()

@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from mil_bench.data.hierarchy import LabelHierarchy
+from mil_bench.evaluation.bootstrap import p_value
+from mil_bench.evaluation.metrics import Measure
+from mil_bench.evaluation.predictions import Predictions, Trial
+from mil_bench.evaluation.statistics import corrected_t_test
+from mil_bench.evaluation.verdicts import Evidence, headline, verdicts
+
+HIERARCHY = LabelHierarchy.from_groups({"left": ["a", "b"], "right": ["c", "d"]})
+ACCURACY, AUC, NLL = (Measure("fine", key) for key in ("accuracy", "macro_auc", "nll"))
+
+
+def trial(fold: int, skill: float, seed: int = 0, classes: int = 4, slides: int = 60) -> Trial:
+    """A fold's predictions: the higher the skill the better; slides and labels are those of the fold."""
+    rng = np.random.default_rng((fold, seed, int(100 * skill)))
+    labels = np.arange(slides) % classes
+    logits = skill * np.eye(4)[labels] + rng.standard_normal((slides, 4))
+    fine = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    slides_ = np.array([f"{fold}-{i}" for i in range(slides)])
+    patients = np.array([f"p{fold}-{i // 3}" for i in range(slides)])
+    return Trial(seed, fold, f"{skill}", Predictions(slides_, labels, fine, patients))
+
+
+def evidence(folds: int = 5, seeds: int = 1, group_name: str = "patient", **skills: float) -> Evidence:
+    trials = {name: [trial(k, s, seed) for seed in range(seeds) for k in range(folds)] for name, s in skills.items()}
+    return Evidence(trials, HIERARCHY, ((240, 60),) * folds, seeds, group_name, replicates=400)
+
+
+def test_a_better_method_is_called_better_with_all_numbers() -> None:
+    given = evidence(weak=0.5, strong=3.0)
+    (found,) = verdicts(given, ACCURACY)
+    assert (found.first, found.second) == ("strong", "weak")
+    differences = given.by_fold("strong", ACCURACY) - given.by_fold("weak", ACCURACY)
+    test = corrected_t_test(differences, 60 / 240)
+    drawn = given.bootstrap.fold_mean.difference("strong", "weak", ACCURACY)
+    interval = given.bootstrap.interval(drawn)
+    assert found.difference == pytest.approx(differences.mean())
+    assert (found.low, found.high) == (min(test.low, interval.low), max(test.high, interval.high))
+    assert found.p == max(test.p, p_value(drawn))
+    assert found.standardised == test.standardised
+    assert found.sentence == (
+        f"strong is better than weak by {100 * found.difference:.1f} points of accuracy "
+        f"(95 % interval {100 * found.low:.1f} to {100 * found.high:.1f}, p = .005)."
+    )
+
+
+def test_two_copies_of_a_method_are_not_told_apart() -> None:
+    given = evidence(one=1.0, two=1.01)
+    (found,) = verdicts(given, AUC)
+    assert not found.shown
+    assert found.sentence.startswith(f"No difference between {found.first} and {found.second} can be shown: ")
+
+
+def test_p_values_are_adjusted_for_all_pairs() -> None:
+    found = verdicts(evidence(weak=0.5, middle=1.2, strong=3.0), AUC)
+    assert [v.pairs for v in found] == [3, 3, 3]
+    assert sorted(v.adjusted for v in found)[0] == pytest.approx(3 * min(v.p for v in found))
+    assert all("after Holm over 3 pairs" in v.sentence for v in found)
+
+
+def test_the_method_with_the_lower_figure_is_the_better_one_where_lower_is_better() -> None:
+    (found,) = verdicts(evidence(weak=0.5, strong=3.0), NLL)
+    assert found.first == "strong"
+    assert found.difference < 0
+    assert found.low < found.high < 0
+    low, high = f"{-found.high:.3f}", f"{-found.low:.3f}"
+    amount = f"{-found.difference:.3f} of negative log-likelihood (95 % interval {low} to {high}"
+    assert found.sentence.startswith(f"strong is better than weak by {amount}")
+
+
+def test_seeds_are_averaged_within_a_fold_first() -> None:
+    given = evidence(folds=3, seeds=2, m=1.0)
+    by_hand = [np.mean([given.measured["m"][seed, k].values[AUC] for seed in (0, 1)]) for k in range(3)]
+    assert given.by_fold("m", AUC) == pytest.approx(by_hand)
+
+
+def test_a_single_split_is_judged_by_its_patients_and_says_so() -> None:
+    given = evidence(folds=1, seeds=3, weak=0.5, strong=3.0)
+    (found,) = verdicts(given, ACCURACY)
+    drawn = given.bootstrap.fold_mean.difference("strong", "weak", ACCURACY)
+    assert found.p == p_value(drawn)
+    assert np.isnan(found.standardised)
+    assert found.sentence.endswith("One split: this speaks of other patients, not of other training slides.")
+
+
+def test_two_folds_are_too_few() -> None:
+    (found,) = verdicts(evidence(folds=2, one=1.0, two=2.0), ACCURACY)
+    assert found.sentence == "one and two cannot be compared on accuracy: only 2 folds, 3 are needed."
+    assert not found.shown
+
+
+def test_a_class_absent_from_a_fold_is_named() -> None:
+    given = evidence(one=1.0, two=2.0)
+    trials = {name: [trial(k, 1.0, classes=3 if k == 2 else 4) for k in range(5)] for name in ("one", "two")}
+    given = dataclasses.replace(given, trials=trials)
+    (found,) = verdicts(given, AUC)
+    assert found.sentence == ("one and two cannot be compared on macro AUC: undefined in fold 2: no test slide is d.")
+    assert verdicts(given, ACCURACY)[0].reason == ""
+
+
+def test_what_cannot_be_resampled_cannot_be_compared() -> None:
+    (found,) = verdicts(evidence(one=1.0, two=2.0), Measure("fine", "ece"))
+    assert found.reason == "calibration error cannot be resampled without bias"
+
+
+def test_equal_methods_are_called_the_same() -> None:
+    given = evidence(one=1.0, two=1.0)
+    (found,) = verdicts(given, AUC)
+    assert found.sentence == "one and two have the same macro AUC."
+    assert (found.p, found.difference) == (1, 0)
+
+
+def test_a_difference_without_spread_is_no_evidence() -> None:
+    given = evidence(folds=3, one=1.0, two=1.0)
+    always = [dataclasses.replace(t, predictions=flipped(t.predictions)) for t in given.trials["two"]]
+    given = dataclasses.replace(given, trials={**given.trials, "two": always})
+    (found,) = verdicts(given, ACCURACY)
+    assert found.reason == "the difference is the same in every fold"
+
+
+def flipped(predictions: Predictions) -> Predictions:
+    """The predictions with one right slide made wrong."""
+    right = np.flatnonzero(predictions.fine.argmax(1) == predictions.labels)[0]
+    fine = predictions.fine.copy()
+    fine[right] = np.eye(4)[(predictions.labels[right] + 1) % 4]
+    return dataclasses.replace(predictions, fine=fine)
+
+
+def test_methods_with_missing_trainings_are_not_compared() -> None:
+    given = evidence(one=1.0, two=2.0, part=3.0)
+    given = dataclasses.replace(given, trials={**given.trials, "part": given.trials["part"][:3]})
+    assert given.complete == ["one", "two"]
+    assert [(v.first, v.second) for v in verdicts(given, ACCURACY)] == [("two", "one")]
+
+
+def test_unknown_patients_are_said_to_be_unknown() -> None:
+    (found,) = verdicts(evidence(group_name="", one=1.0, two=2.0), ACCURACY)
+    assert found.sentence.endswith("Patients are unknown: slides were drawn as if they were independent.")
+
+
+def test_too_few_patients_leave_the_folds_alone_to_decide() -> None:
+    given = evidence(folds=3, one=1.0, two=2.0)
+    few = [
+        [
+            dataclasses.replace(
+                t, predictions=dataclasses.replace(t.predictions, groups=np.array([f"c{i % 5}" for i in range(60)]))
+            )
+            for t in done
+        ]
+        for done in given.trials.values()
+    ]
+    given = dataclasses.replace(given, trials=dict(zip(given.trials, few, strict=True)), group_name="centre")
+    (found,) = verdicts(given, ACCURACY)
+    differences = given.by_fold(found.first, ACCURACY) - given.by_fold(found.second, ACCURACY)
+    assert found.p == corrected_t_test(differences, 60 / 240).p
+    assert found.sentence.endswith("Folds alone: 5 centres are too few to draw from, 20 are needed.")
+    single = dataclasses.replace(given, trials={m: d[:1] for m, d in given.trials.items()}, sizes=((240, 60),))
+    assert verdicts(single, ACCURACY)[0].reason == "one split, and 5 centres are too few to draw from, 20 are needed"
+
+
+def test_the_headline_names_the_best_looking_method_and_whom_it_cannot_be_told_from() -> None:
+    given = evidence(weak=0.2, strong=3.0, twin=3.01)
+    found = verdicts(given, ACCURACY)
+    best, level = (
+        ("strong", "twin")
+        if given.by_fold("strong", ACCURACY).mean() > given.by_fold("twin", ACCURACY).mean()
+        else ("twin", "strong")
+    )
+    value = f"{100 * given.by_fold(best, ACCURACY).mean():.1f} %"
+    assert headline(found, given, ACCURACY) == (
+        f"{best} has the best accuracy ({value}); it is better than weak, but cannot be told from {level}."
+    )
+    only = [v for v in found if "weak" in (v.first, v.second) and best in (v.first, v.second)]
+    assert headline(only, given, ACCURACY) == (
+        f"{best} has the best accuracy ({value}) and is better than all others: weak."
+    )
+    assert headline([], given, ACCURACY) == "No method can be compared on accuracy."

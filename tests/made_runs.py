@@ -1,0 +1,66 @@
+"""Made-up trainings on a four-class hierarchy, for tests of tables, figures and reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from mil_bench.data.hierarchy import LabelHierarchy
+from mil_bench.data.splits import Fold, SplitPlan
+from mil_bench.evaluation.budget import History
+from mil_bench.evaluation.predictions import Predictions, Trial
+from mil_bench.evaluation.verdicts import Evidence
+from mil_bench.running.plan import Job, RunPlan
+from mil_bench.running.run_result import RunResult
+
+HIERARCHY = LabelHierarchy.from_groups({"left": ["l0", "l1"], "right": ["r0", "r1"]})
+REPLICATES = 50
+
+
+def predictions(seed: int, skill: float, labels: np.ndarray | None = None, head: bool = False) -> Predictions:
+    """Softmax of noisy indicators; two slides a patient, 40 slides in a test part."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(40) % 4 if labels is None else labels
+    logits = skill * np.eye(4)[labels] + rng.standard_normal((len(labels), 4))
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    slides = np.array([f"s{seed}-{i}" for i in range(len(labels))])
+    groups = np.array([f"p{seed}-{i // 2}" for i in range(len(labels))])
+    return Predictions(slides, labels, p, groups, HIERARCHY.lift(p)[:, ::-1] if head else None)
+
+
+def trials(skill: float, folds: int = 3, head: bool = False, **changed: np.ndarray) -> tuple[Trial, ...]:
+    """One training a fold; ``fold1=labels`` gives a fold other labels."""
+    return tuple(Trial(0, k, f"key{skill}", predictions(k, skill, changed.get(f"fold{k}"), head)) for k in range(folds))
+
+
+def evidence(methods: Mapping[str, Sequence[Trial]], folds: int = 3, hierarchy: LabelHierarchy = HIERARCHY) -> Evidence:
+    """What a run of these trainings measured."""
+    return Evidence(methods, hierarchy, ((80, 40),) * folds, 1, "patient", replicates=REPLICATES)
+
+
+def histories(methods: Mapping[str, Sequence[Trial]]) -> dict[str, tuple[History, ...]]:
+    """Ten epochs each, the sixth was kept."""
+    losses = [2.0, 1.5, 1.2, 1.1, 1.0, 0.9, 1.0, 1.1, 1.2, 1.3]
+    curves = {"train_loss": losses[::-1], "val_loss": losses}
+    versions = {"torch": "2.x", "device": "cpu"}
+    return {
+        name: tuple(History(t.seed, t.fold, 20, 5, curves, 12.5, versions) for t in done)
+        for name, done in methods.items()
+    }
+
+
+def run_result(
+    methods: Mapping[str, Sequence[Trial]], dataset: str = "toy", leaks: int = 0, failures: tuple[str, ...] = ()
+) -> RunResult:
+    """A run of three folds; methods without trainings are missing."""
+    tested = [tuple(predictions(k, 0).slides.tolist()) for k in range(3)]
+    everything = {slide for slides in tested for slide in slides}
+    folds = tuple(Fold(tuple(sorted(everything - set(test))), (), test) for test in tested)
+    splits = SplitPlan("patient-kfold", folds, "patient", (leaks, 0, 0), (0, 0, 0))
+    recipe = {"epochs": 20}
+    jobs = [Job(dataset, "d", name, "1", {}, recipe, splits.digest, 0, name) for name in methods]
+    plan = RunPlan(
+        dataset, f"{dataset}, made up", HIERARCHY, splits, tuple(jobs), command="mil-bench run --dataset toy"
+    )
+    return RunResult(plan, {name: tuple(done) for name, done in methods.items()}, failures, histories(methods))
