@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from mil_bench import __version__
 from mil_bench.commands import data, plugins, reproduce, run, splits
-from mil_bench.errors import MilBenchError
+from mil_bench.errors import MilBenchError, printable
 
 _EXAMPLES = """\
 examples:
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return arguments.call(arguments)
     except MilBenchError as error:
-        print(f"mil-bench: {error}", file=sys.stderr)
+        print(f"mil-bench: {printable(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("mil-bench: stopped. What is finished is stored; the same command goes on from there.", file=sys.stderr)

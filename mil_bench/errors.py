@@ -17,6 +17,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
+_MOST_SHOWN = 50
+
 
 class MilBenchError(Exception):
     """Base of all refusals: says what was given, what is allowed and what to do."""
@@ -37,14 +39,26 @@ class InputError(MilBenchError):
 
     Args:
         what: the input, as the user knows it ("packing FOLDER", a file name).
-        problems: one line each, with the file and place in it.
+        problems: one line each, with the file and place in it. All are kept, the message shows the first 50.
         remedy: what to do, one sentence.
     """
 
     def __init__(self, what: str, problems: Sequence[str], remedy: str):
-        self.problems = tuple(problems)
-        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
-        super().__init__("\n".join([f"{what}: {count}", *(f"  - {line}" for line in self.problems), remedy]))
+        self.problems, self.remedy = tuple(problems), remedy
+        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems):,} problems"
+        lines = ["  - " + printable(line).replace("\n", "\\n") for line in self.problems[:_MOST_SHOWN]]
+        if len(self.problems) > _MOST_SHOWN:
+            lines.append(f"  ... and {len(self.problems) - _MOST_SHOWN:,} more")
+        super().__init__("\n".join([f"{what}: {count}", *lines, remedy]))
+
+    def advised(self) -> tuple[str, ...]:
+        """The problems as lines of a longer list: the remedy stands behind the last of them."""
+        return (*self.problems[:-1], f"{self.problems[-1].removesuffix('.')}. {self.remedy}")
+
+
+def printable(text: str) -> str:
+    """Text for a terminal: what it would obey or not show (ESC, zero-width space) is escaped; line breaks stay."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 class MissingFeaturesError(MilBenchError):

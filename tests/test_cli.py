@@ -31,7 +31,9 @@ def test_help_teaches(tmp_path: Path) -> None:
     assert "mil-bench run --methods abmil hmil --dataset digits --preset quick" in shown.stdout
 
 
-@pytest.mark.parametrize("command", [["run"], ["list"], ["report"], ["reproduce"], ["data", "pack"], ["data", "check"], ["splits", "audit"]])
+@pytest.mark.parametrize(
+    "command", [["run"], ["list"], ["report"], ["reproduce"], ["data", "pack"], ["data", "check"], ["splits", "audit"]]
+)
 def test_every_command_explains_every_option(command: list[str], tmp_path: Path) -> None:
     shown = call(tmp_path, *command, "--help")
     assert shown.returncode == 0

@@ -10,12 +10,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from conftest import SMALL_TWIN
-from split_folders import write_clam
+from split_folders import FOLDS, GROUP_OF, LABEL_OF, SLIDES, write_clam, write_transmil
 
 import mil_bench
 from mil_bench.cli import main
 from mil_bench.data.catalogue import find_dataset, open_store
-from mil_bench.data.split_formats.own import read_split_file
+from mil_bench.data.slide_table import known_slides
+from mil_bench.data.split_formats.own import follow_file, read_split_file
 from mil_bench.data.splits import Fold
 
 
@@ -73,10 +74,7 @@ def test_a_split_that_was_made_is_followed_with_the_digest_of_the_protocol(
 
 
 def test_a_split_is_made_from_a_label_sheet_alone(place: Path, capsys: pytest.CaptureFixture) -> None:
-    slides = twin_slides(place)
-    fine = find_dataset("bracs").hierarchy.fine
-    sheet = pd.DataFrame({"slide": slides["slide"], "label": [fine[c] for c in slides["label"]]})
-    sheet.assign(patient=slides["group"]).to_csv("labels.csv", index=False)
+    labels_of_the_twin(place).to_csv("labels.csv", index=False)
     words = ("splits", "make", "--dataset", "bracs", "--protocol", "paper", "--labels", "labels.csv", "mine.json")
     assert call(capsys, *words)[0] == 0
     file = read_split_file(place / "mine.json")
@@ -173,8 +171,75 @@ def test_an_audit_as_json_is_nothing_but_json(place: Path, capsys: pytest.Captur
     assert code == 1
     value = json.loads(out)
     assert value["leaks"] == ["patient"]
+    counted, named = (value["overlaps"][0][key] for key in ("groups", "grouped_slides"))
+    assert counted == list(map(len, named))
+    assert set(named[0]) <= set(leaking_folds(place)[0].test)
     assert value["kind"] == "2 Monte-Carlo hold-outs"
     assert len(value["unlisted"]) == 1
+
+
+def labels_of_the_twin(place: Path, blank: int = 0) -> pd.DataFrame:
+    """The twin's label table; the first ``blank`` slides have no patient."""
+    slides = twin_slides(place)
+    fine = find_dataset(SMALL_TWIN).hierarchy.fine
+    sheet = pd.DataFrame({"slide": slides["slide"], "label": [fine[c] for c in slides["label"]]})
+    return sheet.assign(patient=["" if i < blank else group for i, group in enumerate(slides["group"])])
+
+
+def test_one_blank_patient_does_not_switch_off_the_search_for_leaks(place: Path, capsys: pytest.CaptureFixture) -> None:
+    write_clam(place / "theirs", leaking_folds(place))
+    labels_of_the_twin(place, blank=2).to_csv("labels.csv", index=False)
+    words = ("--dataset", "bracs", "--labels", "labels.csv")
+    code, out, error = call(capsys, "splits", "audit", "theirs", *words)
+    assert (code, error) == (1, "mil-bench: leaks of kind patient into the test part, exit code 1\n")
+    blind = "slide has no patient: each counts as a patient of its own, so leaks among them cannot be seen"
+    assert f"1 {blind}." in out  # the other one is in no fold
+    assert call(capsys, "splits", "import", "theirs", *words, "mine.json")[0] == 0
+    known = known_slides(find_dataset("bracs"), place / "labels.csv", place)
+    assert follow_file(place / "mine.json", find_dataset("bracs"), known).facts == (
+        "1 of 120 slides are in no fold",
+        f"1 {blind}",
+    )
+
+
+def test_an_audit_exits_with_1_where_training_lists_are_missing(place: Path, capsys: pytest.CaptureFixture) -> None:
+    folds = [Fold((), fold.val, fold.test) for fold in leaking_folds(place)[:1]]
+    write_clam(place / "theirs", tuple(folds))
+    words = ("splits", "audit", "theirs", "--dataset", SMALL_TWIN, "--allow-leaks", "patient")
+    code, out, error = call(capsys, *words)
+    assert code == 1
+    assert "FAULT: fold 0 lists no train slides." in out
+    assert "with training slides" not in out
+    assert error == "mil-bench: the lists cannot be followed (1 FAULT lines), exit code 1\n"
+
+
+def test_an_import_warns_of_labels_that_contradict_the_metadata(place: Path, capsys: pytest.CaptureFixture) -> None:
+    write_transmil(place / "theirs", FOLDS)
+    frame = pd.DataFrame(
+        {"slide": SLIDES, "label": [LABEL_OF[s] for s in SLIDES], "patient": [GROUP_OF[s] for s in SLIDES]}
+    )
+    frame.loc[0, "label"] = "wild"
+    frame.to_csv("labels.csv", index=False)
+    Path("study.toml").write_text('name = "study"\nlabels = ["calm", "wild"]\n')
+    words = ("splits", "import", "theirs", "--dataset", "study.toml", "--labels", "labels.csv", "--data", "my data")
+    code, out, error = call(capsys, *words, "mine.json")
+    assert code == 0
+    assert error.startswith("mil-bench: warning: CONFLICTS: 1 of 24 (4.2 %) slides that the files label")
+    assert error.endswith("have another label: s00 (calm, metadata wild). Runs follow the metadata.\n")
+    assert out.splitlines()[2].startswith("- CONFLICTS: 1 of 24")
+    assert (
+        "- Near-duplicate bags were not looked for here: mil-bench splits audit does once features are packed." in out
+    )
+    assert "Run:  mil-bench run --methods all --dataset study.toml --data 'my data' --splits mine.json" in out
+
+
+def test_a_split_of_packed_features_says_how_near_duplicates_are_looked_for(
+    place: Path, capsys: pytest.CaptureFixture
+) -> None:
+    twin_slides(place)
+    _, out, _ = call(capsys, "splits", "make", "--dataset", SMALL_TWIN, "--folds", "3", "mine.json")
+    hint = f"- Near-duplicate bags were not looked for here: mil-bench splits audit mine.json --dataset {SMALL_TWIN}"
+    assert hint in out.splitlines()
 
 
 def test_an_audit_without_metadata_says_what_it_cannot_see(place: Path, capsys: pytest.CaptureFixture) -> None:

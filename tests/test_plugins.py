@@ -155,7 +155,7 @@ def test_a_method_is_built_by_name_and_wrong_parameters_suggest_near_ones() -> N
     method = mil_bench.build_method("abmil-gated", in_dim=16, hierarchy=hierarchy, attention_dim=8)
     assert isinstance(method, Method)
     assert method.attention_w.in_features == 8
-    with pytest.raises(UnknownNameError, match=r"no parameter of abmil 'atention_dim'. Did you mean attention_dim"):
+    with pytest.raises(UnknownNameError, match=r"no setting of abmil 'atention_dim'. Did you mean attention_dim"):
         mil_bench.build_method("abmil", in_dim=16, hierarchy=hierarchy, atention_dim=8)
 
 

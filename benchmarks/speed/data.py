@@ -26,6 +26,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="turns; medians are shown (default: 5)")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="where to write, on the disk in question")
     arguments = parser.parse_args()
+    if arguments.folder is not None and not arguments.folder.is_dir():
+        parser.error(f"--folder {arguments.folder}: there is no such folder")
     parts: dict[str, Callable[[Path], str]] = {
         "Packing": lambda place: packing.measure(place, arguments.files, arguments.rows, arguments.repeats),
         "A random bag": lambda place: _reading().measure_bags(place, arguments.rows, arguments.repeats),

@@ -12,9 +12,11 @@ from rich.text import Text
 
 from mil_bench.data.split_audit import Overlap, SplitAudit
 from mil_bench.data.splits import ROLES
+from mil_bench.errors import printable
 
 _NAMES = {"train": "training", "val": "validation", "test": "test"}
 _NARROWEST = 120  # a file or pipe has no width of its own
+_NOT_LOOKED_FOR = "Near-duplicate bags were not looked for: no features are packed."
 
 
 def print_audit(audit: SplitAudit) -> None:
@@ -37,8 +39,13 @@ def print_audit(audit: SplitAudit) -> None:
         console.print(grid)
 
 
-def sentences(audit: SplitAudit) -> list[str]:
-    """What a reader must know, the worst first."""
+def sentences(audit: SplitAudit, not_looked_for: str = _NOT_LOOKED_FOR) -> list[str]:
+    """What a reader must know, the worst first.
+
+    Args:
+        audit: what was counted.
+        not_looked_for: what to say where near-duplicates were not looked for.
+    """
     known = "No label sheet and no packed features: all that is known stands in the split files"
     if audit.metadata:
         known = f"Labels and groups are those of the {audit.metadata}"
@@ -46,19 +53,29 @@ def sentences(audit: SplitAudit) -> list[str]:
         known += "; groups (patients) are unknown, so leaks between them cannot be counted"
     found = [f"{known}."]
     found += [f"FAULT: {fault}." for fault in audit.faults]
+    found += conflicts(audit)
     found += [
         line for overlap in audit.overlaps if overlap.others != ("train", "val") for line in _overlap(audit, overlap)
     ]
-    found += [*_tested(audit), *_classes(audit), *_labels(audit), *_metadata(audit), *_centres(audit)]
+    found += [*_leaking(audit), *audit.group_notes, *_tested(audit), *_classes(audit), *_labels(audit)]
+    found += [*_metadata(audit), *_centres(audit)]
     if all(overlap.near_duplicates is None for overlap in audit.overlaps):
-        found.append("Near-duplicate bags were not looked for: mil-bench splits audit does where features are packed.")
-    return found
+        found.append(not_looked_for)
+    return [printable(line) for line in found]
 
 
 def _overlap(audit: SplitAudit, overlap: Overlap) -> list[str]:
     whose, met = _NAMES[overlap.role], _NAMES[overlap.others[0]]
     total, sign = sum(overlap.of), "LEAKS: " if overlap.role == "test" else ""
+    blind = [
+        str(number)
+        for number, size, counted in zip(audit.numbers, audit.sizes, overlap.of, strict=True)
+        if size[overlap.role] and not counted
+    ]
     lines = []
+    if blind:
+        what = f"fold{'s' * (len(blind) > 1)} {', '.join(blind)}"
+        lines.append(f"Of {what} it cannot be said whether {whose} slides meet {met} slides: none are listed there.")
     if sum(overlap.slides):
         lines.append(f"{sign}{_share(sum(overlap.slides), total)} {whose} slides are {met} slides too.")
     if overlap.groups is not None and sum(overlap.groups):
@@ -68,13 +85,29 @@ def _overlap(audit: SplitAudit, overlap: Overlap) -> list[str]:
         by_fold = f"; by fold {_by_fold(overlap.groups, overlap.of)}" if len(overlap.of) > 1 else ""
         lines.append(f"{line}{by_fold}.")
     elif overlap.groups is not None:
-        known = f", as far as they are known ({len(audit.unknown)} are not)" if audit.unknown else ""
-        lines.append(f"No {whose} slide shares a {audit.group_name} with {met} slides{known}.")
+        unknown = len(audit.unknown) + len(audit.without_group)
+        known = f", as far as they are known ({unknown} are not)" if unknown else ""
+        where = " in the other folds" if blind else ""
+        lines.append(f"No {whose} slide shares a {audit.group_name} with {met} slides{where}{known}.")
     if overlap.near_duplicates is not None:
         number = sum(overlap.near_duplicates)
         who = f"{_share(number, total)} {whose} slides have" if number else f"No {whose} slide has"
         lines.append(f"{who} an equal or almost equal bag among {met} slides.")
     return lines
+
+
+def _leaking(audit: SplitAudit) -> list[str]:
+    """The first of the groups and slides on both sides of a test part; a program reads all of them."""
+    wholes = [overlap for overlap in audit.overlaps if overlap.role == "test"][-1:]
+    found = []
+    for whole in wholes:
+        groups = sorted({group for groups in whole.shared_groups or () for group in groups})
+        slides = sorted({slide for slides in whole.shared_slides for slide in slides})
+        for what, names in ((f"{audit.group_name}s", groups), ("slides", slides)):
+            if names:
+                shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+                found.append(f"The {what} on both sides are {len(names)}: {shown} (--json lists them by fold).")
+    return found
 
 
 def _share(number: int, total: int) -> str:
@@ -133,18 +166,27 @@ def _classes(audit: SplitAudit) -> list[str]:
 def _labels(audit: SplitAudit) -> list[str]:
     if not audit.labelled:
         return []
-    read = " (they are numbers, read as positions in the order of the classes)" if audit.labels_are_numbers else ""
+    if audit.conflicts:
+        return []
+    against = " and never contradict the metadata: 0 conflicts" if audit.metadata else ""
+    return [f"The files label {audit.labelled} slides{_reading(audit)}{against}."]
+
+
+def _reading(audit: SplitAudit) -> str:
+    return " (they are numbers, read as positions in the order of the classes)" if audit.labels_are_numbers else ""
+
+
+def conflicts(audit: SplitAudit) -> list[str]:
+    """Labels in the files that are not those of the metadata, in a sentence or none."""
     if not audit.conflicts:
-        against = " and never contradict the metadata: 0 conflicts" if audit.metadata else ""
-        return [f"The files label {audit.labelled} slides{read}{against}."]
+        return []
     shown = ", ".join(
         f"{c.slide} ({' and '.join(c.in_files)}{f', metadata {c.in_metadata}' if c.in_metadata else ''})"
         for c in audit.conflicts[:5]
     )
     number = len(audit.conflicts)
-    return [
-        f"CONFLICTS: {_share(number, audit.labelled)} slides that the files label{read} have another label: {shown}."
-    ]
+    labelled = f"{_share(number, audit.labelled)} slides that the files label{_reading(audit)}"
+    return [f"CONFLICTS: {labelled} have another label: {shown}{', ...' if number > 5 else '.'}"]
 
 
 def _metadata(audit: SplitAudit) -> list[str]:
@@ -157,7 +199,9 @@ def _metadata(audit: SplitAudit) -> list[str]:
         ),
     ):
         if slides:
-            found.append(f"{len(slides)} {what}: {', '.join(slides[:5])}{', ...' if len(slides) > 5 else '.'}")
+            hint = f"; {audit.near_miss}" if slides is audit.unknown and audit.near_miss else ""
+            end = hint or ("" if len(slides) > 5 else ".")
+            found.append(f"{len(slides)} {what}: {', '.join(slides[:5])}{', ...' if len(slides) > 5 else ''}{end}")
     return found
 
 

@@ -28,7 +28,9 @@ def add_checks(actions: Any) -> None:
         "(features, offsets, labels). Exit code 1 where the data must not be used as they are.",
     )
     looking.set_defaults(call=check)
-    looking.add_argument("target", metavar="TARGET", help="folder of feature files, dataset name, store file or .npz")
+    looking.add_argument(
+        "target", metavar="TARGET", help="folder of feature files, dataset name, card file, store file or .npz"
+    )
     looking.add_argument("--dataset", metavar="NAME", help="the card to compare with; or a card file")
     looking.add_argument("--labels", type=Path, metavar="TABLE", help="label sheet to compare with")
     add_folders(looking)
@@ -38,12 +40,13 @@ def info(arguments: argparse.Namespace) -> int:
     """A store's facts."""
     from mil_bench.data.catalogue import find_dataset, open_store
     from mil_bench.data.store import BagStore
+    from mil_bench.errors import printable
 
     path = Path(arguments.target)
     is_store = path.is_file() and path.suffix != ".toml"
     store = BagStore(path) if is_store else open_store(find_dataset(arguments.target), arguments.data)
     for name, fact in _facts(store):
-        print(f"{name + ':':12} {fact}")
+        print(printable(f"{name + ':':12} {fact}"))
     return 0
 
 
@@ -89,20 +92,25 @@ def check(arguments: argparse.Namespace) -> int:
     """What would spoil a benchmark."""
     from mil_bench.data.catalogue import find_dataset
     from mil_bench.data.check import check as look_through
+    from mil_bench.data.check import counted
     from mil_bench.data.check_target import open_target
+    from mil_bench.errors import printable
 
     spec = find_dataset(arguments.dataset) if arguments.dataset else None
     target = open_target(arguments.target, spec, arguments.labels, arguments.data, progress_bar)
     source = target.source
     checked = look_through(source, target.groups, progress_bar)
     findings = sorted([*target.findings, *checked.findings], key=lambda finding: not finding.wrong)
-    print(f"{source.title}: {len(source.slides)} bags, {checked.sizes.sum()} instances, {checked.width} features\n")
+    count = counted(len(source.slides), "bag", "bags")
+    size = f"{count}, {checked.sizes.sum()} instances, {checked.width} features"
+    print(printable(f"{source.title}: {size}\n"))
     wrong = [finding for finding in findings if finding.wrong]
     if not wrong:
         print("Nothing wrong was found.\n")
     for title, group in (("Wrong", wrong), ("Worth knowing", findings[len(wrong) :])):
         if group:
-            print("\n  - ".join([f"{title}:", *(finding.text for finding in group)]), end="\n\n")
+            lines = (printable(finding.text).replace("\n", "\\n") for finding in group)
+            print("\n  - ".join([f"{title}:", *lines]), end="\n\n")
     _print_classes(source, target.expected)
     if checked.sizes.any():
         _print_sizes(checked.sizes[checked.sizes > 0])

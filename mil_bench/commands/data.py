@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mil_bench.commands.cards import add_cards
 from mil_bench.commands.checks import add_checks
-from mil_bench.commands.options import add_data_folder, progress_bar
+from mil_bench.commands.options import add_data_folder, named_again, progress_bar
 
 if TYPE_CHECKING:
     from mil_bench.data.pack import Packed
@@ -78,12 +78,17 @@ def pack(arguments: argparse.Namespace) -> int:
         )
         return 130
     _print_packed(packed, spec)
-    print(f"Check:  mil-bench data check {arguments.dataset}\nRun:    mil-bench run --dataset {arguments.dataset}")
+    again = named_again(arguments.dataset, arguments.data)
+    print(f"Check:  mil-bench data check {again}\nRun:    mil-bench run --dataset {again}")
     return 0
 
 
 def _print_packed(packed: Packed, spec: DatasetSpec) -> None:
     import numpy as np
+
+    from mil_bench.data.check import counted, some
+    from mil_bench.data.slide_table import packed_slides
+    from mil_bench.errors import printable
 
     store, sheet_classes = packed.store, spec.hierarchy.fine
     formats = ", ".join(f"{count} {name}" for name, count in packed.formats.items())
@@ -93,12 +98,21 @@ def _print_packed(packed: Packed, spec: DatasetSpec) -> None:
         expected = f", on the card {spec.class_counts[c] / sum(spec.class_counts):.1%}" if spec.class_counts else ""
         print(f"  {name}: {counts[c]} slides ({counts[c] / len(store):.1%}{expected})")
     if packed.resumed:
-        print(f"{packed.resumed} slides were packed by an earlier call that was interrupted.")
+        print(f"{counted(packed.resumed, 'slide was', 'slides were')} packed by an earlier call that was interrupted.")
     if not store.group_name:
-        blank = f"{len(packed.without_group)} of {len(store)} slides have no {spec.groups.name}"
+        blank = f"{len(store)} of {len(store)} slides have no {spec.groups.name}"
         print(f"{blank}: slides of one {spec.groups.name} may fall on two sides of a split, and captions say so.")
-    if packed.without_coords:
-        print(f"{packed.without_coords} of {len(store)} files have no coordinates, so the store has none.")
+    for note in packed_slides(store, spec).group_notes(store.slides["slide"]):
+        print(printable(note))
+    for what, without in (
+        ("coordinates", packed.without_coords),
+        ("labels of their instances", packed.without_instance_labels),
+    ):
+        if without:
+            print(f"{without} of {len(store)} files come without {what}, so the store has none.")
+    if packed.empty:
+        left_out = counted(len(packed.empty), "slide has no instances and is", "slides have no instances and are")
+        print(printable(f"{left_out} left out: {some(packed.empty)}"))
     if packed.without_features:
-        shown = ", ".join(packed.without_features[:5])
-        print(f"{len(packed.without_features)} labelled slides have no feature file: {shown}")
+        missing = counted(len(packed.without_features), "labelled slide has", "labelled slides have")
+        print(printable(f"{missing} no feature file: {some(packed.without_features)}"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,20 @@ def add_data_folder(parser: Any) -> None:
     parser.add_argument(
         "--data",
         type=Path,
-        default=Path(os.environ.get("MIL_BENCH_DATA", "data")),
+        default=_data_folder(),
         metavar="DIR",
         help="folder of packed features (default: data, or what MIL_BENCH_DATA says)",
     )
+
+
+def _data_folder() -> Path:
+    return Path(os.environ.get("MIL_BENCH_DATA", "data"))
+
+
+def named_again(dataset: str, data: Path) -> str:
+    """A dataset and, where it is not the usual one, the folder of its features, for a command that can be pasted."""
+    folder = "" if data == _data_folder() else f" --data {shlex.quote(str(data))}"
+    return shlex.quote(dataset) + folder
 
 
 def add_plugin_files(parser: Any) -> None:

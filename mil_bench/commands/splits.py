@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mil_bench.commands.options import add_data_folder, progress_bar
+from mil_bench.commands.options import add_data_folder, named_again, progress_bar
 from mil_bench.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from mil_bench.data import split_audit
     from mil_bench.data.slide_table import SlideTable
     from mil_bench.data.spec import DatasetSpec
     from mil_bench.data.split_formats.own import SplitFile
@@ -40,7 +43,8 @@ def add_splits(subparsers: Any) -> None:
         help="take over splits that another tool has made",
         description="Turn split files into one of ours: HMIL's pickles, CLAM's splits_k.csv, Patho-Bench's k=all.tsv, "
         "MIL_BASELINE's and TransMIL's tables, told from their content. Where there is no validation part, one is cut "
-        "from every training part, groups kept whole, and captions say so.",
+        "from every training part, groups kept whole, and captions say so. Labels that contradict the metadata are "
+        "named and not taken over.",
     )
     importing.set_defaults(call=import_)
     importing.add_argument("path", type=Path, metavar="PATH", help="a folder with the files of one split, or one file")
@@ -60,7 +64,8 @@ def _add_audit(actions: Any) -> None:
         "audit",
         help="say what is wrong with a split: leaks, classes, label conflicts, centres, near-duplicates",
         description="Count what may be wrong with a split. Exit code 1 where slides, or groups that --allow-leaks does "
-        "not name, stand both in test and in training or validation.",
+        "not name, stand both in test and in training or validation, and where the lists cannot be followed as they "
+        "are (lines that begin with FAULT, such as a fold without training slides).",
     )
     auditing.set_defaults(call=audit)
     auditing.add_argument(
@@ -96,12 +101,14 @@ def make(arguments: argparse.Namespace) -> int:
     table = _required_table(arguments, spec)
     plan = _made(arguments, spec, table)
     source = "; ".join(filter(None, [plan.source, f"made from the {table.origin}"]))
-    _write(SplitFile(spec.slug, plan.protocol, source, plan.folds), arguments, spec, table)
+    file = SplitFile(spec.slug, plan.protocol, source, plan.folds)
+    _write(file, file.lists, arguments, spec, table)
     return 0
 
 
 def import_(arguments: argparse.Namespace) -> int:
     """Another tool's folds into a file."""
+    from mil_bench.commands.audit_report import conflicts
     from mil_bench.data.catalogue import find_dataset
     from mil_bench.data.slide_table import known_slides
     from mil_bench.data.split_formats import read_split_lists
@@ -110,7 +117,10 @@ def import_(arguments: argparse.Namespace) -> int:
     lists = read_split_lists(arguments.path)
     spec = find_dataset(arguments.dataset)
     table = known_slides(spec, arguments.labels, arguments.data)
-    _write(import_lists(lists, spec, table), arguments, spec, table)
+    file = import_lists(lists, spec, table)
+    done = _write(file, replace(file.lists, labels=lists.labels, groups=lists.groups), arguments, spec, table)
+    for line in conflicts(done):
+        print(f"mil-bench: warning: {line} Runs follow the metadata.", file=sys.stderr)
     return 0
 
 
@@ -145,9 +155,11 @@ def audit(arguments: argparse.Namespace) -> int:
     else:
         print_audit(done)
     leaks = [name for name in done.leaks if name != arguments.allow_leaks]
-    if leaks:
-        print(f"mil-bench: leaks of kind {' and '.join(leaks)} into the test part, exit code 1", file=sys.stderr)
-    return 1 if leaks else 0
+    said = [f"leaks of kind {' and '.join(leaks)} into the test part"] if leaks else []
+    said += [f"the lists cannot be followed ({len(done.faults)} FAULT lines)"] if done.faults else []
+    if said:
+        print(f"mil-bench: {', '.join(said)}, exit code 1", file=sys.stderr)
+    return 1 if said else 0
 
 
 def _required_table(arguments: argparse.Namespace, spec: DatasetSpec) -> SlideTable:
@@ -169,16 +181,26 @@ def _made(arguments: argparse.Namespace, spec: DatasetSpec, table: SlideTable) -
     return make_splits(protocol, table.frame, spec.hierarchy, folds, table.group_name)
 
 
-def _write(file: SplitFile, arguments: argparse.Namespace, spec: DatasetSpec, table: SlideTable | None) -> None:
-    """Keep a split file, and tell at once what is wrong with it."""
+def _write(
+    file: SplitFile, lists: SplitLists, arguments: argparse.Namespace, spec: DatasetSpec, table: SlideTable | None
+) -> split_audit.SplitAudit:
+    """Keep a split file, and tell at once what is wrong with it; ``lists`` are its folds with what else is known."""
     from mil_bench.commands.audit_report import sentences
-    from mil_bench.data.split_audit import audit
+    from mil_bench.data import split_audit
+    from mil_bench.data.catalogue import store_path
 
     file.write(arguments.out)
     print(f"{arguments.out}: {file.protocol}, {file.source}, digest {file.digest}")
-    for line in sentences(audit(file.lists, table, spec.hierarchy.fine, None)):
+    done = split_audit.audit(lists, table, spec.hierarchy.fine, None)
+    again, out = named_again(arguments.dataset, arguments.data), shlex.quote(str(arguments.out))
+    looking = "mil-bench splits audit does once features are packed."
+    if store_path(spec, arguments.data).exists():
+        labels = f" --labels {shlex.quote(str(arguments.labels))}" if arguments.labels else ""
+        looking = f"mil-bench splits audit {out} --dataset {again}{labels}"
+    for line in sentences(done, f"Near-duplicate bags were not looked for here: {looking}"):
         print(f"- {line}")
-    print(f"Run:  mil-bench run --methods all --dataset {arguments.dataset} --splits {arguments.out}")
+    print(f"Run:  mil-bench run --methods all --dataset {again} --splits {out}")
+    return done
 
 
 def _audited(arguments: argparse.Namespace) -> tuple[SplitLists, DatasetSpec | None, SlideTable | None]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from mil_bench import registry
 from mil_bench.data.hierarchy import LabelHierarchy
+from mil_bench.data.regular_file import open_regular
 from mil_bench.data.spec import DatasetSpec, GroupProfile, SheetColumns
 from mil_bench.data.splits import PROTOCOLS
 from mil_bench.errors import InputError
@@ -80,7 +81,7 @@ def name_problems(name: str) -> list[str]:
 
 def _content(path: Path) -> Mapping[str, Any]:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             raw = file.read(_MOST_BYTES + 1)
         if len(raw) > _MOST_BYTES:
             raise InputError(f"card {path}", [f"it has more than {_MOST_BYTES:,} bytes; no card has"], _REMEDY)

@@ -36,6 +36,12 @@ def find_dataset(text: str) -> DatasetSpec:
     return spec.with_settings(_parse(spec, settings)) if settings else spec
 
 
+def on_the_command_line(slug: str) -> str:
+    """What to write after ``--dataset`` for a dataset's slug: of an own dataset its card, by its usual name."""
+    name = slug.removesuffix("-twin")
+    return name if name in registry.datasets.names() else f"{slug}{_CARD_FILE}"
+
+
 def _parse(spec: DatasetSpec, text: str) -> dict[str, Any]:
     where = f"dataset '{spec.name}:{text}'"
     if spec.generator is None:
@@ -115,7 +121,7 @@ def _generate(spec: DatasetSpec, path: Path, watch: Callable[..., Iterable[Bag]]
 
 
 def _missing(spec: DatasetSpec, path: Path) -> MissingFeaturesError:
-    named = spec.name if spec.name in registry.datasets.names() else f"{spec.name}{_CARD_FILE}"
+    named = on_the_command_line(spec.slug)
     lines = [
         f"{spec.name}: no features are packed ({path} does not exist).",
         f"Pack yours:  mil-bench data pack FOLDER --dataset {named} --labels TABLE",

@@ -16,6 +16,7 @@ import xxhash
 from mil_bench.data.bag_sources import BagSource
 from mil_bench.data.label_leaks import LabelLeaks, LeakingColumn
 from mil_bench.data.near_duplicates import near_duplicate_bags
+from mil_bench.data.readers import problem_lines
 from mil_bench.data.watch import Watch
 from mil_bench.errors import InputError
 
@@ -47,6 +48,7 @@ class _Seen:
     same_place: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
+    featureless: list[str] = field(default_factory=list)
     sound: list[int] = field(default_factory=list)
     leaks: LabelLeaks | None = None
     low: np.ndarray | None = None
@@ -82,7 +84,7 @@ def check(source: BagSource, groups: Sequence[str], watch: Watch) -> Checked:
         try:
             features, coords = source.read(position)
         except InputError as error:
-            seen.unreadable += error.problems
+            seen.unreadable += problem_lines(error)
             continue
         _look(seen, source, position, features)
         if coords is not None:
@@ -102,7 +104,7 @@ def _look(seen: _Seen, source: BagSource, position: int, features: np.ndarray) -
     rows, width = features.shape
     seen.sizes[position] = rows
     if not rows or not width:
-        seen.empty.append(slide)
+        (seen.featureless if rows else seen.empty).append(slide)
         return
     seen.widths[width].append(slide)
     seen.dtypes.add(features.dtype.name)
@@ -128,14 +130,18 @@ def _broken(seen: _Seen) -> Iterable[Finding]:
     for problem in seen.unreadable:
         yield Finding(True, problem)
     if seen.not_finite:
-        yield Finding(True, f"{_bags(seen.not_finite)} hold NaN or infinite values.")
+        yield Finding(
+            True, f"{_bags(seen.not_finite)} {'holds' if len(seen.not_finite) == 1 else 'hold'} NaN or infinite values."
+        )
     if len(seen.widths) > 1:
         kinds = "; ".join(f"{width} in {_bags(slides)}" for width, slides in sorted(seen.widths.items()))
         yield Finding(True, f"Feature widths differ: {kinds}.")
     if len(seen.dtypes) > 1:
         yield Finding(True, f"Number types differ: {', '.join(sorted(seen.dtypes))}.")
     if seen.same_place:
-        yield Finding(False, f"{_bags(seen.same_place)} have instances with the same coordinates.")
+        yield Finding(
+            False, f"{_bags(seen.same_place)} {_has(len(seen.same_place))} instances with the same coordinates."
+        )
 
 
 def _copies(seen: _Seen, source: BagSource) -> Iterable[Finding]:
@@ -179,9 +185,12 @@ def _leak_sentence(leak: LeakingColumn, classes: Sequence[str]) -> str:
 def _sizes(seen: _Seen) -> Iterable[Finding]:
     single = np.count_nonzero(seen.sizes == 1)
     if single:
-        yield Finding(False, f"{single} of {len(seen.sizes)} bags have a single instance.")
+        yield Finding(False, f"{single} of {len(seen.sizes)} bags {_has(single)} a single instance.")
     if seen.empty:
-        yield Finding(True, f"{_bags(seen.empty)} are empty.")
+        left_out = "packing leaves such slides out" if seen.sizes.any() else "no bag has any"
+        yield Finding(not seen.sizes.any(), f"{_bags(seen.empty)} {_has(len(seen.empty))} no instances; {left_out}.")
+    if seen.featureless:
+        yield Finding(True, f"{_bags(seen.featureless)} {_has(len(seen.featureless))} instances without features.")
 
 
 def _near_copies(pairs: pd.DataFrame, source: BagSource, groups: Sequence[str]) -> list[Finding]:
@@ -194,7 +203,8 @@ def _near_copies(pairs: pd.DataFrame, source: BagSource, groups: Sequence[str]) 
     across = known[a] != known[b]
     other_label = source.labels[a] != source.labels[b]
     shown = _shown_pairs(pairs[across] if across.any() else pairs)
-    text = f"{len(pairs)} pairs of bags have half of their rows or more in common, {across.sum()} across groups"
+    count = counted(len(pairs), "pair of bags has", "pairs of bags have")
+    text = f"{count} half of their rows or more in common, {across.sum()} across groups"
     found = [Finding(False, f"{text}, where a split can part them: {shown}.")]
     whole = (pairs["share"].to_numpy() > 0.95) & (pairs["share_back"].to_numpy() > 0.95) & other_label
     if whole.any():
@@ -207,7 +217,16 @@ def _shown_pairs(pairs: pd.DataFrame) -> str:
 
 
 def _bags(slides: Sequence[str]) -> str:
-    return f"{len(slides)} bag{'s' * (len(slides) != 1)} ({some(slides)})"
+    return f"{counted(len(slides), 'bag', 'bags')} ({some(slides)})"
+
+
+def _has(number: int) -> str:
+    return "has" if number == 1 else "have"
+
+
+def counted(number: int, of_one: str, of_many: str) -> str:
+    """A number with the words that fit it ("1 slide has", "2 slides have")."""
+    return f"{number} {of_one if number == 1 else of_many}"
 
 
 def some(names: Sequence[str]) -> str:
@@ -217,4 +236,4 @@ def some(names: Sequence[str]) -> str:
 
 
 def _places(columns: Sequence[int]) -> str:
-    return f"{len(columns)} feature column{'s' * (len(columns) != 1)} ({some([str(c) for c in columns])})"
+    return f"{counted(len(columns), 'feature column', 'feature columns')} ({some([str(c) for c in columns])})"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from mil_bench.data.bag_sources import BagSource, files_source, npz_source, store_source
 from mil_bench.data.catalogue import find_dataset, open_store
-from mil_bench.data.check import Finding, some
+from mil_bench.data.check import Finding, counted, some
 from mil_bench.data.labels import LabelSheet, read_label_sheet
-from mil_bench.data.readers import FeatureFile, find_feature_files
+from mil_bench.data.readers import FeatureFile, find_feature_files, named_as_labelled
 from mil_bench.data.row_packing import open_one
 from mil_bench.data.spec import DatasetSpec
 from mil_bench.data.store import BagStore
@@ -42,7 +42,7 @@ def open_target(
     """Open a folder of feature files, a packed dataset or a bag file.
 
     Args:
-        target: the folder, the file (``.npz`` or a bag store), or a dataset's name.
+        target: the folder, the file (``.npz`` or a bag store), or a dataset's name or card file.
         spec: the dataset's card, or None.
         labels: a label sheet to compare with, or None.
         data_dir: folder of the stores.
@@ -54,8 +54,12 @@ def open_target(
     path = Path(target)
     if path.is_file() and path.suffix == ".npz":
         source = npz_source(path)
-        return CheckTarget(source, source.slides)
-    if not path.exists():
+        return CheckTarget(source, source.slides, findings=tuple(_repeated(source)))
+    if path.exists() and not path.is_file() and not path.is_dir():
+        remedy = "Name a folder of feature files, a packed dataset, its card or its store, or an .npz."
+        raise InputError(f"checking {target}", [f"{path} is not a file (a pipe or a device)"], remedy)
+    named = not path.exists() or (path.is_file() and path.suffix == ".toml")
+    if named:
         spec = find_dataset(target)
     if labels is not None and spec is None:
         problem = "a label sheet alone does not say which classes there are"
@@ -63,8 +67,16 @@ def open_target(
     sheet = None if labels is None or spec is None else read_label_sheet(labels, spec)
     if path.is_dir():
         return _folder(path, spec, sheet, watch)
-    store = BagStore(path) if path.exists() or spec is None else open_store(spec, data_dir)
+    store = open_store(spec, data_dir) if named and spec is not None else BagStore(path)
     return _store(store, spec, sheet)
+
+
+def _repeated(source: BagSource) -> list[Finding]:
+    repeated = [slide for slide, times in Counter(source.slides).items() if times > 1]
+    if not repeated:
+        return []
+    count = counted(len(repeated), "id stands for several bags", "ids stand for several bags each")
+    return [Finding(True, f"bag_ids: {count}: {some(repeated)}.")]
 
 
 def _store(store: BagStore, spec: DatasetSpec | None, sheet: LabelSheet | None) -> CheckTarget:
@@ -76,7 +88,8 @@ def _store(store: BagStore, spec: DatasetSpec | None, sheet: LabelSheet | None) 
             f"{s} ({fine[c]}, in the sheet {fine[sheet.rows[s].label]})" for s, c in stored if _differs(sheet, s, c)
         ]
         if other:
-            findings.append(Finding(True, f"{len(other)} slides have another label in the sheet: {some(other)}."))
+            count = counted(len(other), "slide has", "slides have")
+            findings.append(Finding(True, f"{count} another label in the sheet: {some(other)}."))
     source = store_source(str(store.path), store)
     return CheckTarget(source, tuple(frame["group"]), _expected(spec, source), tuple(findings))
 
@@ -93,10 +106,14 @@ def _differs(sheet: LabelSheet, slide: str, label: int) -> bool:
 
 def _folder(folder: Path, spec: DatasetSpec | None, sheet: LabelSheet | None, watch: Watch) -> CheckTarget:
     found = find_feature_files(folder)
+    ambiguous: list[str] = []
+    if sheet is not None:
+        found, ambiguous = named_as_labelled(found, sheet.named)
     opened = [open_one(each) for each in watch(found, len(found), "looking at the files")]
-    findings = [Finding(True, problem) for each in opened for problem in each.problems]
+    findings = [Finding(True, problem) for problem in ambiguous]
+    findings += [Finding(True, problem) for each in opened for problem in each.problems]
     files = [each.file for each in opened if each.file is not None]
-    findings += _kinds(files)
+    findings += _kinds([file for file in files if file.rows])
     findings += _compared([each.slide for each in found], sheet)
     source = files_source(str(folder), files, sheet, spec.hierarchy.fine if spec else ())
     rows = sheet.rows if sheet else {}
@@ -112,11 +129,15 @@ def _kinds(files: Sequence[FeatureFile]) -> list[Finding]:
         ("Units of coordinates", Counter(file.coords_unit for file in files if file.coords_unit)),
     ):
         if len(named) > 1:
-            kinds = ", ".join(f"{name} in {count} files" for name, count in named.most_common())
+            kinds = ", ".join(f"{name} in {counted(count, 'file', 'files')}" for name, count in named.most_common())
             findings.append(Finding(True, f"{what} differ: {kinds}."))
-    without = sum(not file.has_coords for file in files)
-    if 0 < without < len(files):
-        findings.append(Finding(False, f"{without} of {len(files)} files have no coordinates; packing leaves all out."))
+    for what, has in (
+        ("coordinates", [file.has_coords for file in files]),
+        ("labels of their instances", [file.has_instance_labels for file in files]),
+    ):
+        if any(has) and not all(has):
+            said = f"{has.count(False)} of {len(files)} files come without {what}; packing leaves those of all out."
+            findings.append(Finding(False, said))
     return findings
 
 
@@ -130,7 +151,9 @@ def _compared(slides: Sequence[str], sheet: LabelSheet | None) -> list[Finding]:
     missing = [slide for slide in sheet.rows if slide not in here]
     findings = []
     if surplus:
-        findings.append(Finding(True, f"{len(surplus)} slides have no label in the sheet: {some(surplus)}."))
+        count = counted(len(surplus), "slide has", "slides have")
+        findings.append(Finding(True, f"{count} no label in the sheet: {some(surplus)}."))
     if missing:
-        findings.append(Finding(False, f"{len(missing)} labelled slides have no features: {some(missing)}."))
+        count = counted(len(missing), "labelled slide has", "labelled slides have")
+        findings.append(Finding(False, f"{count} no features: {some(missing)}."))
     return findings

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from mil_bench.data.sheet_columns import SheetEntry, read_entries
-from mil_bench.data.slide_ids import without_ending
+from mil_bench.data.slide_ids import SlideNames, own_group
 from mil_bench.data.spec import DatasetSpec
 from mil_bench.errors import InputError
 
@@ -41,14 +41,12 @@ class LabelSheet:
     Args:
         rows: all faultless rows by slide id.
         named: all slide ids, also those of faulty rows.
-        group_name: what a group is, "" where groups are unknown.
-        without_group: slides that have none, although the others have.
+        group_name: what a group is, "" where no slide has one.
     """
 
     rows: dict[str, SlideLabel]
     named: frozenset[str]
     group_name: str
-    without_group: tuple[str, ...]
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -58,25 +56,11 @@ class LabelSheet:
 
     def near_miss(self, slide: str) -> str:
         """Why a slide that is not in the sheet may be meant by one that is, as a hint; "" where nothing is near."""
-        near = "" if slide in self.named else self._by_core.get(_core(slide), "")
-        if not near:
-            return ""
-        if near.lower() == slide.lower():
-            return f"the sheet has '{near}', in other upper and lower case"
-        bare = without_ending(slide)
-        if near.lower() != bare.lower() and near.lstrip("0").lower() == bare.lstrip("0").lower():
-            zeros = "leading zeros were lost" if len(near) < len(bare) else "leading zeros differ"
-            return f"the sheet has '{near}': {zeros}"
-        return f"the sheet has '{near}'"
+        return self._names.near_miss(slide, "the sheet")
 
     @cached_property
-    def _by_core(self) -> dict[str, str]:
-        return {_core(slide): slide for slide in sorted(self.named, reverse=True)}
-
-
-def _core(slide: str) -> str:
-    """What is left of an id when folders, a file's ending, leading zeros and case do not count."""
-    return without_ending(slide).rpartition("/")[2].lower().lstrip("0")
+    def _names(self) -> SlideNames:
+        return SlideNames(self.named)
 
 
 def read_label_sheet(path: Path, spec: DatasetSpec) -> LabelSheet:
@@ -112,13 +96,13 @@ def parse_label_sheet(path: Path, spec: DatasetSpec) -> tuple[LabelSheet, list[s
             continue
         place_of.setdefault(slide.lower(), (slide, entry.place))
         if entry.sound and label in index_of:
-            # A slide without a group of its own is its own group.
-            group = entry.text["group"] or f"slide {slide}"
+            group = entry.text["group"] or own_group(slide)
             rows[slide] = SlideLabel(index_of[label], group, _ROLE_NAMES.get(role.lower(), ""), entry.text["centre"])
-    without = tuple(slide for slide in rows if rows[slide].group == f"slide {slide}")
-    name = _group_name(spec, table.headings.get("group"), without)
+    name = _group_name(spec, table.headings.get("group"))
+    if not spec.groups.may_be_blank(name) and not any(entry.text["group"] for entry in table.entries):
+        name = ""
     named = frozenset(entry.text["slide"] for entry in table.entries) - {""}
-    return LabelSheet(rows, named, name, without), problems
+    return LabelSheet(rows, named, name), problems
 
 
 def _row_problems(entry: SheetEntry, index_of: dict[str, int], place_of: dict[str, tuple[str, str]]) -> list[str]:
@@ -142,9 +126,9 @@ def _row_problems(entry: SheetEntry, index_of: dict[str, int], place_of: dict[st
     return problems
 
 
-def _group_name(spec: DatasetSpec, heading: str | None, without: tuple[str, ...]) -> str:
+def _group_name(spec: DatasetSpec, heading: str | None) -> str:
     """What the sheet's groups are: the card's word for its own column, else the column's name."""
-    if heading is None or (without and not spec.groups.optional):
+    if heading is None:
         return ""
     own = heading.lower()
     if own == spec.columns.group[0].lower():

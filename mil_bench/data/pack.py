@@ -10,14 +10,15 @@ from pathlib import Path
 from mil_bench.data.catalogue import store_path
 from mil_bench.data.labels import LabelSheet, parse_label_sheet
 from mil_bench.data.partial_store import PackedRows, PartialStore, open_partial
-from mil_bench.data.readers import FeatureFile, FoundFile, find_feature_files
+from mil_bench.data.readers import FeatureFile, FoundFile, find_feature_files, named_as_labelled
 from mil_bench.data.row_packing import Opened, RowJob, Spread, open_one, pack_rows, spread_over
 from mil_bench.data.spec import DatasetSpec
 from mil_bench.data.store import BagEntry, BagStore, StoreHeader
 from mil_bench.data.watch import Watch
 from mil_bench.errors import InputError
 
-_REMEDY = "Nothing was packed. Correct these and pack again."
+_REMEDY = "Nothing was packed. Correct these, or take the files out of the folder, and pack again."
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -28,16 +29,18 @@ class Packed:
         store: the new store.
         formats: number of files by format.
         without_features: labelled slides that have no file.
-        without_group: slides whose group is blank in a sheet that has groups.
+        empty: slides that are left out: their file has no instances, as where a tool found no tissue.
         without_coords: files without coordinates, if others have them; the store has none then.
+        without_instance_labels: files without labels of their instances, likewise.
         resumed: slides whose rows an interrupted call had written.
     """
 
     store: BagStore
     formats: Counter[str]
     without_features: tuple[str, ...]
-    without_group: tuple[str, ...]
+    empty: tuple[str, ...]
     without_coords: int
+    without_instance_labels: int
     resumed: int
 
 
@@ -66,25 +69,34 @@ def pack(folder: Path, spec: DatasetSpec, labels: Path, data_dir: Path, watch: W
     sheet, found, problems = _look(folder, spec, labels)
     with spread_over(workers) as spread:
         opened = list(watch(spread(open_one, found), len(found), "looking at the files"))
-        usable, more = _usable(opened, sheet)
+        usable, empty, more = _usable(opened, sheet)
         files = [each.file for each in usable if each.file is not None]
         problems += more + _mixed(files)
+        if empty and not usable:
+            problems.append(f"{folder}: none of its {len(empty)} slides that can be read has any instances")
         if sheet is None or problems:
             jobs = [RowJob(each) for each in usable]
             problems += _problems(watch(spread(pack_rows, jobs), len(jobs), "looking for more problems"))
             raise InputError(f"packing {folder}", problems, _REMEDY)
         with open_partial(target, _header(spec, sheet, files), {file.slide: file.rows for file in files}) as partial:
-            resumed = _fill(partial, usable, sheet, watch, spread)
-    packed = {file.slide for file in files}
-    without_coords = sum(not file.has_coords for file in files)
+            problems, resumed = _fill(partial, usable, sheet, watch, spread)
+        if problems:
+            raise InputError(f"packing {folder}", problems, _REMEDY)
+    present = {file.slide for file in files} | set(empty)
     return Packed(
         store=BagStore(target),
         formats=Counter(file.format for file in files),
-        without_features=tuple(slide for slide in sheet.rows if slide not in packed),
-        without_group=sheet.without_group,
-        without_coords=without_coords if without_coords < len(files) else 0,
+        without_features=tuple(slide for slide in sheet.rows if slide not in present),
+        empty=tuple(empty),
+        without_coords=_without([file.has_coords for file in files]),
+        without_instance_labels=_without([file.has_instance_labels for file in files]),
         resumed=resumed,
     )
+
+
+def _without(has: Sequence[bool]) -> int:
+    """How many lack what others have."""
+    return has.count(False) if any(has) else 0
 
 
 def _look(folder: Path, spec: DatasetSpec, labels: Path) -> tuple[LabelSheet | None, list[FoundFile], list[str]]:
@@ -94,12 +106,15 @@ def _look(folder: Path, spec: DatasetSpec, labels: Path) -> tuple[LabelSheet | N
         sheet, faults = parse_label_sheet(labels, spec)
         problems += [f"{labels}: {fault}" for fault in faults]
     except InputError as error:
-        problems += [f"{labels}: {fault}" for fault in error.problems]
+        problems += [f"{labels}: {fault}" for fault in error.advised()]
     try:
         found = find_feature_files(folder)
     except InputError as error:
-        problems += error.problems
-    return sheet, found, problems
+        problems += error.advised()
+    if sheet is None:
+        return None, found, problems
+    found, ambiguous = named_as_labelled(found, sheet.named)
+    return sheet, found, problems + ambiguous
 
 
 def _refuse_existing(target: Path, spec: DatasetSpec) -> None:
@@ -108,8 +123,10 @@ def _refuse_existing(target: Path, spec: DatasetSpec) -> None:
         raise InputError(f"packing {spec.name}", [problem], "Move it away, or name another folder with --data.")
 
 
-def _fill(partial: PartialStore, usable: Sequence[Opened], sheet: LabelSheet, watch: Watch, spread: Spread) -> int:
-    """Write rows and index; returns how many slides were there already."""
+def _fill(
+    partial: PartialStore, usable: Sequence[Opened], sheet: LabelSheet, watch: Watch, spread: Spread
+) -> tuple[list[str], int]:
+    """Write rows and index; returns what is wrong with the rows, and how many slides were there already."""
     jobs, first, resumed = [], 0, 0
     for each in usable:
         file = each.file
@@ -124,9 +141,9 @@ def _fill(partial: PartialStore, usable: Sequence[Opened], sheet: LabelSheet, wa
     problems = _problems(done)
     if problems:
         partial.discard()
-        raise InputError(f"packing {partial.target.stem}", problems, _REMEDY)
-    partial.complete([_entry(job, rows, sheet) for job, rows in zip(jobs, done, strict=True)])
-    return resumed
+    else:
+        partial.complete([_entry(job, rows, sheet) for job, rows in zip(jobs, done, strict=True)])
+    return problems, resumed
 
 
 def _problems(results: Iterable[PackedRows | tuple[str, ...]]) -> list[str]:
@@ -141,27 +158,29 @@ def _entry(job: RowJob, rows: PackedRows, sheet: LabelSheet) -> BagEntry:
     return BagEntry(*named, file.rows, rows.patch_size, rows.digests)
 
 
-def _usable(opened: Sequence[Opened], sheet: LabelSheet | None) -> tuple[list[Opened], list[str]]:
-    """The files that can be packed, and what is wrong with names and shapes of all."""
-    problems, usable = [], []
+def _usable(opened: Sequence[Opened], sheet: LabelSheet | None) -> tuple[list[Opened], list[str], list[str]]:
+    """The files that can be packed, the slides without instances, and what is wrong with names and shapes of all."""
+    problems, usable, empty = [], [], []
     seen: dict[str, Path] = {}
     for each in opened:
         path, slide = each.found.path, each.found.slide
         if slide.lower() in seen:
-            problems.append(f"{path.name} and {seen[slide.lower()].name} are the same slide")
+            problems.append(f"{path} and {seen[slide.lower()]} are the same slide")
         seen.setdefault(slide.lower(), path)
         if sheet is not None and slide not in sheet.named:
             hint = sheet.near_miss(slide)
-            problems.append(f"{path.name}: slide '{slide}' has no label in the sheet{hint and f'; {hint}'}")
+            problems.append(f"{path}: slide '{slide}' has no label in the sheet{hint and f'; {hint}'}")
         problems += each.problems
         file = each.file
         if file is None:
             continue
-        if file.rows == 0 or file.width == 0:
-            problems.append(f"{path.name}: an empty bag, no {'features' if file.rows else 'instances'}")
+        if not file.rows:
+            empty.append(slide)
+        elif not file.width:
+            problems.append(f"{path}: its {file.rows} instances have no features")
         else:
             usable.append(each)
-    return usable, problems
+    return usable, empty, problems
 
 
 def _mixed(files: list[FeatureFile]) -> list[str]:
@@ -177,12 +196,18 @@ def _mixed(files: list[FeatureFile]) -> list[str]:
         for file in files:
             if not of(file):
                 continue  # no coordinates
-            kinds.setdefault(of(file), []).append(file.path.name)
+            kinds.setdefault(of(file), []).append(str(file.path))
         if len(kinds) > 1:
             most, *others = sorted(kinds.items(), key=lambda item: -len(item[1]))
-            listed = "; ".join(f"{kind} in {', '.join(names)}" for kind, names in others)
-            problems.append(f"several {what}: {most[0]} in {len(most[1])} files such as {most[1][0]}, but {listed}")
+            listed = "; ".join(f"{kind} in {_first(paths)}" for kind, paths in others)
+            count = f"{len(most[1])} file{'s' * (len(most[1]) > 1)}"
+            problems.append(f"several {what}: {most[0]} in {count} such as {most[1][0]}, but {listed}")
     return problems
+
+
+def _first(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
+    return ", ".join(paths[:_SHOWN]) + more
 
 
 def _header(spec: DatasetSpec, sheet: LabelSheet, files: list[FeatureFile]) -> StoreHeader:

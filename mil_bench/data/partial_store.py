@@ -118,12 +118,15 @@ def open_partial(target: Path, header: StoreHeader, sizes: Mapping[str, int]) ->
         sizes: rows of each slide, in the order of the store. Other slides, rows or types than those of the unfinished
             store mean other places for the rows, and all is packed anew.
 
+    Folders that are made for it and left empty are removed again.
+
     Raises:
         StorageError: another process is packing it or has just done so, or the disk refuses.
     """
     path = hidden_path(target)
     journal = path.with_name(f"{path.name}.journal")
     layout = hashlib.sha256(json.dumps([VERSION, _shape(header), list(sizes.items())]).encode()).hexdigest()
+    folders = [folder for folder in target.parents if not folder.exists()]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _locked(journal, target):
@@ -133,6 +136,10 @@ def open_partial(target: Path, header: StoreHeader, sizes: Mapping[str, int]) ->
             yield _resume(target, header, path, journal, layout) or _start(target, header, path, journal, layout)
     except OSError as error:
         raise durable.cannot_write(target, error) from error
+    finally:
+        with contextlib.suppress(OSError):  # what holds something stays
+            for folder in folders:
+                folder.rmdir()
 
 
 def _shape(header: StoreHeader) -> list[object]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from mil_bench import processes
 from mil_bench.data.partial_store import PackedRows, Place, Stamp
-from mil_bench.data.readers import FeatureFile, FoundFile, RawBag, open_features
+from mil_bench.data.readers import FeatureFile, FoundFile, RawBag, open_features, problem_lines
 from mil_bench.data.row_file import RowFile
 from mil_bench.errors import InputError, MilBenchError
 
@@ -73,9 +73,9 @@ def open_one(found: FoundFile) -> Opened:
         file = open_features(found.path, found.slide)
         return Opened(found, file, _stamp(file))
     except InputError as error:
-        return Opened(found, None, problems=error.problems)
+        return Opened(found, None, problems=problem_lines(error))
     except OSError as error:
-        return Opened(found, None, problems=(f"{found.path.name} cannot be read: {error.strerror}",))
+        return Opened(found, None, problems=(f"{error.filename or found.path} cannot be read: {error.strerror}",))
 
 
 def _stamp(file: FeatureFile) -> Stamp:
@@ -139,20 +139,28 @@ def _pack_into(store: RowFile, job: RowJob, place: Place) -> PackedRows | tuple[
 
 def _read(opened: Opened) -> tuple[RawBag | None, tuple[str, ...]]:
     """A file's rows, and what is wrong with them."""
-    file, name = opened.file, opened.found.path.name
+    file, path = opened.file, opened.found.path
     assert file is not None
     try:
         raw = file.read()
         unchanged = _stamp(file) == opened.stamp and raw.features.shape == (file.rows, file.width)
     except InputError as error:
-        return None, error.problems
+        return None, problem_lines(error)
     except OSError as error:
-        return None, (f"{name} cannot be read: {error.strerror}",)
+        return None, (f"{error.filename or path} cannot be read: {error.strerror}",)
     if not unchanged:
-        return None, (f"{name}: it was changed while it was being read; pack when it is complete",)
+        return None, (f"{path}: it was changed while it was being read; pack when it is complete",)
     problems = []
     for what, values in (("features", raw.features), ("coordinates", raw.coords)):
-        if values is not None and not np.isfinite(values).all():
+        if values is not None and not _all_finite(values):
             broken = int(np.count_nonzero(~np.isfinite(values).all(1)))
-            problems.append(f"{name}: {broken} of {file.rows} instances hold NaN or infinite {what}")
+            problems.append(f"{path}: {broken} of {file.rows} instances hold NaN or infinite {what}")
     return raw, tuple(problems)
+
+
+def _all_finite(values: np.ndarray) -> bool:
+    if values.dtype != np.float16 or not values.size:
+        return bool(np.isfinite(values).all())
+    # NumPy converts half precision number by number. As integers without their sign, bits of NaN and infinity are the
+    # largest: three times as fast.
+    return int((values.view(np.uint16) << 1).max()) < 0xF800

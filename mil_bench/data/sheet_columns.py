@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,7 +123,7 @@ def _ambiguous(role: str, positions: list[int], table: Table, columns: SheetColu
 
 def _text(role: str, at: int | None, row: TableRow) -> str:
     text = "" if at is None else row.cells[at]
-    return without_ending(text) if role == "slide" else text
+    return without_ending(text) if role == "slide" else unicodedata.normalize("NFC", text)
 
 
 def _fault(role: str, at: int, row: TableRow, heading: str) -> str:

@@ -36,7 +36,8 @@ class GroupProfile:
         grows: whether a smaller sample of slides has fewer groups (patients do, centres do not).
         purity: share of slides placed next to others of their label when a twin deals slides to groups;
             1 makes groups as pure as they can be, 0 deals labels at random.
-        optional: whether a slide without a group is known to stand alone; else its group is unknown.
+        optional: whether a slide without a group is known to stand alone; else its group is unknown, and it counts as
+            its own.
     """
 
     name: str
@@ -44,6 +45,10 @@ class GroupProfile:
     grows: bool = True
     purity: float = 1.0
     optional: bool = False
+
+    def may_be_blank(self, name: str) -> bool:
+        """Whether a slide without a group of that name is known to have none; of others it is not known."""
+        return self.optional and name == self.name
 
 
 @dataclass(frozen=True)

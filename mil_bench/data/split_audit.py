@@ -27,9 +27,12 @@ class Overlap:
     Args:
         role: whose slides are counted.
         others: the roles they meet.
-        of: slides of the role.
+        of: slides of the role; 0 in a fold where the other roles list none, so that nothing can be counted there.
         slides: those that the other roles list too.
         groups: those whose group is in the other roles; None where groups are unknown.
+        shared_slides: which slides ``slides`` counts.
+        grouped_slides: which slides ``groups`` counts.
+        shared_groups: the groups they belong to.
         same_label: those that meet a slide of their group and their label there; None where either is unknown.
         near_duplicates: those with an equal or almost equal bag there; None where features are not packed.
     """
@@ -41,6 +44,9 @@ class Overlap:
     groups: tuple[int, ...] | None
     same_label: tuple[int, ...] | None
     near_duplicates: tuple[int, ...] | None
+    shared_slides: tuple[tuple[str, ...], ...]
+    grouped_slides: tuple[tuple[str, ...], ...] | None
+    shared_groups: tuple[tuple[str, ...], ...] | None
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,9 @@ class SplitAudit:
         conflicts: labels that differ.
         labels_are_numbers: whether labels in the files were read as positions in the order of the classes.
         unknown: slides that the metadata do not know.
+        near_miss: what one of those may mean, "" without a guess.
+        without_group: slides whose group is not known although others' are; each counts as its own.
+        group_notes: what counting groups cannot see, one sentence each.
         unlisted: slides of the metadata in no fold.
         centres: for each fold, role to centre to its share of the slides; empty where centres are unknown.
     """
@@ -93,6 +102,9 @@ class SplitAudit:
     conflicts: tuple[Conflict, ...]
     labels_are_numbers: bool
     unknown: tuple[str, ...]
+    near_miss: str
+    without_group: tuple[str, ...]
+    group_notes: tuple[str, ...]
     unlisted: tuple[str, ...]
     centres: tuple[Mapping[str, Mapping[str, float]], ...]
 
@@ -139,6 +151,7 @@ def audit(
     classes = tuple(classes) or tuple(sorted(set(one_label.values())))
     counts = [{role: _class_counts(getattr(fold, role), known, classes) for role in ROLES} for fold in lists.folds]
     listed = set(lists.slides)
+    unknown = tuple(sorted(listed - set(official))) if table is not None else ()
     return SplitAudit(
         title=lists.title,
         metadata=table.origin if table is not None else "",
@@ -155,7 +168,10 @@ def audit(
         labelled=len(named),
         conflicts=_conflicts(named, official, set(classes)),
         labels_are_numbers=as_numbers,
-        unknown=tuple(sorted(listed - set(official))) if table is not None else (),
+        unknown=unknown,
+        near_miss=table.near_miss(unknown) if table is not None else "",
+        without_group=tuple(sorted(table.without_group & listed)) if table is not None else (),
+        group_notes=table.group_notes(listed) if table is not None else (),
         unlisted=tuple(sorted(set(official) - listed)),
         centres=_centres(lists.folds, frame),
     )
@@ -193,28 +209,41 @@ def _twins(pairs: pd.DataFrame | None) -> Mapping[str, frozenset[str]] | None:
 
 
 def _overlap(folds: Sequence[Fold], role: str, others: tuple[str, ...], known: _Known) -> Overlap | None:
-    """The overlap of a role with others, None where one side lists nothing in any fold."""
+    """The overlap of a role with others, None where no fold lists both sides or one of the others stands nowhere."""
     sides = [
         (set(getattr(fold, role)), {slide for other in others for slide in getattr(fold, other)}) for fold in folds
     ]
-    if not any(own for own, _ in sides) or not all(any(getattr(fold, other) for fold in folds) for other in others):
+    everywhere = all(any(getattr(fold, other) for fold in folds) for other in others)
+    if not everywhere or not any(own and met for own, met in sides):
         return None
-    groups = same_label = twins = None
+    grouped = shared = same_label = twins = None
     if known.group is not None:
-        groups = tuple(_meeting(*side, known.group) for side in sides)
+        grouped = tuple(_meeting(*side, known.group) for side in sides)
+        shared = tuple(tuple(sorted({known.group[slide] for slide in slides})) for slides in grouped)
         if known.label:
             both = {s: (group, known.label[s]) for s, group in known.group.items() if s in known.label}
-            same_label = tuple(_meeting(*side, both) for side in sides)
+            same_label = tuple(len(_meeting(*side, both)) for side in sides)
     if known.twins is not None:
         twins = tuple(sum(not met.isdisjoint(known.twins.get(slide, ())) for slide in own) for own, met in sides)
-    of, slides = tuple(len(own) for own, _ in sides), tuple(len(own & met) for own, met in sides)
-    return Overlap(role, others, of, slides, groups, same_label, twins)
+    listed = tuple(tuple(sorted(own & met)) for own, met in sides)
+    return Overlap(
+        role=role,
+        others=others,
+        of=tuple(len(own) if met else 0 for own, met in sides),
+        slides=tuple(map(len, listed)),
+        groups=None if grouped is None else tuple(map(len, grouped)),
+        same_label=same_label,
+        near_duplicates=twins,
+        shared_slides=listed,
+        grouped_slides=grouped,
+        shared_groups=shared,
+    )
 
 
-def _meeting(own: set[str], met: set[str], mark_of: Mapping[str, Any]) -> int:
-    """How many slides have a mark that the others have too; unmarked slides meet nobody."""
+def _meeting(own: set[str], met: set[str], mark_of: Mapping[str, Any]) -> tuple[str, ...]:
+    """The slides that have a mark which the others have too; unmarked slides meet nobody."""
     seen = {mark_of[slide] for slide in met if slide in mark_of}
-    return sum(mark_of[slide] in seen for slide in own if slide in mark_of)
+    return tuple(sorted(slide for slide in own if slide in mark_of and mark_of[slide] in seen))
 
 
 def _times_tested(lists: SplitLists) -> dict[int, int]:

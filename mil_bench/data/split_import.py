@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pandas as pd
 
+from mil_bench.data.slide_ids import own_group
 from mil_bench.data.slide_table import SlideTable
 from mil_bench.data.spec import DatasetSpec
 from mil_bench.data.split_formats.own import SplitFile
-from mil_bench.data.split_lists import SplitLists
+from mil_bench.data.split_lists import SplitLists, first_of
 from mil_bench.data.splits import IMPORTED
 from mil_bench.errors import InputError
 
@@ -28,7 +29,7 @@ def import_lists(lists: SplitLists, spec: DatasetSpec, table: SlideTable | None)
     if table is not None:
         unknown = sorted(set(lists.slides) - set(table.frame["slide"]))
         if unknown:
-            shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+            shown = "; ".join(filter(None, [first_of(unknown), table.near_miss(unknown)]))
             problems.append(f"{len(unknown)} of {len(lists.slides)} slides are not in the {table.origin}: {shown}")
     if problems:
         remedy = "Correct the files, or see what can be said of them with mil-bench splits audit."
@@ -44,6 +45,6 @@ def _what_is_known(lists: SplitLists, table: SlideTable | None) -> tuple[pd.Data
         return table.frame, table.group_name
     slides = lists.slides
     labels = pd.Series([min(lists.labels.get(slide, {""})) for slide in slides])
-    groups = [lists.groups.get(slide, f"slide {slide}") for slide in slides]
+    groups = [lists.groups.get(slide, own_group(slide)) for slide in slides]
     frame = pd.DataFrame({"slide": slides, "label": pd.factorize(labels, sort=True)[0], "group": groups})
     return frame, "case" if lists.groups else ""

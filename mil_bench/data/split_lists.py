@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -26,6 +26,7 @@ class SplitLists:
         numbers: the numbers of the folds in the files' names.
         labels: slide to the labels that the files give it; empty where they give none.
         groups: slide to the patient that the files give it; empty where they give none.
+        first: number of the first fold where none is missing.
     """
 
     title: str
@@ -33,6 +34,7 @@ class SplitLists:
     numbers: tuple[int, ...]
     labels: Mapping[str, frozenset[str]] = field(default_factory=dict)
     groups: Mapping[str, str] = field(default_factory=dict)
+    first: int = 0
 
     @property
     def slides(self) -> list[str]:
@@ -47,10 +49,10 @@ class SplitLists:
     def problems(self) -> list[str]:
         """Why these lists cannot be followed, one line each; that nothing at all validates can be mended."""
         found = []
-        first, last = min(self.numbers), max(self.numbers)
-        absent = sorted({*range(min(first, 1), last + 1)} - set(self.numbers))
+        absent = sorted({*range(self.first, max(self.numbers))} - set(self.numbers))
         if absent:
-            found.append(f"fold {', '.join(map(str, absent))} is missing; there are {_listed(self.numbers)}")
+            there = f"there are {first_of(self.numbers)}, and the first is {self.first}"
+            found.append(f"fold {first_of(absent)} is missing; {there}")
         validates = any(fold.val for fold in self.folds)
         for number, fold in zip(self.numbers, self.folds, strict=True):
             for role in ROLES:
@@ -59,11 +61,11 @@ class SplitLists:
                     found.append(f"fold {number} lists no {role} slides")
                 twice = [slide for slide, times in Counter(slides).items() if times > 1]
                 if twice:
-                    found.append(f"fold {number} lists {len(twice)} slides twice in {role}: {_listed(twice)}")
+                    found.append(f"fold {number} lists {len(twice)} slides twice in {role}: {first_of(twice)}")
             parts = [set(getattr(fold, role)) for role in ROLES]
             both = sorted((parts[0] & parts[1]) | (parts[0] & parts[2]) | (parts[1] & parts[2]))
             if both:
-                found.append(f"fold {number} has {len(both)} slides in two roles: {_listed(both)}")
+                found.append(f"fold {number} has {len(both)} slides in two roles: {first_of(both)}")
         return found
 
     def with_validation(self, slides: pd.DataFrame, group_name: str) -> SplitLists:
@@ -82,11 +84,11 @@ class SplitLists:
         for k, fold in enumerate(self.folds):
             rows = np.array([row_of[slide] for slide in fold.train])
             train, val = cut_validation(rows, labels, groups, _VALIDATION_PARTS, seeds.derive("split-import", "val", k))
-            made.append(Fold(*(tuple(sorted(ids[part])) for part in (train, val)), fold.test))
+            made.append(Fold(tuple(ids[train]), tuple(ids[val]), fold.test))
         rule = f"by mil-bench, a ninth of the training {group_name or 'slide'}s, stratified and seeded"
         return replace(self, title=f"{self.title} (no validation part there; cut {rule})", folds=tuple(made))
 
 
-def _listed(names: tuple[int, ...] | list[str]) -> str:
+def first_of(names: Sequence[int | str]) -> str:
     """The first five of some names."""
     return ", ".join(map(str, names[:5])) + (", ..." if len(names) > 5 else "")

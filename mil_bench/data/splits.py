@@ -25,11 +25,15 @@ IMPORTED = "imported"
 
 @dataclass(frozen=True)
 class Fold:
-    """Slide ids by role."""
+    """Slide ids by role, each in the order of the ids: folds of the same slides are equal, and train equally."""
 
     train: tuple[str, ...]
     val: tuple[str, ...]
     test: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for role in ROLES:
+            object.__setattr__(self, role, tuple(sorted(getattr(self, role))))
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class SplitPlan:
     @cached_property
     def digest(self) -> str:
         """Names the exact assignment of slides: 16 hex digits."""
-        return folds_digest(self.protocol, self.folds)
+        return folds_digest(self.folds)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> SplitPlan:
@@ -85,9 +89,9 @@ class SplitPlan:
         return f"LEAKS: {share} share a {self.group_name} with training or validation"
 
 
-def folds_digest(protocol: str, folds: Sequence[Fold]) -> str:
-    """Names an exact assignment of slides to folds and roles, in order: 16 hex digits."""
-    text = json.dumps([protocol, [[f.train, f.val, f.test] for f in folds]], ensure_ascii=True)
+def folds_digest(folds: Sequence[Fold]) -> str:
+    """Names an exact assignment of slides to folds, in their order, and roles, whoever made it: 16 hex digits."""
+    text = json.dumps([[f.train, f.val, f.test] for f in folds], ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -129,7 +133,7 @@ def _monte_carlo(slides: pd.DataFrame, hierarchy: LabelHierarchy, folds: int) ->
             tenth = max(1, round(len(ids) / 10))
             for role, chosen in zip(ROLES, (ids[2 * tenth :], ids[:tenth], ids[tenth : 2 * tenth]), strict=True):
                 parts[role].extend(chosen)
-        made.append(Fold(*(tuple(sorted(parts[role])) for role in ROLES)))
+        made.append(Fold(*(tuple(parts[role]) for role in ROLES)))
     return made
 
 

@@ -74,12 +74,14 @@ def make_plan(request: RunRequest, spec: DatasetSpec, store: BagStore) -> RunPla
 
 def _splits(request: RunRequest, spec: DatasetSpec, store: BagStore) -> SplitPlan:
     """The folds of the split file, or else made by the protocol."""
+    table = packed_slides(store, spec)
     if request.splits is not None:
-        return follow_file(Path(request.splits), spec, packed_slides(store))
+        return follow_file(Path(request.splits), spec, table)
     protocol = request.protocol or spec.protocols[0]
     own_folds = protocol_named(protocol, spec.protocols, spec.name).folds or spec.folds
     folds = request.folds if request.folds is not None else min(PRESETS[request.preset].folds or own_folds, own_folds)
-    return make_splits(protocol, store.slides, spec.hierarchy, folds, store.group_name)
+    plan = make_splits(protocol, table.frame, spec.hierarchy, folds, table.group_name)
+    return dataclasses.replace(plan, facts=table.blind_spots(table.frame["slide"]))
 
 
 def _usable(request: RunRequest, store: BagStore) -> tuple[list[tuple[Variant, Any]], dict[str, str]]:

@@ -40,7 +40,7 @@ def refused(path: Path, problem: str) -> InputError:
     error = caught.value
     assert len(error.problems) == 1
     assert str(path) in str(error)
-    assert error.problems[0].startswith(path.name)
+    assert error.problems[0].startswith(f"{path} ")
     assert problem in error.problems[0]
     assert "\n" not in error.problems[0]
     assert str(error).splitlines()[-1].endswith(".")  # the remedy

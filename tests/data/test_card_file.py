@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,12 @@ def card(folder: Path, text: str | bytes) -> Path:
     path = folder / "card.toml"
     path.write_bytes(text.encode() if isinstance(text, str) else text)
     return path
+
+
+def test_a_pipe_is_no_card_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "card.toml")
+    with pytest.raises(InputError, match=r"it is not a file \(a pipe or a device\)"):
+        find_dataset(str(tmp_path / "card.toml"))
 
 
 def test_a_name_and_labels_are_enough(tmp_path: Path) -> None:

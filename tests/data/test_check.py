@@ -117,12 +117,12 @@ def cut_short(study: Study) -> None:
 
 
 WRONG = {
-    "NaN": (with_nan, "1 bag (s1) hold NaN or infinite values."),
+    "NaN": (with_nan, "1 bag (s1) holds NaN or infinite values."),
     "a copy with another label": (with_copy, "Equal features, different labels: s1 (N), s2 (IC)."),
     "a rounded copy with another label": (with_near_copy, "Almost equal features, different labels: s1 in s2 (100%)."),
     "a column that is the label": (with_leak, "Feature column 9 (counted from 0) is the label"),
-    "a slide without a label": (with_unlabelled, "1 slides have no label in the sheet: s3 (the sheet has 'S3'"),
-    "two encoders": (with_two_encoders, "Encoders differ: uni in 7 files, conch in 1 files."),
+    "a slide without a label": (with_unlabelled, "1 slide has no label in the sheet: s3 (the sheet has 'S3'"),
+    "two encoders": (with_two_encoders, "Encoders differ: uni in 7 files, conch in 1 file."),
     "two widths": (
         lambda s: s.write("s1", some_features(7, 8)),
         "Feature widths differ: 8 in 1 bag (s1); 16 in 7 bags",
@@ -131,12 +131,15 @@ WRONG = {
         lambda s: s.write("s1", some_features(7, 16, "float16")),
         "Number types differ: float16, float32.",
     ),
-    "an empty bag": (lambda s: s.write("s1", np.zeros((0, 16), np.float32)), "1 bag (s1) are empty."),
+    "a bag without features": (
+        lambda s: s.write("s1", np.zeros((3, 0), np.float32)),
+        "1 bag (s1) has instances without features.",
+    ),
     "a text file": (with_text, "s1.h5 is neither HDF5 nor"),
     "a file that is cut short": (cut_short, "s7.h5 "),
     "NaN among coordinates": (
         lambda s: s.write("s1", some_features(7, 16), np.full((7, 2), np.nan)),
-        "1 bag (s1 (coordinates)) hold NaN",
+        "1 bag (s1 (coordinates)) holds NaN",
     ),
 }
 
@@ -176,20 +179,24 @@ NOTED = {
     "a copy with the same label": (same_label_copy, "Equal features: s0, s2."),
     "a part of another bag": (
         lambda s: s.write("s0", some_features(30, 16, seed=3)[:12]),
-        "1 pairs of bags have half of their rows or more in common, 1 across groups, where a split can part them: "
+        "1 pair of bags has half of their rows or more in common, 1 across groups, where a split can part them: "
         "s0 in s3 (100%).",
     ),
-    "a labelled slide without features": (without_a_file, "1 labelled slides have no features: s5."),
+    "a labelled slide without features": (without_a_file, "1 labelled slide has no features: s5."),
     "a dead column": (with_dead_columns, "Always zero: 1 feature column (3) of 16."),
     "a constant column": (with_dead_columns, "Always the same value: 1 feature column (5) of 16."),
     "one value a bag": (with_age, "One value a bag, as no feature of single patches has: 1 feature column (3)."),
     "a bag of one instance": (
         lambda s: s.write("s1", some_features(1, 16)),
-        "1 of 8 bags have a single instance.",
+        "1 of 8 bags has a single instance.",
+    ),
+    "a slide without instances": (
+        lambda s: s.write("s1", np.zeros((0, 16), np.float32)),
+        "1 bag (s1) has no instances; packing leaves such slides out.",
     ),
     "instances in one place": (
         lambda s: s.write("s1", some_features(7, 16), np.zeros((7, 2))),
-        "1 bag (s1) have instances with the same coordinates.",
+        "1 bag (s1) has instances with the same coordinates.",
     ),
 }
 
@@ -208,7 +215,7 @@ def test_another_label_in_the_sheet_than_in_the_store_is_wrong(study: Study) -> 
     store = str(study.root / "data" / "bracs.h5")
     code, output = study.check(store, "--dataset", "bracs", "--labels", str(study.sheet))
     assert code == 1
-    assert "1 slides have another label in the sheet: s2 (IC, in the sheet PB)." in output
+    assert "1 slide has another label in the sheet: s2 (IC, in the sheet PB)." in output
 
 
 def test_the_published_leak_is_found_and_clean_classic_data_pass(study: Study, shared: Path) -> None:
@@ -309,7 +316,7 @@ def test_packing_says_what_it_packed_and_what_comes_next(study: Study) -> None:
     assert code == 0
     assert "7 slides, 183 instances, 16 features (7 TRIDENT .h5)" in output
     assert "  IC: 4 slides (57.1%, on the card 24.1%)" in output
-    assert "1 labelled slides have no feature file: s5" in output
+    assert "1 labelled slide has no feature file: s5" in output
     assert "mil-bench data check bracs" in output
 
 

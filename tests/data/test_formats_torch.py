@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from feature_files import some_features, write_pt
+from feature_files import some_features, write_h5, write_pt
 
 from mil_bench.data.readers import open_features
+from mil_bench.errors import InputError
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", ">f4"])
@@ -75,3 +76,33 @@ def test_what_numpy_arrays_need_is_not_left_allowed(tmp_path: Path) -> None:
     assert set(torch.serialization.get_safe_globals()) == set(before)
     with pytest.raises(Exception, match="weights_only"):
         torch.load(path, weights_only=True)
+
+
+def trident_job(root: Path, features: np.ndarray, rows: int) -> Path:
+    """A .pt in a job's folder of TRIDENT with a list of so many patches."""
+    coords = np.arange(2 * rows).reshape(rows, 2)
+    write_h5(root / "patches" / "a.1_patches.h5", some_features(), coords, patch_size=512)
+    return write_pt(root / "features_uni" / "a.1.pt", features)
+
+
+def test_an_array_of_trident_gets_the_coordinates_of_the_jobs_patches(tmp_path: Path) -> None:
+    file = open_features(trident_job(tmp_path, some_features(5, 3), 5))
+    assert (file.format, file.coords_unit) == ("TRIDENT .pt", "level-0 pixels")
+    assert tmp_path / "patches" / "a.1_patches.h5" in file.sources
+    bag = file.read()
+    assert np.array_equal(bag.coords, np.arange(10).reshape(5, 2))
+    assert (bag.coords_unit, bag.patch_size) == ("level-0 pixels", 512.0)
+
+
+def test_patches_of_another_number_or_of_another_tool_are_not_taken(tmp_path: Path) -> None:
+    file = open_features(trident_job(tmp_path / "other", some_features(5, 3), 4))
+    assert (file.has_coords, file.read().coords) == (False, None)
+    file = open_features(trident_job(tmp_path / "tensor", torch.from_numpy(some_features(5, 3)), 5))
+    assert (file.format, file.has_coords) == ("CLAM .pt", False)
+
+
+def test_a_damaged_list_of_tridents_patches_is_named(tmp_path: Path) -> None:
+    path = trident_job(tmp_path, some_features(5, 3), 5)
+    (tmp_path / "patches" / "a.1_patches.h5").write_bytes(b"cut")
+    with pytest.raises(InputError, match=r"patches/a\.1_patches\.h5 cannot be opened as HDF5"):
+        open_features(path)

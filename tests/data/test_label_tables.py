@@ -352,7 +352,7 @@ def test_all_problems_come_in_one_error(tmp_path: Path) -> None:
         (BRACS, "slide,label,patient", "7", "patient"),
         (BRACS, "WSI Filename,WSI label,Patient Id", "7", "patient"),
         (BRACS, "slide,label,case_id", "7", "case"),
-        (BRACS, "slide,label,patient", "", ""),  # blank: unknown, not a patient of its own
+        (BRACS, "slide,label,patient", "", "patient"),  # one blank cell does not make the other patients unknown
         (BRACS, "slide,label,site", "7", ""),
         (CCC, "slide,label,centre", "7", "centre"),
         (CCC, "slide,label,patient", "7", "patient"),  # not the card's centres
@@ -365,6 +365,19 @@ def test_groups_are_what_the_sheet_says_they_are(
     path = tmp_path / "sheet.csv"
     path.write_text(f"{header}\na,{card.hierarchy.fine[0]},1\nb,{card.hierarchy.fine[0]},{group}\n")
     assert read_label_sheet(path, card).group_name == expected
+
+
+@pytest.mark.parametrize(
+    ("card", "heading", "expected"),
+    [(BRACS, "patient", ""), (PANDA, "patient", ""), (PANDA, "near_dup_group", "near-duplicate group")],
+)
+def test_groups_are_unknown_where_no_slide_has_one(
+    tmp_path: Path, card: DatasetSpec, heading: str, expected: str
+) -> None:
+    columns = f"{card.columns.slide[0]},{card.columns.label[0]},{heading}"
+    (tmp_path / "l.csv").write_text(f"{columns}\na,{card.hierarchy.fine[0]},\n")
+    sheet = read_label_sheet(tmp_path / "l.csv", card)
+    assert (sheet.group_name, sheet.rows["a"].group) == (expected, "slide a")
 
 
 def test_clams_label_table_is_read(tmp_path: Path) -> None:
@@ -479,5 +492,5 @@ def test_kaggles_train_csv_is_taken_and_its_groups_are_unknown(official: Path, t
     assert list(table.columns) == ["image_id", "data_provider", "isup_grade", "gleason_score"]
     table.to_csv(tmp_path / "train.csv", index=False)
     sheet = read_label_sheet(tmp_path / "train.csv", PANDA)
-    assert (sheet.group_name, len(sheet.without_group)) == ("", 10616)
+    assert (sheet.group_name, sheet.frame["group"].nunique()) == ("", 10616)
     assert tuple(sheet.frame["label"].value_counts().sort_index()) == PANDA.class_counts

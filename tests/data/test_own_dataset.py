@@ -50,6 +50,23 @@ def test_a_flat_dataset_runs_reports_and_resumes(packed: Path, capsys: pytest.Ca
     assert WITHOUT in (packed / "results" / "reports" / run_id / "report.md").read_text()
 
 
+def test_a_blank_patient_is_counted_when_packing_and_in_every_caption(
+    packed: Path, capsys: pytest.CaptureFixture
+) -> None:
+    sheet = Path("labels.csv")
+    sheet.write_text(sheet.read_text().replace(",p0,", ",,", 1).replace(",p1,", ",P2,").replace(",p3,", ",NA,"))
+    capsys.readouterr()
+    place = ["--dataset", "my-study.toml", "--data", "other"]
+    assert main(["data", "pack", "features", "--labels", "labels.csv", *place]) == 0
+    out = capsys.readouterr().out
+    blind = "1 slide has no patient: each counts as a patient of its own, so leaks among them cannot be seen"
+    assert f"\n{blind}.\n" in out
+    assert "2 slides share the patient 'NA'; leave the cell blank where the patient is not known." in out
+    assert "Counted as different, but spelled alike, is each patient of 'P2' and 'p2'." in out
+    assert main(["run", "--methods", "abmil", "--folds", "2", *place, "--dry-run"]) == 0
+    assert f"no patient on two sides; {blind}." in capsys.readouterr().out
+
+
 def test_a_dataset_with_a_hierarchy_says_nothing_of_its_absence(packed: Path, capsys: pytest.CaptureFixture) -> None:
     text = Path("my-study.toml").read_text().splitlines()
     text = ['hierarchy.one = ["a"]\nhierarchy.two = ["b", "c"]' if line.startswith("labels") else line for line in text]

@@ -14,6 +14,7 @@ import torch
 from feature_files import some_features, unwatched, write_h5, write_pt, write_sheet
 
 from benchmarks.bracs import BRACS
+from mil_bench.data import row_packing
 from mil_bench.data.catalogue import open_store
 from mil_bench.data.pack import Packed, pack
 from mil_bench.data.store import BagStore
@@ -199,3 +200,10 @@ def test_a_store_without_all_coordinates_has_none(folder: Path, sheet: Path, tmp
     write_h5(folder / "002.h5", some_features(1, 4, "float16"))
     store = pack(folder, BRACS, sheet, tmp_path / "data", unwatched).store
     assert (store.coords_unit, store.coords) == ("", None)
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.nan, np.inf, -np.inf, 65504, -65504, 0.0, -0.0, 6e-8])
+def test_half_precision_is_checked_as_all_other_numbers(value: float) -> None:
+    values = np.zeros((3, 2), np.float16)
+    values[1, 1] = value
+    assert row_packing._all_finite(values) == np.isfinite(np.float16(value))

@@ -183,7 +183,7 @@ def assert_refused(path: Path, problem: str) -> None:
     with pytest.raises(InputError) as caught:
         read(path)
     assert str(path) in str(caught.value)
-    assert caught.value.problems[0].startswith(path.name)
+    assert caught.value.problems[0].startswith(f"{path} ")
     assert problem in caught.value.problems[0]
 
 

@@ -141,7 +141,7 @@ def test_labels_that_contradict_the_metadata_or_each_other_are_named() -> None:
         ("s01", ("calm", "wild"), "wild"),
         ("s02", ("x",), "calm"),
     ]
-    assert "CONFLICTS: 3 of 24 (12.5 %)" in words(done)
+    assert sentences(done)[1].startswith("CONFLICTS: 3 of 24 (12.5 %)")
     assert "s01 (calm and wild, metadata wild)" in words(done)
 
 
@@ -161,6 +161,9 @@ def test_slides_the_metadata_do_not_know_and_slides_in_no_fold_are_named() -> No
     assert (done.unknown, done.unlisted) == (("zz",), ("s00",))
     assert "No test slide shares a patient with training slides, as far as they are known (1 are not)." in words(done)
     assert "1 of these slides is not in the label sheet study.csv: zz." in words(done)
+    near = audit(one_fold("S00", "s01", "s02"), table(), CLASSES, None)
+    hint = "S00; for 'S00' the label sheet study.csv has 's00', in other upper and lower case"
+    assert f"1 of these slides is not in the label sheet study.csv: {hint}" in words(near)
     assert "1 of the slides in the label sheet study.csv is in no fold: s00." in words(done)
 
 
@@ -190,6 +193,53 @@ def test_lists_without_some_roles_are_audited_as_far_as_they_go() -> None:
     assert [(each.role, each.others) for each in done.overlaps] == [("test", ("val",))]
     assert done.leaks == ["patient"]
     assert "FAULT: fold 0 lists no train slides." in words(done)
+
+
+def test_nothing_is_claimed_of_a_fold_whose_training_slides_are_not_listed() -> None:
+    folds = (FOLDS[0], replace(FOLDS[1], train=()), *FOLDS[2:])
+    done = audit(replace(CLEAN, folds=folds), table(), CLASSES, None)
+    assert overlap(done, "test", "train").of == (6, 0, 6, 6)
+    assert done.faults == ("fold 1 lists no train slides",)
+    text = words(done)
+    assert "Of fold 1 it cannot be said whether test slides meet training slides: none are listed there." in text
+    assert "No test slide shares a patient with training slides in the other folds." in text
+    assert "No test slide shares a patient with validation slides." in text
+    never = (Fold((), (), ("s00",)), Fold(("s02",), (), ()))
+    done = audit(replace(CLEAN, folds=never, numbers=(0, 1)), table(), CLASSES, None)
+    assert done.overlaps == ()
+
+
+def test_leaking_slides_and_their_groups_are_listed_by_fold() -> None:
+    folds = (FOLDS[0], Fold(("s00", "s02", "s04"), ("s06",), ("s01", "s02", "s07", "s09")))
+    done = audit(replace(CLEAN, folds=folds, numbers=(0, 1)), table(), CLASSES, None)
+    whole = overlap(done, "test", "train", "val")
+    assert whole.shared_slides == ((), ("s02",))
+    assert whole.grouped_slides == ((), ("s01", "s02", "s07"))
+    assert whole.shared_groups == ((), ("p0", "p1", "p3"))
+    assert overlap(done, "test", "train").grouped_slides == ((), ("s01", "s02"))
+    assert done.to_json()["overlaps"][2]["shared_groups"] == ((), ("p0", "p1", "p3"))
+    assert "The patients on both sides are 3: p0, p1, p3 (--json lists them by fold)." in words(done)
+    assert "The slides on both sides are 1: s02 (--json" in words(done)
+    unknown = audit(replace(CLEAN, folds=folds, numbers=(0, 1)), None, CLASSES, None)
+    assert overlap(unknown, "test", "train").grouped_slides is None
+
+
+def test_one_slide_without_a_patient_does_not_hide_the_leaks_of_the_others() -> None:
+    known = table(group=groups(s02="slide s02", s03="slide s03"))
+    done = audit(one_fold("s00 s02", "s04", "s01 s03"), known, CLASSES, None)
+    assert done.leaks == ["patient"]
+    assert overlap(done, "test", "train").groups == (1,)
+    assert done.without_group == ("s02", "s03")
+    note = "2 slides have no patient: each counts as a patient of its own, so leaks among them cannot be seen."
+    assert note in words(done)
+    clean = audit(one_fold("s00 s02", "s04", "s03"), known, CLASSES, None)
+    assert "No test slide shares a patient with training slides, as far as they are known (2 are not)." in words(clean)
+
+
+def test_control_characters_in_ids_are_shown_and_not_obeyed() -> None:
+    done = audit(one_fold("s00 a\x1b[31m", "s04", "s06"), table(), CLASSES, None)
+    assert "a\\x1b[31m" in words(done)
+    assert "\x1b" not in words(done)
 
 
 def test_equal_class_counts_of_all_folds_stand_once(capsys: pytest.CaptureFixture) -> None:

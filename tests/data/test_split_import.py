@@ -31,7 +31,7 @@ from mil_bench.data.split_export import FORMS, export_plan
 from mil_bench.data.split_formats import read_split_lists
 from mil_bench.data.split_formats.own import SplitFile, follow_file, read_split_file
 from mil_bench.data.split_import import import_lists
-from mil_bench.data.splits import IMPORTED, Fold, bind_folds
+from mil_bench.data.splits import IMPORTED, Fold, bind_folds, make_splits
 from mil_bench.errors import InputError, SplitError
 
 
@@ -162,6 +162,9 @@ def test_what_is_exported_and_imported_again_is_the_same_split(form: str, tmp_pa
     again = import_lists(read_split_lists(tmp_path / "out"), SPEC, table())
     assert again.folds == plan.folds
     assert again.digest == plan.digest
+    made = make_splits("patient-kfold", table().frame.iloc[::-1], SPEC.hierarchy, 3, "patient")
+    export_plan(made, form, SPEC, table().frame, tmp_path / "made")
+    assert import_lists(read_split_lists(tmp_path / "made"), SPEC, table()).digest == made.digest
 
 
 def test_clams_export_has_its_three_tables_a_fold(tmp_path: Path) -> None:
@@ -213,7 +216,7 @@ def test_an_edited_split_file_is_refused_but_can_be_imported_as_a_split_of_its_o
         read_split_file(path)
     assert f"its digest says {before}" in str(caught.value)
     assert "it was edited after it was made" in str(caught.value)
-    assert "mil-bench splits import a.json --dataset study NEW.json" in str(caught.value)
+    assert f"mil-bench splits import {path} --dataset study.toml NEW.json" in str(caught.value)
     made = import_lists(read_split_lists(path), SPEC, table())
     assert made.digest != before
     assert f"edited after {before} was made" in made.source
@@ -334,6 +337,15 @@ def test_a_broken_file_gets_one_message_with_place_and_remedy(case: str, tmp_pat
         (CONFIG.replace("task_col: grade", "task_col: 3"), "task_col must name the label column"),
         (CONFIG.replace("slide_id", "patient"), "sample_col must be case_id or slide_id, not 'patient'"),
         (CONFIG.replace("task_col: grade", "task_col: stage"), "no column 'stage'"),
+        (
+            CONFIG.replace("0: calm", "0: [calm]"),
+            "label_dict has 0: ['calm']; labels and names must be texts or numbers",
+        ),
+        (
+            CONFIG.replace("1: wild", "1: yes"),
+            "label_dict has 1: True; labels and names must be texts or numbers, yes and",
+        ),
+        (CONFIG.replace("1: wild", "true: wild"), "label_dict has True: 'wild'"),
         ("label_dict: [a]\ntask_col: grade\nsample_col: slide_id\n", "label_dict must give every label a name"),
     ],
 )
@@ -448,8 +460,16 @@ def test_what_is_no_split_file_is_to_be_imported_first(content: bytes, tmp_path:
 
 
 def test_a_split_of_another_dataset_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="it is a split of study, not of bracs"):
+    with pytest.raises(InputError, match="it is a split of study, not of bracs") as caught:
         follow_file(own_file(tmp_path / "a.json"), BRACS, table())
+    assert (
+        "Name its dataset (--dataset study.toml), or make a split for this one: mil-bench splits make --dataset bracs"
+        in str(caught.value)
+    )
+    theirs = tmp_path / "b.json"
+    SplitFile("bracs-sim-twin", IMPORTED, "", FOLDS).write(theirs)
+    with pytest.raises(InputError, match=r"\(--dataset bracs-sim\), .* splits make --dataset study\.toml"):
+        follow_file(theirs, SPEC, table())
 
 
 def test_slides_that_are_not_packed_are_counted_and_the_first_five_named(tmp_path: Path) -> None:

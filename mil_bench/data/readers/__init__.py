@@ -7,12 +7,20 @@ from pathlib import Path
 
 from mil_bench.data.readers import hdf5, torchmil
 from mil_bench.data.readers.clam import ClamFile
-from mil_bench.data.readers.folders import FoundFile, find_feature_files
-from mil_bench.data.readers.interface import FeatureFile, RawBag, broken
+from mil_bench.data.readers.folders import FoundFile, find_feature_files, named_as_labelled
+from mil_bench.data.readers.interface import FeatureFile, RawBag, broken, problem_lines
 from mil_bench.data.readers.stamp import StampFile
 from mil_bench.data.readers.trident import TridentFile
 
-__all__ = ["FeatureFile", "FoundFile", "RawBag", "find_feature_files", "open_features"]
+__all__ = [
+    "FeatureFile",
+    "FoundFile",
+    "RawBag",
+    "find_feature_files",
+    "named_as_labelled",
+    "open_features",
+    "problem_lines",
+]
 
 _TORCH = (b"PK\x03\x04", b"\x80\x02")  # its archive since 1.6, and its older form
 _FORMATS = "Known formats: CLAM's and TRIDENT's .h5 and .pt, STAMP's .h5, torchmil's .npy, .pt with a tensor or a dict."

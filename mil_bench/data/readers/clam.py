@@ -61,5 +61,7 @@ def _patch_side(path: Path, coords: np.ndarray) -> float | None:
         side = patch_side(patches, "patch_size", listed.attrs.get("patch_size"))
         scale = np.atleast_1d(listed.attrs.get("downsample", np.nan))
     if side is None or scale.dtype.kind not in "iuf" or not scale[0] > 0:
-        raise broken(patches, "has no patch_size and downsample on its 'coords'", "Move this file out of the folder.")
+        raise broken(
+            patches, "has no patch_size and downsample on its 'coords'", "Move this list of patches out of its folder."
+        )
     return side * float(scale[0])

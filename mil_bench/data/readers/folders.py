@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mil_bench.data.slide_ids import without_ending
@@ -27,10 +28,12 @@ class FoundFile:
         path: the file.
         slide: slide id: the name without its ending (and without a slide file's, as in ``a.svs.h5``), or, where files
             of several folders share one, the path below the folder without these endings.
+        below: the path below the folder without these endings, as STAMP's slide tables write it.
     """
 
     path: Path
     slide: str
+    below: str
 
 
 def find_feature_files(folder: Path) -> list[FoundFile]:
@@ -53,10 +56,27 @@ def find_feature_files(folder: Path) -> list[FoundFile]:
         raise InputError(f"folder {folder}", problems, "Correct these folders, or take them out.")
     if not paths:
         raise InputError(f"folder {folder}", [f"{place}: no {', '.join(_ENDINGS)} file in it"], _REMEDY)
-    shared = Counter(stem for stem, _ in {(path.stem, path.parent) for path in paths})
-    below = [path.relative_to(place).with_suffix("").as_posix() for path in paths]
-    names = [path.stem if shared[path.stem] == 1 else long for path, long in zip(paths, below, strict=True)]
-    return [FoundFile(path, without_ending(name)) for path, name in zip(paths, names, strict=True)]
+    stems = [without_ending(path.stem) for path in paths]
+    places = {(stem, path.parent) for stem, path in zip(stems, paths, strict=True)}
+    shared = Counter(stem for stem, _ in places)
+    below = [without_ending(path.relative_to(place).with_suffix("").as_posix()) for path in paths]
+    return [
+        FoundFile(path, stem if shared[stem] == 1 else long, long)
+        for path, stem, long in zip(paths, stems, below, strict=True)
+    ]
+
+
+def named_as_labelled(found: Sequence[FoundFile], labelled: Collection[str]) -> tuple[list[FoundFile], list[str]]:
+    """The files with the slide ids of a label table, which may be paths below the folder; and what is ambiguous."""
+    named, problems = [], []
+    for file in found:
+        if file.below in labelled and file.slide != file.below:
+            if file.slide in labelled:
+                both = f"'{file.slide}' and '{file.below}'"
+                problems.append(f"{file.path} fits two slides of the sheet, {both}; keep the one that is meant")
+            file = replace(file, slide=file.below)
+        named.append(file)
+    return named, problems
 
 
 def _innermost(folder: Path) -> Path:

@@ -42,7 +42,7 @@ class FeatureTables:
 
     def dtype(self) -> str:
         """Name of the features' type."""
-        return feature_type(self.path, self.features.dtype.name)
+        return feature_type(self.path, self.features.dtype.name, self.shape()[0])
 
     def read(self) -> tuple[np.ndarray, np.ndarray | None]:
         """Features ``[n, D]`` as stored and coordinates ``[n, 2]`` as float64."""

@@ -17,7 +17,7 @@ UNKNOWN_UNIT = "unknown unit"
 FEATURE_KEYS = ("features", "feats", "patch_embeddings")
 """Names under which the tools store features: CLAM and TRIDENT, STAMP, STAMP's other spelling."""
 
-_REMEDY = "Extract this slide's features again, or take the file out of the folder."
+_EXTRACT_AGAIN = "Extract this slide's features again, or take the file out of the folder."
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +84,7 @@ class FeatureFile(ABC):
         try:
             bag = self.load()
         except OSError as error:
-            raise broken(self.path, f"cannot be read: {error.strerror}") from error
+            raise broken(Path(error.filename or self.path), f"cannot be read: {error.strerror}") from error
         now = (*bag.features.shape, bag.features.dtype.name, bag.coords_unit)
         if now != (self.rows, self.width, self.dtype, self.coords_unit):
             raise broken(self.path, "changed while it was read", "Wait until it is written, and try again.")
@@ -95,9 +95,14 @@ class FeatureFile(ABC):
         """What the file holds now; ``read`` compares it with what it held."""
 
 
-def broken(path: Path, problem: str, remedy: str = _REMEDY) -> InputError:
-    """The refusal of a feature file."""
-    return InputError(f"feature file {path}", [f"{path.name} {problem}"], remedy)
+def broken(path: Path, problem: str, remedy: str = _EXTRACT_AGAIN) -> InputError:
+    """The refusal of a feature file; the path is as it was given, so that files of one name can be told apart."""
+    return InputError(f"feature file {path}", [f"{path} {problem}"], remedy)
+
+
+def problem_lines(error: InputError) -> tuple[str, ...]:
+    """What is wrong with one file as lines of a list for many: with what to do, unless it can be said of every file."""
+    return error.problems if error.remedy == _EXTRACT_AGAIN else error.advised()
 
 
 def bag_shape(path: Path, shape: tuple[int, ...], what: str) -> tuple[int, int]:
@@ -123,13 +128,13 @@ def bag_shape(path: Path, shape: tuple[int, ...], what: str) -> tuple[int, int]:
     return inner[0], inner[1]
 
 
-def feature_type(path: Path, name: str) -> str:
-    """The name of a number type, if features can have it.
+def feature_type(path: Path, name: str, rows: int) -> str:
+    """The name of a number type, if so many rows of features can have it; no rows can have any.
 
     Raises:
         InputError: neither float16 nor float32.
     """
-    if name not in ("float16", "float32"):
+    if rows and name not in ("float16", "float32"):
         raise broken(path, f"has features of type {name}, expected float16 or float32", "Save the features as float32.")
     return name
 
@@ -140,6 +145,8 @@ def coordinates(path: Path, values: np.ndarray, rows: int) -> np.ndarray:
     Raises:
         InputError: not two numbers for each instance.
     """
+    if rows == values.size == 0:
+        return np.empty((0, 2))  # a slide without tissue, whatever shape and type its nothing has
     if values.dtype.kind not in "iuf":
         raise broken(path, f"has coordinates that are {values.dtype.name}, expected numbers")
     if values.shape not in ((rows, 2), (1, rows, 2)):

@@ -20,6 +20,7 @@ import torch
 
 from mil_bench.data.readers.interface import (
     FEATURE_KEYS,
+    LEVEL_0,
     UNKNOWN_UNIT,
     FeatureFile,
     RawBag,
@@ -29,7 +30,9 @@ from mil_bench.data.readers.interface import (
     feature_type,
 )
 from mil_bench.data.readers.stored_arrays import STAND_INS, StoredArray
+from mil_bench.data.readers.trident import patches_beside, read_patches
 
+_TRIDENT = "TRIDENT .pt"
 _ARCHIVE = b"PK\x03\x04"
 _REMEDY = "Save the bare feature tensor of shape (instances, width) with torch.save, or give .h5 files."
 _LOADING = threading.Lock()  # torch keeps the list of what may be loaded for the whole process
@@ -37,7 +40,13 @@ _LOADING = threading.Lock()  # torch keeps the list of what may be loaded for th
 
 @dataclass(frozen=True, kw_only=True)
 class TorchFile(FeatureFile):
-    """A file written by ``torch.save``."""
+    """A file written by ``torch.save``.
+
+    Args:
+        patches: TRIDENT's list of its patches, or None.
+    """
+
+    patches: Path | None
 
     @classmethod
     def open(cls, path: Path, slide: str) -> TorchFile:
@@ -52,14 +61,17 @@ class TorchFile(FeatureFile):
         else:
             shape, name = tuple(features.shape), str(features.dtype).removeprefix("torch.")
         rows, width = bag_shape(path, shape, "holds a tensor")
+        patches = patches_beside(path, rows) if form == _TRIDENT else None
+        unit = "" if coords is None else UNKNOWN_UNIT
         return cls(
             path=path,
             slide=slide,
             format=form,
             rows=rows,
             width=width,
-            dtype="float32" if name == "bfloat16" else feature_type(path, name),
-            coords_unit="" if coords is None else UNKNOWN_UNIT,
+            dtype="float32" if name == "bfloat16" else feature_type(path, name, rows),
+            coords_unit=unit if patches is None else LEVEL_0,
+            patches=patches,
         )
 
     def load(self) -> RawBag:
@@ -67,6 +79,9 @@ class TorchFile(FeatureFile):
         features, coords, _ = _content(self.path, mapped=False)
         table = _numpy(features)
         table = table.reshape(bag_shape(self.path, table.shape, "holds a tensor"))
+        if self.patches is not None:
+            places, side = read_patches(self.patches, self.rows)
+            return RawBag(table, places, LEVEL_0, side)
         if coords is None:
             return RawBag(table)
         return RawBag(table, coordinates(self.path, _numpy(coords), self.rows), UNKNOWN_UNIT)
@@ -83,7 +98,7 @@ def _content(path: Path, mapped: bool) -> tuple[Any, Any, str]:
             raise broken(path, f"holds a dict, expected exactly one of {wanted} in it (it holds: {held})", _REMEDY)
         coords = value.get("coords")
         return _plain(path, value[found[0]]), None if coords is None else _plain(path, coords), "plain .pt"
-    return _plain(path, value), None, "TRIDENT .pt" if isinstance(value, StoredArray) else "CLAM .pt"
+    return _plain(path, value), None, _TRIDENT if isinstance(value, StoredArray) else "CLAM .pt"
 
 
 def _load(path: Path, mapped: bool) -> Any:

@@ -58,7 +58,7 @@ class TorchmilFile(FeatureFile):
             format=f"torchmil {path.suffix}" if is_bag(path) else "plain .npy",
             rows=rows,
             width=width,
-            dtype=feature_type(path, dtype.name),
+            dtype=feature_type(path, dtype.name, rows),
             coords_unit=UNKNOWN_UNIT if coords else "",
             has_instance_labels=labels is not None,
             coords_path=coords,

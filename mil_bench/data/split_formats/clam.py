@@ -14,7 +14,7 @@ import pandas as pd
 
 from mil_bench.data.slide_ids import without_ending
 from mil_bench.data.spec import DatasetSpec
-from mil_bench.data.split_formats.interface import FileStart, SplitFormat, numbered, read_frame, sorted_fold
+from mil_bench.data.split_formats.interface import FileStart, SplitFormat, fold_of, numbered, read_frame
 from mil_bench.data.split_lists import SplitLists
 from mil_bench.data.splits import ROLES, SplitPlan
 from mil_bench.errors import InputError
@@ -46,7 +46,7 @@ def _read(files: Sequence[Path]) -> SplitLists:
     folds = []
     for path in by_number.values():
         try:
-            folds.append(sorted_fold(_slides(read_frame(path, ROLES))))
+            folds.append(fold_of(_slides(read_frame(path, ROLES))))
         except ValueError as error:
             problems.append(f"{path.name}: {error}")
     if problems:
@@ -54,7 +54,7 @@ def _read(files: Sequence[Path]) -> SplitLists:
     return SplitLists(f"CLAM's split tables in {files[0].resolve().parent.name}", tuple(folds), tuple(by_number))
 
 
-CLAM = SplitFormat("CLAM's splits_{k}.csv or splits_{k}_bool.csv", _matches, _read)
+CLAM = SplitFormat("CLAM's splits_{k}.csv or splits_{k}_bool.csv", r"^splits_\d+(_bool)?\.csv$", _matches, _read)
 
 
 def clam_files(plan: SplitPlan, spec: DatasetSpec, slides: pd.DataFrame) -> dict[str, str]:

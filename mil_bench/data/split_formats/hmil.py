@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from mil_bench.data.slide_ids import without_ending
-from mil_bench.data.split_formats.interface import FileStart, SplitFormat, sorted_fold
+from mil_bench.data.split_formats.interface import FileStart, SplitFormat, fold_of
 from mil_bench.data.split_lists import SplitLists
 from mil_bench.errors import InputError
 
@@ -106,9 +106,9 @@ def _read(files: Sequence[Path]) -> SplitLists:
     if problems:
         raise InputError(f"splits {folder}", problems, "Fetch these files again from HMIL's repository.")
     numbers = tuple(sorted(parts))
-    folds = tuple(sorted_fold(parts[k]) for k in numbers)
+    folds = tuple(fold_of(parts[k]) for k in numbers)
     named = {slide: frozenset(texts) for slide, texts in labels.items()}
     return SplitLists(f"HMIL's pickles in {folder.name}", folds, numbers, named)
 
 
-HMIL = SplitFormat("HMIL's {train,val,test}_splits_{k}.pkl", _matches, _read)
+HMIL = SplitFormat("HMIL's {train,val,test}_splits_{k}.pkl", _NAME.pattern, _matches, _read)

@@ -44,11 +44,14 @@ class SplitFormat:
 
     Args:
         title: whose files they are, in words.
+        name: regular expression that the tool's own file names match; content decides, but a file that has the name
+            without the content is broken.
         matches: whether a file is one of them, by its content.
         read: all files of one split to lists; raises ``InputError`` with everything that is wrong with them.
     """
 
     title: str
+    name: str
     matches: Callable[[FileStart], bool]
     read: Callable[[Sequence[Path]], SplitLists]
 
@@ -127,12 +130,12 @@ def read_pairs(
                     parts[role].append(slide_id(slide))
                     # Columns with blanks are written as floats: 3 becomes 3.0.
                     labels.setdefault(parts[role][-1], set()).add(re.sub(r"^(\d+)\.0$", r"\1", label))
-        folds.append(sorted_fold(parts))
+        folds.append(fold_of(parts))
     if problems:
         raise InputError(f"splits {files[0].parent}", problems, "Correct these files, or ask who made them.")
     return SplitLists("", tuple(folds), tuple(by_number), {s: frozenset(texts) for s, texts in labels.items()})
 
 
-def sorted_fold(parts: Mapping[str, Sequence[str]]) -> Fold:
-    """A fold with the slides of every role in the order of their ids, so that a digest names sets, not file order."""
-    return Fold(*(tuple(sorted(parts.get(role, ()))) for role in ROLES))
+def fold_of(parts: Mapping[str, Sequence[str]]) -> Fold:
+    """A fold from lists by role; a role without a list is empty."""
+    return Fold(*(tuple(parts.get(role, ())) for role in ROLES))

@@ -16,6 +16,8 @@ from mil_bench.data.split_formats.interface import FileStart, SplitFormat, read_
 from mil_bench.data.split_lists import SplitLists
 from mil_bench.data.splits import ROLES
 
+_NAME = r"_(\d+)fold\.\w+$"
+
 
 def _matches(start: FileStart) -> bool:
     return "train_slide_path" in start.columns
@@ -28,8 +30,8 @@ def _slide_id(path: str) -> str:
 
 def _read(files: Sequence[Path]) -> SplitLists:
     columns = {role: (f"{role}_slide_path", f"{role}_label") for role in ROLES}
-    lists = read_pairs(files, columns, _slide_id, r"_(\d+)fold\.\w+$")
-    return replace(lists, title=f"MIL_BASELINE's fold tables in {files[0].resolve().parent.name}")
+    lists = read_pairs(files, columns, _slide_id, _NAME)
+    return replace(lists, title=f"MIL_BASELINE's fold tables in {files[0].resolve().parent.name}", first=1)
 
 
-MIL_BASELINE = SplitFormat("MIL_BASELINE's Total_{K}-fold_{name}_{k}fold.csv", _matches, _read)
+MIL_BASELINE = SplitFormat("MIL_BASELINE's Total_{K}-fold_{name}_{k}fold.csv", _NAME, _matches, _read)

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from mil_bench import durable
+from mil_bench.data.catalogue import on_the_command_line
+from mil_bench.data.regular_file import open_regular
 from mil_bench.data.slide_table import SlideTable
 from mil_bench.data.spec import DatasetSpec
-from mil_bench.data.split_formats.interface import FileStart, SplitFormat, sorted_fold
-from mil_bench.data.split_lists import SplitLists
+from mil_bench.data.split_formats.interface import FileStart, SplitFormat
+from mil_bench.data.split_lists import SplitLists, first_of
 from mil_bench.data.splits import IMPORTED, PROTOCOLS, ROLES, Fold, SplitPlan, bind_folds, folds_digest
 from mil_bench.errors import InputError
 
@@ -45,7 +47,7 @@ class SplitFile:
     @cached_property
     def digest(self) -> str:
         """As ``SplitPlan.digest``."""
-        return folds_digest(self.protocol, self.folds)
+        return folds_digest(self.folds)
 
     @property
     def lists(self) -> SplitLists:
@@ -100,7 +102,7 @@ def read_split_file(path: Path) -> SplitFile:
         problems.append(f"its digest says {digest}, its folds have {file.digest}: it was edited after it was made")
         remedy = (
             f"Results of {digest} will not be found for other folds. If the change is meant, make a split of its own: "
-            f"mil-bench splits import {path.name} --dataset {file.dataset} NEW.json"
+            f"mil-bench splits import {path} --dataset {on_the_command_line(file.dataset)} NEW.json"
         )
     if problems:
         raise InputError(f"split file {path}", problems, remedy)
@@ -117,19 +119,20 @@ def follow_file(path: Path, spec: DatasetSpec, table: SlideTable) -> SplitPlan:
     file = read_split_file(path)
     slides, listed = table.frame, file.lists.slides
     absent = sorted(set(listed) - set(slides["slide"]))
-    problems = []
     if file.dataset != spec.slug:
-        problems.append(f"it is a split of {file.dataset}, not of {spec.slug}")
-    elif absent:
-        shown = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
-        problems.append(f"{len(absent)} of its {len(listed)} slides are not in the {table.origin}: {shown}")
-    if problems:
+        theirs, ours = on_the_command_line(file.dataset), on_the_command_line(spec.slug)
+        remedy = f"Name its dataset (--dataset {theirs}), or make a split for this one: "
+        remedy += f"mil-bench splits make --dataset {ours} NEW.json"
+        raise InputError(f"split file {path}", [f"it is a split of {file.dataset}, not of {spec.slug}"], remedy)
+    if absent:
+        shown = "; ".join(filter(None, [first_of(absent), table.near_miss(absent)]))
+        problem = f"{len(absent)} of its {len(listed)} slides are not in the {table.origin}: {shown}"
         remedy = "Add these slides (mil-bench data pack), or split those that are there (mil-bench splits make)."
-        raise InputError(f"split file {path}", problems, remedy)
+        raise InputError(f"split file {path}", [problem], remedy)
     plan = bind_folds(file.protocol, file.folds, slides, spec.hierarchy, table.group_name)
     unused = len(slides) - len(listed)
     facts = (f"{unused} of {len(slides)} slides are in no fold",) if unused else ()
-    return replace(plan, source=file.source, facts=facts)
+    return replace(plan, source=file.source, facts=facts + table.blind_spots(listed))
 
 
 def _parsed(path: Path) -> tuple[SplitFile, str]:
@@ -140,9 +143,10 @@ def _parsed(path: Path) -> tuple[SplitFile, str]:
     """
     remedy = "Other tools' splits have to be imported first: mil-bench splits import PATH --dataset NAME NEW.json"
     try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"))
+        with open_regular(path) as opened:
+            value = json.loads(opened.read().decode("utf-8-sig"))
     except OSError as error:
-        raise InputError(f"split file {path}", [f"cannot be read: {error.strerror}"], remedy) from error
+        raise InputError(f"split file {path}", [f"cannot be read: {error.strerror}"], "Check the path.") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"split file {path}", [f"is no JSON text: {error}"], remedy) from error
     if not isinstance(value, dict) or value.get("format") != FORMAT:
@@ -183,7 +187,8 @@ def _faults(value: dict[str, Any]) -> list[str]:
 
 
 def _matches(start: FileStart) -> bool:
-    return start.content.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{"
+    is_json = start.content.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{"
+    return is_json and json.dumps(FORMAT).encode() in start.content
 
 
 def _read(files: Sequence[Path]) -> SplitLists:
@@ -197,8 +202,7 @@ def _read(files: Sequence[Path]) -> SplitLists:
         origin += f", {file.source}"
     if digest != file.digest:
         origin += f" (edited after {digest} was made)"
-    folds = tuple(sorted_fold({role: getattr(fold, role) for role in ROLES}) for fold in file.folds)
-    return replace(file.lists, title=origin, folds=folds)
+    return replace(file.lists, title=origin)
 
 
-OWN = SplitFormat("mil-bench's own split file", _matches, _read)
+OWN = SplitFormat("mil-bench's own split file", r"(?!)", _matches, _read)

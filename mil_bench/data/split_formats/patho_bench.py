@@ -14,15 +14,17 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from mil_bench.data.regular_file import open_regular
 from mil_bench.data.slide_ids import without_ending
 from mil_bench.data.spec import DatasetSpec
-from mil_bench.data.split_formats.interface import FileStart, SplitFormat, read_frame, sorted_fold
+from mil_bench.data.split_formats.interface import FileStart, SplitFormat, fold_of, read_frame
 from mil_bench.data.split_lists import SplitLists
 from mil_bench.data.splits import ROLES, SplitPlan
 from mil_bench.errors import InputError
 
 _MOST_BYTES = 2**20  # a real config.yaml has some hundred
 _SAMPLES = ("case_id", "slide_id")
+_PLAIN = (str, int, float)  # truth values and dates are what YAML makes of texts without quotes
 
 
 def _matches(start: FileStart) -> bool:
@@ -43,9 +45,11 @@ def _config(path: Path) -> Mapping[str, Any]:
         ValueError: they are not there or lack what is needed; the text says what.
     """
     try:
-        if path.stat().st_size > _MOST_BYTES:
+        with open_regular(path) as file:
+            content = file.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
             raise ValueError("it is too large for a task's settings")
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        value = yaml.safe_load(content.decode("utf-8"))
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}. It names the label column") from error
     except (yaml.YAMLError, RecursionError) as error:
@@ -56,8 +60,13 @@ def _config(path: Path) -> Mapping[str, Any]:
         raise ValueError("task_col must name the label column")
     if value.get("sample_col") not in _SAMPLES:
         raise ValueError(f"sample_col must be case_id or slide_id, not {value.get('sample_col')!r}")
-    if not isinstance(value.get("label_dict", {}), dict):
+    names = value.get("label_dict", {})
+    if not isinstance(names, dict):
         raise ValueError("label_dict must give every label a name")
+    for label, name in names.items():
+        if type(label) not in _PLAIN or type(name) not in _PLAIN:
+            shown = f"{label!r:.40}: {name!r:.40}"
+            raise ValueError(f"label_dict has {shown}; labels and names must be texts or numbers, yes and no in quotes")
     return value
 
 
@@ -87,7 +96,7 @@ def _read(files: Sequence[Path]) -> SplitLists:
     folder = path.resolve().parent.name
     return SplitLists(
         f"Patho-Bench's {path.name} in {folder}",
-        tuple(map(sorted_fold, folds)),
+        tuple(map(fold_of, folds)),
         tuple(columns),
         labels,
         dict(zip(slides, table["case_id"], strict=True)),
@@ -114,7 +123,7 @@ def _faults(name: str, table: pd.DataFrame, columns: Mapping[int, str], config: 
     return problems
 
 
-PATHO_BENCH = SplitFormat("Patho-Bench's k=all.tsv with its config.yaml", _matches, _read)
+PATHO_BENCH = SplitFormat("Patho-Bench's k=all.tsv with its config.yaml", r"^k=.*\.tsv$", _matches, _read)
 
 
 def patho_bench_files(plan: SplitPlan, spec: DatasetSpec, slides: pd.DataFrame) -> dict[str, str]:

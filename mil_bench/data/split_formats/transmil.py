@@ -14,6 +14,8 @@ from mil_bench.data.split_formats.interface import FileStart, SplitFormat, read_
 from mil_bench.data.split_lists import SplitLists
 from mil_bench.data.splits import ROLES
 
+_NAME = r"fold_?(\d+)\.\w+$"
+
 
 def _matches(start: FileStart) -> bool:
     return {"train", "train_label"} <= set(start.columns)
@@ -21,8 +23,8 @@ def _matches(start: FileStart) -> bool:
 
 def _read(files: Sequence[Path]) -> SplitLists:
     columns = {role: (role, f"{role}_label") for role in ROLES}
-    lists = read_pairs(files, columns, without_ending, r"fold_?(\d+)\.\w+$")
+    lists = read_pairs(files, columns, without_ending, _NAME)
     return replace(lists, title=f"TransMIL's fold tables in {files[0].resolve().parent.name}")
 
 
-TRANSMIL = SplitFormat("TransMIL's fold{k}.csv", _matches, _read)
+TRANSMIL = SplitFormat("TransMIL's fold{k}.csv", _NAME, _matches, _read)
