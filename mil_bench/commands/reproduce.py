@@ -15,7 +15,7 @@ examples:
   mil-bench reproduce table1                          on your packed features of BRACS, by the paper's protocol
   mil-bench reproduce table1 --splits hmil.json       on the authors' splits (mil-bench splits import)
   mil-bench reproduce table1 --dataset bracs-sim      on the generated twin, which is not BRACS
-  mil-bench reproduce twin --preset quick             does the hierarchy help, and does it without signal?
+  mil-bench reproduce twin                            does the hierarchy help, and without signal? hours on a CPU
   mil-bench reproduce all --preset quick --dataset bracs-sim panda-sim ccc-sim
 """
 

@@ -86,9 +86,7 @@ class PartialStore:
             write_index(path, self.header, entries)
             durable.publish(path, self.target)
         except FileExistsError as error:
-            raise StorageError(
-                f"{self.target} exists by now, so it was not replaced. Move one of them away."
-            ) from error
+            raise _taken(self.target) from error
         except OSError as error:
             raise durable.cannot_write(self.target, error) from error
         self.discard()
