@@ -24,10 +24,14 @@ from mil_bench.training.stack import Identity, LoopedStack
 
 @dataclass(frozen=True)
 class FoldRoles:
-    """Positions in the store of the bags that fold k trains on and validates on."""
+    """Positions in the store of the bags that fold k trains on and validates on.
+
+    ``limits`` holds one number an epoch: a fold whose lowest validation loss so far lies above it is given up.
+    """
 
     train: np.ndarray
     val: np.ndarray
+    limits: np.ndarray | None = None  # [epochs]
 
 
 @dataclass(frozen=True)
@@ -62,13 +66,15 @@ class FoldHistory:
     """Per-epoch curves of one fold, and the epoch it kept.
 
     ``val_loss`` is the plain cross-entropy of the fine classes, the same for every method: a method's own loss may
-    change its weights with the epoch, which would make epochs incomparable.
+    change its weights with the epoch, which would make epochs incomparable. ``pruned`` says that the fold was given up
+    because its lowest validation loss lay above its limit.
     """
 
     train_loss: list[float] = field(default_factory=list)
     val_loss: list[float] = field(default_factory=list)
     val_accuracy: list[float] = field(default_factory=list)
     best_epoch: int = -1
+    pruned: bool = False
 
     @property
     def epochs(self) -> int:
@@ -82,6 +88,10 @@ class FoldHistory:
     def out_of_patience(self, patience: int | None) -> bool:
         """Whether the last improvement lies further back than the recipe allows."""
         return patience is not None and self.epochs - 1 - self.best_epoch >= patience
+
+    def is_over(self, limits: np.ndarray | None) -> bool:
+        """Whether the lowest validation loss so far lies above the newest epoch's limit ``[epochs]``."""
+        return limits is not None and bool(self.val_loss[self.best_epoch] > limits[self.epochs - 1])
 
 
 def fit(
@@ -124,7 +134,8 @@ def fit(
         mean_loss = torch.stack(losses).nanmean(0).tolist()
         for k in np.flatnonzero(active):
             _close_epoch(stack, feed, roles[k].val, histories[k], mean_loss[k], int(k))
-            active[k] = not histories[k].out_of_patience(recipe.patience)
+            histories[k].pruned = histories[k].is_over(roles[k].limits)
+            active[k] = not (histories[k].pruned or histories[k].out_of_patience(recipe.patience))
         on_epoch(epoch, histories)
         if not active.any():
             break
