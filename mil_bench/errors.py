@@ -74,7 +74,16 @@ class PluginError(MilBenchError):
 
 
 class TrainingError(MilBenchError):
-    """A training that cannot go on."""
+    """A training that cannot go on.
+
+    Args:
+        text: the message.
+        epochs: that were trained until then.
+    """
+
+    def __init__(self, text: str, epochs: int = 0):
+        super().__init__(text)
+        self.epochs = epochs
 
 
 class StorageError(MilBenchError):

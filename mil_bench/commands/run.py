@@ -183,9 +183,8 @@ def list_names(arguments: argparse.Namespace) -> int:
         store = ResultStore(arguments.results / "runs")
         for run_id in store.runs():
             plan = store.load_plan(run_id)
-            folds = set(range(len(plan.splits.folds)))
-            done = sum(len(store.done(job) & folds) for job in plan.jobs)
-            print(f"{run_id}  {done} of {len(plan.jobs) * len(folds)} trainings  {', '.join(plan.methods)}")
+            done = sum(fold in store.done(job) for job, fold in plan.trainings)
+            print(f"{run_id}  {done} of {len(plan.trainings)} trainings  {', '.join(plan.methods)}")
         return 0
     if arguments.what == "protocols":
         from mil_bench.data.splits import PROTOCOLS

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from mil_bench.evaluation.trials import TrialRecord
 from mil_bench.running.plan import Job, RunPlan
 from mil_bench.running.result_store import FoldResult
 
@@ -29,6 +30,12 @@ class Listener:
 
     def on_failure(self, job: Job, folds: tuple[int, ...], reason: str) -> None:
         """A task failed; the others go on."""
+
+    def on_tuning(self, studies: int, trials: int) -> None:
+        """Settings are being chosen: so many studies of so many trials each."""
+
+    def on_trial(self, trial: TrialRecord) -> None:
+        """A trial is finished, now or in an earlier call; those of one study come in their order."""
 
     def on_end(self, report: Path | None) -> None:
         """The run is over; ``report`` is the written report, None if it was interrupted."""

@@ -16,6 +16,7 @@ from typing import Any
 
 from mil_bench.data.hierarchy import LabelHierarchy
 from mil_bench.data.splits import SplitPlan
+from mil_bench.running.tuning_choice import Tuning
 
 TRAINING_VERSION = 1
 """Part of every key; raised when a change of the training code alters results."""
@@ -78,6 +79,9 @@ class RunPlan:
         remarks: methods that do something else here than usual, and what.
         ordered: whether the order of the fine classes means something (grades).
         command: what to type for the same run.
+        parts: for each job the folds that it is trained on; () where every job is trained on all. In a tuned plan
+            the folds of a row may come from different jobs.
+        tuning: how the jobs' settings were chosen, None if they were not tuned.
     """
 
     dataset: str
@@ -89,11 +93,22 @@ class RunPlan:
     remarks: Mapping[str, str] = field(default_factory=dict)
     ordered: bool = False
     command: str = ""
+    parts: tuple[tuple[int, ...], ...] = ()
+    tuning: Tuning | None = None
 
     @cached_property
     def run_id(self) -> str:
-        """Name of the run: dataset, protocol, and a hash of the jobs."""
-        return f"{self.dataset}_{self.splits.protocol}_{_hash([[job.key, job.label] for job in self.jobs])[:8]}"
+        """Name of the run: dataset, protocol, and a hash of the jobs and what was spent on choosing them."""
+        jobs = [[job.key, job.label] for job in self.jobs]
+        what = [jobs, self.parts, self.tuning.to_json()] if self.tuning else jobs
+        return f"{self.dataset}_{self.splits.protocol}_{_hash(what)[:8]}"
+
+    @property
+    def trainings(self) -> list[tuple[Job, int]]:
+        """Every job with every fold that it is trained on."""
+        everywhere = tuple(range(len(self.splits.folds)))
+        parts = self.parts or (everywhere,) * len(self.jobs)
+        return [(job, fold) for job, folds in zip(self.jobs, parts, strict=True) for fold in folds]
 
     @property
     def methods(self) -> list[str]:
@@ -122,7 +137,8 @@ class RunPlan:
         return (
             f"Dataset: {self.dataset_caption}. Protocol: {protocol}, {trainings} "
             f"({named}), split {self.splits.digest}; {promises}. "
-            f"Epochs: {self._budget}; the one that is kept is chosen on validation slides. {spread}"
+            f"Epochs: {self._budget}; the one that is kept is chosen on validation slides. "
+            f"Settings: {self.tuning.sentence if self.tuning else 'not tuned'}. {spread}"
         )
 
     @property
@@ -146,6 +162,8 @@ class RunPlan:
             "remarks": dict(self.remarks),
             "ordered": self.ordered,
             "command": self.command,
+            "parts": self.parts,
+            "tuning": self.tuning.to_json() if self.tuning else None,
         }
 
     @classmethod
@@ -161,6 +179,8 @@ class RunPlan:
             value["remarks"],
             value["ordered"],
             value["command"],
+            tuple(map(tuple, value.get("parts", ()))),
+            Tuning.from_json(value["tuning"]) if value.get("tuning") else None,
         )
 
 

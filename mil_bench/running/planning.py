@@ -128,6 +128,8 @@ def _settings(
     most = PRESETS[request.preset].most_epochs
     if request.epochs is not None:
         recipe["epochs"] = request.epochs
+    elif request.has_tuned_budget:
+        recipe["epochs"] = PRESETS[request.preset].tuned_epochs
     elif most is not None:
         recipe["epochs"] = min(recipe["epochs"], most)
     own = parse_settings(variant.method, variant.settings, params | recipe_of(method))

@@ -129,7 +129,7 @@ def _row(outcome: Outcome) -> dict[str, str]:
     result, name = outcome.result, outcome.part.item.name
     if result is None:
         return {"Trainings": "could not be run", "In short": "", "Page": f"[{name}]({name}/report.md)"}
-    asked = len(result.plan.jobs) * len(result.plan.splits.folds)
+    asked = len(result.plan.trainings)
     done = sum(map(len, result.trials.values()))
     answers = [answer(question, result.verdicts) for question in outcome.part.item.questions]
     said = in_short(answers) if answers else result.summary[0]

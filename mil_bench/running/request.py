@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mil_bench import registry
 from mil_bench.errors import InputError, UnknownNameError
+from mil_bench.running.tuning_choice import SELECTIONS
 from mil_bench.running.variants import Variant
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A budget: number of folds (None: the protocol's own) and a cap on epochs (None: the authors' recipes)."""
+    """A budget.
+
+    Args:
+        folds: how many, None for the protocol's own.
+        most_epochs: a cap, None for the authors' recipes.
+        tuned_epochs: of every method where settings are tuned: an equal budget needs equal epochs.
+    """
 
     folds: int | None
     most_epochs: int | None
+    tuned_epochs: int
 
 
 PRESETS: Mapping[str, Preset] = {
-    "paper": Preset(folds=None, most_epochs=None),
-    "quick": Preset(folds=3, most_epochs=40),  # a first look, not a verdict
+    # Recipes ask for 20 to 200 epochs; validation keeps the best of them.
+    "paper": Preset(folds=None, most_epochs=None, tuned_epochs=100),
+    "quick": Preset(folds=3, most_epochs=40, tuned_epochs=20),  # a first look, not a verdict
 }
 
 
@@ -40,6 +49,11 @@ class RunRequest:
         preset: a key of ``PRESETS``.
         epochs: passes over the data for every method, None for recipe and preset.
         plugins: Python files whose methods are offered beside the installed ones.
+        tune: number of trials for every method, None to make none.
+        tuned: take the settings that stored trials have chosen.
+        select: a key of ``SELECTIONS``: how trials are chosen. With "fixed" the recipes are trained, with the epochs
+            of a tuned run.
+        pruning: give up trials without prospect, by the same rule for every method.
     """
 
     dataset: str
@@ -51,12 +65,18 @@ class RunRequest:
     preset: str = "paper"
     epochs: int | None = None
     plugins: tuple[Path, ...] = ()
+    tune: int | None = None
+    tuned: bool = False
+    select: str = "per-fold"
+    pruning: bool = True
 
     def __post_init__(self) -> None:
         problems = []
         if self.preset not in PRESETS:
             raise UnknownNameError("preset", str(self.preset), PRESETS)
-        for name in ("epochs", "folds"):
+        if self.select not in SELECTIONS:
+            raise UnknownNameError("way to select trials", str(self.select), SELECTIONS)
+        for name in ("epochs", "folds", "tune"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int) and value >= 1):
                 problems.append(f"{name} must be a whole number from 1 on, not {value!r}")
@@ -68,6 +88,8 @@ class RunRequest:
         if self.splits is not None:
             given = [name for name in ("protocol", "folds") if getattr(self, name) is not None]
             problems += [f"{name} is given, but the split file says what it is" for name in given]
+        if self.tune is not None and self.tuned:
+            problems.append("tune makes trials and tuned takes stored ones: give one of them")
         if not self.methods:
             problems.append("no method is named")
         if problems:
@@ -93,15 +115,32 @@ class RunRequest:
         return [variant for variant in asked.values() if variant.method not in yardsticks]
 
     @property
+    def has_tuned_budget(self) -> bool:
+        """Whether every method gets the epochs of a tuned run."""
+        return self.tune is not None or self.tuned
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether settings are chosen by trials."""
+        return self.has_tuned_budget and self.select != "fixed"
+
+    def tune_command(self, trials: int) -> str:
+        """What to type to make so many trials for this request."""
+        return replace(self, tune=trials, tuned=False).command.replace("mil-bench run", "mil-bench tune", 1)
+
+    @property
     def command(self) -> str:
         """What to type for the same request; settings that are at their defaults are left out."""
         words = ["mil-bench", "run", "--methods", *(_variant(each).label for each in self.methods)]
         words += ["--dataset", self.dataset]
-        for name in ("protocol", "folds", "splits", "epochs"):
+        for name in ("protocol", "folds", "splits", "epochs", "tune"):
             value = getattr(self, name)
             words += [] if value is None else [f"--{name}", str(value)]
         words += ["--preset", self.preset, "--seeds", *map(str, self.seeds)]
         words += ["--plugin", *map(str, self.plugins)] if self.plugins else []
+        words += ["--tuned"] if self.tuned else []
+        words += ["--select", self.select] if self.has_tuned_budget and self.select != "per-fold" else []
+        words += ["--no-pruning"] if self.is_tuned and not self.pruning else []
         return shlex.join(words)
 
     def names(self, variant: Variant) -> bool:

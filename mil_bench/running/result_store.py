@@ -52,6 +52,36 @@ class FoldResult:
     environment: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class PrunedFold:
+    """A fold of a trial that was given up; it has seen no test slide, and the result store does not keep it.
+
+    Args:
+        fold: its number.
+        curves: name to one value an epoch, as far as it came.
+        seconds: wall time.
+    """
+
+    fold: int
+    curves: Mapping[str, list[float]]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Folds that gave no result, and why.
+
+    Args:
+        reason: in words.
+        seconds: wall time until then.
+        epochs: trained until then, as far as it is known.
+    """
+
+    reason: str
+    seconds: float = 0.0
+    epochs: int = 0
+
+
 class ResultStore:
     """The results under one folder.
 
@@ -81,14 +111,14 @@ class ResultStore:
         return {int(number) for number in numbers if number.isdigit()}
 
     def save_plan(self, plan: RunPlan) -> None:
-        """Keep a run's plan and the description of its jobs."""
+        """Keep a run's plan."""
         self._write_json(self.root / "format.json", {"format": FORMAT})
         self._write_json(self.root / plan.dataset / f"{plan.run_id}.json", plan.to_json())
-        for job in plan.jobs:
-            self._write_json(self.folder(job) / "job.json", job.to_json())
 
     def save_fold(self, job: Job, result: FoldResult) -> None:
-        """Keep a fold: predictions first, then the file that says it is done."""
+        """Keep a fold: what was trained and predictions first, then the file that says it is done."""
+        self._write_json(self.root / "format.json", {"format": FORMAT})
+        self._write_json(self.folder(job) / "job.json", job.to_json())
         folder, name = self.folder(job), f"fold-{result.fold:02d}"
         durable.write_once(folder / f"{name}.npz", result.predictions.write)
         # Another writer may have been first: the record names the bytes that really lie there.

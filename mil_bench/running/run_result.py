@@ -53,8 +53,9 @@ class RunResult:
         """Everything that is stored of a plan."""
         trials: dict[str, tuple[Trial, ...]] = dict.fromkeys(plan.methods, ())
         histories: dict[str, tuple[History, ...]] = dict.fromkeys(plan.methods, ())
-        for job in plan.jobs:
-            for fold in sorted(store.done(job) & set(range(len(plan.splits.folds)))):
+        done = {job.key: store.done(job) for job in plan.jobs}
+        for job, fold in sorted(plan.trainings, key=lambda item: (plan.seeds.index(item[0].seed), item[1])):
+            if fold in done[job.key]:
                 found = store.load_fold(job, fold)
                 how = (job.recipe.get("epochs", 0), found.best_epoch, found.curves, found.seconds, found.environment)
                 trials[job.label] += (Trial(job.seed, fold, job.key, found.predictions),)

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import BrokenExecutor, Future, as_completed
+from collections import deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mil_bench import registry
 from mil_bench.data.bag import Bag
 from mil_bench.data.catalogue import find_dataset, open_store
 from mil_bench.data.spec import DatasetSpec
 from mil_bench.data.store import BagStore
-from mil_bench.errors import InputError, MilBenchError, StorageError, UnknownNameError
-from mil_bench.running.executors import open_executor
+from mil_bench.errors import InputError, StorageError, UnknownNameError
 from mil_bench.running.listeners import Listener
-from mil_bench.running.plan import Job, RunPlan
+from mil_bench.running.plan import RunPlan
 from mil_bench.running.planning import make_plan
 from mil_bench.running.request import RunRequest
-from mil_bench.running.result_store import FoldResult, ResultStore
+from mil_bench.running.result_store import Failure, ResultStore
 from mil_bench.running.run_result import RunResult
+from mil_bench.running.training_pool import Outcome, train_all
+from mil_bench.running.trial_store import TrialStore
 from mil_bench.running.variants import Variant
+
+if TYPE_CHECKING:
+    from mil_bench.running.studies import StudyPlan
+    from mil_bench.running.worker import Task
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,16 @@ class Workplace:
         """The result store."""
         return ResultStore(Path(self.results) / "runs")
 
+    @property
+    def trials(self) -> TrialStore:
+        """The trials of tuning."""
+        return TrialStore(Path(self.results) / "studies")
+
+    @property
+    def dashboard_file(self) -> Path:
+        """What Optuna's dashboard reads."""
+        return Path(self.results) / "optuna.log"
+
     def report_folder(self, plan: RunPlan) -> Path:
         """Where the plan's report goes."""
         return Path(self.results) / "reports" / plan.run_id
@@ -76,6 +91,12 @@ class Workplace:
 
             chosen.append(MlflowTracker(Path(self.results)))
         return chosen
+
+    def tuning_listeners(self, plans: Sequence[StudyPlan]) -> list[Listener]:
+        """Progress as asked for, and the file for Optuna's dashboard."""
+        from mil_bench.running.tuning_progress import DashboardFile, TuningDisplay
+
+        return [*([TuningDisplay()] if self.progress else []), DashboardFile(self.dashboard_file, plans)]
 
     def resolve(self, tasks: int) -> tuple[str, int]:
         """Device and number of workers for so many tasks."""
@@ -99,7 +120,7 @@ def run(methods: str | Variant | Sequence[str | Variant] = "all", dataset: str =
     Args:
         methods: "all", a name, or names; with settings as ``"hmil:align_bags=false"``.
         dataset: a dataset's name, with settings if it is generated (``"bracs-sim:slides=200"``).
-        options: fields of ``RunRequest`` (protocol, folds, splits, seeds, preset, epochs) and of ``Workplace``
+        options: fields of ``RunRequest`` (protocol, folds, splits, seeds, preset, epochs, tune, select) and of ``Workplace``
             (results, data, workers, device, tracking, progress).
 
     Returns:
@@ -127,11 +148,16 @@ def run(methods: str | Variant | Sequence[str | Variant] = "all", dataset: str =
 
 @dataclass(frozen=True)
 class Prepared:
-    """A plan together with the bags it is about, and the files its methods may come from."""
+    """A plan together with the bags it is about and the request behind it."""
 
     plan: RunPlan
     bags: BagStore
-    plugins: tuple[Path, ...] = ()
+    request: RunRequest
+
+    @property
+    def plugins(self) -> tuple[Path, ...]:
+        """The files its methods may come from."""
+        return self.request.plugins
 
 
 def prepare(request: RunRequest, place: Workplace) -> Prepared:
@@ -144,7 +170,7 @@ def prepare(request: RunRequest, place: Workplace) -> Prepared:
     request.variants  # noqa: B018 - unknown names are reported before any data are made
     spec = find_dataset(request.dataset)
     bags = open_store(spec, Path(place.data), _watch(spec) if place.progress else None)
-    return Prepared(make_plan(request, spec, bags), bags, request.plugins)
+    return Prepared(make_plan(request, spec, bags), bags, request)
 
 
 def _watch(spec: DatasetSpec) -> Any:
@@ -161,108 +187,86 @@ def _watch(spec: DatasetSpec) -> Any:
 
 
 def execute(prepared: Prepared, place: Workplace) -> RunResult:
-    """Train what the result store lacks, and collect everything."""
+    """Train what the result store lacks, and collect everything; settings that are to be tuned are tuned first."""
+    if prepared.request.is_tuned:
+        from mil_bench.running.tuner import tuned
+
+        prepared = tuned(prepared, place)
     plan, store = prepared.plan, place.store
     store.save_plan(plan)
-    folds = set(range(len(plan.splits.folds)))
-    done = {job.key: store.done(job) & folds for job in plan.jobs}
-    listeners = place.listeners()
+    source = MissingFolds(prepared, place)
     report: Path | None = None
     try:
-        for listener in listeners:
-            listener.on_start(plan, sum(map(len, done.values())), len(plan.jobs) * len(folds))
-        for job in plan.jobs:
-            for fold in sorted(done[job.key]):
-                stored = store.load_fold(job, fold)
-                for listener in listeners:
-                    listener.on_stored_fold(job, stored)
-        failures = _train_missing(prepared, place, store, done, listeners)
-        result = RunResult.collect(store, plan, tuple(failures))
+        for listener in source.listeners:
+            listener.on_start(plan, len(source.stored), len(plan.trainings))
+        for job, fold in source.stored:
+            result = store.load_fold(job, fold)
+            for listener in source.listeners:
+                listener.on_stored_fold(job, result)
+        source.train()
+        result = RunResult.collect(store, plan, tuple(source.failures))
         try:
             report = result.write_tables(place.report_folder(plan))
         except StorageError as error:  # the tables can be shown all the same
-            result = RunResult.collect(store, plan, (*failures, str(error)))
+            result = RunResult.collect(store, plan, (*source.failures, str(error)))
     finally:
-        for listener in listeners:
+        for listener in source.listeners:
             listener.on_end(report)
     return result
 
 
-def _train_missing(
-    prepared: Prepared, place: Workplace, store: ResultStore, done: dict[str, set[int]], listeners: list[Listener]
-) -> list[str]:
-    """Train every fold that is not done; what failed and why."""
-    plan = prepared.plan
-    # Folds of a looped stack share nothing but the reading, so every fold is a task: cores are used evenly, and
-    # a killed run loses one fold a core. Longest recipes first, so that no core waits for a late long one.
-    missing = [(job, (k,)) for job in plan.jobs for k in range(len(plan.splits.folds)) if k not in done[job.key]]
-    missing.sort(key=lambda item: -item[0].recipe.get("epochs", 0))
-    if not missing:
-        return []
-    from mil_bench.running import worker  # brings torch
+class MissingFolds:
+    """The trainings of a plan that the result store lacks, as a source of tasks; stores each as it comes.
 
-    device, workers = place.resolve(len(missing))
+    Args:
+        prepared: the plan and its bags.
+        place: where results go.
+    """
 
-    def on_epoch(event: Any) -> None:
-        for listener in listeners:
-            listener.on_epoch(event)
+    is_waiting = False
 
-    def train(tasks: list[tuple[Job, tuple[int, ...]]], workers: int, isolated: bool) -> _Round:
-        with open_executor(workers, on_epoch, isolated) as executor:
-            futures, too_late = {}, []
-            for job, ks in tasks:
-                task = worker.Task(job, ks, plan.splits, prepared.bags.path, device, prepared.plugins)
-                try:
-                    futures[executor.submit(worker.train, task)] = (job, ks)
-                except BrokenExecutor:  # a process died while tasks were still being handed out
-                    too_late.append((job, ks))
-            outcome = _record(futures, store, listeners)
-            return _Round(outcome.failures, outcome.orphans + too_late)
+    def __init__(self, prepared: Prepared, place: Workplace):
+        self._prepared, self._place = prepared, place
+        self.listeners = place.listeners()
+        self.failures: list[str] = []
+        """What could not be trained and why, a line each."""
+        self.stored, missing = [], []
+        for job, fold in prepared.plan.trainings:
+            (self.stored if fold in place.store.done(job) else missing).append((job, fold))
+        # Folds of a looped stack share nothing but the reading, so every fold is a task: cores are used evenly, and
+        # a killed run loses one fold a core. Longest recipes first, so that no core waits for a late long one.
+        self._missing = deque(sorted(missing, key=lambda item: -item[0].recipe.get("epochs", 0)))
+        self._device = "cpu"
 
-    outcome = train(missing, workers, isolated=False)
-    failures = outcome.failures
-    # A process that dies, usually for want of memory, takes the whole pool with it: go on one by one.
-    for task in outcome.orphans:
-        alone = train([task], 1, isolated=True)
-        failures += alone.failures
-        for job, ks in alone.orphans:
-            reason = "the process died, most likely out of memory; try --workers 1 or smaller bags"
-            failures.append(_failed(job, ks, reason, listeners))
-    return failures
+    def train(self) -> None:
+        """Train them all."""
+        if self._missing:
+            self._device, workers = self._place.resolve(len(self._missing))
+            train_all(self, workers, self._on_epoch)
 
+    def next_task(self) -> Task | None:
+        """The next fold."""
+        from mil_bench.running.worker import Task  # brings torch
 
-@dataclass(frozen=True)
-class _Round:
-    """What became of some tasks beside their stored results: lines of those that failed, and those whose pool died."""
+        if not self._missing:
+            return None
+        (job, fold), prepared = self._missing.popleft(), self._prepared
+        return Task(job, (fold,), prepared.plan.splits, prepared.bags.path, self._device, prepared.plugins)
 
-    failures: list[str]
-    orphans: list[tuple[Job, tuple[int, ...]]]
-
-
-def _failed(job: Job, ks: tuple[int, ...], reason: str, listeners: list[Listener]) -> str:
-    for listener in listeners:
-        listener.on_failure(job, ks, reason)
-    return f"{job.label} seed {job.seed} fold {', '.join(map(str, ks))} failed: {reason}"
-
-
-def _record(
-    futures: Mapping[Future, tuple[Job, tuple[int, ...]]], store: ResultStore, listeners: list[Listener]
-) -> _Round:
-    """Store each result as it comes. A task that fails does not stop the others."""
-    outcome = _Round([], [])
-    for future in as_completed(futures):
-        job, ks = futures[future]
-        try:
-            results: list[FoldResult] = future.result()
-        except BrokenExecutor:
-            outcome.orphans.append((job, ks))
-            continue
-        except Exception as error:  # a method may throw anything
-            reason = str(error) if isinstance(error, MilBenchError) else f"{type(error).__name__}: {error}"
-            outcome.failures.append(_failed(job, ks, reason, listeners))
-            continue
-        for result in results:
-            store.save_fold(job, result)
-            for listener in listeners:
+    def receive(self, task: Task, outcome: Outcome) -> None:
+        """Store a fold, or note why there is none; a task that fails does not stop the others."""
+        job = task.job
+        if isinstance(outcome, Failure):
+            folds = ", ".join(map(str, task.folds))
+            self.failures.append(f"{job.label} seed {job.seed} fold {folds} failed: {outcome.reason}")
+            for listener in self.listeners:
+                listener.on_failure(job, task.folds, outcome.reason)
+            return
+        for result in outcome:
+            self._place.store.save_fold(job, result)
+            for listener in self.listeners:
                 listener.on_fold(job, result)
-    return outcome
+
+    def _on_epoch(self, event: Any) -> None:
+        for listener in self.listeners:
+            listener.on_epoch(event)

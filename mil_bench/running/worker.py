@@ -17,13 +17,13 @@ from mil_bench import registry, seeds
 from mil_bench.data.feed import Feed
 from mil_bench.data.splits import SplitPlan
 from mil_bench.data.store import BagStore
-from mil_bench.errors import TrainingError
+from mil_bench.errors import MilBenchError, TrainingError
 from mil_bench.evaluation.predictions import Predictions
 from mil_bench.methods import Method, Recipe
 from mil_bench.methods.yardstick import Yardstick
 from mil_bench.running.executors import report
 from mil_bench.running.plan import Job
-from mil_bench.running.result_store import FoldResult
+from mil_bench.running.result_store import Failure, FoldResult, PrunedFold
 from mil_bench.running.witnesses import WitnessWatch
 from mil_bench.training.stack import LoopedStack
 from mil_bench.training.trainer import FoldHistory, FoldRoles, Schedule, fit, predict
@@ -41,6 +41,7 @@ class Task:
         store: path of the bag store.
         device: "cpu" or "cuda".
         plugins: files whose methods are offered beside the installed ones.
+        limits: for each of ``folds`` one number an epoch; a fold whose validation loss never got below is given up.
     """
 
     job: Job
@@ -49,6 +50,7 @@ class Task:
     store: Path
     device: str
     plugins: tuple[Path, ...] = ()
+    limits: tuple[np.ndarray | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,20 @@ class EpochDone:
     epochs: int
 
 
-def train(task: Task) -> list[FoldResult]:
+def attempt(task: Task) -> list[FoldResult | PrunedFold] | Failure:
+    """``train``, with whatever it throws as a value: a method may throw anything, also what cannot be pickled."""
+    started = time.monotonic()
+    try:
+        return train(task)
+    except Exception as error:
+        reason = str(error) if isinstance(error, MilBenchError) else f"{type(error).__name__}: {error}"
+        return Failure(reason, round(time.monotonic() - started, 3), getattr(error, "epochs", 0))
+
+
+def train(task: Task) -> list[FoldResult | PrunedFold]:
     """Train the folds of a task and predict their test slides once; reports an ``EpochDone`` after every epoch.
+
+    A fold that is given up on the way predicts nothing.
 
     Raises:
         TrainingError: a loss is not finite.
@@ -79,7 +93,11 @@ def train(task: Task) -> list[FoldResult]:
     recipe = Recipe(**{**job.recipe, "betas": tuple(job.recipe["betas"])})
     identity = (job.seed, job.dataset, job.method)
     all_train = [store.index_of(fold.train) for fold in task.splits.folds]
-    roles = [FoldRoles(all_train[k], store.index_of(task.splits.folds[k].val)) for k in task.folds]
+    limits = task.limits or (None,) * len(task.folds)
+    roles = [
+        FoldRoles(all_train[k], store.index_of(task.splits.folds[k].val), limit)
+        for k, limit in zip(task.folds, limits, strict=True)
+    ]
 
     def on_epoch(epoch: int, histories: list[FoldHistory]) -> None:
         report(EpochDone(job.label, job.seed, task.folds, epoch + 1, recipe.epochs))
@@ -87,20 +105,23 @@ def train(task: Task) -> list[FoldResult]:
     with _one_thread():
         stack = _build_stack(task, store, recipe, device)
         histories = fit(stack, feed, roles, Schedule.of(all_train, recipe, identity), recipe, on_epoch)
-        predictions = [_predict(stack, feed, store, task.splits.folds[k].test, i) for i, k in enumerate(task.folds)]
+        predictions = [
+            None if histories[i].pruned else _predict(stack, feed, store, task.splits.folds[k].test, i)
+            for i, k in enumerate(task.folds)
+        ]
     seconds = (time.monotonic() - started) / len(task.folds)
-    return [
-        FoldResult(
-            fold=k,
-            predictions=predictions[i],
-            best_epoch=histories[i].best_epoch,
-            curves={name: getattr(histories[i], name) for name in ("train_loss", "val_loss", "val_accuracy")},
-            slides={role: len(getattr(task.splits.folds[k], role)) for role in ("train", "val", "test")},
-            seconds=round(seconds, 3),
-            environment=_environment(device),
-        )
-        for i, k in enumerate(task.folds)
-    ]
+    return [_result(task, k, histories[i], predictions[i], round(seconds, 3), device) for i, k in enumerate(task.folds)]
+
+
+def _result(
+    task: Task, k: int, history: FoldHistory, predictions: Predictions | None, seconds: float, device: torch.device
+) -> FoldResult | PrunedFold:
+    """What is left of a fold: without predictions it was given up."""
+    curves = {name: getattr(history, name) for name in ("train_loss", "val_loss", "val_accuracy")}
+    if predictions is None:
+        return PrunedFold(k, curves, seconds)
+    slides = {role: len(getattr(task.splits.folds[k], role)) for role in ("train", "val", "test")}
+    return FoldResult(k, predictions, history.best_epoch, curves, slides, seconds, _environment(device))
 
 
 def _measure(task: Task, store: BagStore, k: int) -> FoldResult:

@@ -152,7 +152,8 @@ def _close_epoch(
     if not math.isfinite(train_loss) or not math.isfinite(val_loss):
         raise TrainingError(
             f"the loss is not finite after epoch {history.epochs + 1} "
-            f"(training {train_loss}, validation {val_loss}); lower the learning rate or check the features"
+            f"(training {train_loss}, validation {val_loss}); lower the learning rate or check the features",
+            history.epochs + 1,
         )
     history.train_loss.append(train_loss)
     history.val_loss.append(val_loss)
