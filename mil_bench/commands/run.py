@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from mil_bench.commands.options import add_folders, add_plugin_files
+from mil_bench.commands.comparison import add_comparison, add_selection, add_workplace, requests_of, workplace_of
+from mil_bench.commands.options import add_folders
 
 
 def add_run(subparsers: Any) -> None:
@@ -18,52 +19,17 @@ def add_run(subparsers: Any) -> None:
         "stored at once: after an interruption the same command goes on where it stopped.",
     )
     parser.set_defaults(call=run)
-    what = parser.add_argument_group("what to compare")
-    what.add_argument(
-        "--methods",
-        nargs="+",
-        default=["all"],
-        metavar="NAME",
-        help="names, or all (default); with settings: hmil:align_bags=false,temperature=0.2",
+    add_comparison(parser)
+    tuning = parser.add_argument_group("settings (default: the authors' recipes)")
+    budget = tuning.add_mutually_exclusive_group()
+    budget.add_argument(
+        "--tune", type=int, metavar="N", help="choose settings by N trials for every method first; stored ones count"
     )
-    what.add_argument(
-        "--dataset",
-        nargs="+",
-        required=True,
-        metavar="NAME",
-        help="one or several; generated ones take settings: bracs-sim:slides=200,difficulty=1.5",
-    )
-    what.add_argument(
-        "--protocol", help="how slides are split (default: the dataset's first; see mil-bench list protocols)"
-    )
-    what.add_argument("--folds", type=int, metavar="K", help="number of folds (default: the preset's)")
-    what.add_argument(
-        "--splits",
-        type=Path,
-        metavar="FILE",
-        help="follow a split file: its protocol and all its folds (mil-bench splits)",
-    )
-    what.add_argument(
-        "--seeds",
-        type=int,
-        nargs="+",
-        default=[0],
-        metavar="S",
-        help="training seeds (default: 0)",
-    )
-    what.add_argument(
-        "--preset",
-        default="paper",
-        help="budget: paper, the authors' recipes on all folds (default); or quick, 3 folds and at most 40 epochs",
-    )
-    what.add_argument("--epochs", type=int, metavar="N", help="epochs for every method (default: recipe and preset)")
-    add_plugin_files(what)
-    how = parser.add_argument_group("where and how")
+    budget.add_argument("--tuned", action="store_true", help="take the settings that stored trials have chosen")
+    add_selection(tuning)
+    how = add_workplace(parser)
     how.add_argument("--dry-run", action="store_true", help="show what would be trained, and train nothing")
-    how.add_argument("--workers", type=int, metavar="N", help="trainings at the same time (default: one a core)")
-    how.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="default: a GPU if there is one")
     how.add_argument("--no-tracking", action="store_true", help="do not log to MLflow")
-    add_folders(how)
 
 
 def add_list(subparsers: Any) -> None:
@@ -90,30 +56,10 @@ def add_report(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train and compare; 1 if a training failed."""
-    from mil_bench.running.request import RunRequest
-    from mil_bench.running.runner import Workplace, execute, prepare
+    from mil_bench.running.runner import execute, prepare
 
-    place = Workplace(
-        results=arguments.results,
-        data=arguments.data,
-        workers=arguments.workers,
-        device=arguments.device,
-        tracking=not arguments.no_tracking,
-    )
-    requests = [
-        RunRequest(
-            dataset=dataset,
-            methods=tuple(arguments.methods),
-            protocol=arguments.protocol,
-            folds=arguments.folds,
-            splits=arguments.splits,
-            seeds=tuple(arguments.seeds),
-            preset=arguments.preset,
-            epochs=arguments.epochs,
-            plugins=tuple(arguments.plugin),
-        )
-        for dataset in dict.fromkeys(arguments.dataset)
-    ]
+    place = workplace_of(arguments, tracking=not arguments.no_tracking)
+    requests = requests_of(arguments, tune=arguments.tune, tuned=arguments.tuned)
     prepared = [prepare(request, place) for request in requests]  # all of them are checked before the first trains
     if arguments.dry_run:
         for each in prepared:

@@ -11,9 +11,10 @@ from mil_bench.evaluation.tables import Cell, Table
 
 _NOTE = (
     "Epochs run are fewer than asked where training stopped early; kept is the one that is tested, counted from 1; "
-    "± over trainings. Seconds are wall time of one training on one device, other trainings beside it. Parameters were "
-    "not tuned: no trial was spent on any method."
+    "± over trainings. Seconds are wall time of one training on one device, other trainings beside it. "
 )
+_NOT_TUNED = "Parameters were not tuned: no trial was spent on any method."
+_TUNED = "What was spent on choosing settings stands in the table on tuning; these are the trainings that were chosen."
 
 
 @dataclass(frozen=True)
@@ -39,16 +40,17 @@ class History:
     environment: Mapping[str, str]
 
 
-def budget_table(histories: Mapping[str, Sequence[History]], expected: int, caption: str) -> Table:
+def budget_table(histories: Mapping[str, Sequence[History]], expected: int, caption: str, tuned: bool) -> Table:
     """Epochs and seconds of every trained method.
 
     Args:
         histories: method to how its folds were trained.
         expected: trainings a method has when it is complete.
         caption: of the run.
+        tuned: whether settings were chosen by trials.
     """
     cells = {method: _row(done, expected) for method, done in histories.items() if any(h.curves for h in done)}
-    return Table("budget", "Budget", caption, cells, note=_NOTE)
+    return Table("budget", "Budget", caption, cells, note=_NOTE + (_TUNED if tuned else _NOT_TUNED))
 
 
 def _row(done: Sequence[History], expected: int) -> dict[str, Cell | str]:

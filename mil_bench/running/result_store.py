@@ -105,6 +105,18 @@ class ResultStore:
         """Where a job's results lie."""
         return self.root / job.dataset / job.method / job.key
 
+    def load_job(self, dataset: str, method: str, key: str) -> Job:
+        """A job of which results are stored.
+
+        Raises:
+            StorageError: there is none, or its file is broken.
+        """
+        path = self.root / dataset / method / key / "job.json"
+        try:
+            return Job.from_json(_read_json(path))
+        except TypeError as error:
+            raise _broken(path, error) from error
+
     def done(self, job: Job) -> set[int]:
         """Folds of a job that are finished."""
         numbers = (path.stem.removeprefix("fold-") for path in self.folder(job).glob("fold-*.json"))

@@ -23,12 +23,13 @@ from mil_bench.evaluation.verdicts import Evidence, Verdict, verdicts
 from mil_bench.running.fold_table import audit_lines, fold_table
 from mil_bench.running.plan import RunPlan
 from mil_bench.running.result_store import ResultStore
+from mil_bench.running.tuned_run import TunedRun
 
 if TYPE_CHECKING:
     from mil_bench.evaluation.figures.gallery import Gallery
     from mil_bench.evaluation.report.page import Report
 
-_SHOWN_FIRST = ("fine", "coarse", "classwise_auc", "verdicts")
+_SHOWN_FIRST = ("fine", "coarse", "classwise_auc", "tuning", "tuning_gain", "verdicts")
 _TWIN = "Nothing here is a result on the real dataset."
 
 
@@ -41,12 +42,14 @@ class RunResult:
         trials: method to its trained folds.
         failures: what could not be trained, and why, one line each.
         histories: method to how its folds were trained.
+        tuned: the trials behind the settings, None if they were not tuned.
     """
 
     plan: RunPlan
     trials: Mapping[str, tuple[Trial, ...]]
     failures: tuple[str, ...] = ()
     histories: Mapping[str, tuple[History, ...]] = field(default_factory=dict)
+    tuned: TunedRun | None = None
 
     @classmethod
     def collect(cls, store: ResultStore, plan: RunPlan, failures: tuple[str, ...] = ()) -> RunResult:
@@ -60,7 +63,7 @@ class RunResult:
                 how = (job.recipe.get("epochs", 0), found.best_epoch, found.curves, found.seconds, found.environment)
                 trials[job.label] += (Trial(job.seed, fold, job.key, found.predictions),)
                 histories[job.label] += (History(job.seed, fold, *how),)
-        return cls(plan, trials, failures, histories)
+        return cls(plan, trials, failures, histories, TunedRun.collect(store, plan) if plan.tuning else None)
 
     @property
     def run_id(self) -> str:
@@ -99,7 +102,8 @@ class RunResult:
             *result_tables(self.evidence, caption),
             *verdict_tables(self.evidence, self.verdicts, self._main[0], caption),
             *pooled_tables(self.evidence, caption),
-            budget_table(self.histories, self._expected, caption),
+            budget_table(self.histories, self._expected, caption, self.tuned is not None),
+            *([] if self.tuned is None else self.tuned.tables(self.evidence, self._main[0], caption)),
             fold_table(self.plan, self.trials),
         ]
 
@@ -118,7 +122,8 @@ class RunResult:
         """Name ("classwise_auc", "roc", ...) to a matplotlib figure, drawn when it is first asked for."""
         from mil_bench.evaluation.figures.gallery import Gallery
 
-        return Gallery.of(self.evidence, {table.name: table for table in self.report_tables}, self.histories)
+        gallery = Gallery.of(self.evidence, {table.name: table for table in self.report_tables}, self.histories)
+        return gallery if self.tuned is None else Gallery({**gallery.pictures, **self.tuned.pictures})
 
     @property
     def predictions(self) -> pd.DataFrame:

@@ -120,8 +120,8 @@ def run(methods: str | Variant | Sequence[str | Variant] = "all", dataset: str =
     Args:
         methods: "all", a name, or names; with settings as ``"hmil:align_bags=false"``.
         dataset: a dataset's name, with settings if it is generated (``"bracs-sim:slides=200"``).
-        options: fields of ``RunRequest`` (protocol, folds, splits, seeds, preset, epochs, tune, select) and of ``Workplace``
-            (results, data, workers, device, tracking, progress).
+        options: fields of ``RunRequest`` (protocol, folds, splits, seeds, preset, epochs, tune, select) and of
+            ``Workplace`` (results, data, workers, device, tracking, progress).
 
     Returns:
         A ``RunResult``: ``.tables`` holds pandas frames, ``.predictions`` every test prediction.

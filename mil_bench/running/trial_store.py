@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from mil_bench import durable
 from mil_bench.errors import StorageError
 from mil_bench.evaluation.trials import TrialRecord
+from mil_bench.running.plan import RunPlan
 
 
 class TrialStore:
@@ -38,6 +39,18 @@ class TrialStore:
     def describe(self, folder: Path, about: Mapping[str, Any]) -> None:
         """Keep what a study is."""
         self._write(folder / "study.json", about)
+
+    def about(self, folder: Path) -> dict[str, Any]:
+        """What a study is.
+
+        Raises:
+            StorageError: its file is broken or missing.
+        """
+        path = folder / "study.json"
+        try:
+            return json.loads(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise StorageError(f"The stored study {path} cannot be used: {error}. It was left as it is.") from error
 
     def save(self, folder: Path, record: TrialRecord) -> None:
         """Keep a finished trial; the first writer wins."""
@@ -60,6 +73,20 @@ class TrialStore:
                     f"The stored trial {path} cannot be used: {error}. It was left as it is; move it and the later "
                     f"ones of its folder away and repeat the command to try them again."
                 ) from error
+        return found
+
+    def of_plan(self, plan: RunPlan) -> list[TrialRecord]:
+        """The trials behind a tuned plan, study by study, as many of each as its budget says; none if it is not tuned.
+
+        Raises:
+            StorageError: a file is broken.
+        """
+        if plan.tuning is None:
+            return []
+        found = []
+        for each in plan.tuning.chosen:
+            records = self.records(self.folder(plan.dataset, each.method, each.study))[: plan.tuning.trials]
+            found += [dataclasses.replace(record, label=each.label) for record in records]
         return found
 
     def claim(self, folder: Path) -> FileLock | None:

@@ -101,6 +101,8 @@ def _chosen_plan(prepared: Prepared, trials: int, records: Mapping[str, Sequence
             jobs[job.label, job.key], folds_of[job.label, job.key] = job, list(everywhere)
         for plan in own:
             best = best_of(records[plan.key])
+            number = None if best is None else best.number
+            chosen.append(Chosen(job.label, job.method, job.seed, plan.fold, plan.key, number))
             if best is None:
                 reason = records[plan.key][-1].reason
                 where = "" if plan.fold is None else f" in fold {plan.fold}"
@@ -109,7 +111,6 @@ def _chosen_plan(prepared: Prepared, trials: int, records: Mapping[str, Sequence
             winner = dataclasses.replace(trial_job(plan, best.settings, prepared.bags), label=job.label)
             jobs[job.label, winner.key] = winner
             folds_of.setdefault((job.label, winner.key), []).extend(plan.folds)
-            chosen.append(Chosen(job.label, job.seed, plan.fold, plan.key, best.number))
     named = {label for label, _ in jobs}
     return dataclasses.replace(
         base,

@@ -22,17 +22,19 @@ class Chosen:
 
     Args:
         label: how tables call the method.
+        method: registered name.
         seed: training seed.
         fold: the fold, None for all of them.
         study: key of the study.
-        number: of the trial in the study.
+        number: of the trial in the study; None if no trial came to its end.
     """
 
     label: str
+    method: str
     seed: int
     fold: int | None
     study: str
-    number: int
+    number: int | None
 
 
 @dataclass(frozen=True)

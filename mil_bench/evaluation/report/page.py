@@ -13,7 +13,7 @@ from mil_bench.evaluation.figures.style import data_uri
 from mil_bench.evaluation.report.html import html_table
 from mil_bench.evaluation.tables import Table
 
-_FOLDED = ("verdicts_all", "classwise_ap")
+_FOLDED = ("verdicts_all", "classwise_ap", "tuning_chosen")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,72 @@
+"""Choose settings by trials."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from typing import Any
+
+from mil_bench.commands.comparison import add_comparison, add_selection, add_workplace, requests_of, workplace_of
+
+_EXAMPLES = """\
+examples:
+  mil-bench tune --methods abmil hmil --dataset digits --preset quick --trials 10
+  mil-bench run --methods abmil hmil --dataset digits --preset quick --tuned      the table with what was chosen
+  mil-bench run --methods abmil hmil --dataset digits --preset quick --tune 10    both in one
+
+Every method gets the same number of trials, the same seeds for the sampler, the same epochs and the same rule for
+giving up trials. Test labels are not looked at. An interrupted command goes on where it stopped; more trials can be
+added by a higher number.
+"""
+
+
+def add_tune(subparsers: Any) -> None:
+    """``mil-bench tune``."""
+    parser = subparsers.add_parser(
+        "tune",
+        help="choose each method's settings by trials, with an equal budget",
+        description="Choose each method's settings by trials on validation slides, with an equal budget for every "
+        "method. The first trial is always the method's own recipe.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(call=tune)
+    add_comparison(parser)
+    tuning = parser.add_argument_group("tuning")
+    tuning.add_argument(
+        "--trials",
+        type=int,
+        required=True,
+        metavar="N",
+        help="for every method and seed and, with --select per-fold, every fold",
+    )
+    add_selection(tuning)
+    add_workplace(parser)
+
+
+def tune(arguments: argparse.Namespace) -> int:
+    """Make the trials and print what was spent and chosen; 1 if a method has no trial that came to its end."""
+    from mil_bench.errors import InputError
+    from mil_bench.evaluation.report.terminal import print_tables
+    from mil_bench.evaluation.tuning_tables import chosen_table, spent_table
+    from mil_bench.running.runner import prepare
+    from mil_bench.running.tuner import tuned
+
+    if arguments.select == "fixed":
+        problem = "select=fixed keeps the authors' recipes, so there is nothing to tune"
+        raise InputError("the request", [problem], "Leave it out, or say mil-bench run --select fixed --tune N.")
+    place = workplace_of(arguments, tracking=False)
+    requests = requests_of(arguments, tune=arguments.trials, tuned=False)
+    failed = False
+    for prepared in [prepare(request, place) for request in requests]:  # all are checked before the first trains
+        plan = tuned(prepared, place).plan
+        records = place.trials.of_plan(plan)
+        print_tables([spent_table(records, plan.caption), chosen_table(records, plan.caption)])
+        left_out = [f"{label} was left out: {why}" for label, why in plan.skipped.items()]
+        for line in [*left_out, *(f"{label}: {what}" for label, what in plan.remarks.items())]:
+            print(f"! {line}")
+        failed = failed or bool(plan.skipped.keys() - prepared.plan.skipped.keys())
+        again = dataclasses.replace(prepared.request, tune=None, tuned=True)
+        print(f"\nThe comparison with what was chosen:\n  {again.command}")
+    print(f"Every trial in a browser (pip install optuna-dashboard):\n  optuna-dashboard {place.dashboard_file}")
+    return 1 if failed else 0
