@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from mil_bench.errors import MilBenchError
 from mil_bench.evaluation.trials import COMPLETE, FAILED, PRUNED, TrialRecord
 from mil_bench.methods.space import Range
 from mil_bench.running import tuning
@@ -97,7 +96,7 @@ class Study:
     Args:
         plan: what it is.
         records: the trials that are finished.
-        job_of: settings to the job of a trial; raises a ``MilBenchError`` for settings that the method refuses.
+        job_of: settings to the job of a trial.
         finish: is given every new record.
     """
 
@@ -114,10 +113,11 @@ class Study:
 
     def next_training(self, trials: int) -> tuple[Job, int] | None:
         """The job and fold to be trained next; None when ``trials`` trials are finished."""
-        while self._trial is None:
+        if self._trial is None:
             if len(self.records) >= trials:
                 return None
             self._begin()
+        assert self._trial is not None
         return self._trial.job, self.plan.folds[len(self._trial.curves)]
 
     def limits(self, fold: int) -> np.ndarray | None:
@@ -159,13 +159,7 @@ class Study:
     def _begin(self) -> None:
         plan = self.plan
         settings = tuning.suggest(plan.space, plan.defaults, self.records, plan.sampler)
-        try:
-            job = self._job_of(plan, settings)
-        except MilBenchError as error:  # settings that do not go together
-            self._trial = _Trial(len(self.records), settings, plan.base)
-            self._end(FAILED, reason=str(error))
-            return
-        self._trial = _Trial(len(self.records), settings, job)
+        self._trial = _Trial(len(self.records), settings, self._job_of(plan, settings))
 
     def _end(self, state: str, reason: str = "") -> None:
         trial, base = self._trial, self.plan.base

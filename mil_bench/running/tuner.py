@@ -14,10 +14,8 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from mil_bench import registry
-from mil_bench.data.store import BagStore
 from mil_bench.errors import InputError
 from mil_bench.evaluation.trials import TrialRecord, best_of
-from mil_bench.methods.recipe import Recipe
 from mil_bench.running.listeners import Listener
 from mil_bench.running.plan import Job, RunPlan
 from mil_bench.running.pruning import Pruning
@@ -108,7 +106,7 @@ def _chosen_plan(prepared: Prepared, trials: int, records: Mapping[str, Sequence
                 where = "" if plan.fold is None else f" in fold {plan.fold}"
                 failed.setdefault(job.label, []).append(f"no trial came to its end{where}, the last one: {reason}")
                 continue
-            winner = dataclasses.replace(trial_job(plan, best.settings, prepared.bags), label=job.label)
+            winner = dataclasses.replace(trial_job(plan, best.settings), label=job.label)
             jobs[job.label, winner.key] = winner
             folds_of.setdefault((job.label, winner.key), []).extend(plan.folds)
     named = {label for label, _ in jobs}
@@ -122,17 +120,14 @@ def _chosen_plan(prepared: Prepared, trials: int, records: Mapping[str, Sequence
     )
 
 
-def trial_job(plan: StudyPlan, settings: Mapping[str, Any], bags: BagStore) -> Job:
-    """The job of a trial.
+def trial_job(plan: StudyPlan, settings: Mapping[str, Any]) -> Job:
+    """The job of a trial; whether the method takes these settings is seen where it is trained.
 
-    Raises:
-        MilBenchError: the method refuses the settings.
+    Building it here to find out would draw from the random numbers of a training in another thread.
     """
     base = plan.base
     params = {**base.params, **{name: value for name, value in settings.items() if name in base.params}}
     recipe = {**base.recipe, **{name: value for name, value in settings.items() if name in base.recipe}}
-    Recipe(**{**recipe, "betas": tuple(recipe["betas"])})
-    registry.methods.load(base.method)(bags.width, bags.hierarchy, **params)
     return dataclasses.replace(base, params=params, recipe=recipe)
 
 
@@ -234,7 +229,7 @@ class Tuner:
         records = trials.records(folder)
         for record in records:
             self._tell(record)
-        return Study(plan, records, lambda p, settings: trial_job(p, settings, self._prepared.bags), finish)
+        return Study(plan, records, trial_job, finish)
 
     def _tell(self, record: TrialRecord) -> None:
         for listener in self._listeners:
