@@ -56,6 +56,8 @@ class RunResult:
         for job in plan.jobs:
             for fold in sorted(store.done(job) & set(range(len(plan.splits.folds)))):
                 found = store.load_fold(job, fold)
+                if fault := found.predictions.fault(plan.hierarchy):
+                    raise store.broken(job, fold, fault)
                 how = (job.recipe.get("epochs", 0), found.best_epoch, found.curves, found.seconds, found.environment)
                 trials[job.label] += (Trial(job.seed, fold, job.key, found.predictions),)
                 histories[job.label] += (History(job.seed, fold, *how),)
