@@ -153,7 +153,7 @@ def _compared(evidence: Evidence, figure: Measure, first: str, second: str) -> V
     if differences.mean() * figure.metric.sign < 0:
         first, second, differences = second, first, -differences
     drawn = evidence.bootstrap.fold_mean.difference(first, second, figure)
-    interval = evidence.bootstrap.interval(drawn)
+    interval = evidence.bootstrap.interval(drawn, figure)
     if folds == 1:
         return _by_patients(Verdict(figure, first, second, float(differences[0])), drawn, interval)
     return _by_folds(Verdict(figure, first, second, float(differences.mean())), differences, evidence, drawn)
@@ -171,7 +171,7 @@ def _by_folds(verdict: Verdict, differences: np.ndarray, evidence: Evidence, dra
             return replace(verdict, difference=0.0, low=0.0, high=0.0, standardised=0.0, p=1.0)
         return replace(verdict, difference=float("nan"), reason="the difference is the same in every fold")
     test = corrected_t_test(differences, evidence.overlap)
-    interval = evidence.bootstrap.interval(drawn)
+    interval = evidence.bootstrap.interval(drawn, verdict.figure)
     low, high, p = test.low, test.high, test.p
     if not interval.reason:
         low, high, p = min(low, interval.low), max(high, interval.high), max(p, p_value(drawn))
