@@ -8,6 +8,7 @@ from typing import Any
 
 from mil_bench.commands.comparison import add_comparison, add_selection, add_workplace, requests_of, workplace_of
 from mil_bench.commands.options import add_folders
+from mil_bench.errors import InputError
 
 
 def add_run(subparsers: Any) -> None:
@@ -115,8 +116,12 @@ def _show_across(results: list[Any], reports: Path) -> None:
     from mil_bench.evaluation.report.terminal import print_tables
     from mil_bench.running.across import Across
 
-    across = Across(results)
     print()
+    try:
+        across = Across(results)
+    except InputError as error:  # each run is done and shown: only the ranking is missing
+        print(f"! Not done: {error}")
+        return
     print_tables([across.table])
     print(f"\n{across.sentence}\n\nRanking: {across.write(reports)}")
 

@@ -51,6 +51,22 @@ class Predictions:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             return cls(**dict(archive))
 
+    def fault(self, hierarchy: LabelHierarchy) -> str:
+        """Why these cannot be predictions of slides of these classes, "" where they can."""
+        slides = len(self.slides)
+        shapes = {"labels": (slides,), "fine": (slides, hierarchy.n_fine), "groups": (slides,)}
+        if self.coarse_head is not None:
+            shapes["coarse_head"] = (slides, hierarchy.n_coarse)
+        if self.attention_auc is not None:
+            shapes["attention_auc"] = (slides,)
+        for name, shape in shapes.items():
+            found = getattr(self, name)
+            if found.shape != shape:
+                return f"{name} is {found.shape}, not {shape}"
+        if self.labels.dtype.kind not in "iu" or not np.isin(self.labels, range(hierarchy.n_fine)).all():
+            return "labels are no fine classes"
+        return "" if np.isfinite(self.fine).all() else "probabilities are not finite"
+
     def frame(self, hierarchy: LabelHierarchy) -> pd.DataFrame:
         """One row a slide: id, label, predicted class, one probability column a fine class."""
         names = np.array(hierarchy.fine)

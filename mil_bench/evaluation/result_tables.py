@@ -149,7 +149,7 @@ class _Builder:
             cells[method] = {}
             for heading, measure in columns.items():
                 scale, digits = _shown(measure)
-                interval = found.interval(found.pooled.values[method][measure])
+                interval = found.interval(found.pooled.values[method][measure], measure)
                 ends = None if interval.reason else (scale * interval.low, scale * interval.high)
                 cells[method][heading] = Cell(scale * values[measure], digits=digits, interval=ends)
                 if interval.reason and not found.few:

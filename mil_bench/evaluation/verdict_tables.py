@@ -18,6 +18,11 @@ _BASIS = (
     "Interval and p value hold against other training slides (corrected resampled t-test over folds) and other {}s "
     "(paired bootstrap), whichever says less. " + _ALONE + " d: difference in standard deviations over folds."
 )
+_BASIS_OF_FOLDS = (
+    "Interval and p value hold against other training slides alone (corrected resampled t-test over folds): {}. "
+    + _ALONE
+    + " d: difference in standard deviations over folds."
+)
 _BASIS_OF_ONE = f"Interval and p value from a paired bootstrap over {{}}s. {_ALONE}"
 
 
@@ -48,18 +53,21 @@ def summary(evidence: Evidence, found: Sequence[Verdict], figure: Measure) -> li
     if not evidence.hierarchy.is_flat:
         coarse = Measure("coarse", figure.key)
         sentences.append(headline(verdicts(evidence, coarse), evidence, coarse))
-    return [*sentences, *_against_yardsticks(found)]
+    return [*sentences, *_against_yardsticks(found, [*evidence.trials])]
 
 
-def _against_yardsticks(found: Sequence[Verdict]) -> list[str]:
-    sentences = []
-    for yardstick in registry.yardsticks.names():
+def _against_yardsticks(found: Sequence[Verdict], rows: Sequence[str]) -> list[str]:
+    sentences, yardsticks = [], registry.yardsticks.names()
+    methods = [row for row in rows if row not in yardsticks]
+    for yardstick in yardsticks:
         own = [v for v in found if yardstick in (v.first, v.second) and not v.reason]
         level = [v.second if v.first == yardstick else v.first for v in own if not (v.shown and v.second == yardstick)]
         if level:
             sentences.append(f"Not shown to be better than {yardstick}, which sees no image: {', '.join(level)}.")
-        elif own:
+        elif len(own) == len(methods):
             sentences.append(f"Every method is better than {yardstick}, which sees no image.")
+        elif own:  # others have no results, or none that can be compared
+            sentences.append(f"Better than {yardstick}, which sees no image: {', '.join(v.first for v in own)}.")
     return sentences
 
 
@@ -74,8 +82,7 @@ def verdict_tables(evidence: Evidence, found: Sequence[Verdict], figure: Measure
     """
     if not found:
         return []
-    unit = evidence.bootstrap.unit
-    note = (_BASIS_OF_ONE if len(evidence.sizes) == 1 else _BASIS).format(unit)
+    note = _basis(evidence, found)
     title = f"Verdicts on {figure.words}" + (" (percentage points)" if figure.metric.percent else "")
     means = {m: evidence.by_fold(m, figure).mean() for v in found for m in (v.first, v.second)}
     means = {m: value for m, value in means.items() if not np.isnan(value)}
@@ -88,6 +95,21 @@ def verdict_tables(evidence: Evidence, found: Sequence[Verdict], figure: Measure
         tables.append(_table("verdicts", f"{title}: {best} against each other method", rows, caption, note))
     rows = {f"{v.first} vs {v.second}": v for v in found}
     return [*tables, _table("verdicts_all", f"{title}: all pairs", rows, caption, note)]
+
+
+def _basis(evidence: Evidence, found: Sequence[Verdict]) -> str:
+    """What intervals and p values rest on; of pairs whose patients had no say it says so."""
+    unit = evidence.bootstrap.unit
+    if len(evidence.sizes) == 1:
+        return _BASIS_OF_ONE.format(unit)
+    pairs: dict[str, list[str]] = {}
+    for verdict in found:
+        if verdict.folds_alone:
+            pairs.setdefault(verdict.folds_alone, []).append(f"{verdict.first} vs {verdict.second}")
+    if evidence.bootstrap.few:
+        return _BASIS_OF_FOLDS.format(evidence.bootstrap.few)
+    alone = (f" Folds alone decide on {'; '.join(names)}: {why}." for why, names in pairs.items())
+    return _BASIS.format(unit) + "".join(alone)
 
 
 def _table(name: str, title: str, rows: dict[str, Verdict], caption: str, note: str) -> Table:

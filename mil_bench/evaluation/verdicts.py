@@ -106,6 +106,7 @@ class Verdict:
         adjusted: after Holm's adjustment for all pairs.
         pairs: how many pairs were compared.
         reason: why they cannot be compared, "" where they can; then the numbers are not numbers.
+        folds_alone: why patients had no say beside the folds, "" where they had or where there are no folds.
         sentence: the verdict in words.
     """
 
@@ -120,6 +121,7 @@ class Verdict:
     adjusted: float = float("nan")
     pairs: int = 0
     reason: str = ""
+    folds_alone: str = ""
     sentence: str = ""
 
     @property
@@ -151,7 +153,7 @@ def _compared(evidence: Evidence, figure: Measure, first: str, second: str) -> V
     if differences.mean() * figure.metric.sign < 0:
         first, second, differences = second, first, -differences
     drawn = evidence.bootstrap.fold_mean.difference(first, second, figure)
-    interval = evidence.bootstrap.interval(drawn)
+    interval = evidence.bootstrap.interval(drawn, figure)
     if folds == 1:
         return _by_patients(Verdict(figure, first, second, float(differences[0])), drawn, interval)
     return _by_folds(Verdict(figure, first, second, float(differences.mean())), differences, evidence, drawn)
@@ -169,11 +171,11 @@ def _by_folds(verdict: Verdict, differences: np.ndarray, evidence: Evidence, dra
             return replace(verdict, difference=0.0, low=0.0, high=0.0, standardised=0.0, p=1.0)
         return replace(verdict, difference=float("nan"), reason="the difference is the same in every fold")
     test = corrected_t_test(differences, evidence.overlap)
-    interval = evidence.bootstrap.interval(drawn)
+    interval = evidence.bootstrap.interval(drawn, verdict.figure)
     low, high, p = test.low, test.high, test.p
     if not interval.reason:
         low, high, p = min(low, interval.low), max(high, interval.high), max(p, p_value(drawn))
-    return replace(verdict, low=low, high=high, p=p, standardised=test.standardised)
+    return replace(verdict, low=low, high=high, p=p, standardised=test.standardised, folds_alone=interval.reason)
 
 
 def _sentence(verdict: Verdict, evidence: Evidence) -> str:
@@ -188,20 +190,20 @@ def _sentence(verdict: Verdict, evidence: Evidence) -> str:
     points = "points of " if verdict.figure.metric.percent else "of "
     after = f" after Holm over {verdict.pairs} pairs" if verdict.pairs > 1 else ""
     numbers = f"(95 % interval {low} to {high}, {p_text(verdict.adjusted)}{after})"
-    note = _note(evidence)
+    note = _note(verdict, evidence)
     if verdict.shown:
         return f"{first} is better than {second} by {by} {points}{words} {numbers}.{note}"
     return f"No difference between {first} and {second} can be shown: {by} {points}{words} {numbers}.{note}"
 
 
-def _note(evidence: Evidence) -> str:
+def _note(verdict: Verdict, evidence: Evidence) -> str:
     """What the reader must know about the basis of a verdict."""
     unit = evidence.bootstrap.unit
     notes = []
     if len(evidence.sizes) == 1:
         notes.append(f" One split: this speaks of other {unit}s, not of other training slides.")
-    elif evidence.bootstrap.few:
-        notes.append(f" Folds alone: {evidence.bootstrap.few}.")
+    elif verdict.folds_alone:
+        notes.append(f" Folds alone: {verdict.folds_alone}.")
     if not evidence.group_name:
         notes.append(" Patients are unknown: slides were drawn as if they were independent.")
     return "".join(notes)
@@ -213,17 +215,30 @@ def amount(value: float, figure: Measure) -> str:
 
 
 def headline(found: Sequence[Verdict], evidence: Evidence, figure: Measure) -> str:
-    """One sentence on the best-looking method: whom it beats, and whom it cannot be told from."""
+    """On the best-looking method: whom it beats, whom it cannot be told from, and whom it cannot be compared with."""
     means = {m: evidence.by_fold(m, figure).mean() for v in found for m in (v.first, v.second)}
     means = {m: value for m, value in means.items() if not np.isnan(value)}
     if not means:
-        return f"No method can be compared on {figure.words}."
+        reasons = "; ".join(dict.fromkeys(v.reason for v in found if v.reason))
+        return f"No method can be compared on {figure.words}{reasons and ': '}{reasons}."
     best = max(means, key=lambda method: means[method] * figure.metric.sign)
-    own = [v for v in found if best in (v.first, v.second)]
-    beaten = [v.second for v in own if v.shown]
-    level = [v.second if v.first == best else v.first for v in own if not v.shown]
+    own = {(v.second if v.first == best else v.first): v for v in found if best in (v.first, v.second)}
+    beaten = [other for other, v in own.items() if v.shown]
+    level = [other for other, v in own.items() if not (v.shown or v.reason)]
     value = f"{100 * means[best]:.1f} %" if figure.metric.percent else f"{means[best]:.3f}"
-    if not level:
-        return f"{best} has the best {figure.words} ({value}) and is better than all others: {', '.join(beaten)}."
-    better = f"is better than {', '.join(beaten)}, but " if beaten else ""
-    return f"{best} has the best {figure.words} ({value}); it {better}cannot be told from {', '.join(level)}."
+    start = f"{best} has the best {figure.words} ({value})"
+    if beaten and len(beaten) == len(own):
+        return f"{start} and is better than all others: {', '.join(beaten)}."
+    better = [f"is better than {', '.join(beaten)}"] if beaten else []
+    alike = [f"cannot be told from {', '.join(level)}"] if level else []
+    sentence = start + ("; it " if better or alike else "") + ", but ".join(better + alike)
+    return f"{sentence}.{_not_compared(own)}"
+
+
+def _not_compared(own: Mapping[str, Verdict]) -> str:
+    """Whom a method cannot be compared with, and why, a sentence a reason."""
+    names: dict[str, list[str]] = {}
+    for other, verdict in own.items():
+        if verdict.reason:
+            names.setdefault(verdict.reason, []).append(other)
+    return "".join(f" It cannot be compared with {', '.join(others)}: {why}." for why, others in names.items())

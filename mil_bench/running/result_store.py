@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
 import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from mil_bench.evaluation.predictions import Predictions
 from mil_bench.running.plan import Job, RunPlan
 
 FORMAT = 2
+_RECORD = {"best_epoch": int, "curves": dict, "slides": dict, "seconds": (int, float), "environment": dict}
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,14 +148,20 @@ class ResultStore:
         """
         path = self.folder(job) / f"fold-{fold:02d}.json"
         record = _read_json(path)
+        if misfits := [name for name, kind in _RECORD.items() if not isinstance(record.get(name), kind)]:
+            raise _broken(path, TypeError(f"{', '.join(misfits)} cannot be understood"))
         predictions = path.with_suffix(".npz")
         try:
             content = predictions.read_bytes()
             if hashlib.sha256(content).hexdigest() != record.pop("predictions_sha256"):
                 raise ValueError("its content is not what was stored")
             return FoldResult(predictions=Predictions.read(content), **record)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise _broken(predictions, error) from error
+
+    def broken(self, job: Job, fold: int, problem: str) -> StorageError:
+        """The error for predictions that read well and yet cannot be this job's."""
+        return _broken(self.folder(job) / f"fold-{fold:02d}.npz", ValueError(problem))
 
     def runs(self) -> dict[str, Path]:
         """Plans by run id, newest first."""
@@ -182,7 +189,10 @@ class ResultStore:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(io.BytesIO(path.read_bytes()).read())
+        found = json.loads(path.read_bytes())
+        if not isinstance(found, dict):
+            raise ValueError("it is no JSON object")
+        return found
     except (OSError, ValueError) as error:
         raise _broken(path, error) from error
 

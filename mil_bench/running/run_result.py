@@ -60,6 +60,8 @@ class RunResult:
         for job, fold in sorted(plan.trainings, key=lambda item: (plan.seeds.index(item[0].seed), item[1])):
             if fold in done[job.key]:
                 found = store.load_fold(job, fold)
+                if fault := found.predictions.fault(plan.hierarchy):
+                    raise store.broken(job, fold, fault)
                 how = (job.recipe.get("epochs", 0), found.best_epoch, found.curves, found.seconds, found.environment)
                 trials[job.label] += (Trial(job.seed, fold, job.key, found.predictions),)
                 histories[job.label] += (History(job.seed, fold, *how),)

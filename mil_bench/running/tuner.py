@@ -159,6 +159,8 @@ class Tuner:
                 listener.on_tuning(len(self._plans), trials)
             train_all(self, workers, self._on_epoch)
         finally:
+            for _, lock in (*self._idle, *self._busy.values()):  # of an interrupted call
+                lock.release()
             for listener in self._listeners:
                 listener.on_end(None)
 

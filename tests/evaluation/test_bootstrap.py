@@ -94,7 +94,7 @@ def test_all_slides_of_a_patient_are_drawn_together() -> None:
 
 
 def made(units: int = 50, unit: str = "patient") -> Bootstrap:
-    return Bootstrap(unit, units, Replicates({}), Replicates({}))
+    return Bootstrap(unit, units, Replicates({}), Replicates({}), {})
 
 
 def test_an_interval_holds_the_middle_95_percent_of_the_replicates() -> None:
@@ -129,3 +129,20 @@ def test_the_p_value_is_twice_the_share_of_replicates_on_the_wrong_side() -> Non
     assert p_value(drawn) == pytest.approx(2 * (1 + 3) / (1 + 99))
     assert p_value(-drawn) == p_value(drawn)
     assert p_value(np.zeros(10)) == 1
+
+
+def test_a_class_of_few_patients_gets_no_interval_of_its_own() -> None:
+    labels = np.where(np.arange(90) < 3, 3, np.arange(90) % 3)
+    groups = np.array([f"p{i // 2}" for i in range(90)])  # of class d two patients: slides 0 and 1, and 2
+    rng = np.random.default_rng(0)
+    hierarchy = LabelHierarchy.from_groups({"left": ["a", "b"], "right": ["c", "d"]})
+    slides = np.arange(90).astype(str)
+    done = [Predictions(slides, labels, rng.dirichlet(np.ones(4), 90), groups)]
+    found = bootstrap({"m": done}, hierarchy, "patient", replicates=50)
+    fine, plenty, coarse = Measure("fine", "auc", "d"), Measure("fine", "auc", "a"), Measure("coarse", "auc", "right")
+    reasons = [found.interval(found.pooled.values["m"][figure], figure).reason for figure in (fine, plenty, coarse)]
+    assert reasons[0] == "2 patients with d are too few, 20 are needed"
+    assert reasons[1] == ""
+    assert reasons[2] == ""
+    assert found.bearers[fine] == 2
+    assert found.bearers[coarse] == len({g for g, label in zip(groups, labels, strict=True) if label >= 2})

@@ -102,6 +102,15 @@ def test_registered_methods_and_their_variants_all_look_different() -> None:
     assert len(looks) == len(names)
 
 
+def test_lines_and_markers_of_twelve_methods_differ_without_their_colours() -> None:
+    registered = [*registry.methods.names(), *registry.yardsticks.names()]
+    looks = styles([*registered, *(f"plugin-{i}" for i in range(24 - len(registered)))])
+    first = list(looks.values())[: len(registered)]
+    assert len(registered) <= 12
+    assert len({style.dashes for style in first}) == len({style.marker for style in first}) == len(registered)
+    assert len({(style.colour, style.dashes) for style in looks.values()}) == 24
+
+
 def shown_percents(figure: Figure) -> list[str]:
     return [t.get_text() for t in figure.axes[0].texts]
 

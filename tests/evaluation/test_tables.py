@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 import subprocess
@@ -190,6 +191,27 @@ def test_methods_that_do_not_beat_the_lookup_are_named() -> None:
     last = sentences[-1]
     assert last.startswith("Not shown to be better than lookup, which sees no image:")
     assert "same" in last
+
+
+def test_every_method_beats_the_lookup_only_where_every_method_was_compared_with_it() -> None:
+    def said(*names: str, **more: tuple[Trial, ...]) -> str:
+        skills = {name: trials(4.0 + k, folds=9) for k, name in enumerate(names)}
+        given = evidence({"lookup": trials(0.0, folds=9), **skills, **more}, 9)
+        given = dataclasses.replace(given, replicates=1000)  # of few draws no p value is small
+        return verdict_parts(given)[1][-1]
+
+    assert said("good", "fine") == "Every method is better than lookup, which sees no image."
+    assert said("good", "fine", half=trials(5.0)) == "Better than lookup, which sees no image: good, fine."
+
+
+def test_the_note_of_verdicts_names_the_patients_only_where_they_had_a_say() -> None:
+    many = verdict_parts(evidence({"a": trials(0.5), "b": trials(2.0)}))[0]["verdicts"].note
+    assert "other patients (paired bootstrap)" in many
+    labels = np.arange(8) % 4
+    few = {"fold0": labels, "fold1": labels, "fold2": labels}
+    note = verdict_parts(evidence({"a": trials(0.5, **few), "b": trials(2.0, **few)}))[0]["verdicts"].note
+    assert "bootstrap" not in note
+    assert "12 patients are too few to draw from" in note
 
 
 def test_a_single_method_is_compared_with_nothing() -> None:

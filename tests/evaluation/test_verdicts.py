@@ -181,3 +181,35 @@ def test_the_headline_names_the_best_looking_method_and_whom_it_cannot_be_told_f
         f"{best} has the best accuracy ({value}) and is better than all others: weak."
     )
     assert headline([], given, ACCURACY) == "No method can be compared on accuracy."
+
+
+def test_the_headline_says_why_methods_cannot_be_compared() -> None:
+    given = evidence(folds=2, one=1.0, two=3.0)
+    found = verdicts(given, ACCURACY)
+    value = f"{100 * given.by_fold('two', ACCURACY).mean():.1f} %"
+    assert headline(found, given, ACCURACY) == (
+        f"two has the best accuracy ({value}). It cannot be compared with one: only 2 folds, 3 are needed."
+    )
+    trials = {name: [trial(k, 1.0, classes=3 if k == 2 else 4) for k in range(5)] for name in ("one", "two")}
+    given = dataclasses.replace(evidence(one=1.0, two=2.0), trials=trials)
+    assert headline(verdicts(given, AUC), given, AUC) == (
+        "No method can be compared on macro AUC: undefined in fold 2: no test slide is d."
+    )
+
+
+def test_a_pair_whose_patients_have_no_say_says_so() -> None:
+    given = evidence(folds=3, one=1.0, two=2.0)
+    rare = {}
+    for name, done in given.trials.items():
+        rare[name] = []
+        for t in done:
+            labels = np.where(np.arange(60) < 3, 3, np.arange(60) % 3)  # of class d a single patient in each fold,
+            groups = t.predictions.groups.copy()
+            groups[:3] = "the same"  # and the same one in all
+            rare[name].append(
+                dataclasses.replace(t, predictions=dataclasses.replace(t.predictions, labels=labels, groups=groups))
+            )
+    (found,) = verdicts(dataclasses.replace(given, trials=rare), AUC)
+    assert not found.reason
+    assert found.folds_alone.startswith("undefined in ")
+    assert found.sentence.endswith(f"Folds alone: {found.folds_alone}.")

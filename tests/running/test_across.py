@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from made_runs import run_result, trials
 
+from mil_bench.commands.run import _show_across
 from mil_bench.errors import InputError
 from mil_bench.running.across import Across
 
@@ -36,3 +37,11 @@ def test_two_runs_on_one_dataset_are_refused() -> None:
     run = run_result({"a": trials(0.0)}, "one")
     with pytest.raises(InputError, match=r"one has 2 runs\nName one run a dataset\."):
         Across([run, run])
+
+
+def test_runs_on_one_dataset_are_shown_all_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = run_result({"a": trials(0.0)}, "one")
+    _show_across([run, run], tmp_path)
+    said = capsys.readouterr().out
+    assert "! Not done: ranking methods over datasets: 1 problem\n  - one has 2 runs\nName one run a dataset." in said
+    assert list(tmp_path.iterdir()) == []

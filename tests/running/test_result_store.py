@@ -63,6 +63,31 @@ def test_a_broken_file_is_named_and_left_alone(tmp_path: Path) -> None:
         store.load_fold(JOB, 0)
 
 
+@pytest.mark.parametrize("content", ["null", "[1]", '{"a'])
+def test_a_record_that_is_no_object_is_named(content: str, tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    store.save_fold(JOB, result(0))
+    (store.folder(JOB) / "fold-00.json").write_text(content)
+    with pytest.raises(StorageError, match=r"fold-00.json cannot be used: "):
+        store.load_fold(JOB, 0)
+
+
+@pytest.mark.parametrize(("name", "value"), [("curves", 3), ("environment", None), ("seconds", "x")])
+def test_a_record_with_values_of_another_kind_is_named(name: str, value: object, tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    store.save_fold(JOB, result(0))
+    path = store.folder(JOB) / "fold-00.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
+    with pytest.raises(StorageError, match=rf"fold-00.json cannot be used: {name} cannot be understood"):
+        store.load_fold(JOB, 0)
+
+
+def test_a_version_mark_that_is_no_object_is_named(tmp_path: Path) -> None:
+    (tmp_path / "format.json").write_text("[9]")
+    with pytest.raises(StorageError, match=r"format.json cannot be used: it is no JSON object"):
+        ResultStore(tmp_path)
+
+
 def test_results_of_another_version_are_refused_untouched(tmp_path: Path) -> None:
     (tmp_path / "format.json").write_text(json.dumps({"format": 99}))
     with pytest.raises(StorageError, match=r"holds results of format 99; .* name another folder with --results"):

@@ -25,7 +25,10 @@ _COLOURS = (
     "#882255", "#999933", "#332288", "#AA4499", "#117733",
 )  # fmt: skip
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*")
-_DASHES = ((), (4, 1.5), (1, 1), (5, 1, 1, 1), (2, 1), (7, 2), (3, 1, 1, 1, 1, 1))
+_DASHES = (
+    (), (4, 1.5), (1, 1), (5, 1, 1, 1), (2, 1), (7, 2), (3, 1, 1, 1, 1, 1),
+    (1, 2.5), (10, 2), (3, 3), (9, 1, 2, 1), (6, 1, 1, 1, 1, 1, 1, 1),
+)  # fmt: skip
 
 _SETTINGS = {
     "font.family": "sans-serif",
@@ -100,8 +103,8 @@ def styles(names: Sequence[str]) -> dict[str, Style]:
 
 def _style(place: int) -> Style:
     turn, colour = divmod(place, len(_COLOURS))
-    marker = _MARKERS[(colour + 5 * turn) % len(_MARKERS)]
-    return Style(_COLOURS[colour], marker, _DASHES[place % len(_DASHES)], turn % 2 == 0)
+    other = colour + 5 * turn  # in black and white as well, the first twelve differ from each other
+    return Style(_COLOURS[colour], _MARKERS[other % len(_MARKERS)], _DASHES[other % len(_DASHES)], turn % 2 == 0)
 
 
 def styled(draw: Callable[_Arguments, Figure]) -> Callable[_Arguments, Figure]:
