@@ -1,7 +1,21 @@
-"""What a method is: the contract, its recipe and its search ranges."""
+"""What a method is: the contract, its recipe and its search ranges; the contract brings torch when it is used."""
 
-from mil_bench.methods.method import Method, Output, weighted_mean
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from mil_bench.methods.recipe import Recipe
 from mil_bench.methods.space import Choice, Float, Int
 
+if TYPE_CHECKING:
+    from mil_bench.methods.method import Method, Output, weighted_mean
+
 __all__ = ["Choice", "Float", "Int", "Method", "Output", "Recipe", "weighted_mean"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from mil_bench.methods import method
+
+        return getattr(method, name)
+    raise AttributeError(f"module 'mil_bench.methods' has no attribute '{name}'")
