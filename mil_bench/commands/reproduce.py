@@ -60,6 +60,12 @@ def add_reproduce(subparsers: Any) -> None:
         help="follow these split files, one a dataset, instead of the paper's rule",
     )
     what.add_argument("--epochs", type=int, metavar="N", help="epochs for every method (default: recipe and preset)")
+    what.add_argument(
+        "--tune",
+        type=int,
+        metavar="N",
+        help="choose the settings of every row by N trials on validation slides; those that a row fixes stay",
+    )
     how = parser.add_argument_group("where and how")
     how.add_argument("--workers", type=int, metavar="N", help="trainings at the same time (default: one a core)")
     how.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="default: a GPU if there is one")
@@ -80,6 +86,7 @@ def reproduce(arguments: argparse.Namespace) -> int:
         preset=arguments.preset,
         splits=tuple(arguments.splits),
         epochs=arguments.epochs,
+        tune=arguments.tune,
     )
     parts = parts_of(request)
     place = Workplace(
@@ -89,7 +96,8 @@ def reproduce(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         tracking=not arguments.no_tracking,
     )
-    folder = Path(arguments.results) / "reports" / f"reproduce-{request.preset}"
+    tuned = "-tuned" if request.tune else ""
+    folder = Path(arguments.results) / "reports" / f"reproduce-{request.preset}{tuned}"
     overview = Overview(_command(arguments))
     for _, group in groupby(run(parts, place), key=lambda outcome: outcome.part.item.name):
         outcomes = list(group)  # of one item; let go before the next
@@ -111,7 +119,10 @@ def _command(arguments: argparse.Namespace) -> str:
     for name in ("dataset", "splits"):
         given = getattr(arguments, name)
         words += [f"--{name}", *map(str, given)] if given else []
-    return shlex.join(words + (["--epochs", str(arguments.epochs)] if arguments.epochs else []))
+    for name in ("epochs", "tune"):
+        value = getattr(arguments, name)
+        words += [f"--{name}", str(value)] if value else []
+    return shlex.join(words)
 
 
 def _print_page(page: Any, path: Path) -> None:

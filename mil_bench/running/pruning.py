@@ -24,9 +24,11 @@ class Pruning:
         warmup: share of the epochs in which nothing is pruned.
     """
 
+    # Chosen on the validation losses of 72 trials of ABMIL and mean-pool that were trained to their end on the twin of
+    # BRACS: 55 % of the epochs. Half the warm-up costs 47 %, but slow starters were given up that had won.
     percentile: float = 25.0
     first: int = 3
-    warmup: float = 0.1
+    warmup: float = 0.2
 
     def limits(self, curves: Sequence[Sequence[float]], epochs: int) -> np.ndarray:
         """The highest loss with which a trial may go on after each epoch ``[epochs]``; infinite where it always may.

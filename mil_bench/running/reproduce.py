@@ -36,6 +36,7 @@ class ReproduceRequest:
         preset: a key of ``PRESETS``.
         splits: split files, at most one a dataset, followed instead of the items' protocols.
         epochs: passes over the data for every method, None for recipe and preset.
+        tune: number of trials for the settings of every row, None for the rows as they are.
     """
 
     items: tuple[str, ...]
@@ -43,6 +44,7 @@ class ReproduceRequest:
     preset: str = "paper"
     splits: tuple[Path, ...] = ()
     epochs: int | None = None
+    tune: int | None = None
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,7 @@ def _part(item: Item, text: str, request: ReproduceRequest, splits: Mapping[str,
         seeds=item.seeds,
         preset=request.preset,
         epochs=epochs,
+        tune=request.tune,
     )
     return Part(item, name, spec, run)
 

@@ -51,7 +51,7 @@ def page_of(item: Item, outcomes: Sequence[Outcome]) -> Page:
         facts.append(across({name: each[0] for name, each in answers.items()}))
     if done and outcomes[0].part.request.preset == "quick":
         facts += [_QUICK, *dict.fromkeys(_steps(result) for result in done.values())]
-    tables = [_table(outcome.part, outcome.result) for outcome in outcomes if outcome.result is not None]
+    tables = [table for each in outcomes if each.result is not None for table in _tables(each.part, each.result)]
     if item.questions and done:
         tables.append(questions_table(answers))
     return Page(item.name, item.title, (*facts, *item.notes), tuple(tables))
@@ -64,6 +64,13 @@ def _lines(outcome: Outcome, answers: Sequence[Answer]) -> list[str]:
         return [f"Could not be run: {_one_line(outcome.reason)}"]
     said = [answers[0].text, in_short(answers)] if answers else result.summary
     return [*said, *result.facts, f"Everything about this run: mil-bench report {result.run_id}"]
+
+
+def _tables(part: Part, result: RunResult) -> list[Table]:
+    """The item's table and, where settings were tuned, what that brought and cost."""
+    tuning = [table for table in result.report_tables if table.name in ("tuning_gain", "tuning")]
+    named = [replace(t, name=f"{result.run_id}_{t.name}", title=f"{t.title}, {part.name}") for t in tuning]
+    return [_table(part, result), *named]
 
 
 def _table(part: Part, result: RunResult) -> Table:
