@@ -16,7 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks.statistics import coverage, false_alarms
+from benchmarks.statistics import coverage, false_alarms, rare
 from benchmarks.statistics.speed import measure_speed
 from mil_bench.evaluation.statistics import SIGNIFICANCE
 
@@ -33,6 +33,7 @@ def main() -> None:
     with ProcessPoolExecutor() as pool:
         _print_false_alarms(pool, asked.repeats)
         _print_coverage(pool, asked.repeats)
+        _print_rare(pool, asked.repeats)
 
 
 def _print_false_alarms(pool: Executor, repeats: int) -> None:
@@ -62,6 +63,17 @@ def _print_coverage(pool: Executor, repeats: int) -> None:
                 _, low, high = found[~np.isnan(found[:, u, k, f, 1]), u, k, f].T
                 shares.append(_share((low <= truths[k, f]) & (truths[k, f] <= high)))
             print(f"| {figure.words} | {kind} | {truths[k, f]:.3f} | {' | '.join(shares)} |")
+
+
+def _print_rare(pool: Executor, repeats: int) -> None:
+    found = np.array(_all(pool, rare.intervals, repeats, "rare classes"))  # [repeats, bearers, 2]
+    print(f"\n## Rare classes\n\n95 % intervals of a class-wise AUC of {rare.TRUTH:.3f} that hold it, patients drawn, %")
+    print("before the report's own limit; below it, a report gives none\n")
+    print("| patients with the class | intervals that hold the truth |\n|---|---|")
+    for b, bearers in enumerate(rare.BEARERS):
+        low, high = found[~np.isnan(found[:, b, 0]), b].T
+        held = _share((low <= rare.TRUTH) & (rare.TRUTH <= high)) if len(low) else "none given: too many draws lack it"
+        print(f"| {bearers} | {held} |")
 
 
 def _share(is_so: np.ndarray) -> str:

@@ -25,8 +25,8 @@ CONFIDENCE = 0.95
 FEWEST_UNITS = 20
 """Patients (or slides) below which no interval is given: percentiles over so few are too narrow.
 
-It holds for those with a class, too, where a figure is of that class alone: the interval of an AUC of .92 held the
-truth in 73 % of 400 simulations with 3 of them, in 85 % with 12, in 92 % with 20.
+It holds for those with a class, too, where a figure is of that class alone: ``benchmarks.statistics`` shows how seldom
+the intervals of rare classes hold the truth.
 """
 MOST_UNDEFINED = 0.05
 """Share of replicates in which a figure may be undefined (a rare class was not drawn) before its interval is, too."""
