@@ -67,13 +67,13 @@ def _print_coverage(pool: Executor, repeats: int) -> None:
 
 def _print_rare(pool: Executor, repeats: int) -> None:
     found = np.array(_all(pool, rare.intervals, repeats, "rare classes"))  # [repeats, bearers, 2]
-    print(f"\n## Rare classes\n\n95 % intervals of a class-wise AUC of {rare.TRUTH:.3f} that hold it, patients drawn, %")
+    print(f"\n## Rare classes\n\n95 % intervals that hold the truth, a class-wise AUC of {rare.TRUTH:.3f}, % of those given")
     print("before the report's own limit; below it, a report gives none\n")
     print("| patients with the class | intervals that hold the truth |\n|---|---|")
     for b, bearers in enumerate(rare.BEARERS):
         low, high = found[~np.isnan(found[:, b, 0]), b].T
-        held = _share((low <= rare.TRUTH) & (rare.TRUTH <= high)) if len(low) else "none given: too many draws lack it"
-        print(f"| {bearers} | {held} |")
+        held = (low <= rare.TRUTH) & (high >= rare.TRUTH)
+        print(f"| {bearers} | {_share(held) if len(held) else 'none given: too many draws lack it'} |")
 
 
 def _share(is_so: np.ndarray) -> str:

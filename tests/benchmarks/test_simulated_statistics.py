@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benchmarks.statistics import rare
 from benchmarks.statistics.cohort import COUNTS, FOLDS, SLIDES, Cohort, monte_carlo, one_split, patient_kfold
 from benchmarks.statistics.coverage import COVERED, KINDS, UNITS, intervals
 from benchmarks.statistics.false_alarms import SCENARIOS, TESTED, TESTS, Scenario, p_values
@@ -51,3 +52,9 @@ def test_simulated_intervals_hold_their_figure() -> None:
     given = ~np.isnan(low)
     assert given.mean() > 0.9
     assert ((low < value) & (value < high))[given].all()
+
+
+def test_the_true_auc_of_the_rare_class_is_what_many_patients_give() -> None:
+    found = np.array([rare.intervals(repeat) for repeat in range(20)])[:, rare.BEARERS.index(40)]
+    assert found.mean() == pytest.approx(rare.TRUTH, abs=0.02)  # middles of intervals lie around it
+    assert (found[:, 0] < found[:, 1]).all()
