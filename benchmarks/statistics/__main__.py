@@ -67,7 +67,7 @@ def _print_coverage(pool: Executor, repeats: int) -> None:
 
 def _print_rare(pool: Executor, repeats: int) -> None:
     found = np.array(_all(pool, rare.intervals, repeats, "rare classes"))  # [repeats, bearers, 2]
-    print(f"\n## Rare classes\n\n95 % intervals that hold the truth, a class-wise AUC of {rare.TRUTH:.3f}, % of those given")
+    print(f"\n## Rare classes\n\n95 % intervals that hold the truth, an AUC of {rare.TRUTH:.3f}, % of those given")
     print("before the report's own limit; below it, a report gives none\n")
     print("| patients with the class | intervals that hold the truth |\n|---|---|")
     for b, bearers in enumerate(rare.BEARERS):
