@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from mil_bench import durable
+from mil_bench.errors import InputError, UnknownNameError
 from mil_bench.evaluation.budget import History, budget_table
 from mil_bench.evaluation.metrics import Measure
 from mil_bench.evaluation.predictions import Trial
@@ -27,6 +28,7 @@ from mil_bench.running.result_store import ResultStore
 if TYPE_CHECKING:
     from mil_bench.evaluation.figures.gallery import Gallery
     from mil_bench.evaluation.report.page import Report
+    from mil_bench.methods import Method
 
 _SHOWN_FIRST = ("fine", "coarse", "classwise_auc", "verdicts")
 _TWIN = "Nothing here is a result on the real dataset."
@@ -41,12 +43,14 @@ class RunResult:
         trials: method to its trained folds.
         failures: what could not be trained, and why, one line each.
         histories: method to how its folds were trained.
+        store: where the trained weights lie, None for a result that was not collected from one.
     """
 
     plan: RunPlan
     trials: Mapping[str, tuple[Trial, ...]]
     failures: tuple[str, ...] = ()
     histories: Mapping[str, tuple[History, ...]] = field(default_factory=dict)
+    store: ResultStore | None = None
 
     @classmethod
     def collect(cls, store: ResultStore, plan: RunPlan, failures: tuple[str, ...] = ()) -> RunResult:
@@ -59,7 +63,7 @@ class RunResult:
                 how = (job.recipe.get("epochs", 0), found.best_epoch, found.curves, found.seconds, found.environment)
                 trials[job.label] += (Trial(job.seed, fold, job.key, found.predictions),)
                 histories[job.label] += (History(job.seed, fold, *how),)
-        return cls(plan, trials, failures, histories)
+        return cls(plan, trials, failures, histories, store)
 
     @property
     def run_id(self) -> str:
@@ -131,6 +135,31 @@ class RunResult:
             return pd.DataFrame(columns=["method", "seed", "fold", "slide", "label", "predicted"])
         frame = pd.concat(frames, ignore_index=True)
         return frame[["method", "seed", "fold", *frames[0].columns[:-3]]]
+
+    def model(self, method: str, seed: int | None = None, fold: int = 0) -> Method:
+        """A trained method in evaluation mode, on the CPU; brings torch.
+
+        Args:
+            method: as tables call it.
+            seed: training seed, None for the first.
+            fold: number of the fold, whose test slides this model has never seen.
+
+        Raises:
+            UnknownNameError: there is no such method in the run, or it is not installed.
+            InputError: the fold is not stored, nothing was trained, or the method's code has changed since.
+        """
+        from mil_bench.running.trained import trained_method
+
+        if self.store is None:
+            raise InputError("the trained model", ["this result comes from no result store"], "Collect it from one.")
+        own = [job for job in self.plan.jobs if job.label == method]
+        if not own:
+            raise UnknownNameError("method in this run", method, {job.label for job in self.plan.jobs})
+        seed = own[0].seed if seed is None else seed
+        job = next((job for job in own if job.seed == seed), None)
+        if job is None:
+            raise UnknownNameError("training seed", str(seed), [str(job.seed) for job in own])
+        return trained_method(self.store, job, fold, self.plan.hierarchy)
 
     @property
     def _expected(self) -> int:

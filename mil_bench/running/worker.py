@@ -21,6 +21,7 @@ from mil_bench.errors import TrainingError
 from mil_bench.evaluation.predictions import Predictions
 from mil_bench.methods import Method, Recipe
 from mil_bench.methods.yardstick import Yardstick
+from mil_bench.running.code_version import commit
 from mil_bench.running.executors import report
 from mil_bench.running.plan import Job
 from mil_bench.running.result_store import FoldResult
@@ -98,6 +99,8 @@ def train(task: Task) -> list[FoldResult]:
             slides={role: len(getattr(task.splits.folds[k], role)) for role in ("train", "val", "test")},
             seconds=round(seconds, 3),
             environment=_environment(device),
+            in_dim=store.width,
+            weights={name: _array(value) for name, value in stack.state(i).items()},
         )
         for i, k in enumerate(task.folds)
     ]
@@ -145,6 +148,12 @@ def _predict(stack: LoopedStack, feed: Feed, store: BagStore, slides: tuple[str,
     )
 
 
+def _array(value: torch.Tensor) -> np.ndarray:
+    """A tensor for NumPy, which has no bfloat16."""
+    value = value.detach().cpu()
+    return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+
+
 def _groups(store: BagStore, bags: np.ndarray) -> np.ndarray:
     """Groups of the bags as text; "" where the store knows none."""
     groups = store.slides["group"].to_numpy()[bags] if store.group_name else np.full(len(bags), "")
@@ -170,6 +179,7 @@ def _environment(device: torch.device) -> dict[str, str]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return {
         "mil_bench": mil_bench.__version__,
+        "commit": commit(),
         "torch": torch.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
