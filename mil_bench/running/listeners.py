@@ -10,6 +10,7 @@ from typing import Any
 
 from mil_bench.running.plan import Job, RunPlan
 from mil_bench.running.result_store import FoldResult
+from mil_bench.running.trial_store import TrialRecord
 
 
 class Listener:
@@ -27,8 +28,11 @@ class Listener:
     def on_stored_fold(self, job: Job, result: FoldResult) -> None:
         """A fold was found finished from an earlier call."""
 
+    def on_trial(self, trial: TrialRecord) -> None:
+        """A trial of a study is over and recorded, now or in an earlier call."""
+
     def on_failure(self, job: Job, folds: tuple[int, ...], reason: str) -> None:
         """A task failed; the others go on."""
 
     def on_end(self, report: Path | None) -> None:
-        """The run is over; ``report`` is the written report, None if it was interrupted."""
+        """The run is over; ``report`` is a file in the folder of its report, None if it was interrupted."""

@@ -182,11 +182,18 @@ class RunResult:
 
     def write(self, folder: Path) -> Path:
         """Write tables, figures and report into ``folder``; the path of the report, one HTML file."""
+        self.write_tables(folder)
+        for name in self.figures:
+            durable.replace(folder / "figures" / f"{name}.svg", self.figures.svg(name).decode())
+        durable.replace(folder / "report.html", self._page)
+        return folder / "report.html"
+
+    @cached_property
+    def _page(self) -> str:
+        """The report as HTML; what tracking has logged is not drawn again for the command that shows it."""
         from mil_bench.evaluation.report.page import page
 
-        self.write_tables(folder)
-        durable.replace(folder / "report.html", page(self._report))
-        return folder / "report.html"
+        return page(self._report)
 
     @property
     def _report(self) -> Report:
@@ -231,4 +238,4 @@ class RunResult:
 
         words = "".join(f"<p>{escape(line)}</p>" for line in [*self.summary, *self.facts])
         tables = "".join(map(html_section, self.main_tables))
-        return f'{words}{tables}<img src="{data_uri(self.figures["classwise_auc"])}" alt="class-wise AUC">'
+        return f'{words}{tables}<img src="{data_uri(self.figures.svg("classwise_auc"))}" alt="class-wise AUC">'

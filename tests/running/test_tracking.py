@@ -28,7 +28,7 @@ def client_of(folder: Path):
 
 def runs_of(folder: Path) -> list:
     client = client_of(folder)
-    return client.search_runs([client.get_experiment_by_name("mil-bench").experiment_id])
+    return client.search_runs([client.get_experiment_by_name("mil-bench/bracs-sim-twin").experiment_id])
 
 
 @pytest.mark.filterwarnings("ignore")  # MLflow's own
@@ -81,6 +81,6 @@ def test_a_server_that_does_not_answer_is_named_once_and_costs_nothing(
 def test_telemetry_is_off() -> None:
     import os
 
-    import mil_bench.running.tracking  # noqa: F401
+    import mil_bench.running.tracking.run_log  # noqa: F401
 
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
