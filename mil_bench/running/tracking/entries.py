@@ -177,6 +177,17 @@ def summary_points(figures: Sequence[Mapping[str, float]], time: float) -> list[
     return points + [Point(f"std_{name}", stdev(of), step, time) for name, of in whole.items() if step > 1]
 
 
+def headline_points(label: str, means: Mapping[str, tuple[float, int, float]]) -> list[Point]:
+    """What a benchmark shows of a method itself, so that its page compares methods.
+
+    Args:
+        label: the method.
+        means: name to mean, number of trainings, and time.
+    """
+    names = {f"test_fine/{key}": f"fine_{key}/{plain(label)}" for key in ("macro_auc", "accuracy")}
+    return [Point(shown, *means[name]) for name, shown in names.items() if name in means]
+
+
 def _tags(plan: RunPlan, kind: str) -> dict[str, str]:
     tags = {RUN: plan.run_id, KIND: kind, "mil_bench.dataset": plan.dataset_caption}
     tags |= {"mil_bench.data_digest": data_digest(plan), "mil_bench.split_digest": plan.splits.digest}

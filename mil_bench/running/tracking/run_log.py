@@ -47,7 +47,7 @@ class RunLog:
         self._known: dict[_Place, Any] = {}
         self._figures: dict[str, dict[str, Mapping[str, float]]] = {}
         self._failures: dict[str, list[str]] = {}
-        self._added = 0
+        self._changed = False
 
     @property
     def run_id(self) -> str:
@@ -73,6 +73,12 @@ class RunLog:
             self._create(("", ""), entries.benchmark_entry(self._plan, self._store.planned(self._plan.run_id)))
         elif any(place not in self._known for place in self._places):
             self._client.update_run(self._known["", ""].info.run_id, status="RUNNING")
+            self._changed = True
+
+    @property
+    def is_current(self) -> bool:
+        """Whether an earlier call has logged everything, and this one found nothing to add."""
+        return not self._changed and self._known["", ""].info.status == "FINISHED"
 
     @property
     def _places(self) -> list[_Place]:
@@ -114,6 +120,7 @@ class RunLog:
 
     def log_failure(self, job: Job, folds: Sequence[int], reason: str) -> None:
         """Note why a training failed, at its method."""
+        self._changed = True
         lines = self._failures.setdefault(job.label, [])
         lines.append(f"seed {job.seed} fold {', '.join(map(str, folds))}: {reason}")
         self._client.set_tag(self._method(job.label, time.time()), _FAILED, "\n".join(lines)[-5000:])
@@ -125,6 +132,8 @@ class RunLog:
             report: a file in the report's folder, None if the run was interrupted.
         """
         self.log_stored()
+        if self.is_current:
+            return
         folds = range(len(self._plan.splits.folds))
         ends = [self._store.planned(self._plan.run_id)]
         means: list[Point] = []
@@ -143,15 +152,15 @@ class RunLog:
             text = entries.description(self._plan, (report.parent / "report.md").read_text(encoding="utf-8"))
             self._client.set_tag(parent.info.run_id, entries.DESCRIPTION, text)
         self._log(parent.info.run_id, {}, means)
-        if self._added or parent.info.status != "FINISHED":
-            status = "FINISHED" if complete else "FAILED" if self._failures else "KILLED"
-            self._client.set_terminated(parent.info.run_id, status, _milliseconds(max(ends)))
+        status = "FAILED" if self._failures else "FINISHED" if complete and report is not None else "KILLED"
+        self._client.set_terminated(parent.info.run_id, status, _milliseconds(max(ends)))
 
     def _close_method(self, label: str, done: Sequence[tuple[Job, int]], end: float, whole: bool) -> list[Point]:
         """Give a method its means and its end, unless it has them; what the benchmark itself says of it."""
         run, count = self._known[label, ""], str(len(done))
         if run.data.tags.get(_TRAININGS) == count and run.info.status != "RUNNING" and label not in self._failures:
-            return []
+            values = run.data.metrics
+            return entries.headline_points(label, {k: (values[k], len(done), end) for k in values})
         known = self._figures.setdefault(label, {})
         for job, fold in done:
             if entries.fold_name(job, fold) not in known:
@@ -160,8 +169,7 @@ class RunLog:
         self._log(run.info.run_id, {_TRAININGS: count}, points)
         status = "FINISHED" if whole else "FAILED" if label in self._failures else "KILLED"
         self._client.set_terminated(run.info.run_id, status, _milliseconds(end))
-        shown = {f"test_fine/{key}": f"fine_{key}/{entries.plain(label)}" for key in ("macro_auc", "accuracy")}
-        return [Point(shown[p.name], p.value, p.step, p.time) for p in points if p.name in shown]
+        return entries.headline_points(label, {p.name: (p.value, p.step, p.time) for p in points})
 
     def _measured(self, job: Job, result: FoldResult) -> Mapping[str, float]:
         known = self._figures.setdefault(job.label, {})
@@ -210,7 +218,7 @@ class RunLog:
             data = Dataset(self._plan.dataset, digest[:36], "mil-bench", source)
             self._client.log_inputs(run.info.run_id, [DatasetInput(data)])
         self._known[place] = run
-        self._added += 1
+        self._changed = True
         return run.info.run_id
 
     def _end(self, run: str, entry: Entry) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mil_bench.errors import TrackingError
+from mil_bench.errors import StorageError, TrackingError
 from mil_bench.running.listeners import Listener
 from mil_bench.running.plan import Job, RunPlan
 from mil_bench.running.result_store import FoldResult, ResultStore
@@ -114,13 +114,14 @@ def resync(results: Path, run_id: str) -> tuple[int, int]:
     """
     store = ResultStore(results / "runs")
     plan = store.load_plan(run_id)
-    result = RunResult.collect(store, plan)
-    report = result.write(results / "reports" / run_id)
-    log = RunLog(results, plan)
+    result, log = RunResult.collect(store, plan), RunLog(results, plan)
     try:
         log.open()
         missing = log.log_stored()
-        log.close(report)
+        if not log.is_current:
+            log.close(result.write(results / "reports" / run_id))
+    except StorageError:
+        raise
     except Exception as error:  # a tracker may throw anything
         raise TrackingError(
             f"MLflow failed: {_said(error)}. What is logged already stays; the same command goes on from there."
