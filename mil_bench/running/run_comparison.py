@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
 
@@ -95,15 +95,16 @@ def _plain(cell: Cell | str | None) -> Cell | str:
 
 
 def _differences(plans: Mapping[str, RunPlan]) -> dict[str, dict[str, Cell | str]]:
-    """Settings that are not the same in all runs."""
-    settings = {letter: _settings(plan) for letter, plan in plans.items()}
+    """Settings that are not the same in all runs; those of a method that a run lacks are no difference of settings."""
+    common = set.intersection(*({job.label for job in plan.jobs} for plan in plans.values()))
+    settings = {letter: _settings(plan, common) for letter, plan in plans.items()}
     names = dict.fromkeys(name for own in settings.values() for name in own)
     rows = {name: {letter: own.get(name, ABSENT) for letter, own in settings.items()} for name in names}
     return {name: dict(row) for name, row in rows.items() if len(set(row.values())) > 1}
 
 
-def _settings(plan: RunPlan) -> dict[str, str]:
-    """Everything that decides a run's results, by name."""
+def _settings(plan: RunPlan, methods: Collection[str]) -> dict[str, str]:
+    """What decides a run's results, by name; of the settings of methods only those of ``methods``."""
     settings = {
         "dataset": plan.dataset_caption,
         "bags": next((job.data_digest for job in plan.jobs), ABSENT),
@@ -111,8 +112,9 @@ def _settings(plan: RunPlan) -> dict[str, str]:
         "split": plan.splits.digest,
         "folds": str(len(plan.splits.folds)),
         "seeds": ", ".join(map(str, plan.seeds)),
+        "methods": ", ".join(plan.methods),
     }
-    for job in plan.jobs:
+    for job in (job for job in plan.jobs if job.label in methods):
         settings[f"{job.label}: version"] = job.method_version
         settings |= {f"{job.label}: {name}": str(value) for name, value in {**job.recipe, **job.params}.items()}
         settings[f"{job.label}: training code"] = str(job.training_version)
