@@ -82,7 +82,9 @@ def test_a_benchmark_has_its_methods_and_they_their_folds(whole: Path) -> None:
     for fold in folds:
         assert fold.data.tags["mlflow.parentRunId"] == methods[fold.data.tags["mil_bench.method"]].info.run_id
     assert {each.info.status for each in runs_of(whole)} == {"FINISHED"}
-    assert {each.data.tags["mil_bench.run"] for each in runs_of(whole)} == {parent.info.run_name}
+    run_id = plan_of(whole).run_id
+    assert {each.data.tags["mil_bench.run"] for each in runs_of(whole)} == {run_id}
+    assert parent.info.run_name == f"{run_id[-8:]} abmil, hmil, lookup on bracs-sim-twin, patient-kfold"
 
 
 def test_a_twin_is_called_a_twin_in_every_run(whole: Path) -> None:
@@ -277,5 +279,5 @@ def test_a_description_fits_into_a_tag_and_ends_with_how_it_was_made() -> None:
     rows = "\n".join(f"| method-{i} | {'x' * 100} |" for i in range(60))
     text = entries.description(result.plan, f"# {result.run_id}\n\n- first\n\n## One\n\n{rows}\n\n## Two\n\n{rows}")
     assert len(text) <= 8000
-    assert text.startswith("- first\n\n## One")
+    assert text.startswith("**toy, made up**, protocol patient-kfold\n\n- first\n\n## One")
     assert text.endswith("Again with: `mil-bench run --dataset toy`")

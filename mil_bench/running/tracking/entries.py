@@ -62,7 +62,9 @@ def benchmark_entry(plan: RunPlan, started: float) -> Entry:
     params = {"methods": ", ".join(plan.methods), "seeds": ", ".join(map(str, plan.seeds))}
     params |= {"folds": len(plan.splits.folds), **_where(plan)}
     tags = _tags(plan, "benchmark") | {DESCRIPTION: description(plan, "")}
-    return Entry(plan.run_id, tags, params, started=started)
+    # MLflow's page shows some twenty letters: what tells runs of a dataset apart comes first.
+    name = f"{_short(plan)} {', '.join(plan.methods)} on {plan.dataset}, {plan.splits.protocol}"
+    return Entry(name[:250], tags, params, started=started)
 
 
 def description(plan: RunPlan, report: str) -> str:
@@ -73,15 +75,16 @@ def description(plan: RunPlan, report: str) -> str:
         report: its report as Markdown, "" as long as there is none; its first tables are taken, as far as a tag holds.
     """
     left_out = "".join(f"\n\n{name} is left out: {why}" for name, why in plan.skipped.items())
+    about = f"**{plan.dataset_caption}**, protocol {plan.splits.protocol}"
     made = f"{plan.caption}{left_out}\n\nAgain with: `{plan.command}`"
     sections = [section.replace(plan.caption, "").strip() for section in report.split("\n## ")]
     text = sections[0].partition("\n")[2].strip() if report else ""  # without the title: the page has one
     for section in sections[1:4]:
         longer = f"{text}\n\n## {section}"
-        if len(longer) + len(made) > _LONGEST_TAG - 10:
+        if len(about) + len(longer) + len(made) > _LONGEST_TAG - 10:
             break
         text = longer
-    return f"{text}\n\n{made}".strip()[:_LONGEST_TAG]
+    return f"{about}\n\n{text}\n\n{made}"[:_LONGEST_TAG]
 
 
 def method_entry(plan: RunPlan, label: str, started: float) -> Entry:
@@ -92,7 +95,9 @@ def method_entry(plan: RunPlan, label: str, started: float) -> Entry:
     about = known.summary(name) if name in known.names() else ""
     identity = {"method": label, "seeds": ", ".join(str(job.seed) for job in jobs), "folds": len(plan.splits.folds)}
     tags = _tags(plan, "method") | {METHOD: label} | ({DESCRIPTION: about} if about else {})
-    return Entry(f"{label} on {plan.dataset}", tags, _beside(identity | _where(plan), jobs[0]), started=started)
+    return Entry(
+        f"{label} in {_short(plan)} on {plan.dataset}", tags, _beside(identity | _where(plan), jobs[0]), started=started
+    )
 
 
 def fold_name(job: Job, fold: int) -> str:
@@ -129,7 +134,7 @@ def fold_entry(plan: RunPlan, job: Job, result: FoldResult, figures: Mapping[str
     values = dict(figures) | (cost if epochs else {})
     values |= {f"slides/{role}": count for role, count in result.slides.items()}
     points += [Point(name, value, 0, ended) for name, value in values.items() if not math.isnan(value)]
-    name = f"{job.label} seed {job.seed} fold {result.fold} on {plan.dataset}"
+    name = f"{job.label} seed {job.seed} fold {result.fold} in {_short(plan)} on {plan.dataset}"
     return Entry(name, tags, _beside(identity | _where(plan), job), points, started, ended)
 
 
@@ -149,7 +154,7 @@ def trial_entry(plan: RunPlan, trial: TrialRecord, ended: float) -> Entry:
     values = {"trial/value": trial.value, "cost/epochs": trial.epochs, "cost/seconds": trial.seconds}
     points += [Point(key, value, trial.number, ended) for key, value in values.items() if value is not None]
     status = {"pruned": "KILLED", "failed": "FAILED"}.get(trial.state, "FINISHED")
-    name = f"{trial.label} seed {trial.seed}{about} trial {trial.number} on {plan.dataset}"
+    name = f"{trial.label} seed {trial.seed}{about} trial {trial.number} in {_short(plan)} on {plan.dataset}"
     return Entry(name, tags, _all(identity, trial.settings), points, ended - trial.seconds, ended, status)
 
 
@@ -197,6 +202,11 @@ def _tags(plan: RunPlan, kind: str) -> dict[str, str]:
 def data_digest(plan: RunPlan) -> str:
     """Digest of the bags; "" where nothing is to be trained."""
     return next((job.data_digest for job in plan.jobs), "")
+
+
+def _short(plan: RunPlan) -> str:
+    """What tells a benchmark from others on the same dataset: the end of its name."""
+    return plan.run_id.rpartition("_")[2]
 
 
 def _where(plan: RunPlan) -> dict[str, Any]:

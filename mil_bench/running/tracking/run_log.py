@@ -14,6 +14,7 @@ from mil_bench.running.plan import Job, RunPlan
 from mil_bench.running.result_store import FoldResult, ResultStore
 from mil_bench.running.tracking import entries
 from mil_bench.running.tracking.entries import FOLD, METHOD, TRIAL, Entry, Point
+from mil_bench.running.tracking.views import EXPERIMENT_TAGS, address
 from mil_bench.running.trial_store import TrialRecord
 
 # Hospital data stay quiet: MLflow's usage telemetry is off, whatever its default.
@@ -27,6 +28,7 @@ _Place = tuple[str, str]
 """Method and fold or trial; "" where a run is about neither: ("", "") is the benchmark."""
 _TRAININGS, _FAILED = "mil_bench.trainings", "mil_bench.failed"
 _PARENT = "mlflow.parentRunId"
+_DATABASE = "mlflow.db"
 
 
 class RunLog:
@@ -67,13 +69,24 @@ class RunLog:
         name = f"mil-bench/{self._plan.dataset}"
         found = self._client.get_experiment_by_name(name)
         location = None if server else (self._folder / "mlartifacts").as_uri()
-        self._experiment = found.experiment_id if found else self._client.create_experiment(name, location)
+        self._experiment = (
+            found.experiment_id if found else self._client.create_experiment(name, location, EXPERIMENT_TAGS)
+        )
         self._find()
         if ("", "") not in self._known:
             self._create(("", ""), entries.benchmark_entry(self._plan, self._store.planned(self._plan.run_id)))
         elif any(place not in self._known for place in self._places):
             self._client.update_run(self._known["", ""].info.run_id, status="RUNNING")
             self._changed = True
+
+    @property
+    def where(self) -> str:
+        """How to look at it in a browser."""
+        server = os.environ.get("MLFLOW_TRACKING_URI", "")
+        if server.startswith(("http://", "https://")):
+            return address(server, self._experiment)
+        start = f"mlflow ui --backend-store-uri {server or f'sqlite:///{self._folder / _DATABASE}'}"
+        return f"{start}, then {address('http://127.0.0.1:5000', self._experiment)}"
 
     @property
     def is_current(self) -> bool:
@@ -248,7 +261,7 @@ class RunLog:
         """
         from mlflow import MlflowClient
 
-        path = self._folder / "mlflow.db"
+        path = self._folder / _DATABASE
         if not path.exists():
             with durable.new_file(path) as temporary:
                 MlflowClient(f"sqlite:///{temporary}").search_experiments(max_results=1)

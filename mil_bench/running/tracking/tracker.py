@@ -90,6 +90,7 @@ class MlflowTracker(Listener):
         try:
             while (task := self._tasks.get()) is not None:
                 task(log)
+            print(f"Logged to MLflow: {log.where}", file=sys.stderr)
         except Exception as error:  # whatever a tracker throws, it must not cost a training
             again = f"mil-bench track --resync {log.run_id}"
             print(
