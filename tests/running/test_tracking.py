@@ -276,7 +276,7 @@ def test_a_mean_over_trainings_is_given_only_where_all_of_them_have_the_figure()
 
 def test_a_description_fits_into_a_tag_and_ends_with_how_it_was_made() -> None:
     result = made_runs.run_result({f"method-{i}": made_runs.trials(i / 9) for i in range(60)})
-    rows = "\n".join(f"| method-{i} | {'x' * 100} |" for i in range(60))
+    rows = "\n".join(f"| method-{i} | {'x' * 80} |" for i in range(60))
     text = entries.description(result.plan, f"# {result.run_id}\n\n- first\n\n## One\n\n{rows}\n\n## Two\n\n{rows}")
     assert len(text) <= 8000
     assert text.startswith("**toy, made up**, protocol patient-kfold\n\n- first\n\n## One")
