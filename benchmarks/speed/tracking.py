@@ -22,6 +22,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.speed.timing import table
+from benchmarks.speed.tracked_run import TOLD
 
 _METHODS = ("mean-pool", "max-pool", "abmil", "abmil-gated", "hmil")
 _ALONE, _LATER, _FIRST = "untracked", "tracked", "tracked, MLflow's file still to be made"
@@ -29,10 +30,16 @@ _ALONE, _LATER, _FIRST = "untracked", "tracked", "tracked, MLflow's file still t
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run took: seconds on the clock, and seconds of computing in all of its processes."""
+    """What a run took: seconds on the clock, of computing in all processes, and of that in tracking's thread."""
 
     clock: float
     computing: float
+    tracking: float = 0.0
+
+    @property
+    def share(self) -> float:
+        """Computing of tracking's thread, by what the same run computed beside it."""
+        return self.tracking / (self.computing - self.tracking)
 
 
 def main() -> None:
@@ -86,8 +93,10 @@ def shown(costs: dict[str, list[Cost]]) -> str:
             seconds = statistics.median(getattr(cost, part) for cost in own)
             alone = statistics.median(getattr(cost, part) for cost in costs[_ALONE])
             row += [f"{seconds:.1f}", "" if kind == _ALONE else f"{seconds / alone - 1:+.1%}"]
-        rows.append([*row, "" if kind == _ALONE else "< 5%"])
-    return table(["run", "clock, s", "more", "computing, s", "more", "target"], rows)
+        share, thread = (statistics.median(getattr(c, part) for c in own) for part in ("share", "tracking"))
+        rows.append([*row, *(["", "", ""] if kind == _ALONE else [f"{thread:.1f}", f"{share:.1%}", "< 5%"])])
+    head = ["run", "clock, s", "more", "computing, s", "more", "of it tracking's thread, s", "share", "target"]
+    return table(head, rows)
 
 
 def _run(place: Path, results: Path, words: list[str]) -> Cost:
@@ -95,10 +104,11 @@ def _run(place: Path, results: Path, words: list[str]) -> Cost:
     folders = ["--results", str(results), "--data", str(place / "data")]
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    command = [sys.executable, "-m", "mil_bench", *words, *folders]
-    subprocess.run(command, check=True, capture_output=True, env=environment)
+    command = [sys.executable, "-m", "benchmarks.speed.tracked_run", *words, *folders]
+    told = subprocess.run(command, check=True, capture_output=True, env=environment, text=True).stderr
     clock, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
-    return Cost(clock, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    computing = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Cost(clock, computing, float(told.rpartition(TOLD)[2]))
 
 
 if __name__ == "__main__":
