@@ -5,18 +5,18 @@ Run as a process of its own by ``benchmarks.speed.tracking``.
 
 from __future__ import annotations
 
+import runpy
 import sys
 import time
 
-from mil_bench.cli import main
 from mil_bench.running.tracking.run_log import RunLog
 from mil_bench.running.tracking.tracker import MlflowTracker
 
 TOLD = "seconds of computing in tracking's thread:"
 
 
-def run(words: list[str]) -> int:
-    """A command; what its trackers' threads computed is printed when it is over."""
+def run() -> None:
+    """The command that the process was started with; what its trackers' threads computed is printed when it is over."""
     seconds = []
     work = MlflowTracker._work
 
@@ -25,10 +25,11 @@ def run(words: list[str]) -> int:
         seconds.append(time.thread_time())  # of this thread, which does nothing else
 
     MlflowTracker._work = timed
-    code = main(words)
-    print(f"{TOLD} {sum(seconds):.3f}", file=sys.stderr)
-    return code
+    try:
+        runpy.run_module("mil_bench", run_name="__main__", alter_sys=True)
+    finally:
+        print(f"{TOLD} {sum(seconds):.3f}", file=sys.stderr)
 
 
 if __name__ == "__main__":
-    sys.exit(run(sys.argv[1:]))
+    run()
