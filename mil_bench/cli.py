@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from mil_bench import __version__
-from mil_bench.commands import data, plugins, reproduce, run, splits, tune
+from mil_bench.commands import data, plugins, reproduce, run, runs, splits, track, tune
 from mil_bench.errors import MilBenchError, printable
 
 _EXAMPLES = """\
@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"mil-bench {__version__}")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
-    runs = (run.add_run, tune.add_tune, run.add_list, run.add_report, reproduce.add_reproduce)
-    for add in (*runs, data.add_data, splits.add_splits, plugins.add_plugins):
+    training = (run.add_run, tune.add_tune, run.add_list, run.add_report, reproduce.add_reproduce)
+    for add in (*training, runs.add_runs, track.add_track, data.add_data, splits.add_splits, plugins.add_plugins):
         add(subparsers)
     return parser

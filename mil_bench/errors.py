@@ -7,6 +7,7 @@
     ├── SplitError           the asked-for split cannot be made, or breaks its protocol's promise
     ├── PluginError          an entry point is claimed twice, cannot be imported, or breaks the contract
     ├── TrainingError        a training went wrong (loss not finite); other jobs go on
+    ├── TrackingError        MLflow failed where it was asked for by itself
     └── StorageError         the disk or a stored result is not usable; nothing stored is touched
 
 The command line prints the text alone and exits with 2; no traceback reaches a user.
@@ -84,6 +85,10 @@ class TrainingError(MilBenchError):
     def __init__(self, text: str, epochs: int = 0):
         super().__init__(text)
         self.epochs = epochs
+
+
+class TrackingError(MilBenchError):
+    """A tracker that does not answer, or refuses."""
 
 
 class StorageError(MilBenchError):

@@ -107,6 +107,10 @@ class Registry:
         """Digest of the file a name comes from, '' for installed packages: their versions speak for them."""
         return self._files[name].digest if name in self._files else ""
 
+    def version(self, name: str, value: Any) -> str:
+        """Version of an object's code: what it says itself, with a digest of its file if it comes from one."""
+        return "+".join(filter(None, [str(value.version), self.digest(name)]))
+
     def fault(self, name: str) -> str:
         """Why a stranger's object cannot be loaded, '' if it can; mil-bench's own are not loaded to find out."""
         point = self._points.get(name)

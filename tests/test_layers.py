@@ -16,7 +16,7 @@ DOORS = {
     # Packing is timed against h5py itself.
     "h5py": ("mil_bench/data/store.py", "mil_bench/data/readers/", "benchmarks/speed/packing.py"),
     "openpyxl": ("mil_bench/data/tables/workbook.py",),
-    "mlflow": ("mil_bench/running/tracking.py",),
+    "mlflow": ("mil_bench/running/tracking/",),
     "optuna": ("mil_bench/running/tuning.py",),
     "jinja2": ("mil_bench/evaluation/report/page.py",),
     "matplotlib": ("mil_bench/evaluation/figures/",),

@@ -10,8 +10,13 @@ from typing import Any
 
 def add_folders(parser: Any) -> None:
     """Where results and packed features lie."""
-    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+    add_results_folder(parser)
     add_data_folder(parser)
+
+
+def add_results_folder(parser: Any) -> None:
+    """Where results lie."""
+    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
 
 
 def add_data_folder(parser: Any) -> None:

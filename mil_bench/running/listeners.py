@@ -38,4 +38,4 @@ class Listener:
         """A trial is finished, now or in an earlier call; those of one study come in their order."""
 
     def on_end(self, report: Path | None) -> None:
-        """The run is over; ``report`` is the written report, None if it was interrupted."""
+        """The run is over; ``report`` is a file in the folder of its report, None if it was interrupted."""

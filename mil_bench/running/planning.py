@@ -42,7 +42,7 @@ def make_plan(request: RunRequest, spec: DatasetSpec, store: BagStore) -> RunPla
             dataset=spec.slug,
             data_digest=store.digest,
             method=variant.method,
-            method_version="+".join(filter(None, [str(method.version), registry.methods.digest(variant.method)])),
+            method_version=registry.methods.version(variant.method, method),
             params=params,
             recipe=recipe,
             split_digest=splits.digest,

@@ -4,6 +4,7 @@
     <root>/<dataset>/<run id>.json                  a run's plan
     <root>/<dataset>/<method>/<key>/job.json        a job
     <root>/<dataset>/<method>/<key>/fold-03.npz     test predictions of a fold
+    <root>/<dataset>/<method>/<key>/fold-03.weights.npz   its weights; none where nothing is trained
     <root>/<dataset>/<method>/<key>/fold-03.json    how it was trained; its presence means the fold is done
 
 Files appear whole or not at all, the first writer wins, and nothing is overwritten or deleted. To resume is to run
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import json
 import zipfile
 from collections.abc import Mapping
@@ -21,12 +23,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mil_bench import durable
 from mil_bench.errors import StorageError, UnknownNameError
 from mil_bench.evaluation.predictions import Predictions
 from mil_bench.running.plan import Job, RunPlan
 
-FORMAT = 2
+FORMAT = 3
 _RECORD = {"best_epoch": int, "curves": dict, "slides": dict, "seconds": (int, float), "environment": dict}
 
 
@@ -42,6 +46,9 @@ class FoldResult:
         slides: number of slides by role.
         seconds: wall time of training and prediction.
         environment: versions and device.
+        in_dim: feature width the method was built for, None where nothing is trained.
+        weights: weights and buffers of the epoch that was kept, by name; None where nothing is trained, and where a
+            stored fold was read: ``ResultStore.load_weights`` has them.
     """
 
     fold: int
@@ -51,6 +58,8 @@ class FoldResult:
     slides: Mapping[str, int]
     seconds: float
     environment: Mapping[str, str]
+    in_dim: int | None = None
+    weights: Mapping[str, np.ndarray] | None = None
 
 
 @dataclass(frozen=True)
@@ -129,39 +138,74 @@ class ResultStore:
         self._write_json(self.root / plan.dataset / f"{plan.run_id}.json", plan.to_json())
 
     def save_fold(self, job: Job, result: FoldResult) -> None:
-        """Keep a fold: what was trained and predictions first, then the file that says it is done."""
+        """Keep a fold: job, predictions and weights first, then the file that says it is done."""
         self._write_json(self.root / "format.json", {"format": FORMAT})
         self._write_json(self.folder(job) / "job.json", job.to_json())
-        folder, name = self.folder(job), f"fold-{result.fold:02d}"
-        durable.write_once(folder / f"{name}.npz", result.predictions.write)
+        path, weights = self._record(job, result.fold), result.weights
+        arrays = ("predictions", "weights")
+        record = {f.name: getattr(result, f.name) for f in dataclasses.fields(result) if f.name not in arrays}
+        durable.write_once(path.with_suffix(".npz"), result.predictions.write)
+        if weights is not None:
+            durable.write_once(
+                path.with_suffix(".weights.npz"), lambda file: np.savez(file, allow_pickle=False, **weights)
+            )
+            record["weights_sha256"] = hashlib.sha256(path.with_suffix(".weights.npz").read_bytes()).hexdigest()
         # Another writer may have been first: the record names the bytes that really lie there.
-        stored = (folder / f"{name}.npz").read_bytes()
-        record = {f.name: getattr(result, f.name) for f in dataclasses.fields(result) if f.name != "predictions"}
-        record["predictions_sha256"] = hashlib.sha256(stored).hexdigest()
-        self._write_json(folder / f"{name}.json", record)
+        record["predictions_sha256"] = hashlib.sha256(path.with_suffix(".npz").read_bytes()).hexdigest()
+        self._write_json(path, record)
 
     def load_fold(self, job: Job, fold: int) -> FoldResult:
-        """A finished fold.
+        """A finished fold, without its weights.
 
         Raises:
             StorageError: one of its files is broken; it is named and left as it is.
         """
-        path = self.folder(job) / f"fold-{fold:02d}.json"
+        path = self._record(job, fold)
         record = _read_json(path)
         if misfits := [name for name, kind in _RECORD.items() if not isinstance(record.get(name), kind)]:
             raise _broken(path, TypeError(f"{', '.join(misfits)} cannot be understood"))
+        record.pop("weights_sha256", None)
         predictions = path.with_suffix(".npz")
         try:
-            content = predictions.read_bytes()
-            if hashlib.sha256(content).hexdigest() != record.pop("predictions_sha256"):
-                raise ValueError("its content is not what was stored")
+            content = _checked(predictions, record.pop("predictions_sha256"))
             return FoldResult(predictions=Predictions.read(content), **record)
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise _broken(predictions, error) from error
 
     def broken(self, job: Job, fold: int, problem: str) -> StorageError:
         """The error for predictions that read well and yet cannot be this job's."""
-        return _broken(self.folder(job) / f"fold-{fold:02d}.npz", ValueError(problem))
+        return _broken(self._record(job, fold).with_suffix(".npz"), ValueError(problem))
+
+    def load_weights(self, job: Job, fold: int) -> dict[str, np.ndarray] | None:
+        """Weights and buffers of a finished fold by name; None where nothing was trained.
+
+        Raises:
+            StorageError: one of its files is broken; it is named and left as it is.
+        """
+        digest, path = _read_json(self._record(job, fold)).get("weights_sha256"), self.weights_path(job, fold)
+        if digest is None:
+            return None
+        try:
+            with np.load(io.BytesIO(_checked(path, digest)), allow_pickle=False) as archive:
+                return dict(archive)
+        except (OSError, ValueError) as error:
+            raise _broken(path, error) from error
+
+    def weights_path(self, job: Job, fold: int) -> Path:
+        """Where a fold's weights lie, if it has any."""
+        return self._record(job, fold).with_suffix(".weights.npz")
+
+    def planned(self, run_id: str) -> float:
+        """When a run was first asked for, in seconds since 1970."""
+        return self.runs()[run_id].stat().st_mtime
+
+    def finished(self, job: Job, fold: int) -> float:
+        """When a fold was stored, in seconds since 1970."""
+        return self._record(job, fold).stat().st_mtime
+
+    def _record(self, job: Job, fold: int) -> Path:
+        """The file whose presence says that a fold is done."""
+        return self.folder(job) / f"fold-{fold:02d}.json"
 
     def runs(self) -> dict[str, Path]:
         """Plans by run id, newest first."""
@@ -195,6 +239,14 @@ def _read_json(path: Path) -> dict[str, Any]:
         return found
     except (OSError, ValueError) as error:
         raise _broken(path, error) from error
+
+
+def _checked(path: Path, digest: str) -> bytes:
+    """A file's content, if it is what was stored."""
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise ValueError("its content is not what was stored")
+    return content
 
 
 def _broken(path: Path, error: Exception) -> StorageError:

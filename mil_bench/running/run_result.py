@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from mil_bench import durable
+from mil_bench.errors import InputError, UnknownNameError
 from mil_bench.evaluation.budget import History, budget_table
 from mil_bench.evaluation.metrics import Measure
 from mil_bench.evaluation.predictions import Trial
@@ -28,6 +29,7 @@ from mil_bench.running.tuned_run import TunedRun
 if TYPE_CHECKING:
     from mil_bench.evaluation.figures.gallery import Gallery
     from mil_bench.evaluation.report.page import Report
+    from mil_bench.methods import Method
 
 _SHOWN_FIRST = ("fine", "coarse", "classwise_auc", "tuning", "tuning_gain", "verdicts")
 _TWIN = "Nothing here is a result on the real dataset."
@@ -43,6 +45,7 @@ class RunResult:
         failures: what could not be trained, and why, one line each.
         histories: method to how its folds were trained.
         tuned: the trials behind the settings, None if they were not tuned.
+        store: where the trained weights lie, None for a result that was not collected from one.
     """
 
     plan: RunPlan
@@ -50,6 +53,7 @@ class RunResult:
     failures: tuple[str, ...] = ()
     histories: Mapping[str, tuple[History, ...]] = field(default_factory=dict)
     tuned: TunedRun | None = None
+    store: ResultStore | None = None
 
     @classmethod
     def collect(cls, store: ResultStore, plan: RunPlan, failures: tuple[str, ...] = ()) -> RunResult:
@@ -65,7 +69,8 @@ class RunResult:
                 how = (job.recipe.get("epochs", 0), found.best_epoch, found.curves, found.seconds, found.environment)
                 trials[job.label] += (Trial(job.seed, fold, job.key, found.predictions),)
                 histories[job.label] += (History(job.seed, fold, *how),)
-        return cls(plan, trials, failures, histories, TunedRun.collect(store, plan) if plan.tuning else None)
+        tuned = TunedRun.collect(store, plan) if plan.tuning else None
+        return cls(plan, trials, failures, histories, tuned, store)
 
     @property
     def run_id(self) -> str:
@@ -140,6 +145,32 @@ class RunResult:
         frame = pd.concat(frames, ignore_index=True)
         return frame[["method", "seed", "fold", *frames[0].columns[:-3]]]
 
+    def model(self, method: str, seed: int | None = None, fold: int = 0) -> Method:
+        """A trained method in evaluation mode, on the CPU; brings torch.
+
+        Args:
+            method: as tables call it.
+            seed: training seed, None for the first.
+            fold: number of the fold, whose test slides this model has never seen.
+
+        Raises:
+            UnknownNameError: there is no such method in the run, or it is not installed.
+            InputError: the fold is not stored, nothing was trained, or the method's code has changed since.
+        """
+        from mil_bench.running.trained import trained_method
+
+        if self.store is None:
+            raise InputError("the trained model", ["this result comes from no result store"], "Collect it from one.")
+        own = [job for job in self.plan.jobs if job.label == method]
+        if not own:
+            raise UnknownNameError("method in this run", method, {job.label for job in self.plan.jobs})
+        seed = own[0].seed if seed is None else seed
+        jobs = [job for job in own if job.seed == seed]
+        if not jobs:
+            raise UnknownNameError("training seed", str(seed), {str(job.seed) for job in own})
+        of_fold = [job for job, k in self.plan.trainings if job in jobs and k == fold]  # tuned folds differ in theirs
+        return trained_method(self.store, (of_fold or jobs)[0], fold, self.plan.hierarchy)
+
     @property
     def _expected(self) -> int:
         return len(self.plan.splits.folds) * len(self.plan.seeds)
@@ -161,11 +192,18 @@ class RunResult:
 
     def write(self, folder: Path) -> Path:
         """Write tables, figures and report into ``folder``; the path of the report, one HTML file."""
+        self.write_tables(folder)
+        for name in self.figures:
+            durable.replace(folder / "figures" / f"{name}.svg", self.figures.svg(name).decode())
+        durable.replace(folder / "report.html", self._page)
+        return folder / "report.html"
+
+    @cached_property
+    def _page(self) -> str:
+        """The report as HTML; what tracking has logged is not drawn again for the command that shows it."""
         from mil_bench.evaluation.report.page import page
 
-        self.write_tables(folder)
-        durable.replace(folder / "report.html", page(self._report))
-        return folder / "report.html"
+        return page(self._report)
 
     @property
     def _report(self) -> Report:
@@ -210,4 +248,4 @@ class RunResult:
 
         words = "".join(f"<p>{escape(line)}</p>" for line in [*self.summary, *self.facts])
         tables = "".join(map(html_section, self.main_tables))
-        return f'{words}{tables}<img src="{data_uri(self.figures["classwise_auc"])}" alt="class-wise AUC">'
+        return f'{words}{tables}<img src="{data_uri(self.figures.svg("classwise_auc"))}" alt="class-wise AUC">'

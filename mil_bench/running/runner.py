@@ -87,7 +87,7 @@ class Workplace:
 
             chosen.append(ProgressDisplay())
         if self.tracking:
-            from mil_bench.running.tracking import MlflowTracker
+            from mil_bench.running.tracking.tracker import MlflowTracker
 
             chosen.append(MlflowTracker(Path(self.results)))
         return chosen
@@ -206,7 +206,8 @@ def execute(prepared: Prepared, place: Workplace) -> RunResult:
         source.train()
         result = RunResult.collect(store, plan, tuple(source.failures))
         try:
-            report = result.write_tables(place.report_folder(plan))
+            write = result.write if place.tracking else result.write_tables  # figures take seconds
+            report = write(place.report_folder(plan))
         except StorageError as error:  # the tables can be shown all the same
             result = RunResult.collect(store, plan, (*source.failures, str(error)))
     finally:

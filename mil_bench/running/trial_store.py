@@ -54,7 +54,7 @@ class TrialStore:
 
     def save(self, folder: Path, record: TrialRecord) -> None:
         """Keep a finished trial; the first writer wins."""
-        self._write(folder / f"trial-{record.number:03d}.json", dataclasses.asdict(record))
+        self._write(self._path(folder, record.number), dataclasses.asdict(record))
 
     def records(self, folder: Path) -> list[TrialRecord]:
         """The finished trials of a study in their order, up to the first that is missing.
@@ -63,7 +63,7 @@ class TrialStore:
             StorageError: one of the files is broken; it is named and left as it is.
         """
         found = []
-        while (path := folder / f"trial-{len(found):03d}.json").exists():
+        while (path := self._path(folder, len(found))).exists():
             try:
                 value = json.loads(path.read_bytes())
                 value["curves"] = {int(fold): curve for fold, curve in value["curves"].items()}
@@ -89,6 +89,10 @@ class TrialStore:
             found += [dataclasses.replace(record, label=each.label) for record in records]
         return found
 
+    def finished(self, dataset: str, trial: TrialRecord) -> float:
+        """When a trial was stored, in seconds since 1970."""
+        return self._path(self.folder(dataset, trial.method, trial.study), trial.number).stat().st_mtime
+
     def claim(self, folder: Path) -> FileLock | None:
         """The right to add trials to a study, until it is released or the process ends; None if another has it."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -98,6 +102,10 @@ class TrialStore:
         except Timeout:
             return None
         return lock
+
+    @staticmethod
+    def _path(folder: Path, number: int) -> Path:
+        return folder / f"trial-{number:03d}.json"
 
     def _write(self, path: Path, value: Mapping[str, Any]) -> None:
         text = json.dumps(value, indent=1, ensure_ascii=True) + "\n"

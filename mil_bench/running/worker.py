@@ -21,6 +21,7 @@ from mil_bench.errors import MilBenchError, TrainingError
 from mil_bench.evaluation.predictions import Predictions
 from mil_bench.methods import Method, Recipe
 from mil_bench.methods.yardstick import Yardstick
+from mil_bench.running.code_version import commit
 from mil_bench.running.executors import report
 from mil_bench.running.plan import Job
 from mil_bench.running.result_store import Failure, FoldResult, PrunedFold
@@ -109,19 +110,26 @@ def train(task: Task) -> list[FoldResult | PrunedFold]:
             None if histories[i].pruned else _predict(stack, feed, store, task.splits.folds[k].test, i)
             for i, k in enumerate(task.folds)
         ]
-    seconds = (time.monotonic() - started) / len(task.folds)
-    return [_result(task, k, histories[i], predictions[i], round(seconds, 3), device) for i, k in enumerate(task.folds)]
-
-
-def _result(
-    task: Task, k: int, history: FoldHistory, predictions: Predictions | None, seconds: float, device: torch.device
-) -> FoldResult | PrunedFold:
-    """What is left of a fold: without predictions it was given up."""
-    curves = {name: getattr(history, name) for name in ("train_loss", "val_loss", "val_accuracy")}
-    if predictions is None:
-        return PrunedFold(k, curves, seconds)
-    slides = {role: len(getattr(task.splits.folds[k], role)) for role in ("train", "val", "test")}
-    return FoldResult(k, predictions, history.best_epoch, curves, slides, seconds, _environment(device))
+    seconds = round((time.monotonic() - started) / len(task.folds), 3)
+    results: list[FoldResult | PrunedFold] = []
+    for i, k in enumerate(task.folds):
+        curves = {name: getattr(histories[i], name) for name in ("train_loss", "val_loss", "val_accuracy")}
+        if (predicted := predictions[i]) is None:
+            results.append(PrunedFold(k, curves, seconds))
+            continue
+        found = FoldResult(
+            fold=k,
+            predictions=predicted,
+            best_epoch=histories[i].best_epoch,
+            curves=curves,
+            slides={role: len(getattr(task.splits.folds[k], role)) for role in ("train", "val", "test")},
+            seconds=seconds,
+            environment=_environment(device),
+            in_dim=store.width,
+            weights={name: _array(value) for name, value in stack.state(i).items()},
+        )
+        results.append(found)
+    return results
 
 
 def _measure(task: Task, store: BagStore, k: int) -> FoldResult:
@@ -166,6 +174,12 @@ def _predict(stack: LoopedStack, feed: Feed, store: BagStore, slides: tuple[str,
     )
 
 
+def _array(value: torch.Tensor) -> np.ndarray:
+    """A tensor for NumPy, which has no bfloat16."""
+    value = value.detach().cpu()
+    return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+
+
 def _groups(store: BagStore, bags: np.ndarray) -> np.ndarray:
     """Groups of the bags as text; "" where the store knows none."""
     groups = store.slides["group"].to_numpy()[bags] if store.group_name else np.full(len(bags), "")
@@ -191,6 +205,7 @@ def _environment(device: torch.device) -> dict[str, str]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return {
         "mil_bench": mil_bench.__version__,
+        "commit": commit(),
         "torch": torch.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),

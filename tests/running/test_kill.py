@@ -27,8 +27,8 @@ def start(folder: Path) -> subprocess.Popen:
 
 
 def tables(folder: Path) -> dict[str, bytes]:
-    """All written files but those that hold the budget: no training takes the same seconds twice."""
-    files = [path for path in (folder / "results" / "reports").rglob("*") if path.is_file()]
+    """All written files but those that hold the budget or draw it: no training takes the same seconds twice."""
+    files = [path for path in (folder / "results" / "reports").rglob("*") if path.is_file() and path.name != "cost.svg"]
     return {path.name: path.read_bytes() for path in files if b"budget" not in path.read_bytes().lower()}
 
 

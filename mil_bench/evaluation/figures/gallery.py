@@ -14,7 +14,7 @@ from mil_bench.evaluation.figures.confusion import confusion
 from mil_bench.evaluation.figures.cost import cost
 from mil_bench.evaluation.figures.curves import precision_recall, roc
 from mil_bench.evaluation.figures.reliability import reliability
-from mil_bench.evaluation.figures.style import data_uri
+from mil_bench.evaluation.figures.style import data_uri, svg
 from mil_bench.evaluation.figures.training import training_curves
 from mil_bench.evaluation.tables import Table
 from mil_bench.evaluation.verdicts import Evidence
@@ -47,6 +47,7 @@ class Gallery(Mapping[str, Figure]):
 
     pictures: Mapping[str, Picture]
     _drawn: dict[str, Figure] = field(default_factory=dict, repr=False)
+    _files: dict[str, bytes] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, evidence: Evidence, tables: Mapping[str, Table], histories: Mapping[str, Sequence[History]]) -> Gallery:
@@ -107,6 +108,12 @@ class Gallery(Mapping[str, Figure]):
             self._drawn[name] = self.pictures[name].draw()
         return self._drawn[name]
 
+    def svg(self, name: str) -> bytes:
+        """A figure as an SVG file, made once."""
+        if name not in self._files:
+            self._files[name] = svg(self[name])
+        return self._files[name]
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.pictures)
 
@@ -116,7 +123,7 @@ class Gallery(Mapping[str, Figure]):
     def _repr_html_(self) -> str:
         """All figures, for notebooks."""
         return "".join(
-            f'<h4>{escape(p.title)}</h4><img src="{data_uri(self[name])}" alt="{escape(p.title)}">'
+            f'<h4>{escape(p.title)}</h4><img src="{data_uri(self.svg(name))}" alt="{escape(p.title)}">'
             f"<p><small>{escape(p.caption)}</small></p>"
             for name, p in self.pictures.items()
         )

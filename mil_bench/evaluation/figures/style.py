@@ -127,9 +127,9 @@ def svg(figure: Figure) -> bytes:
     return re.sub(rb' d="[^"]+', lambda d: re.sub(rb"(\.\d\d)\d+", rb"\1", d[0]), file.getvalue())
 
 
-def data_uri(figure: Figure) -> str:
-    """A figure as the ``src`` of an ``img`` element."""
-    return f"data:image/svg+xml;base64,{base64.b64encode(svg(figure)).decode()}"
+def data_uri(file: bytes) -> str:
+    """An SVG file as the ``src`` of an ``img`` element."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(file).decode()}"
 
 
 def panels(count: int, columns: int, size: tuple[float, float], shared: bool = False) -> tuple[Figure, list[Axes]]:

@@ -59,7 +59,7 @@ def page(report: Report) -> str:
     return environment.get_template("report.html.jinja").render(
         vars(report),
         pictures=report.figures.pictures,
-        image=lambda name: data_uri(report.figures[name]),
+        image=lambda name: data_uri(report.figures.svg(name)),
         html_table=html_table,
         folded=_FOLDED,
         version=__version__,
