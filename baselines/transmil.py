@@ -141,10 +141,11 @@ def _convolve_rows(values: Tensor, taps: Tensor) -> Tensor:
     size, length = taps.shape[1], values.shape[1]
     block = size - 1
     padded = F.pad(values, (0, 0, REACH, REACH + -length % block))
-    windows = padded.unfold(1, 2 * block, block)  # [8, blocks, 64, 64], the window last
+    blocks = padded.unflatten(1, (-1, block))  # [8, blocks + 1, 32, 64]
+    windows = torch.cat([blocks[:, :-1], blocks[:, 1:]], dim=2)  # [8, blocks, 64, 64]
     # Each row of the band is the one above moved right by one: rows one entry too long, read without their ends.
     band = F.pad(taps, (0, block)).repeat(1, block)[:, : 2 * block * block].unflatten(1, (block, 2 * block))
-    return (band[:, None] @ windows.mT).flatten(1, 2)[:, :length]
+    return (band[:, None] @ windows).flatten(1, 2)[:, :length]
 
 
 class _Layer(nn.Module):
@@ -208,7 +209,6 @@ class TransMIL(Method):
     }
     official_names = {"model.": ""}  # the release trains a Lightning module that holds the network as "model"
     order_matters = True
-    stackable = False  # it walks over the bags, because shapes (side, padding, landmarks) depend on each bag's size
 
     def __init__(
         self, in_dim: int, hierarchy: LabelHierarchy, dim: int = 512, dropout: float = 0.1, crop: str = "last"
@@ -226,7 +226,7 @@ class TransMIL(Method):
 
     def forward(self, bags: BagBatch) -> Output:
         """Logits; the release has no attention to return, see ``class_attention``."""
-        embeddings = [self._embed(features) for features in bags.features.split(bags.sizes.tolist())]
+        embeddings = [self._embed(features) for features in bags.features.split(bags.lengths)]
         return Output(fine=self._fc2(torch.stack(embeddings)))
 
     def class_attention(self, bags: BagBatch) -> Tensor:
@@ -236,7 +236,7 @@ class TransMIL(Method):
         instances is added to the instances themselves.
         """
         parts = []
-        for features in bags.features.split(bags.sizes.tolist()):
+        for features in bags.features.split(bags.lengths):
             tokens = self._square(features)
             first = self.layer1.attn.class_row(self.layer1.norm(tokens))
             tokens = self.pos_layer(self.layer1(tokens))

@@ -30,7 +30,7 @@ class Feed:
         rows = [slice(a, b) for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
         return BagBatch.pack(
             self._gather(self._features, rows, torch.float32),
-            torch.from_numpy(ends - starts).to(self._device),
+            torch.from_numpy(ends - starts),
             torch.from_numpy(store.labels[bags]).to(self._device),
             None if self._coords is None else self._gather(self._coords, rows, torch.float32),
             None if self._instance_labels is None else self._gather(self._instance_labels, rows, torch.int64),

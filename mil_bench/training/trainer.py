@@ -19,7 +19,7 @@ from mil_bench.data.batch import BagBatch
 from mil_bench.data.feed import Feed
 from mil_bench.errors import TrainingError
 from mil_bench.methods import Output, Recipe
-from mil_bench.training.stack import Identity, LoopedStack
+from mil_bench.training.stack import Identity, Stack
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class FoldHistory:
 
 
 def fit(
-    stack: LoopedStack,
+    stack: Stack,
     feed: Feed,
     roles: Sequence[FoldRoles],
     schedule: Schedule,
@@ -111,14 +111,13 @@ def fit(
     step = 0
     for epoch in range(recipe.epochs):
         progress = epoch / recipe.epochs
-        stack.set_learning_rate(recipe.learning_rate_at(progress))
         losses = []
         for bags in schedule.epoch(epoch):
             own = trains[:, np.searchsorted(schedule.bags, bags)] & active[:, None]  # [K, B]
             wanted = own.any(0)  # bags that only folds elsewhere train on need not be read
             if wanted.any():
                 batch = feed.batch(bags[wanted])
-                weight = torch.from_numpy(own[:, wanted]).to(batch.features)
+                weight = torch.from_numpy(own[:, wanted].astype(np.float32))
                 losses.append(stack.train_step(batch, weight, progress, step))
             step += 1
         mean_loss = torch.stack(losses).nanmean(0).tolist()
@@ -132,9 +131,7 @@ def fit(
     return histories
 
 
-def _close_epoch(
-    stack: LoopedStack, feed: Feed, val: np.ndarray, history: FoldHistory, train_loss: float, k: int
-) -> None:
+def _close_epoch(stack: Stack, feed: Feed, val: np.ndarray, history: FoldHistory, train_loss: float, k: int) -> None:
     """Validate fold k and keep its weights if they are the best so far."""
     out = predict(stack, feed, val, k)
     val_loss = F.cross_entropy(out.fine_logits, out.labels).item()
@@ -161,7 +158,7 @@ class Predicted:
 
 
 def predict(
-    stack: LoopedStack,
+    stack: Stack,
     feed: Feed,
     bags: np.ndarray,
     k: int,
