@@ -27,6 +27,7 @@ from mil_bench.data.batch import BagBatch
 from mil_bench.data.hierarchy import LabelHierarchy
 from mil_bench.errors import InputError
 from mil_bench.methods import Choice, Float, Method, Output, Recipe
+from mil_bench.methods.layers import Dropout
 
 # Constants of the release.
 HEADS, HEAD_WIDTH, LANDMARKS, INVERSE_STEPS, REACH = 8, 64, 256, 6, 16
@@ -62,7 +63,7 @@ class _NystromAttention(nn.Module):
         super().__init__()
         self.crop = crop
         self.to_qkv = nn.Linear(width, 3 * INNER, bias=False)
-        self.to_out = nn.Sequential(nn.Linear(INNER, width), nn.Dropout(dropout))
+        self.to_out = nn.Sequential(nn.Linear(INNER, width), Dropout(dropout))
         self.res_conv = nn.Conv2d(HEADS, HEADS, (2 * REACH + 1, 1), groups=HEADS, bias=False)
 
     def forward(self, tokens: Tensor, rows: int | None = None) -> Tensor:
@@ -216,7 +217,7 @@ class TransMIL(Method):
         super().__init__(in_dim, hierarchy)
         if crop not in ("last", "first"):
             raise InputError("building TransMIL", [f"crop is {crop!r}"], 'Set crop to "last" or "first".')
-        self._fc1 = nn.Sequential(nn.Linear(in_dim, dim), nn.ReLU())
+        self._fc1 = nn.Sequential(nn.Linear(in_dim, dim), nn.ReLU(inplace=True))
         self.cls_token = nn.Parameter(torch.randn(1, 1, dim))
         self.layer1 = _Layer(dim, dropout, crop)
         self.pos_layer = _PositionLayer(dim)

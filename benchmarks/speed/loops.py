@@ -240,11 +240,17 @@ class Loop:
     accumulate: int = 1
     batch: int = 1
 
-    def epoch(self, model: nn.Module, optimizer: torch.optim.Optimizer, bags: Sequence[tuple[Tensor, Tensor]]) -> float:
-        """All bags once, ``(features [n, D], label [1])`` each; the mean loss."""
+    def epoch(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        bags: int,
+        bag: Callable[[int], tuple[Tensor, Tensor]],
+    ) -> float:
+        """All bags once, each asked for when it is needed: features ``[n, D]`` and label ``[1]``; the mean loss."""
         total = 0.0
-        for start in range(0, len(bags), self.batch):
-            part = bags[start : start + self.batch]
+        for start in range(0, bags, self.batch):
+            part = [bag(i) for i in range(start, min(start + self.batch, bags))]
             if self.batch == 1:
                 loss = model.loss(*part[0])
             else:
@@ -254,7 +260,7 @@ class Loop:
             if (start + 1) % self.accumulate == 0 or self.batch > 1:
                 optimizer.step()
                 optimizer.zero_grad()
-        return total / len(bags)
+        return total / bags
 
 
 def _adam(rate: float, decay: float, betas: tuple[float, float] = (0.9, 0.999)) -> Callable:

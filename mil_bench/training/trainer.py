@@ -111,15 +111,13 @@ def fit(
     step = 0
     for epoch in range(recipe.epochs):
         progress = epoch / recipe.epochs
-        losses = []
-        for bags in schedule.epoch(epoch):
-            own = trains[:, np.searchsorted(schedule.bags, bags)] & active[:, None]  # [K, B]
-            wanted = own.any(0)  # bags that only folds elsewhere train on need not be read
-            if wanted.any():
-                batch = feed.batch(bags[wanted])
-                weight = torch.from_numpy(own[:, wanted].astype(np.float32))
-                losses.append(stack.train_step(batch, weight, progress, step))
-            step += 1
+        steps = _steps(schedule.epoch(epoch), schedule, trains & active[:, None], step)
+        step += len(steps)
+        wanted = [each for each in steps if len(each.bags)]
+        losses = [
+            stack.train_step(batch, each.weight, progress, each.number)
+            for each, batch in zip(wanted, feed.ahead(each.bags for each in wanted), strict=True)
+        ]
         mean_loss = torch.stack(losses).nanmean(0).tolist()
         for k in np.flatnonzero(active):
             _close_epoch(stack, feed, roles[k].val, histories[k], mean_loss[k], int(k))
@@ -129,6 +127,29 @@ def fit(
             break
     stack.restore()
     return histories
+
+
+@dataclass(frozen=True)
+class _Step:
+    """Bags that some fold trains on ``[B]``, maybe none; every fold's weights ``[K, B]``; the number of the step."""
+
+    bags: np.ndarray
+    weight: torch.Tensor
+    number: int
+
+
+def _steps(batches: list[np.ndarray], schedule: Schedule, trains: np.ndarray, first: int) -> list[_Step]:
+    """The steps of an epoch; ``trains [K, bags of the schedule]`` says who trains on what.
+
+    Bags that only folds elsewhere train on need not be read. Such steps still count, so that a step's number, and its
+    dropout, do not depend on which folds are trained together.
+    """
+    steps = []
+    for number, bags in enumerate(batches, first):
+        own = trains[:, np.searchsorted(schedule.bags, bags)]  # [K, B]
+        wanted = own.any(0)
+        steps.append(_Step(bags[wanted], torch.from_numpy(own[:, wanted].astype(np.float32)), number))
+    return steps
 
 
 def _close_epoch(stack: Stack, feed: Feed, val: np.ndarray, history: FoldHistory, train_loss: float, k: int) -> None:
@@ -175,8 +196,7 @@ def predict(
             be kept for all bags.
     """
     fine, coarse, labels = [], [], []
-    for part in feed.by_rows(bags):
-        batch = feed.batch(part)
+    for batch in feed.ahead(feed.by_rows(bags)):
         out = stack.forward(k, batch)
         if on_batch is not None:
             on_batch(batch, out)
