@@ -132,20 +132,25 @@ class DSMIL(Method):
 
     def loss(self, out: Output, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:
         """Half the binary cross-entropy of the bag stream and half that of the critical instances."""
-        terms = self.loss_terms(out, bags, weight)
-        return 0.5 * terms["bag"] + 0.5 * terms["max"]
+        both = torch.stack([out.extras["bag_logits"], out.extras["max_logits"]], dim=1)  # [B, 2, C]
+        return weighted_mean(self._entropies(both, bags).mean((1, 2)), weight)
 
     def loss_terms(self, out: Output, bags: BagBatch, weight: Tensor) -> dict[str, Tensor]:
         """Binary cross-entropy of both streams, averaged over the C outputs of a bag, then over bags by weight."""
+        logits = {"bag": out.extras["bag_logits"], "max": out.extras["max_logits"]}
+        return {
+            name: weighted_mean(self._entropies(each[:, None], bags).mean((1, 2)), weight)
+            for name, each in logits.items()
+        }
+
+    def _entropies(self, logits: Tensor, bags: BagBatch) -> Tensor:
+        """Binary cross-entropy of every output: ``[B, streams, C]`` -> ``[B, streams, C]``."""
         classes = torch.arange(int(self.none_class), self.hierarchy.n_fine, device=bags.labels.device)
-        present = bags.labels[:, None] == classes  # [B, C]
-
-        def term(logits: Tensor) -> Tensor:
-            entropy = F.binary_cross_entropy_with_logits(logits, present.to(logits.dtype), reduction="none")
-            entropy = torch.where(present, self.positive_weight * entropy, entropy)
-            return weighted_mean(entropy.mean(1), weight)
-
-        return {"bag": term(out.extras["bag_logits"]), "max": term(out.extras["max_logits"])}
+        present = (bags.labels[:, None] == classes)[:, None].to(logits.dtype).expand_as(logits)
+        entropies = F.binary_cross_entropy_with_logits(logits, present, reduction="none")
+        if self.positive_weight != 1:
+            entropies = entropies * (1 + (self.positive_weight - 1) * present)
+        return entropies
 
 
 class _BagStream(nn.Module):

@@ -15,73 +15,24 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.speed.cells import FOLDS, HIERARCHY, Spec, features
+from benchmarks.speed.disk import read_slide
 from benchmarks.speed.floor import products
 from benchmarks.speed.loops import LOOPS, WIDTH
 from mil_bench import registry, seeds
 from mil_bench.data.batch import BagBatch
 from mil_bench.data.feed import Feed
-from mil_bench.data.hierarchy import LabelHierarchy
 from mil_bench.data.store import BagStore
 from mil_bench.training.fold_stack import FoldStack
 from mil_bench.training.memory import freed_memory_kept
 from mil_bench.training.stack import LoopedStack
 from mil_bench.training.trainer import Schedule
-
-HIERARCHY = LabelHierarchy.from_groups({"a": ["a0", "a1", "a2"], "b": ["b0", "b1"], "c": ["c0", "c1"]})
-FOLDS = 10
-
-
-@dataclass(frozen=True)
-class Spec:
-    """What a contestant trains.
-
-    Args:
-        kind: "ours", "stacked", "loop", "floor"; with "-reading" where bags come from disk.
-        method: name.
-        rows: median rows of a bag.
-        bags: how many bags; a fold trains on eight tenths of them.
-        folds: which of the ten folds this process trains.
-        threads: of torch.
-        device: "cpu" or "cuda".
-        place: folder with the bags on disk, for kinds that read.
-    """
-
-    kind: str
-    method: str
-    rows: int
-    bags: int
-    folds: tuple[int, ...]
-    threads: int
-    device: str = "cpu"
-    place: str = ""
-
-    def sizes(self) -> np.ndarray:
-        """Rows of every bag, log-normal with a spread of 0.6 around ``rows``; the same for all contestants."""
-        spread = np.exp(0.6 * np.random.default_rng(self.rows).standard_normal(self.bags))
-        return np.maximum(16, self.rows * spread).astype(np.int64)
-
-    def trains(self, k: int) -> np.ndarray:
-        """The bags fold k trains on; a tenth validates, a tenth is tested."""
-        part = np.arange(self.bags) % FOLDS
-        return np.flatnonzero((part != k) & (part != (k + 1) % FOLDS))
-
-    def labels(self) -> np.ndarray:
-        """Fine classes of the bags."""
-        return np.arange(self.bags) % HIERARCHY.n_fine
-
-
-def features(spec: Spec) -> list[Tensor]:
-    """The bags in memory, on the device."""
-    rng = np.random.default_rng(1)
-    return [torch.from_numpy(rng.standard_normal((n, WIDTH), np.float32)).to(spec.device) for n in spec.sizes()]
 
 
 def _ours(spec: Spec) -> Callable[[], None]:
@@ -135,8 +86,7 @@ def _loop(spec: Spec) -> Callable[[], None]:
     def bag(i: int) -> Tensor:
         if not reads:
             return held[i]
-        with h5py.File(Path(spec.place) / f"slide-{i:04d}.h5") as file:
-            return torch.from_numpy(file["features"][:]).to(device)
+        return read_slide(spec, i).to(device)
 
     def train() -> None:
         for k, model, optimizer in zip(spec.folds, models, optimizers, strict=True):

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import h5py
+import torch
+from torch import Tensor
 
-from benchmarks.speed.contestants import HIERARCHY, Spec, features
+from benchmarks.speed.cells import HIERARCHY, Spec, features
 from benchmarks.speed.loops import WIDTH
 from mil_bench.data.bag import Bag
 from mil_bench.data.store import StoreHeader, create_store
@@ -21,3 +23,9 @@ def write_bags(spec: Spec) -> None:
             writer.add(Bag(f"slide-{i:04d}", int(label), f"patient-{i}", rows))
             with h5py.File(place / f"slide-{i:04d}.h5", "w") as file:
                 file.create_dataset("features", data=rows, chunks=(1, WIDTH))
+
+
+def read_slide(spec: Spec, i: int) -> Tensor:
+    """A slide's features from its file, opened and read whole as scripts do."""
+    with h5py.File(Path(spec.place) / f"slide-{i:04d}.h5") as file:
+        return torch.from_numpy(file["features"][:])

@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from benchmarks.speed.contestants import FOLDS, Spec
+from benchmarks.speed.cells import FOLDS, Spec
 from benchmarks.speed.disk import write_bags
 from benchmarks.speed.picture import draw
 from benchmarks.speed.timing import table

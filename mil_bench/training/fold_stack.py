@@ -38,7 +38,8 @@ class FoldStack:
     """
 
     def __init__(self, methods: Sequence[Method], recipe: Recipe | Sequence[Recipe], identities: Sequence[Identity]):
-        self._recipes, self._identity = one_a_fold(recipe, len(methods)), tuple(map(str, identities))
+        self._recipes = one_a_fold(recipe, len(methods))
+        self._seed = seeds.derive(*(str(part) for identity in identities for part in identity), "steps")
         self._loss = _Loss(copy.deepcopy(methods[0]))
         named = dict(methods[0].named_parameters())
         self._names, self._shapes = list(named), [p.shape for p in named.values()]
@@ -66,7 +67,8 @@ class FoldStack:
             with _arithmetic(row.device):
                 return functional_call(self._loss, self._unpacked(row, "method."), (bags, own, progress))
 
-        with seeds.torch_seeded(*self._identity, "step", step):
+        with seeds.torch_kept() as seed:
+            seed(seeds.of_step(self._seed, step))
             mapped = vmap(grad_and_value(loss_of), randomness="different")
             gradients, losses[folds] = mapped(values, weight[moved].to(bags.features))
         self._rule.step(gradients, None if everyone else folds, progress)

@@ -85,7 +85,8 @@ class LoopedStack:
     """
 
     def __init__(self, methods: Sequence[Method], recipe: Recipe | Sequence[Recipe], identities: Sequence[Identity]):
-        self._methods, self._identities = list(methods), list(identities)
+        self._methods = list(methods)
+        self._seeds = [seeds.derive(*identity, "steps") for identity in identities]
         self._recipes = one_a_fold(recipe, len(self._methods))
         self._optimizers = [MAKERS[r.optimizer](m, r) for m, r in zip(self._methods, self._recipes, strict=True)]
         self._best = [self.state(k) for k in range(len(self))]
@@ -96,22 +97,28 @@ class LoopedStack:
     def train_step(self, bags: BagBatch, weight: Tensor, progress: float, step: int) -> Tensor:
         """One optimizer step for every fold that has a bag in the batch; see ``Stack``."""
         losses = bags.features.new_full((len(self),), torch.nan)
-        for k, (method, optimizer) in enumerate(zip(self._methods, self._optimizers, strict=True)):
-            own = weight[k].nonzero()[:, 0]
-            if not len(own):
-                continue
-            # The contract makes bags of weight 0 irrelevant, so a loop need not compute them.
-            part = bags if len(own) == bags.n_bags else bags.select(own)
-            if not method.training:
-                method.train()
-            with seeds.torch_seeded(*self._identities[k], "step", step):
-                loss = method.loss(method(part), part, weight[k, own].to(part.features), progress)
-            loss.backward()
-            set_learning_rate(optimizer, self._recipes[k].learning_rate_at(progress))
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)  # at once: the next fold's gradients take the same memory
-            losses[k] = loss.detach()
+        weight = weight.to(bags.features.dtype)
+        own_bags = [row.nonzero()[:, 0] for row in weight]
+        with seeds.torch_kept() as seed:
+            for k, own in enumerate(own_bags):
+                if len(own):
+                    seed(seeds.of_step(self._seeds[k], step))
+                    # The contract makes bags of weight 0 irrelevant, so a loop need not compute them.
+                    part, counts = (bags, weight[k]) if len(own) == bags.n_bags else (bags.select(own), weight[k, own])
+                    losses[k] = self._step(k, part, counts.to(losses.device), progress)
         return losses
+
+    def _step(self, k: int, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:
+        """Move fold k; its loss."""
+        method, optimizer = self._methods[k], self._optimizers[k]
+        if not method.training:
+            method.train()
+        loss = method.loss(method(bags), bags, weight, progress)
+        loss.backward()
+        set_learning_rate(optimizer, self._recipes[k].learning_rate_at(progress))
+        optimizer.step()
+        optimizer.zero_grad()  # at once: the next fold's gradients take the same memory
+        return loss.detach()
 
     @torch.no_grad()
     def forward(self, k: int, bags: BagBatch) -> Output:
