@@ -108,17 +108,9 @@ def fit(
     histories = [FoldHistory() for _ in roles]
     active = np.ones(len(roles), dtype=bool)
     trains = np.stack([np.isin(schedule.bags, r.train) for r in roles])  # [K, bags of the schedule]
-    step = 0
     for epoch in range(recipe.epochs):
         progress = epoch / recipe.epochs
-        steps = _steps(schedule.epoch(epoch), schedule, trains & active[:, None], step)
-        step += len(steps)
-        wanted = [each for each in steps if len(each.bags)]
-        losses = [
-            stack.train_step(batch, each.weight, progress, each.number)
-            for each, batch in zip(wanted, feed.ahead(each.bags for each in wanted), strict=True)
-        ]
-        mean_loss = torch.stack(losses).nanmean(0).tolist()
+        mean_loss = _epoch(stack, feed, schedule, trains & active[:, None], epoch, progress)
         for k in np.flatnonzero(active):
             _close_epoch(stack, feed, roles[k].val, histories[k], mean_loss[k], int(k))
             active[k] = not histories[k].out_of_patience(recipe.patience)
@@ -129,27 +121,29 @@ def fit(
     return histories
 
 
-@dataclass(frozen=True)
-class _Step:
-    """Bags that some fold trains on ``[B]``, maybe none; every fold's weights ``[K, B]``; the number of the step."""
+def _epoch(
+    stack: Stack, feed: Feed, schedule: Schedule, trains: np.ndarray, epoch: int, progress: float
+) -> list[float]:
+    """One pass over the bags; ``trains [K, bags of the schedule]`` says who trains on what. The folds' mean losses.
 
-    bags: np.ndarray
-    weight: torch.Tensor
-    number: int
-
-
-def _steps(batches: list[np.ndarray], schedule: Schedule, trains: np.ndarray, first: int) -> list[_Step]:
-    """The steps of an epoch; ``trains [K, bags of the schedule]`` says who trains on what.
-
-    Bags that only folds elsewhere train on need not be read. Such steps still count, so that a step's number, and its
+    Bags that only folds elsewhere train on are not read. Such steps still count, so that a step's number, and its
     dropout, do not depend on which folds are trained together.
     """
-    steps = []
-    for number, bags in enumerate(batches, first):
-        own = trains[:, np.searchsorted(schedule.bags, bags)]  # [K, B]
-        wanted = own.any(0)
-        steps.append(_Step(bags[wanted], torch.from_numpy(own[:, wanted].astype(np.float32)), number))
-    return steps
+    batches = schedule.epoch(epoch)
+
+    def own(bags: np.ndarray) -> np.ndarray:
+        return trains[:, np.searchsorted(schedule.bags, bags)]  # [K, B]
+
+    used = [i for i, bags in enumerate(batches) if own(bags).any()]
+    parts = (batches[i][own(batches[i]).any(0)] for i in used)
+    total, count = torch.zeros(len(trains), dtype=torch.float64), np.zeros(len(trains))
+    for i, batch in zip(used, feed.ahead(parts), strict=True):
+        weight = own(batches[i])
+        weight, moved = weight[:, weight.any(0)].astype(np.float32), weight.any(1)
+        losses = stack.train_step(batch, torch.from_numpy(weight), progress, epoch * len(batches) + i).double()
+        total = total.to(losses.device) + torch.where(torch.from_numpy(moved).to(losses.device), losses, 0.0)
+        count += moved
+    return [a / b if b else math.nan for a, b in zip(total.tolist(), count.tolist(), strict=True)]
 
 
 def _close_epoch(stack: Stack, feed: Feed, val: np.ndarray, history: FoldHistory, train_loss: float, k: int) -> None:
