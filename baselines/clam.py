@@ -41,6 +41,9 @@ def smooth_top1_svm(scores: Tensor, labels: Tensor) -> Tensor:
     The log-sum-exp over the classes of score plus margin minus the true class's score. As released, it switches to the
     plain maximum where the two largest scores lie ln(1000) or more apart.
     """
+    if scores.shape[-1] == 2:  # the instance classifiers: all of it is a function of the difference
+        wrong = 1 + (scores[..., 1] - scores[..., 0]) * (1 - 2 * labels)
+        return torch.where((wrong - 1).abs() >= _HARD_GAP, wrong.relu(), F.softplus(wrong))
     true = labels[..., None]
     margin = torch.ones_like(scores).scatter(-1, true, 0.0)
     violation = scores + margin - scores.gather(-1, true)
