@@ -93,6 +93,7 @@ class Contestant:
         """End the processes."""
         for child in self._children:
             child.stdin.close()
+            child.stdout.close()
             child.wait()
 
 

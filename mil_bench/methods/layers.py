@@ -31,10 +31,12 @@ def drop(values: Tensor, rate: float) -> Tensor:
     if values.is_cuda:
         return F.dropout(values, rate)
     dropped = round(rate * 2**16)
+    if dropped == 2**16:  # a limit that 16 bits do not hold
+        return values * 0
     words = torch.randint(-(2**63), 2**63 - 1, (values.numel() // 4 + 1,), dtype=torch.int64)
     uniform = words.view(torch.int16)[: values.numel()].view(values.shape)
     stays = (uniform >= dropped - 2**15).to(values.dtype)
-    return values * stays.mul_(2**16 / max(2**16 - dropped, 1))
+    return values * stays.mul_(2**16 / (2**16 - dropped))
 
 
 def gate(rows: Tensor, tanh: nn.Sequential, sigmoid: nn.Sequential, dropout: float) -> Tensor:
