@@ -17,6 +17,7 @@ from mil_bench.data.batch import BagBatch
 from mil_bench.data.hierarchy import LabelHierarchy
 from mil_bench.data.segments import attention_pool, segment_softmax
 from mil_bench.methods import Float, Int, Method, Output, Recipe
+from mil_bench.methods.layers import Dropout, gate
 
 _CONVOLUTIONS = "feature_extractor_part1."
 
@@ -60,7 +61,7 @@ class ABMIL(Method):
         gated: bool = False,
     ):
         super().__init__(in_dim, hierarchy)
-        layers = [nn.Linear(in_dim, embed_dim), nn.ReLU(), nn.Dropout(dropout)] if embed_dim else []
+        layers = [nn.Linear(in_dim, embed_dim), nn.ReLU(inplace=True), Dropout(dropout)] if embed_dim else []
         self.embed = nn.Sequential(*layers)
         width = embed_dim or in_dim
         self.attention_v = nn.Sequential(nn.Linear(width, attention_dim), nn.Tanh())
@@ -71,9 +72,10 @@ class ABMIL(Method):
     def forward(self, bags: BagBatch) -> Output:
         """Logits and the attention ``[N, 1]``."""
         embedded = self.embed(bags.features)  # [N, M]
-        hidden = self.attention_v(embedded)  # [N, L]
-        if self.attention_u is not None:
-            hidden = hidden * self.attention_u(embedded)
+        if self.attention_u is None:
+            hidden = self.attention_v(embedded)  # [N, L]
+        else:
+            hidden = gate(embedded, self.attention_v, self.attention_u, 0.0)
         attention = segment_softmax(self.attention_w(hidden), bags)  # [N, 1]
         pooled = attention_pool(attention, embedded, bags)[:, 0]  # [B, M]
         return Output(fine=self.classifier(pooled), attention=attention)

@@ -22,6 +22,7 @@ from mil_bench.data.hierarchy import LabelHierarchy
 from mil_bench.data.segments import attention_pool, extreme_rows, segment_softmax
 from mil_bench.errors import UnknownNameError
 from mil_bench.methods import Choice, Float, Int, Method, Output, Recipe, weighted_mean
+from mil_bench.methods.layers import Dropout, gate
 
 _WIDTH = 512  # of the embedding, in both released sizes
 _ATTENTION_WIDTHS = {"small": 256, "big": 384}  # the released sizes
@@ -40,6 +41,9 @@ def smooth_top1_svm(scores: Tensor, labels: Tensor) -> Tensor:
     The log-sum-exp over the classes of score plus margin minus the true class's score. As released, it switches to the
     plain maximum where the two largest scores lie ln(1000) or more apart.
     """
+    if scores.shape[-1] == 2:  # the instance classifiers: all of it is a function of the difference
+        wrong = 1 + (scores[..., 1] - scores[..., 0]) * (1 - 2 * labels)
+        return torch.where((wrong - 1).abs() >= _HARD_GAP, wrong.relu(), F.softplus(wrong))
     true = labels[..., None]
     margin = torch.ones_like(scores).scatter(-1, true, 0.0)
     violation = scores + margin - scores.gather(-1, true)
@@ -72,12 +76,14 @@ class _GatedAttention(nn.Module):
 
     def __init__(self, hidden: int, columns: int, dropout: float):
         super().__init__()
-        self.attention_a = nn.Sequential(nn.Linear(_WIDTH, hidden), nn.Tanh(), nn.Dropout(dropout))
-        self.attention_b = nn.Sequential(nn.Linear(_WIDTH, hidden), nn.Sigmoid(), nn.Dropout(dropout))
+        self.attention_a = nn.Sequential(nn.Linear(_WIDTH, hidden), nn.Tanh())
+        self.attention_b = nn.Sequential(nn.Linear(_WIDTH, hidden), nn.Sigmoid())
         self.attention_c = nn.Linear(hidden, columns)
+        self.dropout = dropout
 
     def forward(self, embedded: Tensor) -> Tensor:
-        return self.attention_c(self.attention_a(embedded) * self.attention_b(embedded))
+        dropout = self.dropout if self.training else 0.0
+        return self.attention_c(gate(embedded, self.attention_a, self.attention_b, dropout))
 
 
 class _PlainAttention(nn.Module):
@@ -85,7 +91,7 @@ class _PlainAttention(nn.Module):
 
     def __init__(self, hidden: int, columns: int, dropout: float):
         super().__init__()
-        layers = [nn.Linear(_WIDTH, hidden), nn.Tanh(), nn.Dropout(dropout), nn.Linear(hidden, columns)]
+        layers = [nn.Linear(_WIDTH, hidden), nn.Tanh(), Dropout(dropout), nn.Linear(hidden, columns)]
         self.module = nn.Sequential(*layers)
 
     def forward(self, embedded: Tensor) -> Tensor:
@@ -171,8 +177,8 @@ class _CLAM(Method):
         columns, self.classifiers = self._head(hierarchy.n_fine)
         self.attention_net = nn.Sequential(
             nn.Linear(in_dim, _WIDTH),
-            nn.ReLU(),
-            nn.Dropout(dropout),
+            nn.ReLU(inplace=True),
+            Dropout(dropout),
             attention(_ATTENTION_WIDTHS[size], columns, _ATTENTION_DROPOUT if dropout else 0.0),
         )
         self.instance_classifiers = nn.ModuleList(nn.Linear(_WIDTH, 2) for _ in hierarchy.fine)

@@ -43,7 +43,7 @@ class Detector(Method):
         super().__init__(in_dim, hierarchy)
         self.top = top
         self.instance_classifier = nn.Sequential(
-            nn.Linear(in_dim, hidden), nn.ReLU(), nn.Linear(hidden, hierarchy.n_fine + 1)
+            nn.Linear(in_dim, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, hierarchy.n_fine + 1)
         )
         self.classifier = nn.Linear(hierarchy.n_fine, hierarchy.n_fine)
 

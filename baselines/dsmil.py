@@ -24,6 +24,7 @@ from mil_bench.data.batch import BagBatch
 from mil_bench.data.hierarchy import LabelHierarchy
 from mil_bench.data.segments import attention_pool, segment_max, segment_softmax
 from mil_bench.methods import Choice, Float, Method, Output, Recipe, weighted_mean
+from mil_bench.methods.layers import Dropout
 
 _QUERY_WIDTH = 128  # of the released model
 
@@ -98,9 +99,12 @@ class DSMIL(Method):
         Extras: ``bag_logits`` and ``max_logits`` ``[B, C]``, ``instance_logits`` ``[N, C]``, ``critical`` ``[B, C]``
         (row of the batch with the highest instance logit), ``embeddings`` ``[B, C, D]``.
         """
-        instance_logits = self.i_classifier(bags.features)  # [N, C]
+        # Both streams begin with a linear map of the features: one product, one pass over them.
+        first, second = self.i_classifier.fc[0], self.b_classifier.first
+        weight, bias = torch.cat([first.weight, second.weight]), torch.cat([first.bias, second.bias])
+        instance_logits, hidden = F.linear(bags.features, weight, bias).tensor_split([first.out_features], dim=1)
         critical = _first_maximum(instance_logits, bags)  # [B, C]
-        bag_logits, attention, embeddings = self.b_classifier(bags, critical)
+        bag_logits, attention, embeddings = self.b_classifier(hidden, bags, critical)
         return Output(
             fine=self._class_scores(bag_logits),
             attention=attention,
@@ -128,20 +132,25 @@ class DSMIL(Method):
 
     def loss(self, out: Output, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:
         """Half the binary cross-entropy of the bag stream and half that of the critical instances."""
-        terms = self.loss_terms(out, bags, weight)
-        return 0.5 * terms["bag"] + 0.5 * terms["max"]
+        both = torch.stack([out.extras["bag_logits"], out.extras["max_logits"]], dim=1)  # [B, 2, C]
+        return weighted_mean(self._entropies(both, bags).mean((1, 2)), weight)
 
     def loss_terms(self, out: Output, bags: BagBatch, weight: Tensor) -> dict[str, Tensor]:
         """Binary cross-entropy of both streams, averaged over the C outputs of a bag, then over bags by weight."""
+        logits = {"bag": out.extras["bag_logits"], "max": out.extras["max_logits"]}
+        return {
+            name: weighted_mean(self._entropies(each[:, None], bags).mean((1, 2)), weight)
+            for name, each in logits.items()
+        }
+
+    def _entropies(self, logits: Tensor, bags: BagBatch) -> Tensor:
+        """Binary cross-entropy of every output: ``[B, streams, C]`` -> ``[B, streams, C]``."""
         classes = torch.arange(int(self.none_class), self.hierarchy.n_fine, device=bags.labels.device)
-        present = bags.labels[:, None] == classes  # [B, C]
-
-        def term(logits: Tensor) -> Tensor:
-            entropy = F.binary_cross_entropy_with_logits(logits, present.to(logits.dtype), reduction="none")
-            entropy = torch.where(present, self.positive_weight * entropy, entropy)
-            return weighted_mean(entropy.mean(1), weight)
-
-        return {"bag": term(out.extras["bag_logits"]), "max": term(out.extras["max_logits"])}
+        present = (bags.labels[:, None] == classes)[:, None].to(logits.dtype).expand_as(logits)
+        entropies = F.binary_cross_entropy_with_logits(logits, present, reduction="none")
+        if self.positive_weight != 1:
+            entropies = entropies * (1 + (self.positive_weight - 1) * present)
+        return entropies
 
 
 class _BagStream(nn.Module):
@@ -153,13 +162,26 @@ class _BagStream(nn.Module):
         if nonlinear:
             self.q = nn.Sequential(self.q, nn.ReLU(), nn.Linear(_QUERY_WIDTH, _QUERY_WIDTH), nn.Tanh())
         self.v = (
-            nn.Sequential(nn.Dropout(dropout), nn.Linear(in_dim, in_dim), nn.ReLU()) if passing_v else nn.Identity()
+            nn.Sequential(Dropout(dropout), nn.Linear(in_dim, in_dim), nn.ReLU(inplace=True))
+            if passing_v
+            else nn.Identity()
         )
         self.fcc = nn.Conv1d(outputs, outputs, kernel_size=in_dim)
 
-    def forward(self, bags: BagBatch, critical: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Bag logits ``[B, C]``, attention ``[N, C]`` and embeddings ``[B, C, D]`` from critical rows ``[B, C]``."""
-        queries = self.q(bags.features)  # [N, Q]
+    @property
+    def first(self) -> nn.Linear:
+        """The first layer of the queries."""
+        return self.q if isinstance(self.q, nn.Linear) else self.q[0]
+
+    def forward(self, hidden: Tensor, bags: BagBatch, critical: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Bag logits ``[B, C]``, attention ``[N, C]`` and embeddings ``[B, C, D]``.
+
+        Args:
+            hidden: what the first layer of the queries makes of the features ``[N, Q]``.
+            bags: the batch.
+            critical: its critical rows ``[B, C]``.
+        """
+        queries = hidden if isinstance(self.q, nn.Linear) else self.q[1:](hidden)  # [N, Q]
         # The rows of the queries are the queries of the critical instances, so gradients flow through both sides.
         scores = _likeness(queries, queries[critical], bags) / math.sqrt(_QUERY_WIDTH)  # [N, C]
         attention = segment_softmax(scores, bags)
@@ -179,6 +201,8 @@ def _likeness(queries: Tensor, critical: Tensor, bags: BagBatch) -> Tensor:
 
 def _first_maximum(scores: Tensor, bags: BagBatch) -> Tensor:
     """Row of the highest score of each bag, column by column: ``[N, C]`` -> ``[B, C]``; the first of equals."""
+    if bags.n_bags == 1:
+        return scores.detach().argmax(0, keepdim=True)
     highest = segment_max(scores.detach(), bags)  # [B, C]
     last = len(scores) - 1
     rows = torch.arange(len(scores), device=scores.device)[:, None]

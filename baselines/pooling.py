@@ -11,6 +11,7 @@ from mil_bench.data.batch import BagBatch
 from mil_bench.data.hierarchy import LabelHierarchy
 from mil_bench.data.segments import segment_max, segment_mean
 from mil_bench.methods import Choice, Float, Int, Method, Output, Recipe
+from mil_bench.methods.layers import Dropout
 
 
 class MeanPool(Method):
@@ -33,7 +34,7 @@ class MeanPool(Method):
 
     def __init__(self, in_dim: int, hierarchy: LabelHierarchy, embed_dim: int = 500, dropout: float = 0.0):
         super().__init__(in_dim, hierarchy)
-        self.embed = nn.Sequential(nn.Linear(in_dim, embed_dim), nn.ReLU(), nn.Dropout(dropout))
+        self.embed = nn.Sequential(nn.Linear(in_dim, embed_dim), nn.ReLU(inplace=True), Dropout(dropout))
         self.classifier = nn.Linear(embed_dim, hierarchy.n_fine)
 
     def forward(self, bags: BagBatch) -> Output:

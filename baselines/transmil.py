@@ -27,6 +27,7 @@ from mil_bench.data.batch import BagBatch
 from mil_bench.data.hierarchy import LabelHierarchy
 from mil_bench.errors import InputError
 from mil_bench.methods import Choice, Float, Method, Output, Recipe
+from mil_bench.methods.layers import Dropout
 
 # Constants of the release.
 HEADS, HEAD_WIDTH, LANDMARKS, INVERSE_STEPS, REACH = 8, 64, 256, 6, 16
@@ -62,7 +63,7 @@ class _NystromAttention(nn.Module):
         super().__init__()
         self.crop = crop
         self.to_qkv = nn.Linear(width, 3 * INNER, bias=False)
-        self.to_out = nn.Sequential(nn.Linear(INNER, width), nn.Dropout(dropout))
+        self.to_out = nn.Sequential(nn.Linear(INNER, width), Dropout(dropout))
         self.res_conv = nn.Conv2d(HEADS, HEADS, (2 * REACH + 1, 1), groups=HEADS, bias=False)
 
     def forward(self, tokens: Tensor, rows: int | None = None) -> Tensor:
@@ -141,10 +142,11 @@ def _convolve_rows(values: Tensor, taps: Tensor) -> Tensor:
     size, length = taps.shape[1], values.shape[1]
     block = size - 1
     padded = F.pad(values, (0, 0, REACH, REACH + -length % block))
-    windows = padded.unfold(1, 2 * block, block)  # [8, blocks, 64, 64], the window last
+    blocks = padded.unflatten(1, (-1, block))  # [8, blocks + 1, 32, 64]
+    windows = torch.cat([blocks[:, :-1], blocks[:, 1:]], dim=2)  # [8, blocks, 64, 64]
     # Each row of the band is the one above moved right by one: rows one entry too long, read without their ends.
     band = F.pad(taps, (0, block)).repeat(1, block)[:, : 2 * block * block].unflatten(1, (block, 2 * block))
-    return (band[:, None] @ windows.mT).flatten(1, 2)[:, :length]
+    return (band[:, None] @ windows).flatten(1, 2)[:, :length]
 
 
 class _Layer(nn.Module):
@@ -208,7 +210,6 @@ class TransMIL(Method):
     }
     official_names = {"model.": ""}  # the release trains a Lightning module that holds the network as "model"
     order_matters = True
-    stackable = False  # it walks over the bags, because shapes (side, padding, landmarks) depend on each bag's size
 
     def __init__(
         self, in_dim: int, hierarchy: LabelHierarchy, dim: int = 512, dropout: float = 0.1, crop: str = "last"
@@ -216,7 +217,7 @@ class TransMIL(Method):
         super().__init__(in_dim, hierarchy)
         if crop not in ("last", "first"):
             raise InputError("building TransMIL", [f"crop is {crop!r}"], 'Set crop to "last" or "first".')
-        self._fc1 = nn.Sequential(nn.Linear(in_dim, dim), nn.ReLU())
+        self._fc1 = nn.Sequential(nn.Linear(in_dim, dim), nn.ReLU(inplace=True))
         self.cls_token = nn.Parameter(torch.randn(1, 1, dim))
         self.layer1 = _Layer(dim, dropout, crop)
         self.pos_layer = _PositionLayer(dim)
@@ -226,7 +227,7 @@ class TransMIL(Method):
 
     def forward(self, bags: BagBatch) -> Output:
         """Logits; the release has no attention to return, see ``class_attention``."""
-        embeddings = [self._embed(features) for features in bags.features.split(bags.sizes.tolist())]
+        embeddings = [self._embed(features) for features in bags.features.split(bags.lengths)]
         return Output(fine=self._fc2(torch.stack(embeddings)))
 
     def class_attention(self, bags: BagBatch) -> Tensor:
@@ -236,7 +237,7 @@ class TransMIL(Method):
         instances is added to the instances themselves.
         """
         parts = []
-        for features in bags.features.split(bags.sizes.tolist()):
+        for features in bags.features.split(bags.lengths):
             tokens = self._square(features)
             first = self.layer1.attn.class_row(self.layer1.norm(tokens))
             tokens = self.pos_layer(self.layer1(tokens))

@@ -25,19 +25,25 @@ from mil_bench.data.hierarchy import LabelHierarchy
 from mil_bench.data.segments import attention_pool, segment_softmax
 from mil_bench.errors import InputError
 from mil_bench.methods import Choice, Float, Method, Output, Recipe, weighted_mean
+from mil_bench.methods.layers import drop, gated_tanh
 
 
 class _GatedAttention(nn.Module):
-    """Gated attention with one score column a class: ``[N, M]`` -> ``[N, K]``, before the softmax."""
+    """Gated attention with one score column a class, before the softmax."""
 
     def __init__(self, width: int, hidden: int, classes: int, dropout: float):
         super().__init__()
-        self.attention_a = nn.Sequential(nn.Linear(width, hidden), nn.Tanh(), nn.Dropout(dropout))
-        self.attention_b = nn.Sequential(nn.Linear(width, hidden), nn.Sigmoid(), nn.Dropout(dropout))
+        self.attention_a = nn.Sequential(nn.Linear(width, hidden), nn.Tanh())
+        self.attention_b = nn.Sequential(nn.Linear(width, hidden), nn.Sigmoid())
         self.attention_c = nn.Linear(hidden, classes)
+        self.dropout = dropout
 
-    def forward(self, embedded: Tensor) -> Tensor:
-        return self.attention_c(self.attention_a(embedded) * self.attention_b(embedded))
+    def forward(self, rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Scores ``[N, K]`` of ``rows @ weight.T + bias``, which are never computed themselves."""
+        (a, b), rate = (self.attention_a[0], self.attention_b[0]), self.dropout if self.training else 0.0
+        a_bias, b_bias = F.linear(bias, a.weight, a.bias), F.linear(bias, b.weight, b.bias)
+        hidden = gated_tanh(rows, a.weight @ weight, a_bias, b.weight @ weight, b_bias)  # [N, L]
+        return self.attention_c(drop(hidden, 1 - (1 - rate) ** 2) if rate else hidden)
 
 
 class HMIL(Method):
@@ -99,7 +105,7 @@ class HMIL(Method):
         self.align_instances, self.align_bags = align_instances and coarse_branch, align_bags
         self.fixed_weights = (a, b) if weighting == "fixed" else None
         # Widths 256, 1024, 256 and attention widths 256 (coarse) and 64 (fine): the released model.
-        self.feature_extractor = nn.Sequential(nn.Linear(in_dim, 256), nn.ReLU(), nn.Linear(256, 1024))
+        self.feature_extractor = nn.Sequential(nn.Linear(in_dim, 256), nn.ReLU(inplace=True), nn.Linear(256, 1024))
         self.feature_reducer = nn.Sequential(nn.Linear(1024, 256))
         self.fine_attention = nn.Sequential(_GatedAttention(256, 64, hierarchy.n_fine, dropout))
         self.fine_classifier = nn.Linear(256, 1)
@@ -113,17 +119,24 @@ class HMIL(Method):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, bags: BagBatch) -> Output:
-        """Logits of both heads, the fine attention ``[N, C]`` and what the loss needs."""
-        wide = self.feature_extractor(bags.features)  # [N, 1024]
-        narrow = self.feature_reducer(wide)  # [N, 256]
-        fine_attention = segment_softmax(self.fine_attention(narrow), bags)  # [N, C]
-        fine_embeddings = attention_pool(fine_attention, narrow, bags)  # [B, C, 256]
+        """Logits of both heads, the fine attention ``[N, C]`` and what the loss needs.
+
+        There is no activation behind the first 256 units of a row: the embeddings of 1,024 and 256 are linear in them,
+        and so are the means by attention. Maps are therefore multiplied with each other first, and embeddings are
+        computed for pooled units only. It is the same function at a third of the products.
+        """
+        units = self.feature_extractor[:2](bags.features)  # [N, 256]
+        widen, narrow = self.feature_extractor[2], self.feature_reducer[0]
+        weight, bias = narrow.weight @ widen.weight, F.linear(widen.bias, narrow.weight, narrow.bias)
+        fine_attention = segment_softmax(self.fine_attention[0](units, weight, bias), bags)  # [N, C]
+        fine_embeddings = F.linear(attention_pool(fine_attention, units, bags), weight, bias)  # [B, C, 256]
         fine = self.fine_classifier(fine_embeddings)[..., 0]
         extras = {"embeddings": F.normalize(fine_embeddings, dim=2, eps=1e-12)}
         if not self.coarse_branch:
             return Output(fine, None, fine_attention, extras)
-        coarse_attention = segment_softmax(self.coarse_attention(wide), bags)  # [N, G]
-        coarse_embeddings = attention_pool(coarse_attention, wide, bags)  # [B, G, 1024]
+        scores = self.coarse_attention[0](units, widen.weight, widen.bias)
+        coarse_attention = segment_softmax(scores, bags)  # [N, G]
+        coarse_embeddings = widen(attention_pool(coarse_attention, units, bags))  # [B, G, 1024]
         coarse = self.coarse_classifier(coarse_embeddings)[..., 0]
         return Output(fine, coarse, fine_attention, extras | {"coarse_attention": coarse_attention})
 

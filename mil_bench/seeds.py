@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -29,16 +29,35 @@ def generator(*identity: str | int) -> np.random.Generator:
 @contextlib.contextmanager
 def torch_seeded(*identity: str | int) -> Iterator[None]:
     """Torch's global generators seeded by an identity inside the block, and as they were after it."""
+    with torch_kept() as seed:
+        seed(derive(*identity))
+        yield
+
+
+@contextlib.contextmanager
+def torch_kept() -> Iterator[Callable[[int], None]]:
+    """Gives a function that seeds torch's global generators; after the block they are as they were."""
     import torch
 
     # The generators themselves: torch.manual_seed walks the call stack for CUDA's sake, which costs more than a step.
     on_gpu = torch.cuda.default_generators if torch.cuda.is_initialized() else ()
     generators = [torch.default_generator, *on_gpu]
     states = [each.get_state() for each in generators]
-    for each in generators:
-        each.manual_seed(derive(*identity))
+
+    def seed(value: int) -> None:
+        for each in generators:
+            each.manual_seed(value)
+
     try:
-        yield
+        yield seed
     finally:
         for each, state in zip(generators, states, strict=True):
             each.set_state(state)
+
+
+def of_step(base: int, step: int) -> int:
+    """A 63-bit seed of a step from the derived seed of a training: a hash too, without the text (splitmix64)."""
+    z = (base + (step + 1) * 0x9E3779B97F4A7C15) % 2**64
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
+    return (z ^ (z >> 31)) >> 1

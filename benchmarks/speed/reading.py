@@ -24,7 +24,7 @@ def measure_bags(place: Path, rows: int, repeats: int) -> str:
     """The table of a random bag's reading, for both number types."""
     lines = []
     for dtype in ("float32", "float16"):
-        store = _some_store(place / f"{dtype}.h5", 32, rows, _WIDTH, dtype)
+        store = some_store(place / f"{dtype}.h5", 32, rows, _WIDTH, dtype)
         feed = Feed(store, torch.device("cpu"))
         rng = np.random.default_rng(1)
 
@@ -53,7 +53,7 @@ def measure_opening(place: Path, repeats: int) -> str:
     lines = []
     for bags in (3352, 33520):
         path = place / f"{bags}.h5"
-        _some_store(path, bags, 20, 64, "float16")
+        some_store(path, bags, 20, 64, "float16")
         BagStore(path)
 
         def opened(path=path) -> None:
@@ -67,7 +67,8 @@ def measure_opening(place: Path, repeats: int) -> str:
     return table(["bags", "file", "opening, s", "target", "memory, opened, MB", "memory, 2,000 bags read, MB"], lines)
 
 
-def _some_store(path: Path, bags: int, rows: int, width: int, dtype: str) -> BagStore:
+def some_store(path: Path, bags: int, rows: int, width: int, dtype: str) -> BagStore:
+    """A store of random bags of about so many rows."""
     rng = np.random.default_rng(0)
     sizes = (rows * rng.uniform(0.7, 1.3, bags)).astype(int)
     header = StoreHeader("speed", _CLASSES, int(sizes.sum()), width, dtype, "made for timing", "patient")
@@ -78,7 +79,7 @@ def _some_store(path: Path, bags: int, rows: int, width: int, dtype: str) -> Bag
     return BagStore(path)
 
 
-def _own_memory() -> float:
+def own_memory() -> float:
     """Megabytes this process holds for itself; pages of a mapped file belong to the system, which takes them back."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("RssAnon"):
@@ -89,13 +90,13 @@ def _own_memory() -> float:
 def _print_growth(path: Path) -> None:
     """Memory that opening takes, and that reading 2,000 bags on top takes."""
     Feed(BagStore(path), torch.device("cpu")).batch(np.array([0]))  # what torch sets up once
-    before = _own_memory()
+    before = own_memory()
     store = BagStore(path)
     feed = Feed(store, torch.device("cpu"))
-    opened = _own_memory()
+    opened = own_memory()
     for bag in np.random.default_rng(0).integers(0, len(store), 2000):
         feed.batch(np.array([bag]))
-    print(f"{opened - before:.1f} {_own_memory() - before:.1f}")
+    print(f"{opened - before:.1f} {own_memory() - before:.1f}")
 
 
 if __name__ == "__main__":

@@ -19,14 +19,16 @@ class BagBatch:
         labels: ``[B]`` int64 fine classes.
         coords: ``[N, 2]`` or None.
         instance_labels: ``[N]`` int64, fine class a row is a witness of, -1 for background; or None.
+        lengths: rows of each bag as plain numbers, so that nobody has to ask a GPU for them.
     """
 
     features: Tensor  # [N, D]
     offsets: Tensor  # [B + 1]
     bag_of: Tensor  # [N]
     labels: Tensor  # [B]
-    coords: Tensor | None = None  # [N, 2]
-    instance_labels: Tensor | None = None  # [N]
+    coords: Tensor | None  # [N, 2]
+    instance_labels: Tensor | None  # [N]
+    lengths: tuple[int, ...]  # [B]
 
     @classmethod
     def pack(
@@ -37,16 +39,19 @@ class BagBatch:
         coords: Tensor | None = None,
         instance_labels: Tensor | None = None,
     ) -> BagBatch:
-        """From rows in bag order and the number of rows of each bag ``[B]``.
+        """From rows in bag order and the number of rows of each bag ``[B]``, best on the CPU.
 
         Raises:
             ValueError: a bag is empty, or the sizes do not add up to the rows.
         """
-        if int(sizes.min()) < 1 or int(sizes.sum()) != len(features):
-            raise ValueError(f"bag sizes {sizes.tolist()} do not fit {len(features)} rows; no bag may be empty")
+        lengths, device = tuple(sizes.tolist()), features.device
+        if min(lengths) < 1 or sum(lengths) != len(features):
+            raise ValueError(f"bag sizes {list(lengths)} do not fit {len(features)} rows; no bag may be empty")
+        sizes = sizes.to(device)
         offsets = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
-        bag_of = torch.repeat_interleave(torch.arange(len(sizes), device=sizes.device), sizes)
-        return cls(features, offsets, bag_of, labels, coords, instance_labels)
+        bags = torch.arange(len(lengths), device=device)
+        bag_of = torch.repeat_interleave(bags, sizes, output_size=len(features))
+        return cls(features, offsets, bag_of, labels, coords, instance_labels, lengths)
 
     @property
     def n_bags(self) -> int:
@@ -74,5 +79,7 @@ class BagBatch:
 
     def to(self, device: torch.device) -> BagBatch:
         """The batch on a device, features as they are."""
-        moved = {name: value.to(device, non_blocking=True) for name, value in vars(self).items() if value is not None}
+        moved = {
+            name: value.to(device, non_blocking=True) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
         return replace(self, **moved)

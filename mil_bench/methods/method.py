@@ -126,4 +126,6 @@ class Method(nn.Module, ABC):
 def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
     """Mean of one value a bag ``[B]`` by weight ``[B]``; 0 (with zero gradient) where all weights are 0."""
     counted = torch.where(weight > 0, values, 0.0)  # 0 times a loss of infinity would not be 0
+    if len(values) == 1:
+        return counted[0]  # the recipes' usual batch; its weight cancels out
     return (weight * counted).sum() / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)

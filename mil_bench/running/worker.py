@@ -26,7 +26,9 @@ from mil_bench.running.executors import report
 from mil_bench.running.plan import Job
 from mil_bench.running.result_store import Failure, FoldResult, PrunedFold
 from mil_bench.running.witnesses import WitnessWatch
-from mil_bench.training.stack import LoopedStack
+from mil_bench.training.fold_stack import FoldStack
+from mil_bench.training.memory import freed_memory_kept
+from mil_bench.training.stack import LoopedStack, Stack
 from mil_bench.training.trainer import FoldHistory, FoldRoles, Schedule, fit, predict
 
 
@@ -103,7 +105,7 @@ def train(task: Task) -> list[FoldResult | PrunedFold]:
     def on_epoch(epoch: int, histories: list[FoldHistory]) -> None:
         report(EpochDone(job.label, job.seed, task.folds, epoch + 1, recipe.epochs))
 
-    with _one_thread():
+    with _one_thread(), freed_memory_kept():
         stack = _build_stack(task, store, recipe, device)
         histories = fit(stack, feed, roles, Schedule.of(all_train, recipe, identity), recipe, on_epoch)
         predictions = [
@@ -143,7 +145,8 @@ def _measure(task: Task, store: BagStore, k: int) -> FoldResult:
     return FoldResult(k, predictions, -1, {}, slides, 0.0, _environment(torch.device("cpu")))
 
 
-def _build_stack(task: Task, store: BagStore, recipe: Recipe, device: torch.device) -> LoopedStack:
+def _build_stack(task: Task, store: BagStore, recipe: Recipe, device: torch.device) -> Stack:
+    """The fastest stack for the device: on a CPU fold after fold, on a GPU all folds as one."""
     job = task.job
     build = registry.methods.load(job.method)
     identities = [(job.seed, job.dataset, job.method, k) for k in task.folds]
@@ -151,10 +154,11 @@ def _build_stack(task: Task, store: BagStore, recipe: Recipe, device: torch.devi
     for identity in identities:
         with seeds.torch_seeded(*identity, "weights"):
             methods.append(build(store.width, store.hierarchy, **job.params).to(device))
-    return LoopedStack(methods, recipe, identities)
+    kind = FoldStack if device.type == "cuda" and build.stackable else LoopedStack
+    return kind(methods, recipe, identities)
 
 
-def _predict(stack: LoopedStack, feed: Feed, store: BagStore, slides: tuple[str, ...], k: int) -> Predictions:
+def _predict(stack: Stack, feed: Feed, store: BagStore, slides: tuple[str, ...], k: int) -> Predictions:
     """What fold k of the stack says about some slides."""
     witnesses = WitnessWatch()
     predicted = predict(stack, feed, store.index_of(slides), k, witnesses)

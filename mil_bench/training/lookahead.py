@@ -16,6 +16,11 @@ from torch.optim import RAdam
 PERIOD, PULL = 6, 0.5  # steps between synchronisations, and the share of the way to go: the release
 
 
+def decays(name: str, parameter: Tensor) -> bool:
+    """Whether weight decay acts on a parameter: on tensors of two or more dimensions that are no bias."""
+    return parameter.ndim > 1 and not name.endswith(".bias")
+
+
 class LookaheadRAdam(RAdam):
     """Rectified Adam whose weights every 6 steps go halfway back to where they were at the last synchronisation.
 
@@ -23,8 +28,7 @@ class LookaheadRAdam(RAdam):
     nothing, and step 12 is the first to pull.
 
     Args:
-        module: what to train. Weight decay acts on tensors of two or more dimensions whose name does not end in
-            ".bias", so not on normalisations.
+        module: what to train. Weight decay acts where ``decays`` says so, which leaves out normalisations.
         lr: step size.
         betas: decay rates of the moments.
         weight_decay: decoupled, ``p -= lr * weight_decay * p``.
@@ -33,7 +37,7 @@ class LookaheadRAdam(RAdam):
     def __init__(self, module: nn.Module, lr: float, betas: tuple[float, float], weight_decay: float):
         kept, decayed = [], []
         for name, parameter in module.named_parameters():
-            (decayed if parameter.ndim > 1 and not name.endswith(".bias") else kept).append(parameter)
+            (decayed if decays(name, parameter) else kept).append(parameter)
         groups = [{"params": kept, "weight_decay": 0.0}, {"params": decayed}]
         groups = [{**group, "steps": 0, "slow": []} for group in groups if group["params"]]
         super().__init__(groups, lr, betas, weight_decay=weight_decay, decoupled_weight_decay=True, foreach=True)

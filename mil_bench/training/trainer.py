@@ -19,7 +19,7 @@ from mil_bench.data.batch import BagBatch
 from mil_bench.data.feed import Feed
 from mil_bench.errors import TrainingError
 from mil_bench.methods import Output, Recipe
-from mil_bench.training.stack import Identity, LoopedStack
+from mil_bench.training.stack import Identity, Stack
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class FoldHistory:
 
 
 def fit(
-    stack: LoopedStack,
+    stack: Stack,
     feed: Feed,
     roles: Sequence[FoldRoles],
     schedule: Schedule,
@@ -118,20 +118,9 @@ def fit(
     histories = [FoldHistory() for _ in roles]
     active = np.ones(len(roles), dtype=bool)
     trains = np.stack([np.isin(schedule.bags, r.train) for r in roles])  # [K, bags of the schedule]
-    step = 0
     for epoch in range(recipe.epochs):
         progress = epoch / recipe.epochs
-        stack.set_learning_rate(recipe.learning_rate_at(progress))
-        losses = []
-        for bags in schedule.epoch(epoch):
-            own = trains[:, np.searchsorted(schedule.bags, bags)] & active[:, None]  # [K, B]
-            wanted = own.any(0)  # bags that only folds elsewhere train on need not be read
-            if wanted.any():
-                batch = feed.batch(bags[wanted])
-                weight = torch.from_numpy(own[:, wanted]).to(batch.features)
-                losses.append(stack.train_step(batch, weight, progress, step))
-            step += 1
-        mean_loss = torch.stack(losses).nanmean(0).tolist()
+        mean_loss = _epoch(stack, feed, schedule, trains & active[:, None], epoch, progress)
         for k in np.flatnonzero(active):
             _close_epoch(stack, feed, roles[k].val, histories[k], mean_loss[k], int(k))
             histories[k].pruned = histories[k].is_over(roles[k].limits)
@@ -143,9 +132,32 @@ def fit(
     return histories
 
 
-def _close_epoch(
-    stack: LoopedStack, feed: Feed, val: np.ndarray, history: FoldHistory, train_loss: float, k: int
-) -> None:
+def _epoch(
+    stack: Stack, feed: Feed, schedule: Schedule, trains: np.ndarray, epoch: int, progress: float
+) -> list[float]:
+    """One pass over the bags; ``trains [K, bags of the schedule]`` says who trains on what. The folds' mean losses.
+
+    Bags that only folds elsewhere train on are not read. Such steps still count, so that a step's number, and its
+    dropout, do not depend on which folds are trained together.
+    """
+    batches = schedule.epoch(epoch)
+
+    def own(bags: np.ndarray) -> np.ndarray:
+        return trains[:, np.searchsorted(schedule.bags, bags)]  # [K, B]
+
+    used = [i for i, bags in enumerate(batches) if own(bags).any()]
+    parts = (batches[i][own(batches[i]).any(0)] for i in used)
+    total, count = torch.zeros(len(trains), dtype=torch.float64), np.zeros(len(trains))
+    for i, batch in zip(used, feed.ahead(parts), strict=True):
+        weight = own(batches[i])
+        weight, moved = weight[:, weight.any(0)].astype(np.float32), weight.any(1)
+        losses = stack.train_step(batch, torch.from_numpy(weight), progress, epoch * len(batches) + i).double()
+        total = total.to(losses.device) + torch.where(torch.from_numpy(moved).to(losses.device), losses, 0.0)
+        count += moved
+    return [a / b if b else math.nan for a, b in zip(total.tolist(), count.tolist(), strict=True)]
+
+
+def _close_epoch(stack: Stack, feed: Feed, val: np.ndarray, history: FoldHistory, train_loss: float, k: int) -> None:
     """Validate fold k and keep its weights if they are the best so far."""
     out = predict(stack, feed, val, k)
     val_loss = F.cross_entropy(out.fine_logits, out.labels).item()
@@ -173,7 +185,7 @@ class Predicted:
 
 
 def predict(
-    stack: LoopedStack,
+    stack: Stack,
     feed: Feed,
     bags: np.ndarray,
     k: int,
@@ -190,8 +202,7 @@ def predict(
             be kept for all bags.
     """
     fine, coarse, labels = [], [], []
-    for part in feed.by_rows(bags):
-        batch = feed.batch(part)
+    for batch in feed.ahead(feed.by_rows(bags)):
         out = stack.forward(k, batch)
         if on_batch is not None:
             on_batch(batch, out)

@@ -78,3 +78,27 @@ def test_parts_by_rows_keep_the_order_and_bound_the_rows(tmp_path: Path) -> None
 def test_no_bags_make_no_parts(tmp_path: Path) -> None:
     feed = Feed(store_of(tmp_path / "toy.h5", [3]), CPU)
     assert feed.by_rows(np.array([], dtype=np.int64)) == []
+
+
+def test_batches_read_ahead_are_those_that_were_asked_for(tmp_path: Path) -> None:
+    feed = Feed(store_of(tmp_path / "toy.h5", [3, 1, 4, 2, 5]), CPU)
+    parts = [np.array(part) for part in ([4], [0, 2], [1], [3, 3], [2])]
+    for found, part in zip(feed.ahead(parts), parts, strict=True):
+        assert torch.equal(found.features, feed.batch(part).features)
+        assert found.lengths == feed.batch(part).lengths
+
+
+def test_a_bag_that_cannot_be_read_ahead_raises_where_it_is_used(tmp_path: Path) -> None:
+    batches = Feed(store_of(tmp_path / "toy.h5", [3, 1]), CPU).ahead([np.array([0]), np.array([7])])
+    assert next(batches).n_bags == 1
+    with pytest.raises(IndexError):
+        next(batches)
+
+
+def test_reading_ahead_stops_with_its_reader(tmp_path: Path) -> None:
+    asked = []
+    feed = Feed(store_of(tmp_path / "toy.h5", [1] * 50), CPU)
+    batches = feed.ahead(asked.append(i) or np.array([i]) for i in range(50))
+    next(batches)
+    batches.close()
+    assert len(asked) <= 4

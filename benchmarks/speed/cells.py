@@ -1,0 +1,60 @@
+"""A cell of the training benchmark: which method, on bags of what sizes, on which folds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.speed.loops import WIDTH
+from mil_bench.data.hierarchy import LabelHierarchy
+
+HIERARCHY = LabelHierarchy.from_groups({"a": ["a0", "a1", "a2"], "b": ["b0", "b1"], "c": ["c0", "c1"]})
+FOLDS = 10
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a contestant trains.
+
+    Args:
+        kind: "ours", "stacked", "loop", "floor"; with "-reading" where bags come from disk.
+        method: name.
+        rows: median rows of a bag.
+        bags: how many bags; a fold trains on eight tenths of them.
+        folds: which of the ten folds this process trains.
+        threads: of torch.
+        device: "cpu" or "cuda".
+        place: folder with the bags on disk, for kinds that read.
+    """
+
+    kind: str
+    method: str
+    rows: int
+    bags: int
+    folds: tuple[int, ...]
+    threads: int
+    device: str = "cpu"
+    place: str = ""
+
+    def sizes(self) -> np.ndarray:
+        """Rows of every bag, log-normal with a spread of 0.6 around ``rows``; the same for all contestants."""
+        spread = np.exp(0.6 * np.random.default_rng(self.rows).standard_normal(self.bags))
+        return np.maximum(16, self.rows * spread).astype(np.int64)
+
+    def trains(self, k: int) -> np.ndarray:
+        """The bags fold k trains on; a tenth validates, a tenth is tested."""
+        part = np.arange(self.bags) % FOLDS
+        return np.flatnonzero((part != k) & (part != (k + 1) % FOLDS))
+
+    def labels(self) -> np.ndarray:
+        """Fine classes of the bags."""
+        return np.arange(self.bags) % HIERARCHY.n_fine
+
+
+def features(spec: Spec) -> list[Tensor]:
+    """The bags in memory, on the device."""
+    rng = np.random.default_rng(1)
+    return [torch.from_numpy(rng.standard_normal((n, WIDTH), np.float32)).to(spec.device) for n in spec.sizes()]

@@ -1,0 +1,147 @@
+"""One contestant of the training benchmark, in a process of its own: builds its models, then trains on demand.
+
+    python -m benchmarks.speed.contestants '{"kind": "ours", "method": "abmil", ...}'
+
+Every line on standard input asks for one epoch of its folds; the answer is a line of JSON: seconds, seconds of
+processor time, and the peak of the process's memory in MB.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.speed.cells import FOLDS, HIERARCHY, Spec, features
+from benchmarks.speed.disk import read_slide
+from benchmarks.speed.floor import products
+from benchmarks.speed.loops import LOOPS, WIDTH
+from mil_bench import registry, seeds
+from mil_bench.data.batch import BagBatch
+from mil_bench.data.feed import Feed
+from mil_bench.data.store import BagStore
+from mil_bench.training.fold_stack import FoldStack
+from mil_bench.training.memory import freed_memory_kept
+from mil_bench.training.stack import LoopedStack
+from mil_bench.training.trainer import Schedule
+
+
+def _ours(spec: Spec) -> Callable[[], None]:
+    """Our stack, fed from memory or from the store."""
+    method, device = registry.methods.load(spec.method), torch.device(spec.device)
+    identities = [("speed", k) for k in spec.folds]
+    methods = []
+    for identity in identities:
+        with seeds.torch_seeded(*identity):
+            methods.append(method(WIDTH, HIERARCHY).to(device))
+    stack = (FoldStack if spec.kind == "stacked" else LoopedStack)(methods, method.recipe, identities)
+    schedule = Schedule.of([spec.trains(k) for k in range(FOLDS)], method.recipe, ("speed",))
+    trains = np.stack([np.isin(np.arange(spec.bags), spec.trains(k)) for k in spec.folds])
+    reads = spec.kind.endswith("reading")
+    feed = Feed(BagStore(Path(spec.place) / "bags.h5"), device) if reads else None
+    held = [] if reads else features(spec)
+    labels, sizes = torch.from_numpy(spec.labels()), torch.from_numpy(spec.sizes())
+    epochs = iter(range(10**6))
+
+    def packed(bags: np.ndarray) -> BagBatch:
+        rows = held[bags[0]] if len(bags) == 1 else torch.cat([held[b] for b in bags])
+        return BagBatch.pack(rows, sizes[bags], labels[bags].to(device))
+
+    # The recipe's batches of several bags are packed once, as the loop's bags lie ready, too.
+    epoch = schedule.epoch(0)
+    ready = None if reads or len(epoch[0]) == 1 else [packed(bags) for bags in epoch]
+
+    def train() -> None:
+        number, losses = next(epochs), []
+        batches = schedule.epoch(number) if ready is None else epoch
+        source = feed.ahead(batches) if feed else ready or map(packed, batches)
+        for step, (bags, batch) in enumerate(zip(batches, source, strict=True)):
+            weight = torch.from_numpy(trains[:, bags].astype(np.float32))
+            losses.append(stack.train_step(batch, weight, 0.5, number * len(batches) + step))
+        torch.stack(losses).nanmean(0).tolist()
+
+    return train
+
+
+def _loop(spec: Spec) -> Callable[[], None]:
+    """The authors' loop, folds one after another, from memory or from a file a slide."""
+    loop, device = LOOPS[spec.method], torch.device(spec.device)
+    reads = spec.kind.endswith("reading")
+    held = [] if reads else features(spec)
+    labels = torch.from_numpy(spec.labels()).to(device)
+    parent = [HIERARCHY.coarse.index(HIERARCHY.coarse[p]) for p in HIERARCHY.parent]
+    models = [loop.build(parent).to(device).train() for _ in spec.folds]
+    optimizers = [loop.optimizer(model) for model in models]
+    rng = np.random.default_rng(0)
+
+    def bag(i: int) -> Tensor:
+        if not reads:
+            return held[i]
+        return read_slide(spec, i).to(device)
+
+    def train() -> None:
+        for k, model, optimizer in zip(spec.folds, models, optimizers, strict=True):
+            order = rng.permutation(spec.trains(k))
+            loop.epoch(model, optimizer, len(order), lambda i, order=order: (bag(order[i]), labels[order[i], None]))
+
+    return train
+
+
+def _floor(spec: Spec) -> Callable[[], None]:
+    """Nothing but the matrix products of ``products``, into memory that is there."""
+    held = features(spec)
+    batch = registry.methods.load(spec.method).recipe.batch_size if spec.method == "hmil" else 1
+    work = []
+    for k in spec.folds:
+        own = spec.trains(k)
+        work += [products(spec.method, [held[b] for b in own[i : i + batch]]) for i in range(0, len(own), batch)]
+
+    def train() -> None:
+        for run in work:
+            run()
+        if spec.device == "cuda":
+            torch.cuda.synchronize()
+
+    return train
+
+
+MAKERS = {"ours": _ours, "stacked": _ours, "loop": _loop, "floor": _floor}
+
+
+def serve(train: Callable[[], None]) -> None:
+    """Answer every line on standard input by an epoch."""
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        wall, own = time.perf_counter(), time.process_time()
+        train()
+        answer = {
+            "wall": time.perf_counter() - wall,
+            "cpu": time.process_time() - own,
+            "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
+        }
+        print(json.dumps(answer), flush=True)
+
+
+def main() -> None:
+    """Build what the argument describes, and serve."""
+    known = {field.name for field in dataclasses.fields(Spec)}
+    given = {name: value for name, value in json.loads(sys.argv[1]).items() if name in known}
+    spec = Spec(**{**given, "folds": tuple(given["folds"])})
+    torch.set_num_threads(spec.threads)
+    kind = spec.kind.removesuffix("-reading")
+    # Ours trains with the settings of our worker processes, the others with what a script finds.
+    with freed_memory_kept() if kind in ("ours", "stacked", "floor") else contextlib.nullcontext():
+        serve(MAKERS[kind](spec))
+
+
+if __name__ == "__main__":
+    main()

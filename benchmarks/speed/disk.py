@@ -1,0 +1,31 @@
+"""The bags of the benchmark on disk: a file a slide as TRIDENT leaves them, and packed into our store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import torch
+from torch import Tensor
+
+from benchmarks.speed.cells import HIERARCHY, Spec, features
+from benchmarks.speed.loops import WIDTH
+from mil_bench.data.bag import Bag
+from mil_bench.data.store import StoreHeader, create_store
+
+
+def write_bags(spec: Spec) -> None:
+    """Write every bag of a cell twice into its folder."""
+    place, bags = Path(spec.place), [rows.numpy() for rows in features(spec)]
+    header = StoreHeader("speed", HIERARCHY, sum(map(len, bags)), WIDTH, "float32", "made for timing", "patient")
+    with create_store(place / "bags.h5", header) as writer:
+        for i, (rows, label) in enumerate(zip(bags, spec.labels(), strict=True)):
+            writer.add(Bag(f"slide-{i:04d}", int(label), f"patient-{i}", rows))
+            with h5py.File(place / f"slide-{i:04d}.h5", "w") as file:
+                file.create_dataset("features", data=rows, chunks=(1, WIDTH))
+
+
+def read_slide(spec: Spec, i: int) -> Tensor:
+    """A slide's features from its file, opened and read whole as scripts do."""
+    with h5py.File(Path(spec.place) / f"slide-{i:04d}.h5") as file:
+        return torch.from_numpy(file["features"][:])

@@ -1,0 +1,40 @@
+"""The picture of the training benchmark: how often ours fits into the loop's time, beside the target and the floor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def draw(
+    results: Mapping[tuple[str, int], Mapping[str, Any]], targets: Mapping[str, Mapping[int, float]], to: Path
+) -> None:
+    """One group of bars a method: loop / ours by rows, with the target and what bare products would give as marks.
+
+    Args:
+        results: medians of every contestant by method and rows.
+        targets: loop / ours to reach.
+        to: the image file.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(9, 4), layout="constrained")
+    names, methods = [], []
+    for at, ((method, rows), found) in enumerate(results.items()):
+        reached = found["loop"].cpu / found["ours"].cpu
+        methods.append(method)
+        axes.bar(at, reached, color=f"C{list(dict.fromkeys(methods)).index(method)}")
+        axes.text(at, reached, f"{reached:.2f}", ha="center", va="bottom", fontsize=8)
+        if rows in targets[method]:
+            axes.hlines(targets[method][rows], at - 0.4, at + 0.4, color="black")
+        if "floor" in found:
+            axes.plot(at, found["loop"].cpu / found["floor"].cpu, "k^", markersize=4)
+        names.append(f"{method}\n{rows:,}")
+    axes.set_xticks(range(len(names)), names, fontsize=8)
+    axes.set_ylabel("processor time: loop / ours")
+    axes.set_title("Training alone. Line: target. Triangle: what the bare matrix products would allow.", fontsize=9)
+    figure.savefig(to, dpi=120)

@@ -1,0 +1,88 @@
+"""Does training grow with the data set only in time, and in proportion?
+
+    python -m benchmarks.speed.scale [--method abmil] [--rows 20] [--width 256]
+
+Memory: one epoch of a fold on stores of 3,352 and 33,520 bags, each in a process of its own. Time: the same on 1,000,
+4,000 and 16,000 bags, and the exponent with which it grows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from benchmarks.speed.reading import own_memory, some_store
+from benchmarks.speed.timing import table
+from mil_bench import registry
+from mil_bench.data.feed import Feed
+from mil_bench.data.store import BagStore
+from mil_bench.training.memory import freed_memory_kept
+from mil_bench.training.stack import LoopedStack
+from mil_bench.training.trainer import FoldRoles, Schedule, fit
+
+_MEMORY, _TIME = (3352, 33520), (1000, 4000, 16000)
+
+
+def train(path: Path, method: str) -> tuple[float, float]:
+    """One epoch of one fold, a tenth of the bags to validate on: processor seconds, and MB beyond model and torch."""
+    torch.set_num_threads(1)
+    kind, store = registry.methods.load(method), BagStore(path)
+    recipe = kind.recipe.__class__(learning_rate=1e-4, epochs=1, batch_size=kind.recipe.batch_size)
+    stack = LoopedStack([kind(store.width, store.hierarchy)], recipe, [("scale",)])
+    feed, bags = Feed(store, torch.device("cpu")), np.arange(len(store))
+    stack.train_step(feed.batch(bags[:1]), torch.ones(1, 1), 0.0, 0)  # moments, and what torch sets up once
+    role = FoldRoles(bags[bags % 10 > 0], bags[bags % 10 == 0])
+    before, started = own_memory(), time.process_time()
+    most = before
+
+    def look(*_: object) -> None:
+        nonlocal most
+        most = max(most, own_memory())
+
+    forward = stack.forward
+    stack.forward = lambda k, batch: (look(), forward(k, batch))[1]
+    with freed_memory_kept():
+        fit(stack, feed, [role], Schedule.of([role.train], recipe, ("scale",)), recipe, look)
+    return time.process_time() - started, most - before
+
+
+def _in_a_process(place: Path, bags: int, arguments: argparse.Namespace) -> tuple[float, float]:
+    path = place / f"{bags}.h5"
+    if not path.exists():
+        some_store(path, bags, arguments.rows, arguments.width, "float16")
+    command = [sys.executable, "-m", "benchmarks.speed.scale", "--method", arguments.method, "--store", str(path)]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    return float(shown[0]), float(shown[1])
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--method", default="abmil")
+    parser.add_argument("--rows", type=int, default=20, metavar="N", help="rows of a bag")
+    parser.add_argument("--width", type=int, default=256, metavar="N", help="of the features")
+    parser.add_argument("--store", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.store:
+        print(*train(arguments.store, arguments.method))
+        return
+    lines, seconds = [], {}
+    with Console(stderr=True).status("measuring"), tempfile.TemporaryDirectory() as place:
+        for bags in sorted({*_MEMORY, *_TIME}):
+            seconds[bags], grown = _in_a_process(Path(place), bags, arguments)
+            lines.append([f"{bags:,}", f"{seconds[bags]:.2f}", f"{grown:.0f}"])
+    print(table(["bags", "an epoch of a fold, processor s", "memory beyond model and torch, MB"], lines))
+    exponent = np.polyfit(np.log(_TIME), np.log([seconds[bags] for bags in _TIME]), 1)[0]
+    print(f"\ntime grows with the number of bags to the power {exponent:.3f} (target: below 1.05)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+"""How fast folds are trained: ours, the authors' loops, torchmil and the bare matrix products, side by side.
+
+    python -m benchmarks.speed.training [--quick] [--cores 2] [--torchmil torchmil/bin/python] [--keep NAME]
+
+Prints markdown tables of ratios within this run. What is compared, and why, stands in benchmarks/speed/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from benchmarks.speed.cells import FOLDS, Spec
+from benchmarks.speed.disk import write_bags
+from benchmarks.speed.picture import draw
+from benchmarks.speed.timing import table
+
+METHODS = ("abmil", "clam-sb", "dsmil", "transmil", "hmil")
+BAGS = {120: 40, 500: 20, 3000: 10}  # bags of a cell; HMIL needs 80 for one step of 64
+PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published"
+TARGETS = {  # against the loop, by method and rows
+    "abmil": {120: 1.8, 500: 1.3, 3000: 1.1},
+    "clam-sb": {120: 1.8, 500: 1.3, 3000: 1.1},
+    "dsmil": {120: 2.0, 500: 1.8, 3000: 1.4},
+    "transmil": {120: 1.1, 500: 1.1, 3000: 1.05},
+    "hmil": {120: 2.5, 500: 2.0, 3000: 1.7},
+}
+
+
+@dataclass(frozen=True)
+class Medians:
+    """Of some turns: seconds and processor seconds a fold-epoch, and the peak of memory in MB."""
+
+    wall: float
+    cpu: float
+    memory: float
+
+
+class Contestant:
+    """Processes that train the folds of a cell, each its share of them.
+
+    Args:
+        kind: see ``contestants.Spec``, or "torchmil".
+        spec: the cell; its folds are dealt to the processes.
+        processes: how many.
+        interpreter: Python to run it with.
+    """
+
+    def __init__(self, kind: str, spec: Spec, processes: int, interpreter: str):
+        shares = [spec.folds[i::processes] for i in range(processes)]
+        self._folds = len(spec.folds)
+        self._children = [
+            self._start(dataclasses.replace(spec, kind=kind, folds=share), interpreter) for share in shares if share
+        ]
+        for child in self._children:
+            if child.stdout.readline().strip() != "ready":
+                raise SystemExit(f"{kind} did not start")
+
+    def _start(self, spec: Spec, interpreter: str) -> subprocess.Popen:
+        told = dataclasses.asdict(spec)
+        what = ["-m", "benchmarks.speed.contestants"]
+        if spec.kind == "torchmil":
+            what = [str(Path(__file__).with_name("torchmil_loop.py"))]
+            told |= {"sizes": spec.sizes().tolist(), "trains": [spec.trains(k).tolist() for k in spec.folds]}
+        command = [interpreter, *what, json.dumps(told)]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def turn(self) -> Medians:
+        """One epoch of all folds, by a fold."""
+        for child in self._children:
+            print(file=child.stdin, flush=True)
+        answers = [json.loads(child.stdout.readline()) for child in self._children]
+        return Medians(
+            max(a["wall"] for a in answers) / self._folds,
+            sum(a["cpu"] for a in answers) / self._folds,
+            sum(a["memory"] for a in answers),
+        )
+
+    def close(self) -> None:
+        """End the processes."""
+        for child in self._children:
+            child.stdin.close()
+            child.stdout.close()
+            child.wait()
+
+
+def compete(kinds: Mapping[str, tuple[int, str]], spec: Spec, turns: int) -> dict[str, Medians]:
+    """Medians of all contestants, who take turns; their first, in which they warm up, does not count.
+
+    Args:
+        kinds: processes and interpreter of each kind; the threads of a machine are shared by a kind's processes.
+        spec: the cell, with all threads.
+        turns: how many.
+    """
+    seen: dict[str, list[Medians]] = {kind: [] for kind in kinds}
+    with contextlib.ExitStack() as stack:
+        running = {}
+        for kind, (processes, interpreter) in kinds.items():
+            own = dataclasses.replace(spec, threads=spec.threads // processes)
+            running[kind] = Contestant(kind, own, processes, interpreter)
+            stack.callback(running[kind].close)
+        for turn in range(turns + 1):
+            for kind, contestant in running.items():
+                found = contestant.turn()
+                if turn:
+                    seen[kind].append(found)
+    names = [field.name for field in dataclasses.fields(Medians)]
+    return {
+        kind: Medians(*(statistics.median(getattr(each, name) for each in found) for name in names))
+        for kind, found in seen.items()
+    }
+
+
+def _cells(arguments: argparse.Namespace) -> Iterator[Spec]:
+    for method in arguments.methods:
+        for rows in arguments.rows:
+            bags = BAGS.get(rows, 20) if method != "hmil" else 80
+            folds = tuple(range(arguments.folds))
+            yield Spec("", method, rows, bags, folds, arguments.cores, arguments.device)
+
+
+def _training_alone(arguments: argparse.Namespace, console: Console) -> tuple[str, dict[tuple[str, int], dict]]:
+    lines, results = [], {}
+    for spec in _cells(arguments):
+        kinds = {"ours": (arguments.cores, sys.executable), "loop": (1, sys.executable)}
+        if arguments.device == "cpu":
+            kinds["floor"] = (arguments.cores, sys.executable)
+        if arguments.stacked or arguments.device == "cuda":
+            kinds["stacked"] = (1 if arguments.device == "cuda" else arguments.cores, sys.executable)
+        if arguments.torchmil and spec.method != "hmil":
+            kinds["torchmil"] = (1, arguments.torchmil)
+        with console.status(f"measuring: {spec.method}, {spec.rows} rows"):
+            found = compete(kinds, spec, arguments.turns)
+        results[spec.method, spec.rows] = found
+        lines.append(_line(spec, found))
+        console.print(" | ".join(lines[-1]))
+    head = ["method", "rows", "ours, s", "loop, s", "loop / ours", "target", "processor time: loop / ours"]
+    head += ["floor / ours", "floor / loop", "torchmil / ours", "one stack: loop / it", "memory, MB: ours", "loop"]
+    return table(head, lines), results
+
+
+def _line(spec: Spec, found: Mapping[str, Medians]) -> list[str]:
+    ours, loop = found["ours"], found["loop"]
+
+    def ratio(over: str, under: str, what: str = "wall", shown: str = "{:.2f}") -> str:
+        if over not in found or under not in found:
+            return "not measured"
+        return shown.format(getattr(found[over], what) / getattr(found[under], what))
+
+    return [
+        spec.method,
+        f"{spec.rows:,}",
+        f"{ours.wall:.3f}",
+        f"{loop.wall:.3f}",
+        ratio("loop", "ours"),
+        str(TARGETS[spec.method].get(spec.rows, "")),
+        ratio("loop", "ours", "cpu"),
+        ratio("floor", "ours", "cpu", "{:.0%}"),
+        ratio("floor", "loop", "cpu", "{:.0%}"),
+        ratio("torchmil", "ours"),
+        ratio("loop", "stacked"),
+        f"{ours.memory:.0f}",
+        f"{loop.memory:.0f}",
+    ]
+
+
+def _with_reading(arguments: argparse.Namespace) -> str:
+    """ABMIL at 500 rows: files of TRIDENT's layout read by the loop, our store read by our feed."""
+    with tempfile.TemporaryDirectory() as place:
+        spec = Spec("", "abmil", 500, 40, tuple(range(arguments.folds)), arguments.cores, arguments.device, place)
+        write_bags(spec)
+        kinds = {"ours-reading": (arguments.cores, sys.executable), "loop-reading": (1, sys.executable)}
+        found = compete(kinds, spec, arguments.turns)
+    ours, loop = found["ours-reading"], found["loop-reading"]
+    ratios = [f"{loop.wall / ours.wall:.2f}", "1.8", f"{loop.cpu / ours.cpu:.2f}"]
+    head = ["ours, s", "loop, s", "loop / ours", "target", "processor time: loop / ours"]
+    return table(head, [[f"{ours.wall:.3f}", f"{loop.wall:.3f}", *ratios]])
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
+    parser.add_argument("--rows", nargs="+", type=int, default=list(BAGS), metavar="N", help="median rows of a bag")
+    parser.add_argument(
+        "--folds", type=int, default=FOLDS, choices=range(1, FOLDS + 1), metavar="K", help="folds trained"
+    )
+    parser.add_argument("--turns", type=int, default=5, metavar="N", help="turns; medians are shown (default: 5)")
+    parser.add_argument("--cores", type=int, default=os.cpu_count() or 1, metavar="N", help="cores each may use")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--torchmil", metavar="PYTHON", help="interpreter of an environment with torchmil 1.0.2")
+    parser.add_argument("--stacked", action="store_true", help="also one stack of all folds on the CPU")
+    parser.add_argument("--quick", action="store_true", help="two folds, two turns, no 3,000 rows: some minutes")
+    parser.add_argument("--keep", metavar="NAME", help="write results/published/NAME.md and NAME.png")
+    arguments = parser.parse_args(words)
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: there is no GPU here")
+    if arguments.torchmil and not Path(arguments.torchmil).is_file():
+        parser.error(f"--torchmil {arguments.torchmil}: there is no such interpreter")
+    if arguments.quick:
+        arguments.folds, arguments.turns = 2, 2
+        arguments.rows = [rows for rows in arguments.rows if rows < 3000]
+    shown, results = _training_alone(arguments, Console(stderr=True))
+    text = f"Training alone\n\n{shown}\n\nABMIL, 500 rows, with reading\n\n{_with_reading(arguments)}\n"
+    print(text)
+    if arguments.keep:
+        told = f"`python -m benchmarks.speed.training {' '.join(words or sys.argv[1:])}`"
+        machine = f"{arguments.cores} cores of {arguments.device}, torch {torch.__version__}"
+        head = f"# Speed of training, one run\n\n{told}, {machine}, {arguments.folds} folds, seconds a fold-epoch.\n"
+        (PUBLISHED / f"{arguments.keep}.md").write_text(f"{head}\n![]({arguments.keep}.png)\n\n{text}")
+        draw(results, TARGETS, PUBLISHED / f"{arguments.keep}.png")
+
+
+if __name__ == "__main__":
+    main()

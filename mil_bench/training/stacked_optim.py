@@ -1,0 +1,142 @@
+"""The optimizers of ``optim.MAKERS`` for K folds at once, over matrices ``[K, P]``.
+
+Each fold has its own step count, step size and weight decay. Only the folds that are named move.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from mil_bench.methods import Recipe
+from mil_bench.training.lookahead import PERIOD, PULL, decays
+
+_EPSILON = 1e-8  # torch's default for all of them
+
+
+class StackedRule(ABC):
+    """Moments and step counts of K folds.
+
+    Args:
+        values: the parameters ``[K, P]``, changed in place by ``step``.
+        named: a fold's parameters by name, in the order in which ``values`` has them.
+        recipes: one a fold; betas are those of the first.
+    """
+
+    def __init__(self, values: Tensor, named: Mapping[str, Tensor], recipes: Sequence[Recipe]):
+        self._values, self._recipes, self._betas = values, recipes, recipes[0].betas
+        self._first, self._second = torch.zeros_like(values), torch.zeros_like(values)
+        self._steps = values.new_zeros((len(values), 1), dtype=torch.float64)
+        self._decay = values.new_tensor([[r.weight_decay] for r in recipes])  # [K, 1]
+        self._progress = -1.0
+
+    def step(self, gradients: Tensor, folds: Tensor | None, progress: float) -> None:
+        """Move some folds.
+
+        Args:
+            gradients: ``[F, P]``, may be overwritten.
+            folds: the F folds ``[F]``, or None where all move.
+            progress: share of the training that is over; sets the step sizes.
+        """
+        if progress != self._progress:  # one transfer an epoch
+            self._rates = self._values.new_tensor([[r.learning_rate_at(progress)] for r in self._recipes])
+            self._progress = progress
+        state = [self._values, self._first, self._second, self._steps, *self._more()]
+        own = state if folds is None else [each[folds] for each in state]
+        rate, decay = (each if folds is None else each[folds] for each in (self._rates, self._decay))
+        own[3] += 1
+        self._move(gradients, own, rate, decay)
+        if folds is not None:
+            for each, moved in zip(state, own, strict=True):
+                each[folds] = moved
+
+    def _more(self) -> list[Tensor]:
+        """Further state ``[K, ...]``, handed to ``_move`` after values, moments and steps."""
+        return []
+
+    @abstractmethod
+    def _move(self, gradients: Tensor, own: list[Tensor], rate: Tensor, decay: Tensor) -> None:
+        """Change ``own`` in place: values, both moments ``[F, P]``, steps ``[F, 1]`` and what ``_more`` adds."""
+
+    def _moments(self, gradients: Tensor, own: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Both moments after these gradients."""
+        beta1, beta2 = self._betas
+        own[1].lerp_(gradients, 1 - beta1)
+        own[2].mul_(beta2).addcmul_(gradients, gradients, value=1 - beta2)
+        return own[1], own[2]
+
+    def _corrections(self, steps: Tensor) -> tuple[Tensor, Tensor]:
+        """What the moments have yet to reach after so many steps ``[F, 1]``."""
+        beta1, beta2 = self._betas
+        return 1 - beta1**steps, 1 - beta2**steps
+
+
+class StackedAdam(StackedRule):
+    """Adam; weight decay is added to the gradients."""
+
+    def _move(self, gradients: Tensor, own: list[Tensor], rate: Tensor, decay: Tensor) -> None:
+        self._adam(gradients.addcmul_(own[0], decay), own, rate)
+
+    def _adam(self, gradients: Tensor, own: list[Tensor], rate: Tensor) -> None:
+        first, second = self._moments(gradients, own)
+        short1, short2 = self._corrections(own[3])
+        root = second.sqrt().div_(short2.sqrt().to(second)).add_(_EPSILON)
+        own[0].sub_(root.reciprocal_().mul_(first).mul_((rate / short1).to(root)))
+
+
+class StackedAdamW(StackedAdam):
+    """Adam with decoupled weight decay."""
+
+    def _move(self, gradients: Tensor, own: list[Tensor], rate: Tensor, decay: Tensor) -> None:
+        own[0].mul_(1 - rate * decay)
+        self._adam(gradients, own, rate)
+
+
+class StackedLookaheadRAdam(StackedRule):
+    """Rectified Adam with decoupled weight decay and Lookahead; see ``mil_bench.training.lookahead``."""
+
+    def __init__(self, values: Tensor, named: Mapping[str, Tensor], recipes: Sequence[Recipe]):
+        super().__init__(values, named, recipes)
+        self._slow = torch.zeros_like(values)
+        lengths = torch.tensor([p.numel() for p in named.values()])
+        decayed = torch.tensor([float(decays(name, p)) for name, p in named.items()])
+        self._decayed = decayed.repeat_interleave(lengths).to(values)  # [P]
+
+    def _more(self) -> list[Tensor]:
+        return [self._slow]
+
+    def _move(self, gradients: Tensor, own: list[Tensor], rate: Tensor, decay: Tensor) -> None:
+        values, steps, slow = own[0], own[3], own[4]
+        values.mul_(1 - rate * decay * self._decayed)
+        first, second = self._moments(gradients, own)
+        short1, short2 = self._corrections(steps)
+        scale = self._rectified(steps, short2).to(values) / second.sqrt().add_(_EPSILON)
+        scale = torch.where(scale > 0, scale, 1.0)  # not rectified in the first steps
+        values.sub_(scale.mul_(first).mul_((rate / short1).to(values)))
+        self._look_ahead(values, steps, slow)
+
+    def _rectified(self, steps: Tensor, short2: Tensor) -> Tensor:
+        """Torch's rectification times the correction of the second moment ``[F, 1]``; 0 where it does not apply yet."""
+        beta2 = self._betas[1]
+        most = 2 / (1 - beta2) - 1
+        now = most - 2 * steps * beta2**steps / short2
+        share = (now - 4) * (now - 2) * most / ((most - 4) * (most - 2) * now)
+        return torch.where(now > 5, share.clamp(min=0).sqrt() * short2.sqrt(), 0.0)
+
+    def _look_ahead(self, values: Tensor, steps: Tensor, slow: Tensor) -> None:
+        """Every sixth step the values go halfway back to where they were six steps ago; the first time they stay."""
+        pulled = torch.where(steps == PERIOD, values, torch.lerp(slow, values, PULL))
+        due = steps % PERIOD == 0
+        slow.copy_(torch.where(due, pulled, slow))
+        values.copy_(torch.where(due, pulled, values))
+
+
+RULES: Mapping[str, type[StackedRule]] = {
+    "adam": StackedAdam,
+    "adamw": StackedAdamW,
+    "lookahead-radam": StackedLookaheadRAdam,
+}
+"""By the names a recipe may have."""

@@ -1,0 +1,105 @@
+"""The training benchmark: what is raced computes the same thing, and a race runs from start to table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import pytest
+import torch
+
+from benchmarks.speed import training
+from benchmarks.speed.cells import HIERARCHY, Spec
+from benchmarks.speed.floor import products
+from benchmarks.speed.loops import LOOPS, WIDTH
+from benchmarks.speed.training import Medians
+from mil_bench import registry, seeds
+from mil_bench.data.batch import BagBatch
+
+# The loops' names of parameters, by the beginnings of ours.
+NAMES: Mapping[str, Mapping[str, str]] = {
+    "abmil": {"embed.": "embed.", "attention_v.0": "attention.0", "attention_w": "attention.2", "cl": "cl"},
+    "clam-sb": {
+        "attention_net.0": "net.0",
+        "attention_net.3.attention_": "net.3.",
+        "classifiers": "classifiers",
+        "instance": "instance",
+    },
+    "dsmil": {"i_classifier.fc.0": "i", "b_classifier.q": "q", "b_classifier.fcc": "fcc"},
+    "transmil": {
+        "_fc1": "fc1",
+        "cls": "cls",
+        "layer1.attn": "layer1.attention",
+        "layer2.attn": "layer2.attention",
+        "layer1.norm": "layer1.norm",
+        "layer2.norm": "layer2.norm",
+        "pos_layer.proj.": "convolutions.0.",
+        "pos_layer.proj1.": "convolutions.1.",
+        "pos_layer.proj2.": "convolutions.2.",
+        "norm": "norm",
+        "_fc2": "fc2",
+    },
+    "hmil": {
+        "feature_extractor": "extract",
+        "feature_reducer.0": "reduce",
+        "coarse_attention.0.attention_": "coarse.",
+        "fine_attention.0.attention_": "fine.",
+        "coarse_classifier": "coarse_head",
+        "fine_classifier": "fine_head",
+    },
+}
+
+
+def theirs(name: str, names: Mapping[str, str]) -> str:
+    prefix = max((p for p in names if name.startswith(p)), key=len)
+    return names[prefix] + name.removeprefix(prefix)
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_the_authors_loop_has_our_loss(name: str) -> None:
+    with seeds.torch_seeded("loops", name):
+        ours = registry.methods.load(name)(WIDTH, HIERARCHY).double().eval()
+        loop = LOOPS[name].build(HIERARCHY.parent).double().eval()
+        loop.load_state_dict({theirs(n, NAMES[name]): v for n, v in ours.named_parameters()}, strict=name != "hmil")
+        sizes = (30, 50)
+        bags = BagBatch.pack(torch.randn(80, WIDTH).double(), torch.tensor(sizes), torch.tensor([2, 4]))
+    if name == "hmil":
+        expected = loop.batch_loss(bags.features.split(sizes), bags.labels, 0.5)
+    else:
+        parts = zip(bags.features.split(sizes), bags.labels.split(1), strict=True)
+        expected = sum(loop.loss(rows, label) for rows, label in parts) / 2
+    found = ours.loss(ours(bags), bags, torch.ones(2).double(), 0.5)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_the_floor_of_every_method_runs(name: str) -> None:
+    products(name, [torch.ones(20, WIDTH)])()
+
+
+def test_a_fold_trains_on_eight_tenths_and_bags_are_the_same_for_all() -> None:
+    spec = Spec("ours", "abmil", 120, 40, (0, 1), 1)
+    assert len(spec.trains(9)) == 32
+    assert 60 < spec.sizes().mean() < 300
+    assert spec.sizes().tolist() == Spec("loop", "dsmil", 120, 40, (3,), 2).sizes().tolist()
+
+
+def test_a_line_says_what_was_not_measured() -> None:
+    spec = Spec("", "abmil", 500, 20, (0,), 2)
+    line = training._line(spec, {"ours": Medians(1.0, 2.0, 300.0), "loop": Medians(1.5, 5.0, 400.0)})
+    assert line[2:7] == ["1.000", "1.500", "1.50", "1.3", "2.50"]
+    assert set(line[7:11]) == {"not measured"}
+
+
+def test_a_race_runs_from_start_to_table(capsys: pytest.CaptureFixture) -> None:
+    training.main(["--methods", "abmil", "--rows", "16", "--folds", "1", "--turns", "1", "--cores", "1"])
+    shown = capsys.readouterr().out
+    assert re.search(r"\| abmil \| 16 \| \d+\.\d+ \|", shown)
+    assert "with reading" in shown
+
+
+@pytest.mark.parametrize(("words", "said"), [(["--torchmil", "/nowhere"], "no such interpreter"), (["--rows"], "rows")])
+def test_what_cannot_be_raced_is_told_first(words: list[str], said: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        training.main(words)
+    assert said in capsys.readouterr().err
