@@ -17,7 +17,7 @@ from mil_bench.data.spec import DatasetSpec
 from mil_bench.data.store import BagStore
 from mil_bench.errors import InputError, StorageError, UnknownNameError
 from mil_bench.running.listeners import Listener
-from mil_bench.running.plan import RunPlan
+from mil_bench.running.plan import Job, RunPlan
 from mil_bench.running.planning import make_plan
 from mil_bench.running.request import RunRequest
 from mil_bench.running.result_store import Failure, ResultStore
@@ -234,25 +234,26 @@ class MissingFolds:
         self.stored, missing = [], []
         for job, fold in prepared.plan.trainings:
             (self.stored if fold in place.store.done(job) else missing).append((job, fold))
-        # Folds of a looped stack share nothing but the reading, so every fold is a task: cores are used evenly, and
-        # a killed run loses one fold a core. Longest recipes first, so that no core waits for a late long one.
-        self._missing = deque(sorted(missing, key=lambda item: -item[0].recipe.get("epochs", 0)))
+        # Longest recipes first, so that no core waits for a late long one.
+        self._missing = sorted(missing, key=lambda item: -item[0].recipe.get("epochs", 0))
+        self._tasks: deque[tuple[Job, tuple[int, ...]]] = deque()
         self._device = "cpu"
 
     def train(self) -> None:
         """Train them all."""
         if self._missing:
             self._device, workers = self._place.resolve(len(self._missing))
+            self._tasks.extend(_grouped(self._missing, self._device))
             train_all(self, workers, self._on_epoch)
 
     def next_task(self) -> Task | None:
-        """The next fold."""
+        """The next folds."""
         from mil_bench.running.worker import Task  # brings torch
 
-        if not self._missing:
+        if not self._tasks:
             return None
-        (job, fold), prepared = self._missing.popleft(), self._prepared
-        return Task(job, (fold,), prepared.plan.splits, prepared.bags.path, self._device, prepared.plugins)
+        (job, folds), prepared = self._tasks.popleft(), self._prepared
+        return Task(job, folds, prepared.plan.splits, prepared.bags.path, self._device, prepared.plugins)
 
     def receive(self, task: Task, outcome: Outcome) -> None:
         """Store a fold, or note why there is none; a task that fails does not stop the others."""
@@ -271,3 +272,15 @@ class MissingFolds:
     def _on_epoch(self, event: Any) -> None:
         for listener in self.listeners:
             listener.on_epoch(event)
+
+
+def _grouped(trainings: Sequence[tuple[Job, int]], device: str) -> list[tuple[Job, tuple[int, ...]]]:
+    """Trainings as tasks.
+
+    On a CPU every fold is one: folds of a looped stack share nothing but the reading, single ones use the cores evenly,
+    and a killed run loses one fold a core. On a GPU all missing folds of a job are trained in one pass.
+    """
+    if device == "cpu":
+        return [(job, (fold,)) for job, fold in trainings]
+    jobs = {(job.label, job.key): job for job, _ in trainings}
+    return [(job, tuple(k for each, k in trainings if each is job)) for job in jobs.values()]

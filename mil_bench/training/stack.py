@@ -133,10 +133,6 @@ class LoopedStack:
         """Remember fold k's weights as its best."""
         self._best[k] = self.state(k)
 
-    def state(self, k: int) -> dict[str, Tensor]:
-        """Fold k's weights and buffers by name, as they are now."""
-        return {name: value for name, value in self._methods[k].state_dict().items() if isinstance(value, Tensor)}
-
     def restore(self) -> None:
         """Put every fold back to its best weights."""
         for method, state in zip(self._methods, self._best, strict=True):
