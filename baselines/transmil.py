@@ -110,11 +110,13 @@ def _landmarks(queries: Tensor, keys: Tensor, n: int) -> _Landmarks:
     length = queries.shape[1] // LANDMARKS
     zero = (queries.shape[1] - n) // length
     means = torch.stack([queries, keys]).unflatten(2, (LANDMARKS, length)).mean(3)[:, :, max(zero - 1, 0) :]
-    copies = torch.ones_like(means[0, 0, :, 0])
-    copies[0] = max(zero, 1)
-    log_copies = copies.log()
-    attention = (means[0] @ means[1].mT + log_copies).softmax(-1)  # [8, m, m]
-    return _Landmarks(means[0], means[1], log_copies, _pseudo_inverse(attention, copies))
+    with torch.autocast(queries.device.type, enabled=False):  # the inverse is lost in half precision
+        means = means.to(torch.promote_types(means.dtype, torch.float32))
+        copies = torch.ones_like(means[0, 0, :, 0])
+        copies[0] = max(zero, 1)
+        log_copies = copies.log()
+        attention = (means[0] @ means[1].mT + log_copies).softmax(-1)  # [8, m, m]
+        return _Landmarks(means[0], means[1], log_copies, _pseudo_inverse(attention, copies))
 
 
 def _pseudo_inverse(attention: Tensor, copies: Tensor) -> Tensor:

@@ -59,6 +59,8 @@ def _ours(spec: Spec) -> Callable[[], None]:
     # The recipe's batches of several bags are packed once, as the loop's bags lie ready, too.
     epoch = schedule.epoch(0)
     ready = None if reads or len(epoch[0]) == 1 else [packed(bags) for bags in epoch]
+    if ready:
+        held.clear()
 
     def train() -> None:
         number, losses = next(epochs), []

@@ -217,7 +217,8 @@ def main(words: Sequence[str] | None = None) -> None:
     text = f"Training alone\n\n{shown}\n\nABMIL, 500 rows, with reading\n\n{_with_reading(arguments)}\n"
     print(text)
     if arguments.keep:
-        told = f"`python -m benchmarks.speed.training {' '.join(words or sys.argv[1:])}`"
+        shown_words = " ".join(words or sys.argv[1:]).replace(arguments.torchmil or "\0", "torchmil/bin/python")
+        told = f"`python -m benchmarks.speed.training {shown_words}`"
         machine = f"{arguments.cores} cores of {arguments.device}, torch {torch.__version__}"
         head = f"# Speed of training, one run\n\n{told}, {machine}, {arguments.folds} folds, seconds a fold-epoch.\n"
         (PUBLISHED / f"{arguments.keep}.md").write_text(f"{head}\n![]({arguments.keep}.png)\n\n{text}")

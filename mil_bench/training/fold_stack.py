@@ -64,10 +64,10 @@ class FoldStack:
         values = self._values if everyone else self._values[folds]
 
         def loss_of(row: Tensor, own: Tensor) -> Tensor:
-            with _arithmetic(row.device):
-                return functional_call(self._loss, self._unpacked(row, "method."), (bags, own, progress))
+            return functional_call(self._loss, self._unpacked(row, "method."), (bags, own, progress))
 
-        with seeds.torch_kept() as seed:
+        # Around the backward pass as well: gradients written by hand have products of their own.
+        with seeds.torch_kept() as seed, _arithmetic(losses.device):
             seed(seeds.of_step(self._seed, step))
             mapped = vmap(grad_and_value(loss_of), randomness="different")
             gradients, losses[folds] = mapped(values, weight[moved].to(bags.features))
@@ -116,4 +116,9 @@ def _arithmetic(device: torch.device) -> contextlib.AbstractContextManager:
 
     The CPU's own attention kernel cannot be mapped over folds, so attention is left to its products.
     """
-    return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else sdpa_kernel(SDPBackend.MATH)
+    return bfloat16_products(device) if device.type == "cuda" else sdpa_kernel(SDPBackend.MATH)
+
+
+def bfloat16_products(device: torch.device) -> contextlib.AbstractContextManager:
+    """Matrix products of a device in bfloat16 inside the block."""
+    return torch.autocast(device.type, torch.bfloat16)
