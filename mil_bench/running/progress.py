@@ -14,21 +14,26 @@ from mil_bench.running.plan import Job, RunPlan
 from mil_bench.running.result_store import FoldResult
 
 
+def long_bars(console: Console) -> Progress:
+    """Bars for what takes minutes to days; none where the console is no terminal."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        speed_estimate_period=24 * 3600,  # folds take minutes to hours; rich looks back 30 seconds otherwise
+    )
+
+
 class ProgressDisplay(Listener):
     """Bars for methods, folds and the epochs of what is being trained, on standard error."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
-        self._bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=self._console,
-            disable=not self._console.is_terminal,
-            speed_estimate_period=24 * 3600,  # folds take minutes to hours; rich looks back 30 seconds otherwise
-        )
+        self._bars = long_bars(self._console)
         self._epochs: dict[tuple, Any] = {}
         self._left: dict[str, int] = {}
         self._started = time.monotonic()

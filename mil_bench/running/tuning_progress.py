@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from mil_bench.evaluation.trials import TrialRecord, best_of
 from mil_bench.running.listeners import Listener
+from mil_bench.running.progress import long_bars
 from mil_bench.running.studies import StudyPlan
 
 
@@ -19,16 +19,7 @@ class TuningDisplay(Listener):
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
-        self._bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=self._console,
-            disable=not self._console.is_terminal,
-            speed_estimate_period=24 * 3600,
-        )
+        self._bars = long_bars(self._console)
         self._records: dict[str, list[TrialRecord]] = {}
         self._studies = self._trials = self._finished = 0
         self._started = time.monotonic()
