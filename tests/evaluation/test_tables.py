@@ -220,8 +220,13 @@ def test_a_single_method_is_compared_with_nothing() -> None:
     assert sentences == ["Nothing can be compared: fewer than two methods have all their trainings."]
 
 
+@pytest.mark.parametrize(("tuned", "said"), [(False, "no trial was spent"), (True, "the table on tuning")])
+def test_the_budget_says_whether_trials_were_spent(tuned: bool, said: str) -> None:
+    assert said in budget_table(histories({"m": trials(1.0)}), 3, "", tuned).note
+
+
 def test_the_budget_counts_epochs_from_one() -> None:
-    row = budget_table(histories({"m": trials(1.0)}), 3, "").cells["m"]
+    row = budget_table(histories({"m": trials(1.0)}), 3, "", tuned=False).cells["m"]
     assert {name: cell if isinstance(cell, str) else cell.text() for name, cell in row.items()} == {
         "Epochs asked": "20",
         "Epochs run": "10.0 ± 0.0",
