@@ -65,11 +65,13 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         for each in prepared:
             _print_plan(each.plan, place.store)
+            if each.request.is_tuned and each.request.tune:
+                print(f"settings are chosen first, as by {each.request.tune_command(each.request.tune)}")
         return 0
     results = []
     for each in prepared:
         results.append(execute(each, place))
-        _show(results[-1], place.report_folder(each.plan))
+        _show(results[-1], place.report_folder(results[-1].plan))
     _show_across(results, place.results / "reports")
     return 1 if any(result.failures for result in results) else 0
 

@@ -126,7 +126,8 @@ class RunRequest:
 
     def tune_command(self, trials: int) -> str:
         """What to type to make so many trials for this request."""
-        return replace(self, tune=trials, tuned=False).command.replace("mil-bench run", "mil-bench tune", 1)
+        run = replace(self, tune=trials, tuned=False).command
+        return run.replace("mil-bench run", "mil-bench tune", 1).replace(f"--tune {trials}", f"--trials {trials}", 1)
 
     @property
     def command(self) -> str:

@@ -182,7 +182,9 @@ def test_stored_settings_need_the_same_budget_for_all(tmp_path: Path) -> None:
         tuned_run(tmp_path, ["abmil"], tune=None, tuned=True)
     tuned_run(tmp_path, ["abmil"], tune=3)
     tuned_run(tmp_path, ["mean-pool"], tune=2)
-    with pytest.raises(InputError, match=r"mean-pool seed 0 fold 1 has 2 trials, others have 3(.|\n)*--tune 3"):
+    with pytest.raises(
+        InputError, match=r"mean-pool seed 0 fold 1 has 2 trials, others have 3(.|\n)*mil-bench tune .*--trials 3"
+    ):
         tuned_run(tmp_path, ["abmil", "mean-pool"], tune=None, tuned=True)
 
 
@@ -366,3 +368,33 @@ def test_tuning_is_the_same_with_several_workers(tmp_path: Path) -> None:
     tuned_run(tmp_path / "two", ["abmil", "hmil"], tune=4, workers=2)
     assert records_of(tmp_path / "one") == records_of(tmp_path / "two")
     assert os.path.exists(tmp_path / "two" / "results" / "optuna.log")
+
+
+def test_the_commands_that_tuning_prints_can_be_typed(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    import shlex
+
+    from mil_bench.cli import main
+
+    places = ["--results", str(tmp_path / "results"), "--data", str(tmp_path / "data"), "--workers", "1"]
+    request = RunRequest(SMALL_TWIN, ("mean-pool",), folds=2, epochs=2, tuned=True)
+    assert main([*shlex.split(request.command)[1:], *places]) == 2  # nothing is stored yet
+    remedy = capsys.readouterr().err.splitlines()[-1].split()
+    assert remedy[:2] == ["mil-bench", "tune"]
+    remedy[remedy.index("--trials") + 1] = "2"
+    assert main([*remedy[1:], *places]) == 0
+    again = next(line.strip() for line in capsys.readouterr().out.splitlines() if "--tuned" in line)
+    assert main([*shlex.split(again)[1:], *places, "--no-tracking"]) == 0
+    said = capsys.readouterr().out
+    report = Path(next(line.split()[1] for line in said.splitlines() if line.startswith("Report: ")))
+    assert report.parent.name in said.partition("Again with:")[2]
+    assert "Tuning: what was spent" in said
+
+
+def test_tuning_refuses_what_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    from mil_bench.cli import main
+
+    common = ["--dataset", SMALL_TWIN, "--results", str(tmp_path), "--data", str(tmp_path)]
+    assert main(["tune", *common, "--trials", "3", "--select", "fixed"]) == 2
+    assert "there is nothing to tune" in capsys.readouterr().err
+    assert main(["tune", *common, "--trials", "0"]) == 2
+    assert "tune must be a whole number from 1 on, not 0" in capsys.readouterr().err
