@@ -94,7 +94,7 @@ def test_every_table_made_on_leaking_splits_says_so_with_protocol_source_and_dig
     assert code == 0
     folder = next((place / "results" / "reports").iterdir())
     assert "_imported_" in folder.name
-    texts = {path.name: path.read_text() for path in folder.iterdir()}
+    texts = {path.name: path.read_text() for path in folder.iterdir() if path.is_file()}
     assert {Path(name).suffix for name in texts} >= {".md", ".csv", ".tex"}
     result = mil_bench.run(
         "mean-pool", SMALL_TWIN, splits="mine.json", epochs=1, tracking=False, progress=False, workers=1
