@@ -243,7 +243,7 @@ class MissingFolds:
         """Train them all."""
         if self._missing:
             self._device, workers = self._place.resolve(len(self._missing))
-            self._tasks.extend(_grouped(self._missing, self._device))
+            self._tasks.extend(tasks_of(self._missing, self._prepared.plan.trainings, self._device))
             train_all(self, workers, self._on_epoch)
 
     def next_task(self) -> Task | None:
@@ -265,6 +265,8 @@ class MissingFolds:
                 listener.on_failure(job, task.folds, outcome.reason)
             return
         for result in outcome:
+            if (job, result.fold) in self.stored:  # trained again beside those that were missing
+                continue
             self._place.store.save_fold(job, result)
             for listener in self.listeners:
                 listener.on_fold(job, result)
@@ -274,13 +276,21 @@ class MissingFolds:
             listener.on_epoch(event)
 
 
-def _grouped(trainings: Sequence[tuple[Job, int]], device: str) -> list[tuple[Job, tuple[int, ...]]]:
-    """Trainings as tasks.
+def tasks_of(
+    missing: Sequence[tuple[Job, int]], trainings: Sequence[tuple[Job, int]], device: str
+) -> list[tuple[Job, tuple[int, ...]]]:
+    """What is to be trained, as tasks: a job and the folds that are trained together.
 
     On a CPU every fold is one: folds of a looped stack share nothing but the reading, single ones use the cores evenly,
-    and a killed run loses one fold a core. On a GPU all missing folds of a job are trained in one pass.
+    and a killed run loses one fold a core. On a GPU all folds of a job are trained in one pass, and again all of them
+    if some are missing: a stack's numbers depend, by rounding and dropout, on who is in it.
+
+    Args:
+        missing: jobs with the folds of which nothing is stored.
+        trainings: all jobs with all their folds.
+        device: "cpu" or "cuda".
     """
     if device == "cpu":
-        return [(job, (fold,)) for job, fold in trainings]
-    jobs = {(job.label, job.key): job for job, _ in trainings}
-    return [(job, tuple(k for each, k in trainings if each is job)) for job in jobs.values()]
+        return [(job, (fold,)) for job, fold in missing]
+    jobs = {id(job): job for job, _ in missing}
+    return [(job, tuple(fold for each, fold in trainings if each is job)) for job in jobs.values()]

@@ -20,7 +20,7 @@ from mil_bench.registry import Registry
 from mil_bench.running import executors
 from mil_bench.running.request import RunRequest
 from mil_bench.running.run_result import RunResult
-from mil_bench.running.runner import Prepared, Workplace, execute, prepare
+from mil_bench.running.runner import Prepared, Workplace, execute, prepare, tasks_of
 from mil_bench.running.worker import Task, train
 
 QUIET = {"tracking": False, "progress": False, "workers": 1}
@@ -201,3 +201,20 @@ def test_a_process_that_dies_costs_only_its_own_training(tmp_path: Path, monkeyp
     assert len(result.failures) == 2
     assert all("the process died, most likely out of memory" in line for line in result.failures)
     assert len(result.trials["mean-pool"]) == 2
+
+
+def test_a_gpu_trains_all_folds_of_a_job_at_once_also_when_one_is_missing(
+    small_store: BagStore, tmp_path: Path
+) -> None:
+    place = Workplace(tmp_path / "results", tmp_path / "data", **QUIET)
+    plan = prepare(RunRequest(SMALL_TWIN, ("abmil", "hmil"), folds=3, epochs=1), place).plan
+    abmil, hmil, lookup = plan.jobs
+    assert tasks_of([(abmil, 1), (hmil, 0), (hmil, 2)], plan.trainings, "cuda") == [
+        (abmil, (0, 1, 2)),
+        (hmil, (0, 1, 2)),
+    ]
+    assert tasks_of([(lookup, 1), (hmil, 0), (hmil, 2)], plan.trainings, "cpu") == [
+        (lookup, (1,)),
+        (hmil, (0,)),
+        (hmil, (2,)),
+    ]
