@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from filelock import FileLock
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
@@ -126,6 +127,9 @@ class SharedFile:
 
     def __init__(self, path: Path):
         self._path = path
+        # Optuna's own locks outlive a killed process, for half a minute or, where the path is relative, for ever; this
+        # one ends with its process. Its name differs from theirs: the dashboard would remove what it takes for stale.
+        self._lock = FileLock(path.with_name(f".{path.name}.lock"))
         self._studies: dict[str, optuna.Study] = {}
         self._broken = False
 
@@ -146,7 +150,7 @@ class SharedFile:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             fold = "all folds" if record.fold is None else f"fold {record.fold}"
             self._studies[record.study] = optuna.create_study(
-                storage=JournalStorage(JournalFileBackend(str(self._path))),
+                storage=JournalStorage(JournalFileBackend(str(self._path), self._lock)),
                 study_name=f"{dataset} {record.method} seed {record.seed} {fold} ({record.study})",
                 load_if_exists=True,
             )

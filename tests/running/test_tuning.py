@@ -138,10 +138,12 @@ def test_a_killed_study_trains_nothing_twice_and_chooses_the_same(tmp_path: Path
         folder = tmp_path / name
         folder.mkdir()
         for _ in range(kills):
-            process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            wait_for_another_trial(folder)
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+            before = len(records_of(folder))
+            with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+                try:
+                    wait_for_more_trials(folder, before)
+                finally:
+                    process.kill()
         before = {path: path.stat().st_mtime_ns for path in (folder / "results").rglob("*.json")}
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
         assert all(path.stat().st_mtime_ns == written for path, written in before.items())
@@ -152,10 +154,9 @@ def test_a_killed_study_trains_nothing_twice_and_chooses_the_same(tmp_path: Path
     assert chosen[0] == chosen[1] != ""
 
 
-def wait_for_another_trial(folder: Path) -> None:
-    """Until one more trial is stored, half a minute at most."""
-    before = len(records_of(folder))
-    for _ in range(600):
+def wait_for_more_trials(folder: Path, before: int) -> None:
+    """Until more trials than ``before`` are stored, two minutes at most."""
+    for _ in range(2400):
         if len(records_of(folder)) > before:
             return
         time.sleep(0.05)
@@ -305,6 +306,37 @@ def test_the_dashboard_file_has_every_study_with_its_trials_once(tmp_path: Path)
         assert trial.user_attrs["job"] == record.job_key
         assert list(trial.intermediate_values.values()) == next(iter(record.curves.values()))
         assert len(study.trials) == 5
+
+
+ADDING = """
+import os, signal, sys
+from pathlib import Path
+from mil_bench.evaluation.trials import TrialRecord
+from mil_bench.running.tuning import SharedFile
+
+if sys.argv[1] == "killed":
+    os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
+record = TrialRecord("s", "m", "m", 0, 0, 0, {}, "k", "complete", 1.0, {0: [1.0]}, 1, 1.0)
+SharedFile(Path("results/optuna.log")).add(record, {}, {}, "digits")
+"""
+
+
+def test_a_process_killed_while_it_writes_the_dashboard_file_holds_nobody_up(tmp_path: Path) -> None:
+    import optuna
+    from optuna.storages.journal import JournalFileBackend, JournalStorage
+
+    def adding(how: str) -> subprocess.CompletedProcess[str]:
+        # Less than the half minute after which Optuna's own locks count as stale.
+        command = [sys.executable, "-c", ADDING, how]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=25)
+
+    assert adding("killed").returncode == -signal.SIGKILL
+    assert (tmp_path / "results" / "optuna.log").stat().st_size > 0
+    done = adding("undisturbed")
+    assert (done.returncode, done.stderr) == (0, "")
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / "results" / "optuna.log")))
+    (study,) = optuna.get_all_study_summaries(storage)
+    assert study.n_trials == 1
 
 
 def test_a_study_that_another_process_has_claimed_is_waited_for(
