@@ -17,7 +17,7 @@ from mil_bench.data.batch import BagBatch
 from mil_bench.data.hierarchy import LabelHierarchy
 from mil_bench.data.segments import attention_pool, segment_softmax
 from mil_bench.methods import Float, Int, Method, Output, Recipe
-from mil_bench.methods.layers import Dropout, gate
+from mil_bench.methods.layers import Dropout, gated_scores
 
 _CONVOLUTIONS = "feature_extractor_part1."
 
@@ -73,10 +73,11 @@ class ABMIL(Method):
         """Logits and the attention ``[N, 1]``."""
         embedded = self.embed(bags.features)  # [N, M]
         if self.attention_u is None:
-            hidden = self.attention_v(embedded)  # [N, L]
+            scores = self.attention_w(self.attention_v(embedded))  # [N, 1]
         else:
-            hidden = gate(embedded, self.attention_v, self.attention_u, 0.0)
-        attention = segment_softmax(self.attention_w(hidden), bags)  # [N, 1]
+            maps = (self.attention_v[0], self.attention_u[0], self.attention_w)
+            scores = gated_scores(embedded, *((of.weight, of.bias) for of in maps), 0.0)
+        attention = segment_softmax(scores, bags)  # [N, 1]
         pooled = attention_pool(attention, embedded, bags)[:, 0]  # [B, M]
         return Output(fine=self.classifier(pooled), attention=attention)
 

@@ -22,7 +22,7 @@ from mil_bench.data.hierarchy import LabelHierarchy
 from mil_bench.data.segments import attention_pool, extreme_rows, segment_softmax
 from mil_bench.errors import UnknownNameError
 from mil_bench.methods import Choice, Float, Int, Method, Output, Recipe, weighted_mean
-from mil_bench.methods.layers import Dropout, gate
+from mil_bench.methods.layers import Dropout, gated_scores
 
 _WIDTH = 512  # of the embedding, in both released sizes
 _ATTENTION_WIDTHS = {"small": 256, "big": 384}  # the released sizes
@@ -82,8 +82,9 @@ class _GatedAttention(nn.Module):
         self.dropout = dropout
 
     def forward(self, embedded: Tensor) -> Tensor:
-        dropout = self.dropout if self.training else 0.0
-        return self.attention_c(gate(embedded, self.attention_a, self.attention_b, dropout))
+        maps = (self.attention_a[0], self.attention_b[0], self.attention_c)
+        weights = ((of.weight, of.bias) for of in maps)
+        return gated_scores(embedded, *weights, self.dropout if self.training else 0.0)
 
 
 class _PlainAttention(nn.Module):

@@ -25,7 +25,7 @@ from mil_bench.data.hierarchy import LabelHierarchy
 from mil_bench.data.segments import attention_pool, segment_softmax
 from mil_bench.errors import InputError
 from mil_bench.methods import Choice, Float, Method, Output, Recipe, weighted_mean
-from mil_bench.methods.layers import drop, gated_tanh
+from mil_bench.methods.layers import gated_scores
 
 
 class _GatedAttention(nn.Module):
@@ -40,10 +40,9 @@ class _GatedAttention(nn.Module):
 
     def forward(self, rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """Scores ``[N, K]`` of ``rows @ weight.T + bias``, which are never computed themselves."""
-        (a, b), rate = (self.attention_a[0], self.attention_b[0]), self.dropout if self.training else 0.0
-        a_bias, b_bias = F.linear(bias, a.weight, a.bias), F.linear(bias, b.weight, b.bias)
-        hidden = gated_tanh(rows, a.weight @ weight, a_bias, b.weight @ weight, b_bias)  # [N, L]
-        return self.attention_c(drop(hidden, 1 - (1 - rate) ** 2) if rate else hidden)
+        a, b, c = self.attention_a[0], self.attention_b[0], self.attention_c
+        tanh, sigmoid = ((of.weight @ weight, F.linear(bias, of.weight, of.bias)) for of in (a, b))
+        return gated_scores(rows, tanh, sigmoid, (c.weight, c.bias), self.dropout if self.training else 0.0)
 
 
 class HMIL(Method):
@@ -128,17 +127,20 @@ class HMIL(Method):
         units = self.feature_extractor[:2](bags.features)  # [N, 256]
         widen, narrow = self.feature_extractor[2], self.feature_reducer[0]
         weight, bias = narrow.weight @ widen.weight, F.linear(widen.bias, narrow.weight, narrow.bias)
-        fine_attention = segment_softmax(self.fine_attention[0](units, weight, bias), bags)  # [N, C]
-        fine_embeddings = F.linear(attention_pool(fine_attention, units, bags), weight, bias)  # [B, C, 256]
+        scores = self.fine_attention[0](units, weight, bias)  # [N, C]
+        if self.coarse_branch:  # one softmax and one pooling for both branches: fewer passes over the rows
+            scores = torch.cat([scores, self.coarse_attention[0](units, widen.weight, widen.bias)], 1)  # [N, C + G]
+        attention = segment_softmax(scores, bags)
+        pooled = attention_pool(attention, units, bags)  # [B, C + G, 256]
+        classes = self.hierarchy.n_fine
+        fine_embeddings = F.linear(pooled[:, :classes], weight, bias)  # [B, C, 256]
         fine = self.fine_classifier(fine_embeddings)[..., 0]
+        fine_attention = attention[:, :classes]
         extras = {"embeddings": F.normalize(fine_embeddings, dim=2, eps=1e-12)}
         if not self.coarse_branch:
             return Output(fine, None, fine_attention, extras)
-        scores = self.coarse_attention[0](units, widen.weight, widen.bias)
-        coarse_attention = segment_softmax(scores, bags)  # [N, G]
-        coarse_embeddings = widen(attention_pool(coarse_attention, units, bags))  # [B, G, 1024]
-        coarse = self.coarse_classifier(coarse_embeddings)[..., 0]
-        return Output(fine, coarse, fine_attention, extras | {"coarse_attention": coarse_attention})
+        coarse = self.coarse_classifier(widen(pooled[:, classes:]))[..., 0]  # [B, G]
+        return Output(fine, coarse, fine_attention, extras | {"coarse_attention": attention[:, classes:]})
 
     def loss(self, out: Output, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:
         """The loss in the form the parameters ask for; a term that is switched off is 0."""

@@ -28,64 +28,118 @@ class Dropout(nn.Dropout):
 
 def drop(values: Tensor, rate: float) -> Tensor:
     """Dropout at a rate in [0, 1]: each element is 0 with this probability, else divided by what is left of 1."""
+    return F.dropout(values, rate) if values.is_cuda else values * _kept(values, rate)
+
+
+def _kept(values: Tensor, rate: float) -> Tensor:
+    """What dropout multiplies values by."""
     if values.is_cuda:
-        return F.dropout(values, rate)
+        return F.dropout(torch.ones_like(values), rate)
     dropped = round(rate * 2**16)
     if dropped == 2**16:  # a limit that 16 bits do not hold
-        return values * 0
+        return torch.zeros_like(values)
     words = torch.randint(-(2**63), 2**63 - 1, (values.numel() // 4 + 1,), dtype=torch.int64)
     uniform = words.view(torch.int16)[: values.numel()].view(values.shape)
     stays = (uniform >= dropped - 2**15).to(values.dtype)
-    return values * stays.mul_(2**16 / (2**16 - dropped))
+    return stays.mul_(2**16 / (2**16 - dropped))
 
 
-def gate(rows: Tensor, tanh: nn.Sequential, sigmoid: nn.Sequential, dropout: float) -> Tensor:
-    """``dropout(tanh(A h + a)) * dropout(sigmoid(B h + b))`` of every row h: ``[N, M]`` -> ``[N, L]``.
+def tanh_(values: Tensor) -> Tensor:
+    """Hyperbolic tangent in place; on a CPU as ``2 sigmoid(2 x) - 1``, a quarter of torch's time (measured).
+
+    In float32 it differs from the true value by 2e-7 at most; values next to 1 are 1.2e-7 apart.
+    """
+    return values.tanh_() if values.is_cuda else values.mul_(2).sigmoid_().mul_(2).sub_(1)
+
+
+Affine = tuple[Tensor, Tensor]
+"""Weight ``[out, in]`` and bias ``[out]`` of a linear map."""
+
+
+def gated_scores(rows: Tensor, tanh: Affine, sigmoid: Affine, scores: Affine, dropout: float) -> Tensor:
+    """Scores of gated attention: ``C (tanh(A h + a) * sigmoid(B h + b)) + c`` of every row h.
 
     Args:
         rows: ``[N, M]``.
-        tanh: its first layer is the linear map by A and a.
-        sigmoid: the same for B and b.
+        tanh: A ``[L, M]`` and a ``[L]``.
+        sigmoid: B and b, likewise.
+        scores: C ``[K, L]`` and c ``[K]``.
         dropout: rate on both factors, 0 outside training. Two independent ones of rate p are one of rate
             ``1 - (1 - p)^2`` on the product.
+
+    Returns:
+        ``[N, K]``.
     """
-    gated = gated_tanh(rows, tanh[0].weight, tanh[0].bias, sigmoid[0].weight, sigmoid[0].bias)
-    return drop(gated, 1 - (1 - dropout) ** 2) if dropout else gated
+    kept = _kept(rows.new_empty(len(rows), len(tanh[1])), 1 - (1 - dropout) ** 2) if dropout else None
+    return _GatedScores.apply(rows, kept, *tanh, *sigmoid, *scores)[0]
 
 
-def gated_tanh(rows: Tensor, a_weight: Tensor, a_bias: Tensor, b_weight: Tensor, b_bias: Tensor) -> Tensor:
-    """``tanh(A h + a) * sigmoid(B h + b)`` of every row h: ``[N, M]``, ``[L, M]``, ``[L]`` twice -> ``[N, L]``."""
-    return _GatedTanh.apply(rows, a_weight, a_bias, b_weight, b_bias)[0]
+_ROWS = 1024  # of a block: its tensors of 256 columns take a megabyte each
 
 
-class _GatedTanh(torch.autograd.Function):
-    """Forward and backward in place, and the gradient of both branches added within the second product."""
+class _GatedScores(torch.autograd.Function):
+    """Block of rows after block, so that all but the products happens in the processor's cache.
+
+    The gradient is written by hand: it takes fewer passes than autograd's, and none writes a tensor of N rows but that
+    of the rows. A GPU takes all rows as one block.
+    """
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(
-        rows: Tensor, a_weight: Tensor, a_bias: Tensor, b_weight: Tensor, b_bias: Tensor
+        rows: Tensor,
+        kept: Tensor | None,
+        a_weight: Tensor,
+        a_bias: Tensor,
+        b_weight: Tensor,
+        b_bias: Tensor,
+        c_weight: Tensor,
+        c_bias: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        a = F.linear(rows, a_weight, a_bias).tanh_()
-        b = F.linear(rows, b_weight, b_bias).sigmoid_()
-        return a * b, a, b
+        # Made like a weight: under vmap each fold has its own, while rows may be shared.
+        a, b = (a_weight.new_empty(len(rows), len(a_bias)) for _ in range(2))
+        scores = a_weight.new_empty(len(rows), len(c_bias))
+        for block in _blocks(rows):
+            a_part = tanh_(F.linear(rows[block], a_weight, a_bias))
+            b_part = F.linear(rows[block], b_weight, b_bias).sigmoid_()
+            a[block], b[block] = a_part, b_part
+            gated = a_part.mul_(b_part) if kept is None else a_part.mul_(b_part).mul_(kept[block])
+            scores[block] = F.linear(gated, c_weight, c_bias)
+        return scores, a, b
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
-        rows, a_weight, _, b_weight, _ = inputs
+    def setup_context(ctx: Any, inputs: tuple[Tensor | None, ...], output: tuple[Tensor, ...]) -> None:
+        rows, kept, a_weight, _, b_weight, _, c_weight, _ = inputs
         _, a, b = output
         ctx.mark_non_differentiable(a, b)
-        ctx.save_for_backward(rows, a_weight, b_weight, a, b)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(rows, kept, a_weight, b_weight, c_weight, a, b)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        rows, a_weight, b_weight, a, b = ctx.saved_tensors
-        to_b = gradient * b
-        to_a = torch.addcmul(to_b, to_b, a * a, value=-1)  # g b (1 - a^2)
-        to_b = to_b.mul_(a)
-        to_b = torch.addcmul(to_b, to_b, b, value=-1)  # g a b (1 - b)
-        to_rows = None
-        if ctx.needs_input_grad[0]:
-            to_rows = torch.addmm(to_a @ a_weight, to_b, b_weight)
-        return to_rows, to_a.T @ rows, to_a.sum(0), to_b.T @ rows, to_b.sum(0)
+    def backward(ctx: Any, to_scores: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+        if to_scores is None:  # whatever took the scores has no gradient
+            return (None,) * 8
+        rows, kept, a_weight, b_weight, c_weight, a_all, b_all = ctx.saved_tensors
+        to_rows = torch.empty_like(rows) if ctx.needs_input_grad[0] else None
+        weights, biases, to_c = (0, 0), (0, 0), 0
+        for block in _blocks(rows):
+            a, b, own = a_all[block], b_all[block], to_scores[block]
+            to_gated, gated = own @ c_weight, a * b
+            if kept is not None:
+                to_gated, gated = to_gated.mul_(kept[block]), gated.mul_(kept[block])
+            to_c = to_c + own.T @ gated
+            to_a = to_gated.mul_(b)  # g b
+            to_b = to_a * a  # g a b
+            to_a = torch.addcmul(to_a, to_b, a, value=-1)  # g b (1 - a^2)
+            to_b = torch.addcmul(to_b, to_b, b, value=-1)  # g a b (1 - b)
+            weights = (weights[0] + to_a.T @ rows[block], weights[1] + to_b.T @ rows[block])
+            biases = (biases[0] + to_a.sum(0), biases[1] + to_b.sum(0))
+            if to_rows is not None:
+                to_rows[block] = torch.addmm(to_a @ a_weight, to_b, b_weight)
+        return to_rows, None, weights[0], biases[0], weights[1], biases[1], to_c, to_scores.sum(0)
+
+
+def _blocks(rows: Tensor) -> list[slice]:
+    step = len(rows) if rows.is_cuda else _ROWS
+    return [slice(start, start + step) for start in range(0, len(rows), step)]

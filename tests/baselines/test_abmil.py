@@ -9,9 +9,11 @@ import pytest
 import torch
 from goldens import TOLERANCE, assert_golden, assert_summary
 
+from baselines import abmil
 from baselines.abmil import ABMIL, GatedABMIL
 from mil_bench.data.batch import BagBatch
 from mil_bench.data.hierarchy import LabelHierarchy
+from mil_bench.data.segments import segment_softmax
 from mil_bench.errors import InputError
 
 CASES = goldens.cases("abmil") + goldens.cases("abmil_gated")
@@ -46,11 +48,16 @@ def is_clamped(case: str) -> bool:
 
 @DTYPES
 @pytest.mark.parametrize("case", CASES)
-def test_forward_agrees_with_the_released_code(case: str, dtype: torch.dtype) -> None:
+def test_forward_agrees_with_the_released_code(case: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     golden, method, bags = read(case, dtype)
     expected, tolerance = goldens.results(golden, dtype)["forward"], TOLERANCE[dtype]
     inside: dict[str, torch.Tensor] = {}
-    method.attention_w.register_forward_hook(lambda _, inputs, out: inside.update(raw=out))
+
+    def softmax(scores: torch.Tensor, bags: BagBatch) -> torch.Tensor:
+        inside["raw"] = scores
+        return segment_softmax(scores, bags)
+
+    monkeypatch.setattr(abmil, "segment_softmax", softmax)
     method.classifier.register_forward_hook(lambda _, inputs, out: inside.update(pooled=inputs[0]))
     out = method(bags)
     logits, probabilities = out.fine, out.fine.softmax(1)

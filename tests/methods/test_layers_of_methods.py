@@ -8,7 +8,8 @@ import torch
 from mil_bench import seeds
 from mil_bench.data.batch import BagBatch
 from mil_bench.data.segments import attention_pool, segment_softmax
-from mil_bench.methods.layers import Dropout, drop, gate, gated_tanh
+from mil_bench.methods import layers
+from mil_bench.methods.layers import Dropout, drop, gated_scores, tanh_
 
 
 def random(*shape: int) -> torch.Tensor:
@@ -16,11 +17,32 @@ def random(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, dtype=torch.float64, requires_grad=True)
 
 
-def test_the_gate_is_tanh_times_sigmoid_and_its_gradient_is_true() -> None:
+@pytest.mark.parametrize("dropout", [0.0, 0.25])
+@pytest.mark.parametrize("block", [2, 4, 100])
+def test_gated_scores_are_those_of_the_formula_and_their_gradient_is_true(
+    block: int, dropout: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layers, "_ROWS", block)
     rows, a, b = random(6, 5), (random(4, 5), random(4)), (random(4, 5), random(4, 1).squeeze(1))
-    expected = torch.tanh(rows @ a[0].T + a[1]) * torch.sigmoid(rows @ b[0].T + b[1])
-    assert torch.allclose(gated_tanh(rows, *a, *b), expected, atol=1e-12)
-    assert torch.autograd.gradcheck(gated_tanh, (rows, *a, *b))
+    c = (random(3, 4), random(3))
+
+    def scores(*leaves: torch.Tensor) -> torch.Tensor:
+        with seeds.torch_seeded("layers", "gated"):
+            return gated_scores(leaves[0], leaves[1:3], leaves[3:5], leaves[5:], dropout)
+
+    with seeds.torch_seeded("layers", "gated"):
+        kept = drop(torch.ones(6, 4, dtype=torch.float64), 1 - (1 - dropout) ** 2)
+    gated = torch.tanh(rows @ a[0].T + a[1]) * torch.sigmoid(rows @ b[0].T + b[1]) * kept
+    assert torch.allclose(scores(rows, *a, *b, *c), gated @ c[0].T + c[1], atol=1e-12)
+    assert torch.autograd.gradcheck(scores, (rows, *a, *b, *c))
+
+
+def test_tanh_is_exact_to_two_roundings_of_a_value_next_to_1() -> None:
+    values = torch.cat([torch.linspace(-12, 12, 100_001), torch.tensor([0.0, 1e-5, torch.inf, -torch.inf, torch.nan])])
+    exact, found = values.double().tanh(), tanh_(values.clone())
+    assert (found - exact)[:-1].abs().max() < 2e-7
+    assert found[-5:].tolist() == pytest.approx([0.0, 1e-5, 1.0, -1.0, torch.nan], abs=2e-7, nan_ok=True)
+    assert found[-5] == 0
 
 
 @pytest.mark.parametrize("sizes", [(7,), (3, 1, 5)])
@@ -57,7 +79,7 @@ def test_neighbours_are_dropped_independently() -> None:
 
 
 def test_one_dropout_of_the_gate_stands_for_that_of_both_factors() -> None:
-    tanh, sigmoid = (torch.nn.Sequential(torch.nn.Linear(3, 200)) for _ in range(2))
+    gates = (torch.ones(200, 3), torch.ones(200))
     with seeds.torch_seeded("layers", "gate"):
-        gated = gate(torch.ones(500, 3), tanh, sigmoid, 0.25)
+        gated = gated_scores(torch.ones(500, 3), gates, gates, (torch.eye(200), torch.zeros(200)), 0.25)
     assert (gated == 0).float().mean().item() == pytest.approx(1 - 0.75**2, abs=0.01)
