@@ -1,8 +1,9 @@
 """The bare matrix products that training must do, and nothing else: what no program on this machine can undercut.
 
 Counted are products of rows by weights: forward, gradients of the weights, gradients of the inputs except for the
-features. For HMIL and TransMIL they are the fewest we know (maps without an activation between them multiplied first;
-equal landmarks counted once; only the class token's row behind the second layer), fewer than the authors' code has.
+features. For DSMIL, HMIL and TransMIL they are the fewest and fastest we know (gradients of the instance classifier
+from the critical rows alone; maps without an activation between them multiplied first; equal landmarks counted once;
+only the class token's row behind the second layer), fewer than the authors' code has.
 """
 
 from __future__ import annotations
@@ -34,8 +35,9 @@ def _clam(rows: int) -> list[Product]:
 
 
 def _dsmil(rows: int, classes: int = 7) -> list[Product]:
-    pooling = [(classes, rows, WIDTH, 1), (rows, WIDTH, classes, 1)]
-    return [*_layer(rows, WIDTH, 128 + classes, False), *_layer(rows, 128, 128), *pooling]
+    # Thin products with the rows as columns, the faster way round; instance logits, pooling, gradient of attention.
+    thin = [(classes, WIDTH, rows, 2), (classes, rows, WIDTH, 1)]
+    return [*_layer(rows, WIDTH, 128, False), *_layer(rows, 128, 128), *thin]
 
 
 def _hmil(rows: int) -> list[Product]:
@@ -61,8 +63,16 @@ _SHAPES = {"abmil": _abmil, "clam-sb": _clam, "dsmil": _dsmil, "hmil": _hmil, "t
 
 
 def _operands(shapes: Sequence[Product], like: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor, int]]:
+    """Factors and results; equal shapes share their memory, as a bag's rows serve forward and backward pass."""
+    held: dict[tuple[str, int, int], Tensor] = {}
+
+    def matrix(role: str, rows: int, columns: int) -> Tensor:
+        if (role, rows, columns) not in held:
+            held[role, rows, columns] = like.new_ones(rows, columns)
+        return held[role, rows, columns]
+
     for m, k, n, times in shapes:
-        yield like.new_ones(m, k), like.new_ones(k, n), like.new_empty(m, n), times
+        yield matrix("factor", m, k), matrix("factor", k, n), matrix("result", m, n), times
 
 
 _READY: dict[tuple[str, int], list[tuple[Tensor, Tensor, Tensor, int]]] = {}

@@ -1,6 +1,6 @@
 """How fast folds are trained: ours, the authors' loops, torchmil and the bare matrix products, side by side.
 
-    python -m benchmarks.speed.training [--quick] [--cores 2] [--apart] [--torchmil torchmil/bin/python] [--keep NAME]
+    python -m benchmarks.speed.training [--quick] [--cores 2] [--torchmil torchmil/bin/python] [--keep NAME]
 
 Prints markdown tables of ratios within this run. What is compared, and why, stands in benchmarks/speed/README.md.
 """
@@ -97,35 +97,26 @@ class Contestant:
             child.wait()
 
 
-def compete(kinds: Mapping[str, tuple[int, str]], spec: Spec, turns: int, apart: bool = False) -> dict[str, Medians]:
-    """Medians of all contestants, who take turns; an epoch in which a process warms up does not count.
+def compete(kinds: Mapping[str, tuple[int, str]], spec: Spec, turns: int) -> dict[str, Medians]:
+    """Medians of all contestants, who take turns; the first turn, in which a process warms up, does not count.
 
     Args:
         kinds: processes and interpreter of each kind; the threads of a machine are shared by a kind's processes.
         spec: the cell, with all threads.
         turns: how many.
-        apart: start a contestant's processes for each turn and end them after it, so that the memory need only hold
-            one contestant at a time.
     """
     seen: dict[str, list[Medians]] = {kind: [] for kind in kinds}
-
-    def started(kind: str) -> Contestant:
-        processes, interpreter = kinds[kind]
-        contestant = Contestant(
-            kind, dataclasses.replace(spec, threads=spec.threads // processes), processes, interpreter
-        )
-        contestant.turn()
-        return contestant
-
     with contextlib.ExitStack() as stack:
-        running = {} if apart else {kind: stack.enter_context(contextlib.closing(started(kind))) for kind in kinds}
-        for _ in range(turns):
-            for kind in kinds:
-                if apart:
-                    with contextlib.closing(started(kind)) as contestant:
-                        seen[kind].append(contestant.turn())
-                else:
-                    seen[kind].append(running[kind].turn())
+        contestants = {}
+        for kind, (processes, interpreter) in kinds.items():
+            share = dataclasses.replace(spec, threads=spec.threads // processes)
+            contestant = Contestant(kind, share, processes, interpreter)
+            contestants[kind] = stack.enter_context(contextlib.closing(contestant))
+        for turn in range(turns + 1):
+            for kind, contestant in contestants.items():
+                result = contestant.turn()
+                if turn:
+                    seen[kind].append(result)
     names = [field.name for field in dataclasses.fields(Medians)]
     return {
         kind: Medians(*(statistics.median(getattr(each, name) for each in found) for name in names))
@@ -152,7 +143,7 @@ def _training_alone(arguments: argparse.Namespace, console: Console) -> tuple[st
         if arguments.torchmil and spec.method != "hmil":
             kinds["torchmil"] = (1, arguments.torchmil)
         with console.status(f"measuring: {spec.method}, {spec.rows} rows"):
-            found = compete(kinds, spec, arguments.turns, arguments.apart)
+            found = compete(kinds, spec, arguments.turns)
         results[spec.method, spec.rows] = found
         lines.append(_line(spec, found))
         console.print(" | ".join(lines[-1]))
@@ -211,9 +202,6 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1, metavar="N", help="cores each may use")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--torchmil", metavar="PYTHON", help="interpreter of an environment with torchmil 1.0.2")
-    parser.add_argument(
-        "--apart", action="store_true", help="one contestant in memory at a time: for HMIL at 3,000 rows"
-    )
     parser.add_argument("--stacked", action="store_true", help="also one stack of all folds on the CPU")
     parser.add_argument("--quick", action="store_true", help="two folds, two turns, no 3,000 rows: some minutes")
     parser.add_argument("--keep", metavar="NAME", help="write results/published/NAME.md and NAME.png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import goldens
@@ -145,6 +146,21 @@ def test_a_weighted_batch_equals_one_bag_after_the_other(params: dict[str, Any])
     together = torch.autograd.grad(method.loss(out, bags, weight, 0.0), leaves(method))
     torch.testing.assert_close(out.extras["bag_logits"], torch.stack([logits for logits, _ in pairs]))
     torch.testing.assert_close(together, alone)
+
+
+@pytest.mark.parametrize("params", [{}, {"none_class": True, "positive_weight": 2.5}], ids=str)
+@pytest.mark.parametrize("streams", [("bag", "max"), ("bag",), ("max",)], ids=str)
+def test_a_bag_by_itself_has_the_gradients_that_autograd_finds(streams: tuple[str, ...], params: dict) -> None:
+    method, bags = build(**params), random_batch((9,), 12, 7, dtype=torch.float64)
+    weight, found = torch.ones(1, dtype=torch.float64), []
+    for by_autograd in (False, True):  # features that want a gradient leave no other way
+        out = method(dataclasses.replace(bags, features=bags.features.clone().requires_grad_(by_autograd)))
+        assert out.attention.requires_grad == by_autograd
+        terms = method.loss_terms(out, bags, weight)
+        wanted = sum(terms[name] for name in streams)
+        gradients = torch.autograd.grad(wanted, leaves(method), materialize_grads=True)
+        found.append((out.fine, out.attention, *(out.extras[n] for n in sorted(out.extras)), *gradients))
+    torch.testing.assert_close(*found)
 
 
 def leaves(method: DSMIL) -> tuple[torch.nn.Parameter, ...]:
