@@ -96,17 +96,22 @@ class _GatedScores(torch.autograd.Function):
         b_bias: Tensor,
         c_weight: Tensor,
         c_bias: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
+        def of(block: slice) -> tuple[Tensor, Tensor, Tensor]:
+            a = tanh_(F.linear(rows[block], a_weight, a_bias))
+            b = F.linear(rows[block], b_weight, b_bias).sigmoid_()
+            gated = a * b if kept is None else (a * b).mul_(kept[block])
+            return F.linear(gated, c_weight, c_bias), a, b
+
+        blocks = _blocks(rows)
+        if len(blocks) == 1:
+            return of(blocks[0])
         # Made like a weight: under vmap each fold has its own, while rows may be shared.
-        a, b = (a_weight.new_empty(len(rows), len(a_bias)) for _ in range(2))
-        scores = a_weight.new_empty(len(rows), len(c_bias))
-        for block in _blocks(rows):
-            a_part = tanh_(F.linear(rows[block], a_weight, a_bias))
-            b_part = F.linear(rows[block], b_weight, b_bias).sigmoid_()
-            a[block], b[block] = a_part, b_part
-            gated = a_part.mul_(b_part) if kept is None else a_part.mul_(b_part).mul_(kept[block])
-            scores[block] = F.linear(gated, c_weight, c_bias)
-        return scores, a, b
+        whole = tuple(a_weight.new_empty(len(rows), len(bias)) for bias in (c_bias, a_bias, b_bias))
+        for block in blocks:
+            for column, part in zip(whole, of(block), strict=True):
+                column[block] = part
+        return whole
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor | None, ...], output: tuple[Tensor, ...]) -> None:
@@ -121,23 +126,31 @@ class _GatedScores(torch.autograd.Function):
         if to_scores is None:  # whatever took the scores has no gradient
             return (None,) * 8
         rows, kept, a_weight, b_weight, c_weight, a_all, b_all = ctx.saved_tensors
-        to_rows = torch.empty_like(rows) if ctx.needs_input_grad[0] else None
-        weights, biases, to_c = (0, 0), (0, 0), 0
-        for block in _blocks(rows):
-            a, b, own = a_all[block], b_all[block], to_scores[block]
-            to_gated, gated = own @ c_weight, a * b
+
+        def of(block: slice) -> tuple[Tensor | None, list[Tensor]]:
+            own, a, b = rows[block], a_all[block], b_all[block]
+            to_gated, gated = to_scores[block] @ c_weight, a * b
             if kept is not None:
                 to_gated, gated = to_gated.mul_(kept[block]), gated.mul_(kept[block])
-            to_c = to_c + own.T @ gated
+            to_c = to_scores[block].T @ gated
             to_a = to_gated.mul_(b)  # g b
             to_b = to_a * a  # g a b
             to_a = torch.addcmul(to_a, to_b, a, value=-1)  # g b (1 - a^2)
             to_b = torch.addcmul(to_b, to_b, b, value=-1)  # g a b (1 - b)
-            weights = (weights[0] + to_a.T @ rows[block], weights[1] + to_b.T @ rows[block])
-            biases = (biases[0] + to_a.sum(0), biases[1] + to_b.sum(0))
+            to_rows = torch.addmm(to_a @ a_weight, to_b, b_weight) if ctx.needs_input_grad[0] else None
+            return to_rows, [to_a.T @ own, to_a.sum(0), to_b.T @ own, to_b.sum(0), to_c]
+
+        first, *others = _blocks(rows)
+        to_rows, to_weights = of(first)
+        if others and to_rows is not None:
+            part, to_rows = to_rows, torch.empty_like(rows)
+            to_rows[first] = part
+        for block in others:
+            part, more = of(block)
             if to_rows is not None:
-                to_rows[block] = torch.addmm(to_a @ a_weight, to_b, b_weight)
-        return to_rows, None, weights[0], biases[0], weights[1], biases[1], to_c, to_scores.sum(0)
+                to_rows[block] = part
+            to_weights = [total.add_(each) for total, each in zip(to_weights, more, strict=True)]
+        return to_rows, None, *to_weights, to_scores.sum(0)
 
 
 def _blocks(rows: Tensor) -> list[slice]:
