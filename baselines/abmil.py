@@ -10,14 +10,17 @@ the release clamps it, which stops all gradients of a bag that is wrong beyond d
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mil_bench.data.batch import BagBatch
 from mil_bench.data.hierarchy import LabelHierarchy
 from mil_bench.data.segments import attention_pool, segment_softmax
 from mil_bench.methods import Float, Int, Method, Output, Recipe
-from mil_bench.methods.layers import Dropout, gated_scores
+from mil_bench.methods.layers import Dropout, gated_scores, tanh_
 
 _CONVOLUTIONS = "feature_extractor_part1."
 
@@ -72,14 +75,20 @@ class ABMIL(Method):
     def forward(self, bags: BagBatch) -> Output:
         """Logits and the attention ``[N, 1]``."""
         embedded = self.embed(bags.features)  # [N, M]
-        if self.attention_u is None:
-            scores = self.attention_w(self.attention_v(embedded))  # [N, 1]
+        if bags.n_bags == 1 and self.attention_u is None:
+            layers = (self.attention_v[0], self.attention_w)
+            pooled, attention, _ = _OneBag.apply(embedded, *(each for of in layers for each in (of.weight, of.bias)))
         else:
-            maps = (self.attention_v[0], self.attention_u[0], self.attention_w)
-            scores = gated_scores(embedded, *((of.weight, of.bias) for of in maps), 0.0)
-        attention = segment_softmax(scores, bags)  # [N, 1]
-        pooled = attention_pool(attention, embedded, bags)[:, 0]  # [B, M]
+            attention = segment_softmax(self._scores(embedded), bags)  # [N, 1]
+            pooled = attention_pool(attention, embedded, bags)[:, 0]  # [B, M]
         return Output(fine=self.classifier(pooled), attention=attention)
+
+    def _scores(self, embedded: Tensor) -> Tensor:
+        """``[N, M]`` -> ``[N, 1]``, before the softmax."""
+        if self.attention_u is None:
+            return self.attention_w(self.attention_v(embedded))
+        maps = (self.attention_v[0], self.attention_u[0], self.attention_w)
+        return gated_scores(embedded, *((of.weight, of.bias) for of in maps), 0.0)
 
     def from_official(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """The names; without the convolutions, which belong to the encoder; a sigmoid head as two classes (0, z)."""
@@ -111,3 +120,47 @@ class GatedABMIL(ABMIL):
         dropout: float = 0.0,
     ):
         super().__init__(in_dim, hierarchy, embed_dim, attention_dim, dropout, gated=True)
+
+
+class _OneBag(torch.autograd.Function):
+    """Plain attention and the mean by it for a bag by itself, with a gradient written by hand.
+
+    The embedding is used twice; autograd writes a gradient of its size for either use and adds them, here the second
+    product adds to the first's. Arguments are the embedding ``[N, M]``, then weight and bias of both layers of the
+    attention; results the mean ``[1, M]``, the attention ``[N, 1]`` and, without gradient, the hidden layer ``[N, L]``.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        embedded: Tensor, v_weight: Tensor, v_bias: Tensor, w_weight: Tensor, w_bias: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        hidden = tanh_(F.linear(embedded, v_weight, v_bias))
+        attention = F.linear(hidden, w_weight, w_bias).softmax(0)
+        return attention.T @ embedded, attention, hidden
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
+        embedded, v_weight, _, w_weight, _ = inputs
+        _, attention, hidden = output
+        ctx.mark_non_differentiable(hidden)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(embedded, v_weight, w_weight, attention, hidden)
+
+    @staticmethod
+    def backward(ctx: Any, to_mean: Tensor | None, to_attention: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+        embedded, v_weight, w_weight, attention, hidden = ctx.saved_tensors
+        to_mean = torch.zeros_like(embedded[:1]) if to_mean is None else to_mean
+        to_all = embedded @ to_mean.T  # [N, 1]
+        to_all = to_all if to_attention is None else to_all + to_attention
+        to_scores = attention * (to_all - (attention * to_all).sum(0))
+        to_hidden = torch.ops.aten.tanh_backward(to_scores @ w_weight, hidden)
+        to_embedded = torch.addmm(attention @ to_mean, to_hidden, v_weight) if ctx.needs_input_grad[0] else None
+        return (
+            to_embedded,
+            to_hidden.T @ embedded,
+            to_hidden.sum(0),
+            to_scores.T @ hidden,
+            to_scores.sum(0),
+        )
