@@ -28,7 +28,7 @@ def draw(
         reached = found["loop"].cpu / found["ours"].cpu
         methods.append(method)
         axes.bar(at, reached, color=f"C{list(dict.fromkeys(methods)).index(method)}")
-        axes.text(at, reached, f"{reached:.2f}", ha="center", va="bottom", fontsize=8)
+        axes.text(at, 0.05, f"{reached:.2f}", ha="center", va="bottom", fontsize=8, color="white")
         if rows in targets[method]:
             axes.hlines(targets[method][rows], at - 0.4, at + 0.4, color="black")
         if "floor" in found:
