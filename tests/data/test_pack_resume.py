@@ -93,7 +93,11 @@ def test_several_processes_write_the_same_file_as_one(folder: Path, tmp_path: Pa
     assert content(tmp_path / "one") == content(tmp_path / "three")
 
 
-PACK = "import sys; from mil_bench.cli import main; sys.exit(main())"
+# Where the tests run in the background of a script, they and their children ignore Ctrl-C; a user's terminal does not.
+PACK = (
+    "import signal, sys; from mil_bench.cli import main\n"
+    "signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(main())"
+)
 SLOW = (
     "import time; from mil_bench.data import row_packing\n"
     "write = row_packing.RowFile.write\n"
