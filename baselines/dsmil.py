@@ -98,8 +98,8 @@ class DSMIL(Method):
         """Log-probabilities as logits, the attention ``[N, C]``, and the logits of both streams.
 
         Extras: ``bag_logits`` and ``max_logits`` ``[B, C]``, ``instance_logits`` ``[N, C]``, ``critical`` ``[B, C]``
-        (row of the batch with the highest instance logit), ``embeddings`` ``[B, C, D]``. The two logits of bags are
-        what has gradients.
+        (row of the batch with the highest instance logit), ``embeddings`` ``[B, C, D]``. Only logits of bags are
+        sure to carry gradients.
         """
         instances, stream = self.i_classifier.fc[0], self.b_classifier
         if bags.n_bags == 1 and stream.is_released and not bags.features.requires_grad:
@@ -197,7 +197,7 @@ class _OneBag(torch.autograd.Function):
     """Both streams of the released architecture for a bag by itself, with their gradient written by hand.
 
     Steps of this method are small: autograd's calls, and products by the C outputs in the slower of their two
-    orientations, took a fifth of them. Arguments are the features ``[N, D]``, then weight and bias of the instance
+    orientations, took a sixth of them. Arguments are the features ``[N, D]``, then weight and bias of the instance
     classifier, of both layers of the queries and of ``fcc``; results are bag logits and maximal instance logits
     ``[1, C]``, and without gradient instance logits ``[N, C]``, critical rows ``[1, C]``, attention ``[N, C]``,
     embeddings ``[1, C, D]`` and both layers' outputs ``[N, Q]``.
@@ -274,7 +274,7 @@ class _OneBag(torch.autograd.Function):
 
 def _likeness(queries: Tensor, critical: Tensor, bags: BagBatch) -> Tensor:
     """Products ``[N, C]`` of each query ``[N, Q]`` with the critical ones of its bag ``[B, C, Q]``."""
-    if bags.n_bags == 1:  # the recipe's batch; a matrix product is seven times faster than sums of products
+    if bags.n_bags == 1:  # a matrix product is seven times faster than sums of products
         return queries @ critical[0].T
     columns = [(queries * column.index_select(0, bags.bag_of)).sum(1) for column in critical.unbind(1)]
     return torch.stack(columns, dim=1)
