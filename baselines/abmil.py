@@ -10,17 +10,14 @@ the release clamps it, which stops all gradients of a bag that is wrong beyond d
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mil_bench.data.batch import BagBatch
 from mil_bench.data.hierarchy import LabelHierarchy
 from mil_bench.data.segments import attention_pool, segment_softmax
-from mil_bench.methods import Float, Int, Method, Output, Recipe
-from mil_bench.methods.layers import Dropout, gated_scores, tanh_
+from mil_bench.methods import Float, Int, Method, Output, Recipe, add_gradients
+from mil_bench.methods.layers import AffineGradient, Dropout, blocks, gated_scores, tanh_
 
 _CONVOLUTIONS = "feature_extractor_part1."
 
@@ -75,12 +72,8 @@ class ABMIL(Method):
     def forward(self, bags: BagBatch) -> Output:
         """Logits and the attention ``[N, 1]``."""
         embedded = self.embed(bags.features)  # [N, M]
-        if bags.n_bags == 1 and self.attention_u is None:
-            layers = (self.attention_v[0], self.attention_w)
-            pooled, attention, _ = _OneBag.apply(embedded, *(each for of in layers for each in (of.weight, of.bias)))
-        else:
-            attention = segment_softmax(self._scores(embedded), bags)  # [N, 1]
-            pooled = attention_pool(attention, embedded, bags)[:, 0]  # [B, M]
+        attention = segment_softmax(self._scores(embedded), bags)  # [N, 1]
+        pooled = attention_pool(attention, embedded, bags)[:, 0]  # [B, M]
         return Output(fine=self.classifier(pooled), attention=attention)
 
     def _scores(self, embedded: Tensor) -> Tensor:
@@ -89,6 +82,51 @@ class ABMIL(Method):
             return self.attention_w(self.attention_v(embedded))
         maps = (self.attention_v[0], self.attention_u[0], self.attention_w)
         return gated_scores(embedded, *((of.weight, of.bias) for of in maps), 0.0)
+
+    def backward(self, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:
+        """Of one bag, the recipe's batch, without gate and dropout: written by hand, else autograd's.
+
+        A block of rows passes through all layers at once, forth and back, while it is in the processor's cache;
+        autograd passes over the embedding of the whole bag for each bias, each ReLU and each sum of two gradients.
+        """
+        if bags.n_bags > 1 or self.attention_u is not None or not self.embed or self.embed[2].p:
+            return super().backward(bags, weight, progress)
+        with torch.no_grad():
+            embedded, hidden, scores = self._rows(bags.features)
+            attention = scores.softmax(0)  # [N, 1]
+            pooled = attention.T @ embedded  # [1, M]
+        pooled.requires_grad_()
+        loss = self.loss(Output(fine=self.classifier(pooled), attention=attention), bags, weight, progress)
+        loss.backward()
+        with torch.no_grad():
+            self._rows_backward(bags.features, embedded, hidden, attention, pooled.grad)
+        return loss.detach()
+
+    def _rows(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Embedding ``[N, M]``, hidden layer of the attention ``[N, L]`` and scores ``[N, 1]``."""
+        embed, hide, score = self.embed[0], self.attention_v[0], self.attention_w
+        embedded, hidden = (features.new_empty(len(features), of.out_features) for of in (embed, hide))
+        for rows in blocks(features):
+            torch.addmm(embed.bias, features[rows], embed.weight.T, out=embedded[rows]).relu_()
+            tanh_(torch.addmm(hide.bias, embedded[rows], hide.weight.T, out=hidden[rows]))
+        return embedded, hidden, score(hidden)
+
+    def _rows_backward(
+        self, features: Tensor, embedded: Tensor, hidden: Tensor, attention: Tensor, to_pooled: Tensor
+    ) -> None:
+        """From the gradient of the mean ``[1, M]`` to those of all layers before it."""
+        embed, hide, score = (AffineGradient(of) for of in (self.embed[0], self.attention_v[0], self.attention_w))
+        to_mean = attention.T @ (embedded @ to_pooled.T)  # [1, 1], what the softmax subtracts
+        for rows in blocks(features):
+            own, a, h = embedded[rows], attention[rows], hidden[rows]
+            to_score = a * (own @ to_pooled.T - to_mean)
+            to_hidden = torch.ops.aten.tanh_backward(to_score @ self.attention_w.weight, h)
+            to_own = torch.addmm(a @ to_pooled, to_hidden, self.attention_v[0].weight)
+            to_own = torch.ops.aten.threshold_backward(to_own, own, 0)
+            embed.add(to_own, features[rows])
+            hide.add(to_hidden, own)
+            score.add(to_score, h)
+        add_gradients([*embed.pairs(), *hide.pairs(), *score.pairs()])
 
     def from_official(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """The names; without the convolutions, which belong to the encoder; a sigmoid head as two classes (0, z)."""
@@ -120,47 +158,3 @@ class GatedABMIL(ABMIL):
         dropout: float = 0.0,
     ):
         super().__init__(in_dim, hierarchy, embed_dim, attention_dim, dropout, gated=True)
-
-
-class _OneBag(torch.autograd.Function):
-    """Plain attention and the mean by it for a bag by itself, with a gradient written by hand.
-
-    The embedding is used twice; autograd writes a gradient of its size for either use and adds them, here the second
-    product adds to the first's. Arguments are the embedding ``[N, M]``, then weight and bias of both layers of the
-    attention; results the mean ``[1, M]``, the attention ``[N, 1]`` and, without gradient, the hidden layer ``[N, L]``.
-    """
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(
-        embedded: Tensor, v_weight: Tensor, v_bias: Tensor, w_weight: Tensor, w_bias: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        hidden = tanh_(F.linear(embedded, v_weight, v_bias))
-        attention = F.linear(hidden, w_weight, w_bias).softmax(0)
-        return attention.T @ embedded, attention, hidden
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
-        embedded, v_weight, _, w_weight, _ = inputs
-        _, attention, hidden = output
-        ctx.mark_non_differentiable(hidden)
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(embedded, v_weight, w_weight, attention, hidden)
-
-    @staticmethod
-    def backward(ctx: Any, to_mean: Tensor | None, to_attention: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
-        embedded, v_weight, w_weight, attention, hidden = ctx.saved_tensors
-        to_mean = torch.zeros_like(embedded[:1]) if to_mean is None else to_mean
-        to_all = embedded @ to_mean.T  # [N, 1]
-        to_all = to_all if to_attention is None else to_all + to_attention
-        to_scores = attention * (to_all - (attention * to_all).sum(0))
-        to_hidden = torch.ops.aten.tanh_backward(to_scores @ w_weight, hidden)
-        to_embedded = torch.addmm(attention @ to_mean, to_hidden, v_weight) if ctx.needs_input_grad[0] else None
-        return (
-            to_embedded,
-            to_hidden.T @ embedded,
-            to_hidden.sum(0),
-            to_scores.T @ hidden,
-            to_scores.sum(0),
-        )

@@ -8,9 +8,9 @@ from mil_bench.methods.recipe import Recipe
 from mil_bench.methods.space import Choice, Float, Int
 
 if TYPE_CHECKING:
-    from mil_bench.methods.method import Method, Output, weighted_mean
+    from mil_bench.methods.method import Method, Output, add_gradients, weighted_mean
 
-__all__ = ["Choice", "Float", "Int", "Method", "Output", "Recipe", "weighted_mean"]
+__all__ = ["Choice", "Float", "Int", "Method", "Output", "Recipe", "add_gradients", "weighted_mean"]
 
 
 def __getattr__(name: str) -> Any:

@@ -91,7 +91,8 @@ def _bags(sizes: tuple[int, ...] = _SIZES, width: int = _WIDTH, classes: int = 7
 
 def _assert_close(found: Tensor, expected: Tensor, what: str) -> None:
     off = (found - expected).abs().max().item() if found.numel() else 0.0
-    assert torch.allclose(found, expected, rtol=_CLOSE, atol=_CLOSE), f"{what}: off by {off:.1e}"
+    close = torch.allclose(found, expected, rtol=_CLOSE, atol=_CLOSE, equal_nan=True)
+    assert close, f"{what}: off by {off:.1e}"
 
 
 def _assert_same_output(found: Output, expected: Output, what: str) -> None:
@@ -107,8 +108,11 @@ def _gradients(method: Method, bags: BagBatch, weight: Tensor, progress: float) 
     loss = method.loss(method(bags), bags, weight, progress)
     assert loss.ndim == 0, f"the loss has the shape {tuple(loss.shape)}, expected a scalar"
     loss.backward()
-    found = {n: torch.zeros_like(p) if p.grad is None else p.grad.clone() for n, p in method.named_parameters()}
-    return found | {"loss": loss.detach()}
+    return _held_gradients(method) | {"loss": loss.detach()}
+
+
+def _held_gradients(method: Method) -> dict[str, Tensor]:
+    return {n: torch.zeros_like(p) if p.grad is None else p.grad.clone() for n, p in method.named_parameters()}
 
 
 def _assert_same_gradients(found: dict[str, Tensor], expected: dict[str, Tensor], what: str) -> None:
@@ -191,6 +195,22 @@ def _all_weights_zero(method: type[Method]) -> None:
     assert found.pop("loss").isfinite(), "the loss is not finite"
     moved = [name for name, gradient in found.items() if gradient.any()]
     assert not moved, f"gradients are not 0: {', '.join(moved[:3])}"
+
+
+def _own_gradients(method: type[Method]) -> None:
+    built, bags = _build(method).train(), _bags()
+    one = torch.ones(1, dtype=torch.float64)
+    alone = [(bags.select(torch.tensor([b])), one) for b in range(bags.n_bags)]
+    for part, weight in ((bags, torch.linspace(0.0, 1.0, 8, dtype=torch.float64)), *alone, (alone[0][0], 0 * one)):
+        with seeds.torch_seeded("conformance", "dropout"):
+            expected = _gradients(built, part, weight, 0.5)
+        built.zero_grad()
+        for times in (1, 2):  # they add to what is there
+            with seeds.torch_seeded("conformance", "dropout"):
+                loss = built.backward(part, weight, 0.5)
+            found = _held_gradients(built) | {"loss": times * loss}
+            wanted = {name: times * value for name, value in expected.items()}
+            _assert_same_gradients(found, wanted, f"backward of {part.n_bags} bags, against autograd")
 
 
 def _bag_sizes(method: type[Method]) -> None:
@@ -296,6 +316,7 @@ CHECKS = (
     Check("instance-order", "the order of instances does not matter, or the method says so", _instance_order),
     Check("weight-zero", "a bag of weight 0 influences neither loss nor gradient", _weight_zero),
     Check("all-weights-zero", "all weights 0 give a finite loss and no gradient", _all_weights_zero),
+    Check("gradients", "backward gives the loss, and adds the gradients, that autograd finds", _own_gradients),
     Check("bag-sizes", "bags of 1 and of 50,000 instances", _bag_sizes),
     Check("widths-and-classes", "feature widths other than 1024, 2 to 7 classes", _widths_and_classes),
     Check("half-precision", "half-precision features in, finite numbers out", _half_precision),

@@ -10,8 +10,8 @@ same batch and gives weight 1 to its training bags and 0 to all others.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import ClassVar, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -87,6 +87,28 @@ class Method(nn.Module, ABC):
         """
         return weighted_mean(F.cross_entropy(out.fine, bags.labels, reduction="none"), weight)
 
+    def backward(self, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:
+        """The loss of a batch, without its graph; the parameters' gradients are added to what ``grad`` holds.
+
+        Autograd finds them. A method may override this where gradients written by hand are faster; they are those of
+        ``loss`` (the check "gradients" holds it to that), and random numbers are drawn as by autograd. A subclass that
+        brings its own ``forward`` or ``loss`` is back at autograd, unless it brings its own ``backward`` too.
+
+        Args:
+            bags: the batch.
+            weight: as in ``loss``.
+            progress: as in ``loss``.
+        """
+        loss = self.loss(self(bags), bags, weight, progress)
+        loss.backward()
+        return loss.detach()
+
+    def __init_subclass__(cls, **named: Any) -> None:
+        super().__init_subclass__(**named)
+        forward, loss, backward = (_place(cls, name) for name in ("forward", "loss", "backward"))
+        if min(forward, loss) < backward:
+            cls.backward = Method.backward
+
     def load_official_state(self, state: Mapping[str, Tensor]) -> None:
         """Take over a checkpoint that has the authors' parameter names.
 
@@ -123,9 +145,21 @@ class Method(nn.Module, ABC):
         return self._parent[bags.labels]
 
 
+def _place(cls: type, name: str) -> int:
+    """How far up among its bases a class finds a name."""
+    return next(i for i, base in enumerate(cls.__mro__) if name in vars(base))
+
+
 def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
     """Mean of one value a bag ``[B]`` by weight ``[B]``; 0 (with zero gradient) where all weights are 0."""
     counted = torch.where(weight > 0, values, 0.0)  # 0 times a loss of infinity would not be 0
     if len(values) == 1:
         return counted[0]  # the recipes' usual batch; its weight cancels out
     return (weight * counted).sum() / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
+
+
+def add_gradients(gradients: Iterable[tuple[nn.Parameter, Tensor]]) -> None:
+    """Hand over gradients that were written by hand: they add to what is there, and frozen parameters get none."""
+    for parameter, gradient in gradients:
+        if parameter.requires_grad:
+            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient

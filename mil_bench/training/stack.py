@@ -113,12 +113,11 @@ class LoopedStack:
         method, optimizer = self._methods[k], self._optimizers[k]
         if not method.training:
             method.train()
-        loss = method.loss(method(bags), bags, weight, progress)
-        loss.backward()
+        loss = method.backward(bags, weight, progress)
         set_learning_rate(optimizer, self._recipes[k].learning_rate_at(progress))
         optimizer.step()
         optimizer.zero_grad()  # at once: the next fold's gradients take the same memory
-        return loss.detach()
+        return loss
 
     @torch.no_grad()
     def forward(self, k: int, bags: BagBatch) -> Output:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import goldens
 import pytest
 import torch
+from conftest import random_batch
 from goldens import TOLERANCE, assert_golden, assert_summary
 
 from baselines.abmil import ABMIL, GatedABMIL
@@ -14,6 +17,7 @@ from mil_bench import seeds
 from mil_bench.data.batch import BagBatch
 from mil_bench.data.hierarchy import LabelHierarchy
 from mil_bench.errors import InputError
+from mil_bench.methods import Method, layers
 
 CASES = goldens.cases("abmil") + goldens.cases("abmil_gated")
 CLASSES = {"sigmoid": 2, "linear2_softmax": 2, "linear7_softmax": 7}
@@ -65,33 +69,46 @@ def test_forward_agrees_with_the_released_code(case: str, dtype: torch.dtype) ->
     assert_summary(inside["pooled"], expected["bag_embedding"][0], tolerance, "embedding")
 
 
-@pytest.mark.parametrize("embed_dim", [0, 6])
-def test_a_bag_by_itself_has_the_gradients_of_the_same_bag_twice(embed_dim: int) -> None:
-    with seeds.torch_seeded("abmil", embed_dim):
-        method = ABMIL(5, LabelHierarchy.flat(("a", "b", "c")), embed_dim=embed_dim, attention_dim=4).double()
-        rows, of_attention = (torch.randn(7, n, dtype=torch.float64) for n in (5, 1))
-    found = []
-    for times in (1, 2):
-        bags = BagBatch.pack(rows.repeat(times, 1), torch.tensor([7] * times), torch.tensor([1] * times))
-        out = method(bags)
-        wanted = method.loss(out, bags, torch.ones(times, dtype=torch.float64), 0.0)
-        wanted = wanted + (out.attention * of_attention.repeat(times, 1)).sum() / times
-        found.append((out.fine[0], out.attention[:7], *torch.autograd.grad(wanted, list(method.parameters()))))
+@pytest.mark.parametrize("block", [2, 4, 100])
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+@pytest.mark.parametrize("params", [{}, {"embed_dim": 0}, {"gated": True}, {"dropout": 0.5}], ids=str)
+def test_a_bag_by_itself_has_the_gradients_that_autograd_finds(
+    params: dict[str, Any], weight: float, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layers, "_ROWS", block)
+    bags, found = random_batch((9,), 5, 3, dtype=torch.float64), []
+    with seeds.torch_seeded("abmil"):
+        method = ABMIL(5, flat(3), **{"embed_dim": 6, "attention_dim": 4} | params).double().train()
+    for backward in (method.backward, partial(Method.backward, method)):
+        method.zero_grad()
+        with seeds.torch_seeded("abmil", "dropout"):
+            loss = backward(bags, torch.tensor([weight], dtype=torch.float64), 0.0)
+        found.append((loss, *(parameter.grad for parameter in method.parameters())))
     torch.testing.assert_close(*found)
+
+
+def test_frozen_layers_get_no_gradient() -> None:
+    method = ABMIL(5, flat(3))
+    method.embed.requires_grad_(False)
+    method.backward(random_batch((9,), 5, 3), torch.ones(1), 0.0)
+    assert [name for name, parameter in method.named_parameters() if parameter.grad is None] == [
+        "embed.0.weight",
+        "embed.0.bias",
+    ]
 
 
 @DTYPES
 @pytest.mark.parametrize("case", [case for case in CASES if not is_clamped(case)])
-def test_loss_and_gradients_agree_with_the_released_code(case: str, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("backward", [ABMIL.backward, Method.backward], ids=["by hand", "autograd"])
+def test_loss_and_gradients_agree_with_the_released_code(case: str, backward: Callable, dtype: torch.dtype) -> None:
     """Where the release clamps its probability, its loss is a constant without gradient; ours is the cross-entropy.
 
     So the saturated cases (``clamphigh``, ``clamplow``) have their forward pass compared above, and nothing else.
     """
     golden, method, bags = read(case, dtype)
     expected = goldens.results(golden, dtype)
-    loss = method.loss(method(bags), bags, torch.ones(1, dtype=dtype), 0.0)
+    loss = backward(method, bags, torch.ones(1, dtype=dtype), 0.0)
     assert_golden(loss, expected["losses"]["total"], TOLERANCE[dtype], "loss")
-    loss.backward()
     parameters = dict(method.named_parameters())
     if golden["head_is_official"]:
         for name in ("classifier.weight", "classifier.bias"):

@@ -92,6 +92,13 @@ class DividesByNothing(Sound):
         return (weight * F.cross_entropy(out.fine, bags.labels, reduction="none")).sum() / weight.sum()
 
 
+class GradientsByHand(Sound):
+    """Forgets that gradients are those of the weighted loss."""
+
+    def backward(self, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:
+        return super().backward(bags, torch.ones_like(weight), progress)
+
+
 class TableOfPlaces(Sound):
     """Has places for 10,000 instances and no more."""
 
@@ -140,6 +147,7 @@ BROKEN = {
     "instance-order": FirstInstanceCountsMore,
     "weight-zero": ForgetsWeights,
     "all-weights-zero": DividesByNothing,
+    "gradients": GradientsByHand,
     "bag-sizes": TableOfPlaces,
     "widths-and-classes": FixedWidth,
     "half-precision": Overflows,
@@ -171,6 +179,24 @@ def test_a_method_that_says_so_may_depend_on_the_order_and_need_not_stack() -> N
     Honest.__qualname__ = "Honest"
     globals()["Honest"] = Honest  # pickle looks it up by name
     assert [o.check.name for o in check_method(Honest) if o.reason] == []
+
+
+def test_a_method_with_a_loss_of_its_own_does_not_inherit_gradients_of_another() -> None:
+    class Kept(GradientsByHand):
+        search_space = {}
+
+    class Ours(GradientsByHand):
+        def loss(self, out: Output, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:
+            return 2 * super().loss(out, bags, weight, progress)
+
+    class Mixed(type("Mixin", (), {"forward": Sound.forward}), GradientsByHand):
+        pass
+
+    class Both(Ours):
+        backward = GradientsByHand.backward
+
+    assert Kept.backward is Both.backward is GradientsByHand.backward
+    assert Ours.backward is Mixed.backward is Method.backward
 
 
 def test_what_is_no_method_is_told_so() -> None:
