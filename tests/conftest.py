@@ -12,6 +12,7 @@ from mil_bench.data.batch import BagBatch
 from mil_bench.data.catalogue import find_dataset, open_store
 from mil_bench.data.hierarchy import LabelHierarchy
 from mil_bench.data.store import BagStore
+from mil_bench.training.stack import Stack, Step
 
 SMALL_TWIN = "bracs-sim:slides=120,rows=12,width=16"
 
@@ -45,3 +46,8 @@ def random_batch(
     features = torch.from_numpy(rng.standard_normal((sum(sizes), width))).to(dtype)
     labels = torch.arange(len(sizes)) % classes
     return BagBatch.pack(features, torch.tensor(sizes), labels)
+
+
+def train_step(stack: Stack, bags: BagBatch, weight: torch.Tensor, progress: float, number: int) -> torch.Tensor:
+    """A single step; the folds' losses ``[K]``."""
+    return stack.train([Step(bags, weight, number)], progress)[0]

@@ -31,7 +31,7 @@ from mil_bench.data.feed import Feed
 from mil_bench.data.store import BagStore
 from mil_bench.training.fold_stack import FoldStack
 from mil_bench.training.memory import freed_memory_kept
-from mil_bench.training.stack import LoopedStack
+from mil_bench.training.stack import LoopedStack, Step, grouped
 from mil_bench.training.trainer import Schedule
 
 
@@ -66,10 +66,11 @@ def _ours(spec: Spec) -> Callable[[], None]:
         number, losses = next(epochs), []
         batches = schedule.epoch(number) if ready is None else epoch
         source = feed.ahead(batches) if feed else ready or map(packed, batches)
-        for step, (bags, batch) in enumerate(zip(batches, source, strict=True)):
-            weight = torch.from_numpy(trains[:, bags].astype(np.float32))
-            losses.append(stack.train_step(batch, weight, 0.5, number * len(batches) + step))
-        torch.stack(losses).nanmean(0).tolist()
+        weights = (torch.from_numpy(trains[:, bags].astype(np.float32)) for bags in batches)
+        numbers = range(number * len(batches), (number + 1) * len(batches))
+        for group in grouped(map(Step, source, weights, numbers)):
+            losses.append(stack.train(group, 0.5))
+        torch.cat(losses).nanmean(0).tolist()
 
     return train
 

@@ -26,7 +26,7 @@ from mil_bench import registry
 from mil_bench.data.feed import Feed
 from mil_bench.data.store import BagStore
 from mil_bench.training.memory import freed_memory_kept
-from mil_bench.training.stack import LoopedStack
+from mil_bench.training.stack import LoopedStack, Step
 from mil_bench.training.trainer import FoldRoles, Schedule, fit
 
 _MEMORY, _TIME = (3352, 33520), (1000, 4000, 16000)
@@ -43,10 +43,10 @@ def train(path: Path, method: str) -> tuple[float, float, float]:
     recipe = kind.recipe.__class__(learning_rate=1e-4, epochs=1, batch_size=kind.recipe.batch_size)
     stack = LoopedStack([kind(store.width, store.hierarchy)], recipe, [("scale",)])
     feed, bags = Feed(store, torch.device("cpu")), np.arange(len(store))
-    stack.train_step(feed.batch(bags[:1]), torch.ones(1, 1), 0.0, 0)  # moments, and what torch sets up once
+    stack.train([Step(feed.batch(bags[:1]), torch.ones(1, 1), 0)], 0.0)  # moments, and what torch sets up once
     role = FoldRoles(bags[bags % 10 > 0], bags[bags % 10 == 0])
     before, started = own_memory(), time.process_time()
-    most = {"train_step": before, "forward": before}
+    most = {"train": before, "forward": before}
 
     def watched(name: str) -> None:
         step = getattr(stack, name)
@@ -57,13 +57,13 @@ def train(path: Path, method: str) -> tuple[float, float, float]:
 
         setattr(stack, name, run)
 
-    watched("train_step")
+    watched("train")
     watched("forward")
     with freed_memory_kept():
         fit(stack, feed, [role], Schedule.of([role.train], recipe, ("scale",)), recipe, lambda *_: None)
         after = own_memory()
     seconds = time.process_time() - started
-    return seconds, most["train_step"] - before, max(most["forward"], after) - before
+    return seconds, most["train"] - before, max(most["forward"], after) - before
 
 
 def _in_a_process(place: Path, bags: int, arguments: argparse.Namespace) -> list[float]:

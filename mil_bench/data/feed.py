@@ -16,6 +16,7 @@ from mil_bench.data.store import BagStore
 # Keeps activations of a forward pass without gradients below a few hundred MB for every method.
 _ROWS_PER_EVALUATION = 8192
 _AHEAD = 2  # batches read before they are asked for: one being copied while one waits
+_ROWS_AHEAD = 2048  # or more of them, since small ones are asked for several at a time
 _SHARE_OF_GPU = 0.5  # of its free memory that features may fill; the rest is for the stack and its activations
 
 
@@ -53,18 +54,25 @@ class Feed:
 
     def ahead(self, parts: Iterable[np.ndarray]) -> Iterator[BagBatch]:
         """The batches of these positions, one after another; the next ones are read in a thread meanwhile."""
-        waiting: deque[Future[BagBatch]] = deque()
+        waiting: deque[tuple[Future[BagBatch], int]] = deque()
+        rows = 0  # of those that wait behind the first
         with ThreadPoolExecutor(1, "feed") as reader:
             try:
                 for part in parts:
-                    waiting.append(reader.submit(self.batch, part))
-                    if len(waiting) > _AHEAD:
-                        yield waiting.popleft().result()
+                    rows += self._rows(part) if waiting else 0
+                    waiting.append((reader.submit(self.batch, part), self._rows(part)))
+                    while len(waiting) > _AHEAD and rows >= _ROWS_AHEAD:
+                        yield waiting.popleft()[0].result()
+                        rows -= waiting[0][1]
                 while waiting:
-                    yield waiting.popleft().result()
+                    yield waiting.popleft()[0].result()
             finally:
-                for future in waiting:  # whoever stops early does not want the rest
+                for future, _ in waiting:  # whoever stops early does not want the rest
                     future.cancel()
+
+    def _rows(self, bags: np.ndarray) -> int:
+        """Of these bags together."""
+        return int((self._store.offsets[bags + 1] - self._store.offsets[bags]).sum())
 
     def _gather(self, column: torch.Tensor, rows: list[slice], dtype: torch.dtype) -> torch.Tensor:
         """Rows of a column on the device: copied once, and converted on the way or, to save transfer, on the GPU."""

@@ -18,7 +18,6 @@ import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.func import functional_call, grad, stack_module_state, vmap
@@ -29,10 +28,8 @@ from mil_bench.data.batch import BagBatch
 from mil_bench.data.hierarchy import LabelHierarchy
 from mil_bench.methods.method import Method, Output
 from mil_bench.methods.recipe import Recipe
+from mil_bench.methods.toys import HIERARCHY, SIZES, WIDTH, build, learnable_bags, random_bags
 
-_SIZES = (5, 1, 9, 30, 2, 7, 16, 3)
-_WIDTH = 12
-_HIERARCHY = LabelHierarchy.from_groups({"a": ["a0", "a1", "a2"], "b": ["b0", "b1"], "c": ["c0", "c1"]})
 _STEPS = 120  # of training on toy bags; slow starters such as DSMIL need more than forty
 _CLOSE = 1e-9  # relative and absolute, float64: rounding of reordered sums, nothing more
 
@@ -76,19 +73,6 @@ def _reason(check: Check, method: type[Method]) -> str:
     return ""
 
 
-def _build(method: type[Method], hierarchy: LabelHierarchy = _HIERARCHY, in_dim: int = _WIDTH) -> Method:
-    """A method with its default parameters, in float64 and evaluation mode."""
-    with seeds.torch_seeded("conformance", "weights"):
-        return method(in_dim, hierarchy).double().eval()
-
-
-def _bags(sizes: tuple[int, ...] = _SIZES, width: int = _WIDTH, classes: int = 7) -> BagBatch:
-    features = seeds.generator("conformance", "bags").standard_normal((sum(sizes), width))
-    labels = torch.arange(len(sizes)) % classes
-    shown = torch.arange(sum(sizes)) % (classes + 1) - 1  # witness labels, -1 for background
-    return BagBatch.pack(torch.from_numpy(features), torch.tensor(sizes), labels, instance_labels=shown)
-
-
 def _assert_close(found: Tensor, expected: Tensor, what: str) -> None:
     off = (found - expected).abs().max().item() if found.numel() else 0.0
     close = torch.allclose(found, expected, rtol=_CLOSE, atol=_CLOSE, equal_nan=True)
@@ -128,8 +112,8 @@ def _builds(method: type[Method]) -> None:
     assert [p.name for p in parameters[:2]] == ["in_dim", "hierarchy"], "its first parameters are not in_dim, hierarchy"
     without = [p.name for p in parameters[2:] if p.default is inspect.Parameter.empty]
     assert not without, f"parameters without a default: {', '.join(without)}"
-    built = pickle.loads(pickle.dumps(_build(method)))
-    assert built(_bags()).fine is not None
+    built = pickle.loads(pickle.dumps(build(method)))
+    assert built(random_bags()).fine is not None
 
 
 def _search_ranges(method: type[Method]) -> None:
@@ -141,29 +125,29 @@ def _search_ranges(method: type[Method]) -> None:
 
 
 def _output(method: type[Method]) -> None:
-    bags = _bags()
-    out = _build(method)(bags)
+    bags = random_bags()
+    out = build(method)(bags)
     assert tuple(out.fine.shape) == (8, 7), f"fine has the shape {tuple(out.fine.shape)}, expected (8, 7)"
     assert out.fine.isfinite().all(), "fine is not finite"
     if out.coarse is not None:
         assert tuple(out.coarse.shape) == (8, 3), f"coarse has the shape {tuple(out.coarse.shape)}, expected (8, 3)"
         assert out.coarse.isfinite().all(), "coarse is not finite"
     if out.attention is not None:
-        sums = torch.stack([part.sum(0) for part in out.attention.split(_SIZES)])
+        sums = torch.stack([part.sum(0) for part in out.attention.split(SIZES)])
         _assert_close(sums, torch.ones_like(sums), "attention does not sum to 1 over each bag")
 
 
 def _bag_alone(method: type[Method]) -> None:
-    built, bags = _build(method), _bags()
+    built, bags = build(method), random_bags()
     together = built(bags)
     for b in range(bags.n_bags):
         alone = built(bags.select(torch.tensor([b])))
         coarse = None if together.coarse is None else together.coarse[b : b + 1]
-        _assert_same_output(alone, Output(together.fine[b : b + 1], coarse), f"bag of {_SIZES[b]} instances alone")
+        _assert_same_output(alone, Output(together.fine[b : b + 1], coarse), f"bag of {SIZES[b]} instances alone")
 
 
 def _bag_order(method: type[Method]) -> None:
-    built, bags = _build(method), _bags()
+    built, bags = build(method), random_bags()
     order = torch.tensor([3, 0, 7, 1, 6, 2, 5, 4])
     weight = torch.linspace(0.1, 1.0, 8, dtype=torch.float64)
     turned = _gradients(built, bags.select(order), weight[order], 0.5)
@@ -173,15 +157,15 @@ def _bag_order(method: type[Method]) -> None:
 def _instance_order(method: type[Method]) -> None:
     if method.order_matters:
         return
-    bags = _bags()
-    turned = torch.cat([part.flip(0) for part in bags.features.split(_SIZES)])
-    built = _build(method)
+    bags = random_bags()
+    turned = torch.cat([part.flip(0) for part in bags.features.split(SIZES)])
+    built = build(method)
     found = built(replace(bags, features=turned))
     _assert_same_output(found, built(bags), "instances in another order (set order_matters if that is meant)")
 
 
 def _weight_zero(method: type[Method]) -> None:
-    built, bags = _build(method), _bags()
+    built, bags = build(method), random_bags()
     weight = torch.tensor([1, 0, 1, 0.5, 0, 0, 1, 1], dtype=torch.float64)
     kept = weight.nonzero()[:, 0]
     for progress in (0.0, 0.5, 1.0):
@@ -191,14 +175,14 @@ def _weight_zero(method: type[Method]) -> None:
 
 
 def _all_weights_zero(method: type[Method]) -> None:
-    found = _gradients(_build(method), _bags(), torch.zeros(8, dtype=torch.float64), 0.5)
+    found = _gradients(build(method), random_bags(), torch.zeros(8, dtype=torch.float64), 0.5)
     assert found.pop("loss").isfinite(), "the loss is not finite"
     moved = [name for name, gradient in found.items() if gradient.any()]
     assert not moved, f"gradients are not 0: {', '.join(moved[:3])}"
 
 
 def _own_gradients(method: type[Method]) -> None:
-    built, bags = _build(method).train(), _bags()
+    built, bags = build(method).train(), random_bags()
     one = torch.ones(1, dtype=torch.float64)
     alone = [(bags.select(torch.tensor([b])), one) for b in range(bags.n_bags)]
     for part, weight in ((bags, torch.linspace(0.0, 1.0, 8, dtype=torch.float64)), *alone, (alone[0][0], 0 * one)):
@@ -215,22 +199,22 @@ def _own_gradients(method: type[Method]) -> None:
 
 def _bag_sizes(method: type[Method]) -> None:
     with torch.no_grad():
-        bags = _bags((50_000, 1))
-        out = _build(method).float()(replace(bags, features=bags.features.float()))
+        bags = random_bags((50_000, 1))
+        out = build(method).float()(replace(bags, features=bags.features.float()))
     assert out.fine.isfinite().all(), "bags of 50,000 and of 1 instance: fine is not finite"
 
 
 def _widths_and_classes(method: type[Method]) -> None:
     for in_dim, classes in ((3, 2), (1024, 3), (64, 7)):
         flat = LabelHierarchy.flat([f"c{c}" for c in range(classes)])
-        shape = tuple(_build(method, flat, in_dim)(_bags((4, 6, 1), in_dim, classes)).fine.shape)
+        shape = tuple(build(method, flat, in_dim)(random_bags((4, 6, 1), in_dim, classes)).fine.shape)
         assert shape == (3, classes), f"{in_dim} features, {classes} classes: fine has the shape {shape}"
 
 
 def _half_precision(method: type[Method]) -> None:
-    bags = _bags()
+    bags = random_bags()
     rounded = replace(bags, features=(50 * bags.features).half().float())
-    built = _build(method).float()
+    built = build(method).float()
     out = built(rounded)
     loss = built.loss(out, rounded, torch.ones(8), 0.5)
     assert out.fine.isfinite().all(), "fine is not finite on large half-precision features"
@@ -238,7 +222,7 @@ def _half_precision(method: type[Method]) -> None:
 
 
 def _same_seed(method: type[Method]) -> None:
-    first, second = _build(method).state_dict(), _build(method).state_dict()
+    first, second = build(method).state_dict(), build(method).state_dict()
     different = [name for name in first if not torch.equal(first[name], second[name])]
     assert not different, f"weights differ under one seed: {', '.join(different[:3])}"
 
@@ -246,11 +230,11 @@ def _same_seed(method: type[Method]) -> None:
 def _stacks(method: type[Method]) -> None:
     if not method.stackable:
         return
-    bags, weights = _bags(), torch.tensor([[1.0] * 8, [1, 0] * 4], dtype=torch.float64)
+    bags, weights = random_bags(), torch.tensor([[1.0] * 8, [1, 0] * 4], dtype=torch.float64)
     folds = []
     for k in range(2):
         with seeds.torch_seeded("conformance", "stack", k):
-            folds.append(method(_WIDTH, _HIERARCHY).double().eval())
+            folds.append(method(WIDTH, HIERARCHY).double().eval())
     parameters, buffers = stack_module_state(folds)
 
     def loss_of(own: dict[str, Tensor], buffer: dict[str, Tensor], weight: Tensor) -> Tensor:
@@ -282,26 +266,15 @@ def _prefixed(values: dict[str, Tensor]) -> dict[str, Tensor]:
 def _learns(method: type[Method]) -> None:
     """Some steps on bags of which half show two witnesses; then other bags."""
     rng = seeds.generator("conformance", "toy")
-
-    def toy(count: int) -> BagBatch:
-        features = rng.standard_normal((count, 8, _WIDTH))
-        labels = np.arange(count) % 2
-        features[labels == 1, :2, :3] += 4.0
-        flat = torch.from_numpy(features.reshape(-1, _WIDTH).astype(np.float32))
-        shown = torch.full((count, 8), -1)
-        shown[labels == 1, :2] = 1
-        sizes, of_bags = torch.full((count,), 8), torch.from_numpy(labels)
-        return BagBatch.pack(flat, sizes, of_bags, instance_labels=shown.flatten())
-
-    built = _build(method, LabelHierarchy.flat(["without", "with"])).float().train()
+    built = build(method, LabelHierarchy.flat(["without", "with"])).float().train()
     optimizer = torch.optim.Adam(built.parameters(), 2e-3)
     with seeds.torch_seeded("conformance", "dropout"):
         for step in range(_STEPS):
-            bags = toy(8)
+            bags = learnable_bags(8, rng)
             optimizer.zero_grad()
             built.loss(built(bags), bags, torch.ones(8), step / _STEPS).backward()
             optimizer.step()
-    bags = toy(60)
+    bags = learnable_bags(60, rng)
     with torch.no_grad():
         right = (built.eval()(bags).fine.argmax(1) == bags.labels).float().mean().item()
     assert right > 0.7, f"{right:.0%} right on toy bags with two clear witnesses, chance is 50 %"

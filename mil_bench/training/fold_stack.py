@@ -19,7 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from mil_bench import seeds
 from mil_bench.data.batch import BagBatch
 from mil_bench.methods import Method, Output, Recipe
-from mil_bench.training.stack import Identity, one_a_fold
+from mil_bench.training.stack import Identity, Step, one_a_fold
 from mil_bench.training.stacked_optim import RULES
 
 
@@ -52,8 +52,13 @@ class FoldStack:
     def __len__(self) -> int:
         return len(self._values)
 
-    def train_step(self, bags: BagBatch, weight: Tensor, progress: float, step: int) -> Tensor:
-        """One optimizer step for every fold that has a bag in the batch; see ``Stack``."""
+    def train(self, steps: Sequence[Step], progress: float) -> Tensor:
+        """Step after step, all folds at once; see ``Stack``."""
+        return torch.stack([self._step(step, progress) for step in steps])
+
+    def _step(self, step: Step, progress: float) -> Tensor:
+        """Move the folds that have a bag in the batch; the losses ``[K]``."""
+        bags, weight, number = step
         moved = (weight > 0).any(1).nonzero()[:, 0]
         losses = bags.features.new_full((len(self),), torch.nan)
         if not len(moved):
@@ -68,7 +73,7 @@ class FoldStack:
 
         # Around the backward pass as well: gradients written by hand have products of their own.
         with seeds.torch_kept() as seed, _arithmetic(losses.device):
-            seed(seeds.of_step(self._seed, step))
+            seed(seeds.of_step(self._seed, number))
             mapped = vmap(grad_and_value(loss_of), randomness="different")
             gradients, losses[folds] = mapped(values, weight[moved].to(bags.features))
         self._rule.step(gradients, None if everyone else folds, progress)

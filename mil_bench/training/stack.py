@@ -1,6 +1,6 @@
 """K fold models behind one interface.
 
-A step hands the whole stack one batch and a weight for every fold and bag. Fold k is trained on the bags it gives
+A step is one batch for the whole stack, with a weight for every fold and bag. Fold k is trained on the bags it gives
 weight to; a fold that gives weight to none of them does not move at all: neither parameters nor moments nor step
 count. ``LoopedStack`` walks over the folds one after another and is what all others must equal;
 ``mil_bench.training.fold_stack.FoldStack`` computes them as one.
@@ -8,8 +8,8 @@ count. ``LoopedStack`` walks over the folds one after another and is what all ot
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -22,6 +22,40 @@ from mil_bench.training.optim import MAKERS, set_learning_rate
 Identity = tuple[str | int, ...]
 
 
+_TOGETHER = 8 * 2**20  # bytes of features
+
+
+class Step(NamedTuple):
+    """What all folds do next.
+
+    Args:
+        bags: the batch.
+        weight: ``[K, B]`` on the CPU, 0 for bags a fold does not train on.
+        number: of the step, the same for all folds; seeds dropout.
+    """
+
+    bags: BagBatch
+    weight: Tensor
+    number: int
+
+
+def grouped(steps: Iterable[Step]) -> Iterator[list[Step]]:
+    """Consecutive steps whose features fit into a processor's cache together; a single one may be larger.
+
+    Folds that are looped make the steps of a group one fold after another, so that a fold's weights and moments, often
+    ten times as large as a bag, are fetched into the cache once a group instead of once a step.
+    """
+    group, held = [], 0
+    for step in steps:
+        if group and held + step.bags.features.nbytes > _TOGETHER:
+            yield group
+            group, held = [], 0
+        group.append(step)
+        held += step.bags.features.nbytes
+    if group:
+        yield group
+
+
 class Stack(Protocol):
     """What the trainer knows of K folds."""
 
@@ -29,17 +63,15 @@ class Stack(Protocol):
         """K."""
         ...
 
-    def train_step(self, bags: BagBatch, weight: Tensor, progress: float, step: int) -> Tensor:
-        """One optimizer step for every fold that has a bag in the batch.
+    def train(self, steps: Sequence[Step], progress: float) -> Tensor:
+        """Steps, one after another: each is one optimizer step for every fold that has a bag in its batch.
 
         Args:
-            bags: the batch.
-            weight: ``[K, B]`` on the CPU, 0 for bags a fold does not train on.
+            steps: some of them, at least one; how many come in one call does not matter to a fold.
             progress: share of the training that is over; sets the step size.
-            step: number of the step, the same for all folds; seeds dropout.
 
         Returns:
-            The folds' losses ``[K]`` on the batch's device, not a number where a fold has no bag here.
+            Losses ``[steps, K]`` on the batches' device, not a number where a fold has no bag in a batch.
         """
         ...
 
@@ -94,23 +126,24 @@ class LoopedStack:
     def __len__(self) -> int:
         return len(self._methods)
 
-    def train_step(self, bags: BagBatch, weight: Tensor, progress: float, step: int) -> Tensor:
-        """One optimizer step for every fold that has a bag in the batch; see ``Stack``."""
-        losses = bags.features.new_full((len(self),), torch.nan)
-        weight = weight.to(bags.features.dtype)
-        own_bags = [row.nonzero()[:, 0] for row in weight]
+    def train(self, steps: Sequence[Step], progress: float) -> Tensor:
+        """Fold after fold, and a fold's steps one after another; see ``Stack``."""
+        features = steps[0].bags.features
+        losses = features.new_full((len(steps), len(self)), torch.nan)
+        weights = [step.weight.to(features.dtype) for step in steps]
         with seeds.torch_kept() as seed:
-            for k, own in enumerate(own_bags):
-                if len(own):
-                    seed(seeds.of_step(self._seeds[k], step))
-                    # The contract makes bags of weight 0 irrelevant, so a loop need not compute them.
-                    part, counts = (bags, weight[k]) if len(own) == bags.n_bags else (bags.select(own), weight[k, own])
-                    losses[k] = self._step(k, part, counts.to(losses.device), progress)
+            for k in range(len(self)):
+                for row, (step, weight) in enumerate(zip(steps, weights, strict=True)):
+                    own = weight[k].nonzero()[:, 0]
+                    if len(own):
+                        seed(seeds.of_step(self._seeds[k], step.number))
+                        losses[row, k] = self._step(k, *_own_part(step.bags, weight[k], own), progress)
         return losses
 
     def _step(self, k: int, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:
         """Move fold k; its loss."""
         method, optimizer = self._methods[k], self._optimizers[k]
+        weight = weight.to(bags.features.device)
         if not method.training:
             method.train()
         loss = method.backward(bags, weight, progress)
@@ -136,3 +169,8 @@ class LoopedStack:
         """Put every fold back to its best weights."""
         for method, state in zip(self._methods, self._best, strict=True):
             method.load_state_dict(state)
+
+
+def _own_part(bags: BagBatch, weight: Tensor, own: Tensor) -> tuple[BagBatch, Tensor]:
+    """The bags with a weight: the contract makes others irrelevant, so a loop need not compute them."""
+    return (bags, weight) if len(own) == bags.n_bags else (bags.select(own), weight[own])

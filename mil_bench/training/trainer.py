@@ -19,7 +19,7 @@ from mil_bench.data.batch import BagBatch
 from mil_bench.data.feed import Feed
 from mil_bench.errors import TrainingError
 from mil_bench.methods import Output, Recipe
-from mil_bench.training.stack import Identity, Stack
+from mil_bench.training.stack import Identity, Stack, Step, grouped
 
 
 @dataclass(frozen=True)
@@ -147,13 +147,17 @@ def _epoch(
 
     used = [i for i, bags in enumerate(batches) if own(bags).any()]
     parts = (batches[i][own(batches[i]).any(0)] for i in used)
+    weights = (own(batches[i]) for i in used)
+    steps = (
+        Step(batch, torch.from_numpy(weight[:, weight.any(0)].astype(np.float32)), epoch * len(batches) + i)
+        for i, weight, batch in zip(used, weights, feed.ahead(parts), strict=True)
+    )
     total, count = torch.zeros(len(trains), dtype=torch.float64), np.zeros(len(trains))
-    for i, batch in zip(used, feed.ahead(parts), strict=True):
-        weight = own(batches[i])
-        weight, moved = weight[:, weight.any(0)].astype(np.float32), weight.any(1)
-        losses = stack.train_step(batch, torch.from_numpy(weight), progress, epoch * len(batches) + i).double()
-        total = total.to(losses.device) + torch.where(torch.from_numpy(moved).to(losses.device), losses, 0.0)
-        count += moved
+    for group in grouped(steps):
+        moved = torch.stack([step.weight.any(1) for step in group])  # [steps, K]
+        losses = stack.train(group, progress).double()
+        total = total.to(losses.device) + torch.where(moved.to(losses.device), losses, 0.0).sum(0)
+        count += moved.sum(0).numpy()
     return [a / b if b else math.nan for a, b in zip(total.tolist(), count.tolist(), strict=True)]
 
 

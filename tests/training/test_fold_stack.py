@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 import torch
+from conftest import train_step
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -18,7 +19,7 @@ from mil_bench.data.hierarchy import LabelHierarchy
 from mil_bench.methods import Method, Recipe
 from mil_bench.training import fold_stack
 from mil_bench.training.fold_stack import FoldStack
-from mil_bench.training.stack import LoopedStack, Stack
+from mil_bench.training.stack import LoopedStack, Stack, Step, grouped
 
 HIERARCHY = LabelHierarchy.from_groups({"a": ["a0", "a1", "a2"], "b": ["b0", "b1"]})
 WIDTH, FOLDS = 10, 3
@@ -56,7 +57,7 @@ def test_losses_and_gradients_of_a_stack_are_those_of_each_fold_alone(name: str,
     stack = FoldStack(folds, recipe, [("fold", k) for k in range(FOLDS)])
     seen: list[Tensor] = []
     stack._rule.step = lambda gradients, *_: seen.append(gradients.clone())
-    losses = stack.train_step(bags, weight, 0.3, 0)
+    losses = train_step(stack, bags, weight, 0.3, 0)
     for k, fold in enumerate(folds):
         own = weight[k].nonzero()[:, 0]
         part = bags.select(own)
@@ -77,7 +78,7 @@ def train(stack: Stack, folds: Sequence[int], steps: int, dtype: torch.dtype) ->
     for step in range(steps):
         sizes = seeds.generator("stack test", "sizes", step).integers(2, 24, 3).tolist()
         weight = torch.from_numpy(seeds.generator("stack test", "weight", step).integers(0, 2, (FOLDS, 3)))
-        losses.append(stack.train_step(bags_of(sizes, dtype, step), weight[list(folds)].to(dtype), step / steps, step))
+        losses.append(train_step(stack, bags_of(sizes, dtype, step), weight[list(folds)].to(dtype), step / steps, step))
     return torch.stack(losses).tolist()
 
 
@@ -106,6 +107,34 @@ def test_a_training_in_a_stack_is_the_training_alone(name: str) -> None:
         assert_same_state(looped.state(k), alone.state(0), 0.0)
 
 
+@pytest.mark.parametrize("kind", [FoldStack, LoopedStack])
+def test_a_fold_does_not_notice_how_many_steps_come_in_one_call(kind: type) -> None:
+    weight = torch.tensor([[1.0, 1.0], [0.0, 1.0], [0.0, 0.0]])
+    steps = [Step(bags_of((5, 6 + i), torch.float32, i), weight.roll(i, 0), i) for i in range(5)]
+    found = []
+    for parts in ([steps], [steps[:2], steps[2:]], [[step] for step in steps]):
+        folds = folds_of(ABMIL, torch.float32, range(FOLDS), dropout=0.5)
+        stack = kind(folds, Recipe(1e-3, 1), [("fold", k) for k in range(FOLDS)])
+        losses = torch.cat([stack.train(part, 0.0) for part in parts])
+        assert losses.isnan().sum() == 5
+        found.append((losses.nan_to_num(-1.0), *(stack.state(k) for k in range(FOLDS))))
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0], rtol=0, atol=0)
+
+
+def test_steps_are_grouped_in_order_up_to_eight_megabytes_of_features() -> None:
+    rows_of_a_megabyte = 2**20 // (4 * WIDTH)
+    sizes = [3, 4, 1, 1, 9, 8, 1]
+    features = torch.zeros(9 * rows_of_a_megabyte, WIDTH)
+    steps = []
+    for number, size in enumerate(sizes):
+        rows = size * rows_of_a_megabyte
+        bags = BagBatch.pack(features[:rows], torch.tensor([rows]), torch.tensor([0]))
+        steps.append(Step(bags, torch.ones(1, 1), number))
+    assert [[step.number for step in group] for group in grouped(steps)] == [[0, 1, 2], [3], [4], [5], [6]]
+    assert list(grouped([])) == []
+
+
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "lookahead-radam"])
 def test_seeds_and_settings_share_a_stack(optimizer: str) -> None:
     settings = [(1e-3, 0.0), (1e-2, 0.3), (3e-3, 0.05)]
@@ -132,7 +161,7 @@ def test_dropout_is_independent_between_folds_and_repeats_with_the_step(kind: ty
     def losses(step: int) -> list[float]:
         twice = folds_of(ABMIL, torch.float32, [0, 0], dropout=0.5)
         stack = kind(twice, Recipe(1e-3, 1), [("fold", 0), ("fold", 1)])
-        return stack.train_step(bags_of((50,), torch.float32), torch.ones(2, 1), 0.0, step).tolist()
+        return train_step(stack, bags_of((50,), torch.float32), torch.ones(2, 1), 0.0, step).tolist()
 
     first = losses(0)
     assert first[0] != first[1]
@@ -143,13 +172,13 @@ def test_dropout_is_independent_between_folds_and_repeats_with_the_step(kind: ty
 def test_a_fold_without_a_bag_in_the_batch_does_not_move() -> None:
     stack = FoldStack(folds_of(ABMIL, torch.float32, [0, 1]), Recipe(1e-2, 1, weight_decay=0.1), [("a",), ("b",)])
     bags = bags_of((5, 6), torch.float32)
-    stack.train_step(bags, torch.ones(2, 2), 0.0, 0)  # both have moments now
+    train_step(stack, bags, torch.ones(2, 2), 0.0, 0)  # both have moments now
     before = stack.state(1)
-    losses = stack.train_step(bags, torch.tensor([[1.0, 0.0], [0.0, 0.0]]), 0.0, 1)
+    losses = train_step(stack, bags, torch.tensor([[1.0, 0.0], [0.0, 0.0]]), 0.0, 1)
     assert_same_state(stack.state(1), before, 0.0)
     assert losses[0].isfinite()
     assert losses[1].isnan()
-    assert stack.train_step(bags, torch.zeros(2, 2), 0.0, 2).isnan().all()
+    assert train_step(stack, bags, torch.zeros(2, 2), 0.0, 2).isnan().all()
 
 
 @pytest.mark.parametrize("kind", [FoldStack, LoopedStack])
@@ -160,10 +189,10 @@ def test_a_stack_keeps_the_best_weights_of_each_fold(kind: type) -> None:
     bags = bags_of((5, 6), torch.float32)
     start = stack.state(0)
     assert list(start) == names
-    stack.train_step(bags, torch.ones(2, 2), 0.0, 0)
+    train_step(stack, bags, torch.ones(2, 2), 0.0, 0)
     stack.keep(1)
     best = stack.state(1)
-    stack.train_step(bags, torch.ones(2, 2), 0.0, 1)
+    train_step(stack, bags, torch.ones(2, 2), 0.0, 1)
     stack.restore()
     assert_same_state(stack.state(0), start, 0.0)
     assert_same_state(stack.state(1), best, 0.0)
@@ -188,7 +217,7 @@ def test_products_in_bfloat16_change_a_loss_by_their_rounding_only(name: str, mo
         folds = folds_of(method, torch.float32, range(2), **without_dropout(method))
         stack = FoldStack(folds, Recipe(1e-4, epochs=1), [("fold", k) for k in range(2)])
         bags = bags_of((9, 30), torch.float32)
-        first = stack.train_step(bags, torch.ones(2, 2), 0.3, 0)
-        losses.append([*first.tolist(), *stack.train_step(bags, torch.ones(2, 2), 0.3, 1).tolist()])
+        first = train_step(stack, bags, torch.ones(2, 2), 0.3, 0)
+        losses.append([*first.tolist(), *train_step(stack, bags, torch.ones(2, 2), 0.3, 1).tolist()])
         assert stack.forward(0, bags).fine.dtype == torch.float32
     assert losses[1] == pytest.approx(losses[0], rel=0.03)
