@@ -11,6 +11,7 @@ the release clamps it, which stops all gradients of a bag that is wrong beyond d
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mil_bench.data.batch import BagBatch
@@ -92,15 +93,22 @@ class ABMIL(Method):
         if bags.n_bags > 1 or self.attention_u is not None or not self.embed or self.embed[2].p:
             return super().backward(bags, weight, progress)
         with torch.no_grad():
-            embedded, hidden, scores = self._rows(bags.features)
-            attention = scores.softmax(0)  # [N, 1]
-            pooled = attention.T @ embedded  # [1, M]
-        pooled.requires_grad_()
-        loss = self.loss(Output(fine=self.classifier(pooled), attention=attention), bags, weight, progress)
-        loss.backward()
-        with torch.no_grad():
-            self._rows_backward(bags.features, embedded, hidden, attention, pooled.grad)
-        return loss.detach()
+            return self._one_bag(bags, weight, progress)
+
+    def _one_bag(self, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:
+        """Loss and gradients of a bag by itself."""
+        embedded, hidden, scores = self._rows(bags.features)
+        attention = scores.softmax(0)  # [N, 1]
+        pooled = attention.T @ embedded  # [1, M]
+        logits = self.classifier(pooled)
+        loss = self.loss(Output(fine=logits, attention=attention), bags, weight, progress)
+        to_logits = logits.softmax(1) - F.one_hot(bags.labels, self.hierarchy.n_fine)
+        to_logits = torch.where(weight[:, None] > 0, to_logits, 0.0)
+        head = AffineGradient(self.classifier)
+        head.add(to_logits, pooled)
+        add_gradients(head.pairs())
+        self._rows_backward(bags.features, embedded, hidden, attention, to_logits @ self.classifier.weight)
+        return loss
 
     def _rows(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Embedding ``[N, M]``, hidden layer of the attention ``[N, L]`` and scores ``[N, 1]``."""
@@ -121,8 +129,8 @@ class ABMIL(Method):
             own, a, h = embedded[rows], attention[rows], hidden[rows]
             to_score = a * (own @ to_pooled.T - to_mean)
             to_hidden = torch.ops.aten.tanh_backward(to_score @ self.attention_w.weight, h)
-            to_own = torch.addmm(a @ to_pooled, to_hidden, self.attention_v[0].weight)
-            to_own = torch.ops.aten.threshold_backward(to_own, own, 0)
+            to_own = (a @ to_pooled).addmm_(to_hidden, self.attention_v[0].weight)
+            torch.ops.aten.threshold_backward.grad_input(to_own, own, 0, grad_input=to_own)
             embed.add(to_own, features[rows])
             hide.add(to_hidden, own)
             score.add(to_score, h)
