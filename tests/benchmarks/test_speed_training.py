@@ -103,7 +103,9 @@ def test_a_line_says_what_was_not_measured() -> None:
 
 
 def test_a_race_runs_from_start_to_table(capsys: pytest.CaptureFixture) -> None:
-    training.main(["--methods", "abmil", "--rows", "16", "--folds", "1", "--turns", "1", "--cores", "1"])
+    training.main(
+        ["--methods", "abmil", "--rows", "16", "--folds", "1", "--starts", "1", "--turns", "1", "--cores", "1"]
+    )
     shown = capsys.readouterr().out
     assert re.search(r"\| abmil \| 16 \| \d+\.\d+ \|", shown)
     assert "with reading" in shown
