@@ -129,7 +129,7 @@ class ABMIL(Method):
             own, a, h = embedded[rows], attention[rows], hidden[rows]
             to_score = a * (own @ to_pooled.T - to_mean)
             to_hidden = torch.ops.aten.tanh_backward(to_score @ self.attention_w.weight, h)
-            to_own = (a @ to_pooled).addmm_(to_hidden, self.attention_v[0].weight)
+            to_own = torch.addmm(a @ to_pooled, to_hidden, self.attention_v[0].weight)
             torch.ops.aten.threshold_backward.grad_input(to_own, own, 0, grad_input=to_own)
             embed.add(to_own, features[rows])
             hide.add(to_hidden, own)
