@@ -87,7 +87,7 @@ class ABMIL(Method):
     def backward(self, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:
         """Of one bag, the recipe's batch, without gate and dropout: written by hand, else autograd's.
 
-        A block of rows passes through all layers at once, forth and back, while it is in the processor's cache;
+        A block of rows passes through all layers at once, forward and back, while it is in the processor's cache;
         autograd passes over the embedding of the whole bag for each bias, each ReLU and each sum of two gradients.
         """
         if bags.n_bags > 1 or self.attention_u is not None or not self.embed or self.embed[2].p:

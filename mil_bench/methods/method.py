@@ -91,8 +91,9 @@ class Method(nn.Module, ABC):
         """The loss of a batch, without its graph; the parameters' gradients are added to what ``grad`` holds.
 
         Autograd finds them. A method may override this where gradients written by hand are faster; they are those of
-        ``loss`` (the check "gradients" holds it to that), and random numbers are drawn as by autograd. A subclass that
-        brings its own ``forward`` or ``loss`` is back at autograd, unless it brings its own ``backward`` too.
+        ``loss`` (the check "gradients" holds it to that), and random numbers are drawn as by autograd. It is not
+        inherited, since a subclass may compute something else: there it is autograd's again, unless the class says so
+        (``backward = Parent.backward``).
 
         Args:
             bags: the batch.
@@ -105,8 +106,7 @@ class Method(nn.Module, ABC):
 
     def __init_subclass__(cls, **named: Any) -> None:
         super().__init_subclass__(**named)
-        forward, loss, backward = (_place(cls, name) for name in ("forward", "loss", "backward"))
-        if min(forward, loss) < backward:
+        if "backward" not in vars(cls):
             cls.backward = Method.backward
 
     def load_official_state(self, state: Mapping[str, Tensor]) -> None:
@@ -143,11 +143,6 @@ class Method(nn.Module, ABC):
     def coarse_labels(self, bags: BagBatch) -> Tensor:
         """Coarse class of each bag ``[B]``."""
         return self._parent[bags.labels]
-
-
-def _place(cls: type, name: str) -> int:
-    """How far up among its bases a class finds a name."""
-    return next(i for i, base in enumerate(cls.__mro__) if name in vars(base))
 
 
 def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:

@@ -181,22 +181,15 @@ def test_a_method_that_says_so_may_depend_on_the_order_and_need_not_stack() -> N
     assert [o.check.name for o in check_method(Honest) if o.reason] == []
 
 
-def test_a_method_with_a_loss_of_its_own_does_not_inherit_gradients_of_another() -> None:
-    class Kept(GradientsByHand):
+def test_gradients_by_hand_are_not_inherited() -> None:
+    class Child(GradientsByHand):
         search_space = {}
 
-    class Ours(GradientsByHand):
-        def loss(self, out: Output, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:
-            return 2 * super().loss(out, bags, weight, progress)
-
-    class Mixed(type("Mixin", (), {"forward": Sound.forward}), GradientsByHand):
-        pass
-
-    class Both(Ours):
+    class Insists(GradientsByHand):
         backward = GradientsByHand.backward
 
-    assert Kept.backward is Both.backward is GradientsByHand.backward
-    assert Ours.backward is Mixed.backward is Method.backward
+    assert Child.backward is Method.backward
+    assert Insists.backward is GradientsByHand.backward
 
 
 def test_what_is_no_method_is_told_so() -> None:
