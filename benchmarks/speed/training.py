@@ -103,8 +103,8 @@ def compete(kinds: Mapping[str, tuple[int, str]], spec: Spec, starts: int, turns
     Args:
         kinds: processes and interpreter of each kind; the threads of a machine are shared by a kind's processes.
         spec: the cell, with all threads.
-        starts: how often their processes are started. How fast a process is depends on where its memory happens to
-            lie, the loop's by a fifth, so turns of one process alone say little.
+        starts: how often their processes are started. The plain loop of one start can be a fifth slower than that of
+            another throughout, so turns of one process alone say little.
         turns: of each start.
     """
     seen: dict[str, list[Medians]] = {kind: [] for kind in kinds}
