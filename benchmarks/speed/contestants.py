@@ -43,7 +43,7 @@ def _ours(spec: Spec) -> Callable[[], None]:
     for identity in identities:
         with seeds.torch_seeded(*identity):
             methods.append(method(WIDTH, HIERARCHY).to(device))
-    stack = (FoldStack if spec.kind == "stacked" else LoopedStack)(methods, method.recipe, identities)
+    stack = (FoldStack if spec.kind.startswith("stacked") else LoopedStack)(methods, method.recipe, identities)
     schedule = Schedule.of([spec.trains(k) for k in range(FOLDS)], method.recipe, ("speed",))
     trains = np.stack([np.isin(np.arange(spec.bags), spec.trains(k)) for k in spec.folds])
     reads = spec.kind.endswith("reading")

@@ -102,6 +102,13 @@ def test_a_line_says_what_was_not_measured() -> None:
     assert set(line[7:11]) == {"not measured"}
 
 
+def test_table_1_is_extrapolated_from_the_bags_a_fold_trains_on() -> None:
+    # Eight of ten bags, so 547 slides are 54.7 such epochs: 10 folds, 200 epochs, 3.6 s and 7.2 s each.
+    shown = training.table_1({("abmil", 3000): {"ours": Medians(3.6, 0, 0), "loop": Medians(7.2, 0, 0)}})
+    assert "| abmil | 109.4 | 218.8 |" in shown
+    assert "| hmil | not measured | not measured |" in shown
+
+
 def test_a_race_runs_from_start_to_table(capsys: pytest.CaptureFixture) -> None:
     training.main(
         ["--methods", "abmil", "--rows", "16", "--folds", "1", "--starts", "1", "--turns", "1", "--cores", "1"]
