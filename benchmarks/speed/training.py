@@ -57,7 +57,7 @@ class Contestant:
     """Processes that train the folds of a cell, each its share of them.
 
     Args:
-        kind: see ``contestants.Spec``, or "torchmil".
+        kind: see ``cells.Spec``, or "torchmil".
         spec: the cell; its folds are dealt to the processes.
         processes: how many.
         interpreter: Python to run it with.
@@ -229,7 +229,7 @@ def main(words: Sequence[str] | None = None) -> None:
         "--folds", type=int, default=FOLDS, choices=range(1, FOLDS + 1), metavar="K", help="folds trained"
     )
     parser.add_argument("--starts", type=int, default=3, metavar="N", help="starts of all processes (default: 3)")
-    parser.add_argument("--turns", type=int, default=2, metavar="N", help="turns a start; medians of all are shown")
+    parser.add_argument("--turns", type=int, default=2, metavar="N", help="turns a start (default: 2); medians of all")
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1, metavar="N", help="cores each may use")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--torchmil", metavar="PYTHON", help="interpreter of an environment with torchmil 1.0.2")
@@ -246,7 +246,8 @@ def main(words: Sequence[str] | None = None) -> None:
         arguments.rows = [rows for rows in arguments.rows if rows < 3000]
     shown, results = _training_alone(arguments, Console(stderr=True))
     text = f"Training alone\n\n{shown}\n\nABMIL, 500 rows, with reading\n\n{_with_reading(arguments)}\n"
-    text += f"\nThe paper's table 1, extrapolated from bags of 3,000 rows: training alone\n\n{table_1(results)}\n"
+    if any(rows == 3000 for _, rows in results):
+        text += f"\nThe paper's table 1, extrapolated from bags of 3,000 rows: training alone\n\n{table_1(results)}\n"
     print(text)
     if arguments.keep:
         shown_words = " ".join(words or sys.argv[1:]).replace(arguments.torchmil or "\0", "torchmil/bin/python")

@@ -16,7 +16,9 @@ from mil_bench.data.store import BagStore
 # Keeps activations of a forward pass without gradients below a few hundred MB for every method.
 _ROWS_PER_EVALUATION = 8192
 _AHEAD = 2  # batches read before they are asked for: one being copied while one waits
-_ROWS_AHEAD = 2048  # or more of them, since small ones are asked for several at a time
+BYTES_TOGETHER = (
+    8 * 2**20
+)  # of features that fit into a processor's cache; small batches are asked for so many at a time
 _SHARE_OF_GPU = 0.5  # of its free memory that features may fill; the rest is for the stack and its activations
 
 
@@ -55,24 +57,25 @@ class Feed:
     def ahead(self, parts: Iterable[np.ndarray]) -> Iterator[BagBatch]:
         """The batches of these positions, one after another; the next ones are read in a thread meanwhile."""
         waiting: deque[tuple[Future[BagBatch], int]] = deque()
-        rows = 0  # of those that wait behind the first
+        row, held = 4 * self._features.shape[1], 0  # bytes of a row, and of those that wait behind the first
         with ThreadPoolExecutor(1, "feed") as reader:
             try:
                 for part in parts:
-                    rows += self._rows(part) if waiting else 0
-                    waiting.append((reader.submit(self.batch, part), self._rows(part)))
-                    while len(waiting) > _AHEAD and rows >= _ROWS_AHEAD:
+                    size = row * int(self._sizes(part).sum())
+                    held += size if waiting else 0
+                    waiting.append((reader.submit(self.batch, part), size))
+                    while len(waiting) > _AHEAD and held >= BYTES_TOGETHER:
                         yield waiting.popleft()[0].result()
-                        rows -= waiting[0][1]
+                        held -= waiting[0][1]
                 while waiting:
                     yield waiting.popleft()[0].result()
             finally:
                 for future, _ in waiting:  # whoever stops early does not want the rest
                     future.cancel()
 
-    def _rows(self, bags: np.ndarray) -> int:
-        """Of these bags together."""
-        return int((self._store.offsets[bags + 1] - self._store.offsets[bags]).sum())
+    def _sizes(self, bags: np.ndarray) -> np.ndarray:
+        """Rows of each of these bags."""
+        return self._store.offsets[bags + 1] - self._store.offsets[bags]
 
     def _gather(self, column: torch.Tensor, rows: list[slice], dtype: torch.dtype) -> torch.Tensor:
         """Rows of a column on the device: copied once, and converted on the way or, to save transfer, on the GPU."""
@@ -90,8 +93,7 @@ class Feed:
 
     def by_rows(self, bags: np.ndarray) -> list[np.ndarray]:
         """An order cut into parts of bounded row count, for passes without gradients."""
-        sizes = self._store.offsets[bags + 1] - self._store.offsets[bags]
-        part = np.cumsum(sizes) // _ROWS_PER_EVALUATION
+        part = np.cumsum(self._sizes(bags)) // _ROWS_PER_EVALUATION
         return np.split(bags, np.flatnonzero(np.diff(part)) + 1) if len(bags) else []
 
 

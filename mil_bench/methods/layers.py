@@ -1,6 +1,6 @@
 """Pieces that several methods share, written for speed: the same numbers with fewer passes over the rows of a bag.
 
-All of them run under ``torch.func.vmap``.
+What autograd sees of them runs under ``torch.func.vmap``.
 """
 
 from __future__ import annotations

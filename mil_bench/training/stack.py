@@ -16,13 +16,11 @@ from torch import Tensor
 
 from mil_bench import seeds
 from mil_bench.data.batch import BagBatch
+from mil_bench.data.feed import BYTES_TOGETHER
 from mil_bench.methods import Method, Output, Recipe
 from mil_bench.training.optim import MAKERS, set_learning_rate
 
 Identity = tuple[str | int, ...]
-
-
-_TOGETHER = 8 * 2**20  # bytes of features
 
 
 class Step(NamedTuple):
@@ -43,11 +41,11 @@ def grouped(steps: Iterable[Step]) -> Iterator[list[Step]]:
     """Consecutive steps whose features fit into a processor's cache together; a single one may be larger.
 
     Folds that are looped make the steps of a group one fold after another, so that a fold's weights and moments, often
-    ten times as large as a bag, are fetched into the cache once a group instead of once a step.
+    several times as large as a bag, are fetched into the cache once a group instead of once a step.
     """
     group, held = [], 0
     for step in steps:
-        if group and held + step.bags.features.nbytes > _TOGETHER:
+        if group and held + step.bags.features.nbytes > BYTES_TOGETHER:
             yield group
             group, held = [], 0
         group.append(step)

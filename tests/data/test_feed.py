@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from mil_bench.data import feed as feed_module
 from mil_bench.data.bag import Bag
 from mil_bench.data.feed import Feed
 from mil_bench.data.hierarchy import LabelHierarchy
@@ -100,10 +101,12 @@ def test_a_bag_that_cannot_be_read_ahead_raises_where_it_is_used(
         next(batches)
 
 
-@pytest.mark.parametrize(("rows", "most"), [(2048, 3), (700, 4), (100, 22), (1, 50)])
-def test_reading_ahead_goes_two_batches_or_some_thousand_rows_and_stops_with_its_reader(
-    rows: int, most: int, tmp_path: Path
+@pytest.mark.parametrize(("rows", "most"), [(8, 3), (3, 4), (1, 9)])
+def test_reading_ahead_goes_two_batches_or_eight_megabytes_and_stops_with_its_reader(
+    rows: int, most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert feed_module.BYTES_TOGETHER == 8 * 2**20
+    monkeypatch.setattr(feed_module, "BYTES_TOGETHER", 8 * 3 * 4)  # eight rows of this store
     asked = []
     feed = Feed(store_of(tmp_path / "toy.h5", [rows] * 50), CPU)
     batches = feed.ahead(asked.append(i) or np.array([i]) for i in range(50))
