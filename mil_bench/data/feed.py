@@ -16,9 +16,8 @@ from mil_bench.data.store import BagStore
 # Keeps activations of a forward pass without gradients below a few hundred MB for every method.
 _ROWS_PER_EVALUATION = 8192
 _AHEAD = 2  # batches read before they are asked for: one being copied while one waits
-BYTES_TOGETHER = (
-    8 * 2**20
-)  # of features that fit into a processor's cache; small batches are asked for so many at a time
+# Of features: so much fits into a processor's cache, and small batches are asked for up to it at a time.
+BYTES_TOGETHER = 8 * 2**20
 _SHARE_OF_GPU = 0.5  # of its free memory that features may fill; the rest is for the stack and its activations
 
 
