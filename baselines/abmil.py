@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mil_bench.data.batch import BagBatch
-from mil_bench.data.hierarchy import LabelHierarchy
-from mil_bench.data.segments import attention_pool, segment_softmax
+from mil_bench.bags.batch import BagBatch
+from mil_bench.bags.segments import attention_pool, segment_softmax
+from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.methods import Float, Int, Method, Output, Recipe, add_gradients
 from mil_bench.methods.layers import AffineGradient, Dropout, blocks, gated_scores, tanh_
 

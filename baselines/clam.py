@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mil_bench.data.batch import BagBatch
-from mil_bench.data.hierarchy import LabelHierarchy
-from mil_bench.data.segments import attention_pool, extreme_rows, segment_softmax
+from mil_bench.bags.batch import BagBatch
+from mil_bench.bags.segments import attention_pool, extreme_rows, segment_softmax
 from mil_bench.errors import UnknownNameError
+from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.methods import Choice, Float, Int, Method, Output, Recipe, weighted_mean
 from mil_bench.methods.layers import Dropout, gated_scores
 

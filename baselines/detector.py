@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mil_bench.data.batch import BagBatch
-from mil_bench.data.hierarchy import LabelHierarchy
-from mil_bench.data.segments import extreme_rows, segment_mean
+from mil_bench.bags.batch import BagBatch
+from mil_bench.bags.segments import extreme_rows, segment_mean
+from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.methods import Float, Int, Method, Output, Recipe, weighted_mean
 
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from torch import nn
 
-from mil_bench.data.batch import BagBatch
-from mil_bench.data.hierarchy import LabelHierarchy
-from mil_bench.data.segments import segment_max, segment_mean
+from mil_bench.bags.batch import BagBatch
+from mil_bench.bags.segments import segment_max, segment_mean
+from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.methods import Choice, Float, Int, Method, Output, Recipe
 from mil_bench.methods.layers import Dropout
 

@@ -23,9 +23,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mil_bench.data.batch import BagBatch
-from mil_bench.data.hierarchy import LabelHierarchy
+from mil_bench.bags.batch import BagBatch
 from mil_bench.errors import InputError
+from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.methods import Choice, Float, Method, Output, Recipe
 from mil_bench.methods.layers import Dropout
 

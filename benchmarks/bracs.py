@@ -1,8 +1,8 @@
 """BRACS: breast carcinoma subtyping, seven fine classes on whole-slide level."""
 
-from mil_bench.data.hierarchy import LabelHierarchy
-from mil_bench.data.simulate import twin_of
-from mil_bench.data.spec import BagProfile, DatasetSpec, GroupProfile, SheetColumns
+from mil_bench.datasets.card import BagProfile, DatasetSpec, GroupProfile, SheetColumns
+from mil_bench.datasets.twins import twin_of
+from mil_bench.hierarchy import LabelHierarchy
 
 BRACS = DatasetSpec(
     name="bracs",

@@ -1,6 +1,6 @@
 """ABMIL on the classic MIL data, MUSK1 and Tiger, under an honest protocol.
 
-    python -m benchmarks.classic FOLDER
+    python -m mil_bench.benchmarks.classic FOLDER
 
 FOLDER holds ``musk1.npz``, ``tiger.npz`` (features [N, D], offsets [B + 1], labels [B]) and ``folds_*.npz`` (test_mask
 [5 repeats, 10 folds, B]): the published repeated stratified 10-fold. The epoch is chosen on a fifth of the training
@@ -26,10 +26,10 @@ from sklearn.model_selection import StratifiedKFold
 from torch import nn
 
 from mil_bench import registry, seeds
-from mil_bench.data.bag import Bag
-from mil_bench.data.feed import Feed
-from mil_bench.data.hierarchy import LabelHierarchy
-from mil_bench.data.store import BagStore, StoreHeader, create_store
+from mil_bench.bags.bag import Bag
+from mil_bench.bags.feed import Feed
+from mil_bench.bags.store import BagStore, StoreHeader, create_store
+from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.methods import Method, Recipe
 from mil_bench.training.stack import LoopedStack
 from mil_bench.training.trainer import FoldHistory, FoldRoles, Schedule, fit, predict

@@ -16,9 +16,9 @@ from typing import ClassVar
 import numpy as np
 
 from mil_bench import seeds
-from mil_bench.data.bag import Bag
-from mil_bench.data.hierarchy import LabelHierarchy
-from mil_bench.data.spec import BagProfile, DatasetSpec, GroupProfile, check_limits
+from mil_bench.bags.bag import Bag
+from mil_bench.datasets.card import BagProfile, DatasetSpec, GroupProfile, check_limits
+from mil_bench.hierarchy import LabelHierarchy
 
 _WITNESS_DIGIT = {"none": None, "one": 1, "seven": 7, "four": 4, "nine": 9, "six": 6, "eight": 8}
 _BACKGROUND = (0, 2, 3, 5)

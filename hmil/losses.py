@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mil_bench.data.batch import BagBatch
-from mil_bench.data.segments import segment_mean
+from mil_bench.bags.batch import BagBatch
+from mil_bench.bags.segments import segment_mean
 
 _EPSILON = 1e-6  # of the released contrastive loss, in the denominator's logarithm and in the count of positives
 

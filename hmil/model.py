@@ -17,13 +17,13 @@ import math
 
 import torch
 import torch.nn.functional as F
+from mil_bench.hmil.losses import bag_alignment, bag_alignment_released, instance_alignment, supervised_contrastive
 from torch import Tensor, nn
 
-from hmil.losses import bag_alignment, bag_alignment_released, instance_alignment, supervised_contrastive
-from mil_bench.data.batch import BagBatch
-from mil_bench.data.hierarchy import LabelHierarchy
-from mil_bench.data.segments import attention_pool, segment_softmax
+from mil_bench.bags.batch import BagBatch
+from mil_bench.bags.segments import attention_pool, segment_softmax
 from mil_bench.errors import InputError
+from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.methods import Choice, Float, Method, Output, Recipe, weighted_mean
 from mil_bench.methods.layers import gated_scores
 

@@ -13,20 +13,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mil_bench.api import run
     from mil_bench.errors import MilBenchError
-    from mil_bench.methods.build import build_method, load_method
-    from mil_bench.running.run_result import RunResult
-    from mil_bench.running.runner import run
+    from mil_bench.methods.checkpoints import build_method, load_method
+    from mil_bench.runs.result import RunResult
 
 __version__ = "0.1.0"
 __all__ = ["MilBenchError", "RunResult", "build_method", "load_method", "run"]
 
 _HOMES = {
     "MilBenchError": "mil_bench.errors",
-    "RunResult": "mil_bench.running.run_result",
-    "build_method": "mil_bench.methods.build",
-    "load_method": "mil_bench.methods.build",
-    "run": "mil_bench.running.runner",
+    "RunResult": "mil_bench.runs.result",
+    "build_method": "mil_bench.methods.checkpoints",
+    "load_method": "mil_bench.methods.checkpoints",
+    "run": "mil_bench.api",
 }
 
 

@@ -172,4 +172,4 @@ methods = Registry("mil_bench.methods", "method")
 yardsticks = Registry("mil_bench.yardsticks", "yardstick")
 datasets = Registry("mil_bench.datasets", "dataset")
 papers = Registry("mil_bench.papers", "paper")
-"""Packages whose files are protocol files; see ``mil_bench.running.protocol_files``."""
+"""Packages whose files are protocol files; see ``mil_bench.papers.items``."""

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from mil_bench.data.batch import BagBatch
-from mil_bench.data.catalogue import find_dataset, open_store
-from mil_bench.data.hierarchy import LabelHierarchy
-from mil_bench.data.store import BagStore
+from mil_bench.bags.batch import BagBatch
+from mil_bench.bags.store import BagStore
+from mil_bench.datasets.catalogue import find_dataset, open_store
+from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.training.stack import Stack, Step
 
 SMALL_TWIN = "bracs-sim:slides=120,rows=12,width=16"

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mil_bench.data.batch import BagBatch
+from mil_bench.bags.batch import BagBatch
 
 FOLDER = Path(__file__).parent / "golden"
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 5e-5}

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mil_bench.data.hierarchy import LabelHierarchy
-from mil_bench.data.splits import Fold, SplitPlan
-from mil_bench.evaluation.budget import History
 from mil_bench.evaluation.predictions import Predictions, Trial
 from mil_bench.evaluation.verdicts import Evidence
-from mil_bench.running.plan import Job, RunPlan
-from mil_bench.running.run_result import RunResult
+from mil_bench.hierarchy import LabelHierarchy
+from mil_bench.planning.plan import Job, RunPlan
+from mil_bench.report.budget import History
+from mil_bench.runs.result import RunResult
+from mil_bench.splits.plan import Fold, SplitPlan
 
 HIERARCHY = LabelHierarchy.from_groups({"left": ["l0", "l1"], "right": ["r0", "r1"]})
 REPLICATES = 50

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from mil_bench.data.hierarchy import LabelHierarchy
-from mil_bench.data.slide_table import SlideTable
-from mil_bench.data.spec import BagProfile, DatasetSpec, GroupProfile
-from mil_bench.data.splits import ROLES, Fold
+from mil_bench.datasets.card import BagProfile, DatasetSpec, GroupProfile
+from mil_bench.datasets.slides import SlideTable
+from mil_bench.hierarchy import LabelHierarchy
+from mil_bench.splits.plan import ROLES, Fold
 
 CLASSES = ("calm", "wild")
 SLIDES = [f"s{i:02d}" for i in range(24)]

@@ -14,10 +14,10 @@ from split_folders import FOLDS, GROUP_OF, LABEL_OF, SLIDES, write_clam, write_t
 
 import mil_bench
 from mil_bench.cli import main
-from mil_bench.data.catalogue import find_dataset, open_store
-from mil_bench.data.slide_table import known_slides
-from mil_bench.data.split_formats.own import follow_file, read_split_file
-from mil_bench.data.splits import Fold
+from mil_bench.datasets.catalogue import find_dataset, open_store
+from mil_bench.datasets.slides import known_slides
+from mil_bench.split_files.formats.own import follow_file, read_split_file
+from mil_bench.splits.plan import Fold
 
 
 @pytest.fixture

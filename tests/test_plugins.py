@@ -15,7 +15,7 @@ from conftest import SMALL_TWIN
 import mil_bench
 from mil_bench import registry
 from mil_bench.cli import main
-from mil_bench.data.catalogue import find_dataset
+from mil_bench.datasets.catalogue import find_dataset
 from mil_bench.errors import InputError, PluginError, UnknownNameError
 from mil_bench.methods import Method
 from mil_bench.registry import Registry
@@ -118,7 +118,7 @@ def registry_with(monkeypatch: pytest.MonkeyPatch, *extra: _Point) -> Registry:
 def test_two_packages_that_claim_one_name_are_both_named(monkeypatch: pytest.MonkeyPatch) -> None:
     offered = registry_with(monkeypatch, _Point("abmil", "other.file:ABMIL", "other-package"))
     with pytest.raises(
-        PluginError, match=r"mil-bench \(baselines.abmil:ABMIL\) and other-package \(other.file:ABMIL\)"
+        PluginError, match=r"mil-bench \(mil_bench.baselines.abmil:ABMIL\) and other-package \(other.file:ABMIL\)"
     ):
         offered.names()
 

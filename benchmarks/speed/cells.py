@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from mil_bench.benchmarks.speed.loops import WIDTH
 from torch import Tensor
 
-from benchmarks.speed.loops import WIDTH
-from mil_bench.data.hierarchy import LabelHierarchy
+from mil_bench.hierarchy import LabelHierarchy
 
 HIERARCHY = LabelHierarchy.from_groups({"a": ["a0", "a1", "a2"], "b": ["b0", "b1"], "c": ["c0", "c1"]})
 FOLDS = 10

@@ -1,6 +1,6 @@
 """One contestant of the training benchmark, in a process of its own: builds its models, then trains on demand.
 
-    python -m benchmarks.speed.contestants '{"kind": "ours", "method": "abmil", ...}'
+    python -m mil_bench.benchmarks.speed.contestants '{"kind": "ours", "method": "abmil", ...}'
 
 Every line on standard input asks for one epoch of its folds; the answer is a line of JSON: seconds, seconds of
 processor time, and the peak of the process's memory in MB.
@@ -19,16 +19,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from mil_bench.benchmarks.speed.cells import FOLDS, HIERARCHY, Spec, features
+from mil_bench.benchmarks.speed.disk import read_slide
+from mil_bench.benchmarks.speed.floor import products
+from mil_bench.benchmarks.speed.loops import LOOPS, WIDTH
 from torch import Tensor
 
-from benchmarks.speed.cells import FOLDS, HIERARCHY, Spec, features
-from benchmarks.speed.disk import read_slide
-from benchmarks.speed.floor import products
-from benchmarks.speed.loops import LOOPS, WIDTH
 from mil_bench import registry, seeds
-from mil_bench.data.batch import BagBatch
-from mil_bench.data.feed import Feed
-from mil_bench.data.store import BagStore
+from mil_bench.bags.batch import BagBatch
+from mil_bench.bags.feed import Feed
+from mil_bench.bags.store import BagStore
 from mil_bench.training.fold_stack import FoldStack
 from mil_bench.training.memory import freed_memory_kept
 from mil_bench.training.stack import LoopedStack, Step, grouped

@@ -1,6 +1,6 @@
 """How fast features come in: packing, reading packed bags, opening large stores.
 
-    python -m benchmarks.speed.data [--files 64] [--folder DIR]
+    python -m mil_bench.benchmarks.speed.data [--files 64] [--folder DIR]
 
 Prints markdown tables of ratios within this run. What is compared, and why, stands in benchmarks/speed/README.md.
 """
@@ -13,9 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+from mil_bench.benchmarks.speed import packing
 from rich.console import Console
-
-from benchmarks.speed import packing
 
 
 def main() -> None:
@@ -42,7 +41,7 @@ def main() -> None:
 
 def _reading() -> ModuleType:
     """Imported late: packing's processes import this module too, and torch takes seconds."""
-    from benchmarks.speed import reading
+    from mil_bench.benchmarks.speed import reading
 
     return reading
 

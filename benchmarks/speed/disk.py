@@ -6,12 +6,12 @@ from pathlib import Path
 
 import h5py
 import torch
+from mil_bench.benchmarks.speed.cells import HIERARCHY, Spec, features
+from mil_bench.benchmarks.speed.loops import WIDTH
 from torch import Tensor
 
-from benchmarks.speed.cells import HIERARCHY, Spec, features
-from benchmarks.speed.loops import WIDTH
-from mil_bench.data.bag import Bag
-from mil_bench.data.store import StoreHeader, create_store
+from mil_bench.bags.bag import Bag
+from mil_bench.bags.store import StoreHeader, create_store
 
 
 def write_bags(spec: Spec) -> None:

@@ -12,9 +12,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
+from mil_bench.benchmarks.speed.loops import WIDTH
 from torch import Tensor
-
-from benchmarks.speed.loops import WIDTH
 
 Product = tuple[int, int, int, int]
 """A product ``[m, k] x [k, n]``, and how often."""

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from mil_bench.benchmarks.speed.timing import alternate, one_core, table
 
-from benchmarks.speed.timing import alternate, one_core, table
-from mil_bench.data.hierarchy import LabelHierarchy
-from mil_bench.data.pack import pack
-from mil_bench.data.spec import DatasetSpec, GroupProfile
-from mil_bench.data.watch import unwatched
+from mil_bench.datasets.card import DatasetSpec, GroupProfile
+from mil_bench.hierarchy import LabelHierarchy
+from mil_bench.intake.pack import pack
+from mil_bench.progress import unwatched
 
 _WIDTH = 1024
 # Storage of the datasets as the tools leave it behind.

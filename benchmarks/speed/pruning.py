@@ -1,6 +1,6 @@
 """What giving up trials saves, and what it costs: the same tuning with and without pruning, on a generated twin.
 
-    python -m benchmarks.speed.pruning --results FOLDER
+    python -m mil_bench.benchmarks.speed.pruning --results FOLDER
 
 Both halves have the same seeds, so the first trials of a study are the same settings, and a training that the half
 without pruning has stored is not repeated: the other half counts its epochs up to where its rule would have ended it.
@@ -19,7 +19,7 @@ import numpy as np
 import mil_bench
 from mil_bench import RunResult
 from mil_bench.evaluation.metrics import Measure
-from mil_bench.evaluation.tables import Cell, Table
+from mil_bench.report.tables import Cell, Table
 
 _FIGURE = Measure("fine", "macro_auc")
 _NOTE = (
@@ -55,7 +55,7 @@ def main() -> None:
 
     whole, pruned = tuned(False), tuned(True)
     table = compared(whole, pruned, asked.methods)
-    from mil_bench.evaluation.report.markdown import markdown
+    from mil_bench.report.render.markdown import markdown
 
     print(markdown("What giving up trials saves", [f"`{whole.plan.command}`, with and without pruning"], [table]))
 

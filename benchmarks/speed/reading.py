@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from mil_bench.benchmarks.speed.timing import alternate, one_core, table
 
-from benchmarks.speed.timing import alternate, one_core, table
-from mil_bench.data.bag import Bag
-from mil_bench.data.feed import Feed
-from mil_bench.data.hierarchy import LabelHierarchy
-from mil_bench.data.store import BagStore, StoreHeader, create_store
+from mil_bench.bags.bag import Bag
+from mil_bench.bags.feed import Feed
+from mil_bench.bags.store import BagStore, StoreHeader, create_store
+from mil_bench.hierarchy import LabelHierarchy
 
 _WIDTH = 1024
 _BLOCK = 16  # bags in a row: what the one frees of memory must not be found by the other
@@ -61,7 +61,7 @@ def measure_opening(place: Path, repeats: int) -> str:
 
         seconds = alternate({"open": opened}, range(repeats))["open"]
         # In a process of its own, or what was allocated before would hide the growth.
-        command = [sys.executable, "-m", "benchmarks.speed.reading", str(path)]
+        command = [sys.executable, "-m", "mil_bench.benchmarks.speed.reading", str(path)]
         grown = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
         lines.append([f"{bags:,}", f"{path.stat().st_size / 1e6:.0f} MB", f"{seconds:.3f}", "1", *grown])
     return table(["bags", "file", "opening, s", "target", "memory, opened, MB", "memory, 2,000 bags read, MB"], lines)

@@ -1,6 +1,6 @@
 """Does training grow with the data set only in time, and in proportion?
 
-    python -m benchmarks.speed.scale [--method abmil] [--rows 20] [--width 256]
+    python -m mil_bench.benchmarks.speed.scale [--method abmil] [--rows 20] [--width 256]
 
 Memory: one epoch of a fold on stores of 1,000 to 33,520 bags, each in a process of its own; the most a training step
 finds and the most a validation step finds, whose batches are filled up to 8,192 rows. Time: the exponent with which it
@@ -18,13 +18,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from mil_bench.benchmarks.speed.reading import own_memory, some_store
+from mil_bench.benchmarks.speed.timing import table
 from rich.console import Console
 
-from benchmarks.speed.reading import own_memory, some_store
-from benchmarks.speed.timing import table
 from mil_bench import registry
-from mil_bench.data.feed import Feed
-from mil_bench.data.store import BagStore
+from mil_bench.bags.feed import Feed
+from mil_bench.bags.store import BagStore
 from mil_bench.training.memory import freed_memory_kept
 from mil_bench.training.stack import LoopedStack, Step
 from mil_bench.training.trainer import FoldRoles, Schedule, fit
@@ -70,7 +70,15 @@ def _in_a_process(place: Path, bags: int, arguments: argparse.Namespace) -> list
     path = place / f"{bags}.h5"
     if not path.exists():
         some_store(path, bags, arguments.rows, arguments.width, "float16")
-    command = [sys.executable, "-m", "benchmarks.speed.scale", "--method", arguments.method, "--store", str(path)]
+    command = [
+        sys.executable,
+        "-m",
+        "mil_bench.benchmarks.speed.scale",
+        "--method",
+        arguments.method,
+        "--store",
+        str(path),
+    ]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     return [float(figure) for figure in shown]
 

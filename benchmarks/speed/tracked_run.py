@@ -1,6 +1,6 @@
 """The command line, with the computing of tracking's own thread told on the last line of standard error.
 
-Run as a process of its own by ``benchmarks.speed.tracking``.
+Run as a process of its own by ``mil_bench.benchmarks.speed.tracking``.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import runpy
 import sys
 import time
 
-from mil_bench.running.tracking.run_log import RunLog
-from mil_bench.running.tracking.tracker import MlflowTracker
+from mil_bench.tracking.run_log import RunLog
+from mil_bench.tracking.tracker import MlflowTracker
 
 TOLD = "seconds of computing in tracking's thread:"
 

@@ -1,6 +1,6 @@
 """What tracking costs: the same run with MLflow and without, in turns.
 
-    python -m benchmarks.speed.tracking [--repeats 3] [--methods NAME ...] [--dataset NAME] [--folder DIR]
+    python -m mil_bench.benchmarks.speed.tracking [--repeats 3] [--methods NAME ...] [--dataset NAME] [--folder DIR]
 
 Prints a markdown table of ratios within this run. What is compared, and why, stands in benchmarks/speed/README.md.
 """
@@ -19,10 +19,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from mil_bench.benchmarks.speed.timing import table
+from mil_bench.benchmarks.speed.tracked_run import TOLD
 from rich.console import Console
-
-from benchmarks.speed.timing import table
-from benchmarks.speed.tracked_run import TOLD
 
 _METHODS = ("mean-pool", "max-pool", "abmil", "abmil-gated", "hmil")
 _ALONE, _LATER, _FIRST = "untracked", "tracked", "tracked, MLflow's file still to be made"
@@ -104,7 +103,7 @@ def _run(place: Path, results: Path, words: list[str]) -> Cost:
     folders = ["--results", str(results), "--data", str(place / "data")]
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    command = [sys.executable, "-m", "benchmarks.speed.tracked_run", *words, *folders]
+    command = [sys.executable, "-m", "mil_bench.benchmarks.speed.tracked_run", *words, *folders]
     told = subprocess.run(command, check=True, capture_output=True, env=environment, text=True).stderr
     clock, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
     computing = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

@@ -1,6 +1,6 @@
 """How fast folds are trained: ours, the authors' loops, torchmil and the bare matrix products, side by side.
 
-    python -m benchmarks.speed.training [--quick] [--cores 2] [--torchmil torchmil/bin/python] [--keep NAME]
+    python -m mil_bench.benchmarks.speed.training [--quick] [--cores 2] [--torchmil torchmil/bin/python] [--keep NAME]
 
 Prints markdown tables of ratios within this run. What is compared, and why, stands in benchmarks/speed/README.md.
 """
@@ -21,12 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from mil_bench.benchmarks.speed.cells import FOLDS, Spec
+from mil_bench.benchmarks.speed.disk import write_bags
+from mil_bench.benchmarks.speed.picture import draw
+from mil_bench.benchmarks.speed.timing import table
 from rich.console import Console
-
-from benchmarks.speed.cells import FOLDS, Spec
-from benchmarks.speed.disk import write_bags
-from benchmarks.speed.picture import draw
-from benchmarks.speed.timing import table
 
 METHODS = ("abmil", "clam-sb", "dsmil", "transmil", "hmil")
 BAGS = {120: 40, 500: 20, 3000: 10}  # bags of a cell; HMIL needs 80 for one step of 64
@@ -75,7 +74,7 @@ class Contestant:
 
     def _start(self, spec: Spec, interpreter: str) -> subprocess.Popen:
         told = dataclasses.asdict(spec)
-        what = ["-m", "benchmarks.speed.contestants"]
+        what = ["-m", "mil_bench.benchmarks.speed.contestants"]
         if spec.kind == "torchmil":
             what = [str(Path(__file__).with_name("torchmil_loop.py"))]
             told |= {"sizes": spec.sizes().tolist(), "trains": [spec.trains(k).tolist() for k in spec.folds]}
@@ -251,7 +250,7 @@ def main(words: Sequence[str] | None = None) -> None:
     print(text)
     if arguments.keep:
         shown_words = " ".join(words or sys.argv[1:]).replace(arguments.torchmil or "\0", "torchmil/bin/python")
-        told = f"`python -m benchmarks.speed.training {shown_words}`"
+        told = f"`python -m mil_bench.benchmarks.speed.training {shown_words}`"
         machine = f"{arguments.cores} cores of {arguments.device}, torch {torch.__version__}"
         head = f"# Speed of training, one run\n\n{told}, {machine}, {arguments.folds} folds, seconds a fold-epoch.\n"
         (PUBLISHED / f"{arguments.keep}.md").write_text(f"{head}\n![]({arguments.keep}.png)\n\n{text}")

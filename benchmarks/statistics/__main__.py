@@ -1,7 +1,7 @@
 """Print what the simulations found, as Markdown.
 
-python -m benchmarks.statistics [--repeats 2000]     # false alarms and coverage
-python -m benchmarks.statistics --speed              # time of 10,000 draws
+python -m mil_bench.benchmarks.statistics [--repeats 2000]     # false alarms and coverage
+python -m mil_bench.benchmarks.statistics --speed              # time of 10,000 draws
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from mil_bench.benchmarks.statistics import coverage, false_alarms, rare
+from mil_bench.benchmarks.statistics.speed import measure_speed
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks.statistics import coverage, false_alarms, rare
-from benchmarks.statistics.speed import measure_speed
 from mil_bench.evaluation.statistics import SIGNIFICANCE
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mil_bench.data.hierarchy import LabelHierarchy
 from mil_bench.evaluation.predictions import Predictions
+from mil_bench.hierarchy import LabelHierarchy
 
 PATIENTS, SLIDES, FOLDS = 189, 545, 10
 COUNTS = np.array([44, 147, 74, 41, 48, 61, 132])

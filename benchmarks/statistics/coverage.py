@@ -8,12 +8,12 @@ simulated benchmarks.
 from __future__ import annotations
 
 import numpy as np
+from mil_bench.benchmarks.statistics.cohort import CLASSES, COUNTS, FOLDS, PATIENTS, SLIDES, Cohort, patient_kfold
 
-from benchmarks.statistics.cohort import CLASSES, COUNTS, FOLDS, PATIENTS, SLIDES, Cohort, patient_kfold
 from mil_bench import seeds
 from mil_bench.evaluation.bootstrap import bootstrap
 from mil_bench.evaluation.metrics import Measure, figures, total
-from mil_bench.evaluation.sums import ModelScorer
+from mil_bench.evaluation.weighted_sums import ModelScorer
 
 COVERED = (
     *(Measure("fine", key) for key in ("accuracy", "balanced_accuracy", "macro_f1", "macro_auc", "nll")),

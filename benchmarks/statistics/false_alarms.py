@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from mil_bench.benchmarks.statistics.cohort import CLASSES, COUNTS, Cohort, Folds, monte_carlo, one_split, patient_kfold
 
-from benchmarks.statistics.cohort import CLASSES, COUNTS, Cohort, Folds, monte_carlo, one_split, patient_kfold
 from mil_bench import seeds
 from mil_bench.evaluation.bootstrap import p_value
 from mil_bench.evaluation.metrics import Measure

@@ -9,12 +9,12 @@ from __future__ import annotations
 from statistics import NormalDist
 
 import numpy as np
+from mil_bench.benchmarks.statistics.cohort import Cohort
 
-from benchmarks.statistics.cohort import Cohort
 from mil_bench import seeds
-from mil_bench.data.hierarchy import LabelHierarchy
 from mil_bench.evaluation.bootstrap import bootstrap
 from mil_bench.evaluation.metrics import Measure
+from mil_bench.hierarchy import LabelHierarchy
 
 BEARERS = (3, 6, 12, 20, 40)
 """Patients with the class."""

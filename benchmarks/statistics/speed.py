@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from mil_bench import seeds
-from mil_bench.data.hierarchy import LabelHierarchy
 from mil_bench.evaluation.metrics import Measure
 from mil_bench.evaluation.predictions import Predictions, Trial
 from mil_bench.evaluation.verdicts import Evidence, verdicts
+from mil_bench.hierarchy import LabelHierarchy
 
 _METHODS, _FOLDS, _SLIDES, _PATIENTS = 10, 10, 547, 189
 _HIERARCHY = LabelHierarchy.from_groups(

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from mil_bench.data.split_audit import Overlap, SplitAudit
-from mil_bench.data.splits import ROLES
 from mil_bench.errors import printable
+from mil_bench.split_files.audit import Overlap, SplitAudit
+from mil_bench.splits.plan import ROLES
 
 _NAMES = {"train": "training", "val": "validation", "test": "test"}
 _NARROWEST = 120  # a file or pipe has no width of its own

@@ -29,7 +29,7 @@ def add_cards(actions: Any) -> None:
 
 def card(arguments: argparse.Namespace) -> int:
     """A dataset's card."""
-    from mil_bench.data.catalogue import find_dataset
+    from mil_bench.datasets.catalogue import find_dataset
 
     spec = find_dataset(arguments.dataset)
     shown = {name: name for name in spec.hierarchy.fine}
@@ -58,7 +58,7 @@ def card(arguments: argparse.Namespace) -> int:
 
 def new(arguments: argparse.Namespace) -> int:
     """A card for a dataset of one's own."""
-    from mil_bench.data.new_card import new_card
+    from mil_bench.datasets.new_card import new_card
 
     path = new_card(arguments.name, arguments.labels, Path())
     table = arguments.labels or "TABLE"

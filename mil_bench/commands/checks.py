@@ -11,8 +11,8 @@ from mil_bench.commands.options import add_data_folder, add_folders, progress_ba
 if TYPE_CHECKING:
     import numpy as np
 
-    from mil_bench.data.bag_sources import BagSource
-    from mil_bench.data.store import BagStore
+    from mil_bench.bags.store import BagStore
+    from mil_bench.intake.inspection.sources import BagSource
 
 
 def add_checks(actions: Any) -> None:
@@ -38,8 +38,8 @@ def add_checks(actions: Any) -> None:
 
 def info(arguments: argparse.Namespace) -> int:
     """A store's facts."""
-    from mil_bench.data.catalogue import find_dataset, open_store
-    from mil_bench.data.store import BagStore
+    from mil_bench.bags.store import BagStore
+    from mil_bench.datasets.catalogue import find_dataset, open_store
     from mil_bench.errors import printable
 
     path = Path(arguments.target)
@@ -90,11 +90,11 @@ def _size(count: float) -> str:
 
 def check(arguments: argparse.Namespace) -> int:
     """What would spoil a benchmark."""
-    from mil_bench.data.catalogue import find_dataset
-    from mil_bench.data.check import check as look_through
-    from mil_bench.data.check import counted
-    from mil_bench.data.check_target import open_target
+    from mil_bench.datasets.catalogue import find_dataset
     from mil_bench.errors import printable
+    from mil_bench.intake.inspection.look import check as look_through
+    from mil_bench.intake.inspection.look import counted
+    from mil_bench.intake.inspection.target import open_target
 
     spec = find_dataset(arguments.dataset) if arguments.dataset else None
     target = open_target(arguments.target, spec, arguments.labels, arguments.data, progress_bar)
@@ -141,7 +141,7 @@ def _print_sizes(sizes: np.ndarray) -> None:
 
 
 def _draw_sizes(sizes: np.ndarray, name: Path, results: Path) -> None:
-    from mil_bench.evaluation.figures.bag_sizes import bag_size_histogram
+    from mil_bench.report.figures.bag_sizes import bag_size_histogram
 
     path = results / "checks" / f"{name.stem}-bag-sizes.png"
     bag_size_histogram(sizes, f"{name.stem}: {len(sizes)} bags", path)

@@ -69,7 +69,7 @@ def add_workplace(parser: Any) -> Any:
 
 def requests_of(arguments: argparse.Namespace, tune: int | None, tuned: bool) -> list[Any]:
     """One request a dataset."""
-    from mil_bench.running.request import RunRequest
+    from mil_bench.planning.request import RunRequest
 
     return [
         RunRequest(
@@ -93,7 +93,7 @@ def requests_of(arguments: argparse.Namespace, tune: int | None, tuned: bool) ->
 
 def workplace_of(arguments: argparse.Namespace, tracking: bool) -> Any:
     """Where it is done."""
-    from mil_bench.running.runner import Workplace
+    from mil_bench.api import Workplace
 
     return Workplace(
         results=arguments.results,

@@ -13,8 +13,8 @@ from mil_bench.commands.checks import add_checks
 from mil_bench.commands.options import add_data_folder, named_again, progress_bar
 
 if TYPE_CHECKING:
-    from mil_bench.data.pack import Packed
-    from mil_bench.data.spec import DatasetSpec
+    from mil_bench.datasets.card import DatasetSpec
+    from mil_bench.intake.pack import Packed
 
 # Each process beyond these waits for the disk (and holds a bag in memory); --workers says otherwise.
 _MOST_WORKERS = 8
@@ -56,10 +56,10 @@ def add_data(subparsers: Any) -> None:
 
 def pack(arguments: argparse.Namespace) -> int:
     """Feature files into a store."""
-    from mil_bench.data import pack as packing
-    from mil_bench.data.catalogue import find_dataset, store_path
-    from mil_bench.data.partial_store import hidden_path
+    from mil_bench.datasets.catalogue import find_dataset, store_path
     from mil_bench.errors import InputError
+    from mil_bench.intake import pack as packing
+    from mil_bench.intake.partial_store import hidden_path
 
     if arguments.workers is not None and arguments.workers < 1:
         raise InputError("--workers", [f"{arguments.workers} processes cannot pack"], "Give 1 or more.")
@@ -86,9 +86,9 @@ def pack(arguments: argparse.Namespace) -> int:
 def _print_packed(packed: Packed, spec: DatasetSpec) -> None:
     import numpy as np
 
-    from mil_bench.data.check import counted, some
-    from mil_bench.data.slide_table import packed_slides
+    from mil_bench.datasets.slides import packed_slides
     from mil_bench.errors import printable
+    from mil_bench.intake.inspection.look import counted, some
 
     store, sheet_classes = packed.store, spec.hierarchy.fine
     formats = ", ".join(f"{count} {name}" for name, count in packed.formats.items())

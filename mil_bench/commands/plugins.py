@@ -75,8 +75,8 @@ def new(arguments: argparse.Namespace) -> int:
 
 def import_checkpoint(arguments: argparse.Namespace) -> int:
     """The authors' checkpoint as one of ours."""
-    from mil_bench.data.catalogue import find_dataset
-    from mil_bench.methods.build import build_method, parse_params, read_checkpoint, save_method
+    from mil_bench.datasets.catalogue import find_dataset
+    from mil_bench.methods.checkpoints import build_method, parse_params, read_checkpoint, save_method
 
     hierarchy = find_dataset(arguments.dataset).hierarchy
     params = parse_params(arguments.method, arguments.param)

@@ -75,10 +75,10 @@ def add_reproduce(subparsers: Any) -> None:
 
 def reproduce(arguments: argparse.Namespace) -> int:
     """Run, print and write; 1 if something could not be run or a training failed."""
-    from mil_bench.running.reproduce import ReproduceRequest, parts_of
-    from mil_bench.running.reproduce import reproduce as run
-    from mil_bench.running.reproduction_pages import Overview, page_of, write_page
-    from mil_bench.running.runner import Workplace
+    from mil_bench.api import Workplace
+    from mil_bench.papers.pages import Overview, page_of, write_page
+    from mil_bench.papers.reproduce import ReproduceRequest, parts_of
+    from mil_bench.papers.reproduce import reproduce as run
 
     request = ReproduceRequest(
         items=tuple(arguments.items),
@@ -126,7 +126,7 @@ def _command(arguments: argparse.Namespace) -> str:
 
 
 def _print_page(page: Any, path: Path) -> None:
-    from mil_bench.evaluation.report.terminal import print_tables
+    from mil_bench.report.render.terminal import print_tables
 
     print(page.title)
     print("".join(f"- {line}\n" for line in page.facts))

@@ -57,7 +57,7 @@ def add_report(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train and compare; 1 if a training failed."""
-    from mil_bench.running.runner import execute, prepare
+    from mil_bench.api import execute, prepare
 
     place = workplace_of(arguments, tracking=not arguments.no_tracking)
     requests = requests_of(arguments, tune=arguments.tune, tuned=arguments.tuned)
@@ -98,7 +98,7 @@ def _print_plan(plan: Any, store: Any) -> None:
 
 def _show(result: Any, folder: Path) -> None:
     """Print the main tables and the verdict, and write the report."""
-    from mil_bench.evaluation.report.terminal import print_tables
+    from mil_bench.report.render.terminal import print_tables
 
     print_tables(result.main_tables)
     print()
@@ -115,8 +115,8 @@ def _show_across(results: list[Any], reports: Path) -> None:
     """How methods rank over several datasets, where there are several."""
     if len(results) < 2:
         return
-    from mil_bench.evaluation.report.terminal import print_tables
-    from mil_bench.running.across import Across
+    from mil_bench.report.render.terminal import print_tables
+    from mil_bench.runs.ranking import Across
 
     print()
     try:
@@ -140,7 +140,7 @@ def list_names(arguments: argparse.Namespace) -> int:
             print(f"{run_id}  {done} of {len(plan.trainings)} trainings  {', '.join(plan.methods)}")
         return 0
     if arguments.what == "protocols":
-        from mil_bench.data.splits import PROTOCOLS
+        from mil_bench.splits.plan import PROTOCOLS
 
         rows = [(name, protocol.summary) for name, protocol in PROTOCOLS.items()]
     else:
@@ -159,7 +159,7 @@ def _methods() -> list[tuple[str, str]]:
 
 
 def _datasets(data: Path) -> list[tuple[str, str]]:
-    from mil_bench.data.catalogue import store_path
+    from mil_bench.datasets.catalogue import store_path
     from mil_bench.registry import datasets
 
     rows = []
@@ -173,7 +173,7 @@ def _datasets(data: Path) -> list[tuple[str, str]]:
 def report(arguments: argparse.Namespace) -> int:
     """Tables and report of runs again, and how methods rank over their datasets."""
     from mil_bench.running.result_store import ResultStore
-    from mil_bench.running.run_result import RunResult
+    from mil_bench.runs.result import RunResult
 
     store, reports = ResultStore(arguments.results / "runs"), arguments.results / "reports"
     plans = [store.load_plan(name) for name in dict.fromkeys(arguments.run)]  # all are known before the first is shown

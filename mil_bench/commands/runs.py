@@ -37,10 +37,10 @@ def add_runs(subparsers: Any) -> None:
 def runs(arguments: argparse.Namespace) -> int:
     """The list, or a comparison."""
     from mil_bench.errors import StorageError, printable
-    from mil_bench.evaluation.report.terminal import print_tables
+    from mil_bench.report.render.terminal import print_tables
     from mil_bench.running.result_store import ResultStore
-    from mil_bench.running.run_comparison import compare, named
-    from mil_bench.running.run_list import RunFilter, run_table
+    from mil_bench.runs.comparison import compare, named
+    from mil_bench.runs.listing import RunFilter, run_table
 
     store = ResultStore(arguments.results / "runs")
     chosen = RunFilter(arguments.dataset, arguments.method, arguments.protocol)

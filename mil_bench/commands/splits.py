@@ -16,12 +16,12 @@ from mil_bench.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mil_bench.data import split_audit
-    from mil_bench.data.slide_table import SlideTable
-    from mil_bench.data.spec import DatasetSpec
-    from mil_bench.data.split_formats.own import SplitFile
-    from mil_bench.data.split_lists import SplitLists
-    from mil_bench.data.splits import SplitPlan
+    from mil_bench.datasets.card import DatasetSpec
+    from mil_bench.datasets.slides import SlideTable
+    from mil_bench.split_files import audit as split_audit
+    from mil_bench.split_files.formats.own import SplitFile
+    from mil_bench.splits.lists import SplitLists
+    from mil_bench.splits.plan import SplitPlan
 
 
 def add_splits(subparsers: Any) -> None:
@@ -94,8 +94,8 @@ def _add_protocol(parser: Any) -> None:
 
 def make(arguments: argparse.Namespace) -> int:
     """Folds by a protocol into a file."""
-    from mil_bench.data.catalogue import find_dataset
-    from mil_bench.data.split_formats.own import SplitFile
+    from mil_bench.datasets.catalogue import find_dataset
+    from mil_bench.split_files.formats.own import SplitFile
 
     spec = find_dataset(arguments.dataset)
     table = _required_table(arguments, spec)
@@ -109,10 +109,10 @@ def make(arguments: argparse.Namespace) -> int:
 def import_(arguments: argparse.Namespace) -> int:
     """Another tool's folds into a file."""
     from mil_bench.commands.audit_report import conflicts
-    from mil_bench.data.catalogue import find_dataset
-    from mil_bench.data.slide_table import known_slides
-    from mil_bench.data.split_formats import read_split_lists
-    from mil_bench.data.split_import import import_lists
+    from mil_bench.datasets.catalogue import find_dataset
+    from mil_bench.datasets.slides import known_slides
+    from mil_bench.split_files.formats import read_split_lists
+    from mil_bench.split_files.importing import import_lists
 
     lists = read_split_lists(arguments.path)
     spec = find_dataset(arguments.dataset)
@@ -126,9 +126,9 @@ def import_(arguments: argparse.Namespace) -> int:
 
 def export(arguments: argparse.Namespace) -> int:
     """A split file in another tool's form."""
-    from mil_bench.data.catalogue import find_dataset
-    from mil_bench.data.split_export import export_plan
-    from mil_bench.data.split_formats.own import follow_file
+    from mil_bench.datasets.catalogue import find_dataset
+    from mil_bench.split_files.exporting import export_plan
+    from mil_bench.split_files.formats.own import follow_file
 
     spec = find_dataset(arguments.dataset)
     table = _required_table(arguments, spec)
@@ -141,7 +141,7 @@ def export(arguments: argparse.Namespace) -> int:
 def audit(arguments: argparse.Namespace) -> int:
     """What is wrong with a split; 1 where it leaks."""
     from mil_bench.commands.audit_report import print_audit
-    from mil_bench.data import split_audit
+    from mil_bench.split_files import audit as split_audit
 
     lists, spec, table = _audited(arguments)
     classes = spec.hierarchy.fine if spec is not None else ()
@@ -163,7 +163,7 @@ def audit(arguments: argparse.Namespace) -> int:
 
 
 def _required_table(arguments: argparse.Namespace, spec: DatasetSpec) -> SlideTable:
-    from mil_bench.data.slide_table import known_slides
+    from mil_bench.datasets.slides import known_slides
 
     table = known_slides(spec, arguments.labels, arguments.data)
     if table is None:
@@ -173,7 +173,7 @@ def _required_table(arguments: argparse.Namespace, spec: DatasetSpec) -> SlideTa
 
 
 def _made(arguments: argparse.Namespace, spec: DatasetSpec, table: SlideTable) -> SplitPlan:
-    from mil_bench.data.splits import make_splits, protocol_named
+    from mil_bench.splits.plan import make_splits, protocol_named
 
     protocol = arguments.protocol or spec.protocols[0]
     usual = protocol_named(protocol, spec.protocols, spec.name).folds or spec.folds
@@ -186,8 +186,8 @@ def _write(
 ) -> split_audit.SplitAudit:
     """Keep a split file, and tell at once what is wrong with it; ``lists`` are its folds with what else is known."""
     from mil_bench.commands.audit_report import sentences
-    from mil_bench.data import split_audit
-    from mil_bench.data.catalogue import store_path
+    from mil_bench.datasets.catalogue import store_path
+    from mil_bench.split_files import audit as split_audit
 
     file.write(arguments.out)
     print(f"{arguments.out}: {file.protocol}, {file.source}, digest {file.digest}")
@@ -205,10 +205,10 @@ def _write(
 
 def _audited(arguments: argparse.Namespace) -> tuple[SplitLists, DatasetSpec | None, SlideTable | None]:
     """The lists to audit, the dataset's card and what is known of its slides."""
-    from mil_bench.data.catalogue import find_dataset
-    from mil_bench.data.slide_table import known_slides
-    from mil_bench.data.split_formats import read_split_lists
-    from mil_bench.data.split_lists import SplitLists
+    from mil_bench.datasets.catalogue import find_dataset
+    from mil_bench.datasets.slides import known_slides
+    from mil_bench.split_files.formats import read_split_lists
+    from mil_bench.splits.lists import SplitLists
 
     drawn = arguments.protocol is not None
     if drawn == (arguments.path is not None) or (arguments.folds is not None and not drawn):
@@ -228,8 +228,8 @@ def _audited(arguments: argparse.Namespace) -> tuple[SplitLists, DatasetSpec | N
 
 def _near_duplicates(spec: DatasetSpec | None, data: Path) -> pd.DataFrame | None:
     """Pairs of bags that are equal or almost so, where features are packed."""
-    from mil_bench.data.catalogue import open_store, store_path
-    from mil_bench.data.near_duplicates import near_duplicates
+    from mil_bench.datasets.catalogue import open_store, store_path
+    from mil_bench.intake.inspection.near_duplicates import near_duplicates
 
     if spec is None or not store_path(spec, data).exists():
         return None

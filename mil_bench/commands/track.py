@@ -24,7 +24,7 @@ def add_track(subparsers: Any) -> None:
 def track(arguments: argparse.Namespace) -> int:
     """Resync runs."""
     from mil_bench.running.result_store import ResultStore
-    from mil_bench.running.tracking.tracker import resync
+    from mil_bench.tracking.tracker import resync
 
     runs, store = list(dict.fromkeys(arguments.resync)), ResultStore(arguments.results / "runs")
     for run in runs:

@@ -46,11 +46,11 @@ def add_tune(subparsers: Any) -> None:
 
 def tune(arguments: argparse.Namespace) -> int:
     """Make the trials and print what was spent and chosen; 1 if a method has no trial that came to its end."""
+    from mil_bench.api import prepare
     from mil_bench.errors import InputError
-    from mil_bench.evaluation.report.terminal import print_tables
-    from mil_bench.evaluation.tuning_tables import chosen_table, spent_table
-    from mil_bench.running.runner import prepare
-    from mil_bench.running.tuner import tuned
+    from mil_bench.report.render.terminal import print_tables
+    from mil_bench.report.tuning_tables import chosen_table, spent_table
+    from mil_bench.tuning.tuner import tuned
 
     if arguments.select == "fixed":
         problem = "select=fixed keeps the authors' recipes, so there is nothing to tune"

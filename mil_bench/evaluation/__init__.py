@@ -1,1 +1,1 @@
-"""From stored predictions to metrics, tables and reports; never imports torch."""
+"""From stored predictions to metrics, statistics and verdicts; numbers only, never imports torch."""

@@ -15,18 +15,18 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from mil_bench import seeds
-from mil_bench.data.hierarchy import LabelHierarchy
 from mil_bench.evaluation.metrics import METRICS, Measure, figures
 from mil_bench.evaluation.predictions import Predictions
-from mil_bench.evaluation.sums import ModelScorer, Ratio, Sums
+from mil_bench.evaluation.weighted_sums import ModelScorer, Ratio, Sums
+from mil_bench.hierarchy import LabelHierarchy
 
 CONFIDENCE = 0.95
 """Of every interval."""
 FEWEST_UNITS = 20
 """Patients (or slides) below which no interval is given: percentiles over so few are too narrow.
 
-It holds for those with a class, too, where a figure is of that class alone: ``benchmarks.statistics`` shows how seldom
-the intervals of rare classes hold the truth.
+It holds for those with a class, too, where a figure is of that class alone: ``mil_bench.benchmarks.statistics`` shows
+how seldom the intervals of rare classes hold the truth.
 """
 MOST_UNDEFINED = 0.05
 """Share of replicates in which a figure may be undefined (a rare class was not drawn) before its interval is, too."""

@@ -22,9 +22,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from mil_bench.data.hierarchy import LabelHierarchy
 from mil_bench.evaluation.predictions import Predictions
-from mil_bench.evaluation.sums import BINS, ModelScorer, Sums
+from mil_bench.evaluation.weighted_sums import BINS, ModelScorer, Sums
+from mil_bench.hierarchy import LabelHierarchy
 
 LEVELS: Mapping[str, str] = {
     "fine": "",

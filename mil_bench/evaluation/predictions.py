@@ -9,7 +9,7 @@ from typing import BinaryIO
 import numpy as np
 import pandas as pd
 
-from mil_bench.data.hierarchy import LabelHierarchy
+from mil_bench.hierarchy import LabelHierarchy
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,10 +6,11 @@ if it holds against both things that could have made it:
 - other training slides: the corrected resampled t-test over folds, with the test and training sizes of the protocol;
 - other patients: the paired bootstrap over patients of the same difference.
 
-Either alone finds too many differences where folds repeat patients (``python -m benchmarks.statistics`` shows by how
-much), so the larger of the two p values stands, and an interval that covers both. A single split has no folds: there
-the patients alone decide, and the sentence says so. Every method is compared with every other, yardsticks included, and
-p values are adjusted for all these pairs: comparing only with the best would choose the pairs by their outcome.
+Either alone finds too many differences where folds repeat patients (``python -m mil_bench.benchmarks.statistics``
+shows by how much), so the larger of the two p values stands, and an interval that covers both. A single split has no
+folds: there the patients alone decide, and the sentence says so. Every method is compared with every other, yardsticks
+included, and p values are adjusted for all these pairs: comparing only with the best would choose the pairs by their
+outcome.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from itertools import combinations
 
 import numpy as np
 
-from mil_bench.data.hierarchy import LabelHierarchy
 from mil_bench.evaluation.bootstrap import Bootstrap, Interval, bootstrap, p_value
 from mil_bench.evaluation.metrics import Measure, Measured, measure
 from mil_bench.evaluation.predictions import Trial
 from mil_bench.evaluation.statistics import SIGNIFICANCE, corrected_t_test, holm, p_text
+from mil_bench.hierarchy import LabelHierarchy
 
 FEWEST_FOLDS = 3
 """Folds below which their spread says nothing; a single one is judged by its patients."""

@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mil_bench.data.batch import BagBatch
-from mil_bench.data.hierarchy import LabelHierarchy
+from mil_bench.bags.batch import BagBatch
 from mil_bench.errors import InputError
+from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.methods.recipe import Recipe
 from mil_bench.methods.space import Range
 

@@ -1,1 +1,1 @@
-"""Plans, workers, the result store, tracking, and the runner that joins them."""
+"""Trains what a plan lacks: tasks, workers, executors, and the result store."""

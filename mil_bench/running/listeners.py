@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mil_bench.evaluation.trials import TrialRecord
-from mil_bench.running.plan import Job, RunPlan
+from mil_bench.planning.plan import Job, RunPlan
 from mil_bench.running.result_store import FoldResult
 
 

@@ -28,7 +28,7 @@ import numpy as np
 from mil_bench import durable
 from mil_bench.errors import StorageError, UnknownNameError
 from mil_bench.evaluation.predictions import Predictions
-from mil_bench.running.plan import Job, RunPlan
+from mil_bench.planning.plan import Job, RunPlan
 
 FORMAT = 3
 _RECORD = {"best_epoch": int, "curves": dict, "slides": dict, "seconds": (int, float), "environment": dict}

@@ -14,22 +14,22 @@ import torch
 
 import mil_bench
 from mil_bench import registry, seeds
-from mil_bench.data.feed import Feed
-from mil_bench.data.splits import SplitPlan
-from mil_bench.data.store import BagStore
+from mil_bench.bags.feed import Feed
+from mil_bench.bags.store import BagStore
+from mil_bench.code_version import commit
 from mil_bench.errors import MilBenchError, TrainingError
 from mil_bench.evaluation.predictions import Predictions
 from mil_bench.methods import Method, Recipe
 from mil_bench.methods.yardstick import Yardstick
-from mil_bench.running.code_version import commit
+from mil_bench.planning.plan import Job
 from mil_bench.running.executors import report
-from mil_bench.running.plan import Job
 from mil_bench.running.result_store import Failure, FoldResult, PrunedFold
-from mil_bench.running.witnesses import WitnessWatch
+from mil_bench.splits.plan import SplitPlan
 from mil_bench.training.fold_stack import FoldStack
 from mil_bench.training.memory import freed_memory_kept
 from mil_bench.training.stack import LoopedStack, Stack
 from mil_bench.training.trainer import FoldHistory, FoldRoles, Schedule, fit, predict
+from mil_bench.training.witnesses import WitnessWatch
 
 
 @dataclass(frozen=True)

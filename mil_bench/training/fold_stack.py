@@ -17,7 +17,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mil_bench import seeds
-from mil_bench.data.batch import BagBatch
+from mil_bench.bags.batch import BagBatch
 from mil_bench.methods import Method, Output, Recipe
 from mil_bench.training.stack import Identity, Step, one_a_fold
 from mil_bench.training.stacked_optim import RULES

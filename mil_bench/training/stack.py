@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from mil_bench import seeds
-from mil_bench.data.batch import BagBatch
-from mil_bench.data.feed import BYTES_TOGETHER
+from mil_bench.bags.batch import BagBatch
+from mil_bench.bags.feed import BYTES_TOGETHER
 from mil_bench.methods import Method, Output, Recipe
 from mil_bench.training.optim import MAKERS, set_learning_rate
 

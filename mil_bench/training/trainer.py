@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 
 from mil_bench import seeds
-from mil_bench.data.batch import BagBatch
-from mil_bench.data.feed import Feed
+from mil_bench.bags.batch import BagBatch
+from mil_bench.bags.feed import Feed
 from mil_bench.errors import TrainingError
 from mil_bench.methods import Output, Recipe
 from mil_bench.training.stack import Identity, Stack, Step, grouped

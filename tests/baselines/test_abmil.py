@@ -11,12 +11,12 @@ import pytest
 import torch
 from conftest import random_batch
 from goldens import TOLERANCE, assert_golden, assert_summary
+from mil_bench.baselines.abmil import ABMIL, GatedABMIL
 
-from baselines.abmil import ABMIL, GatedABMIL
 from mil_bench import seeds
-from mil_bench.data.batch import BagBatch
-from mil_bench.data.hierarchy import LabelHierarchy
+from mil_bench.bags.batch import BagBatch
 from mil_bench.errors import InputError
+from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.methods import Method, layers
 
 CASES = goldens.cases("abmil") + goldens.cases("abmil_gated")

@@ -12,14 +12,14 @@ import torch
 import torch.nn.functional as F
 from conftest import random_batch
 from goldens import TOLERANCE, assert_golden, assert_summary
+from mil_bench.baselines.clam import _CLAM, CLAMMB, CLAMSB, smooth_top1_svm
 from torch.func import functional_call, grad, stack_module_state, vmap
 
-from baselines.clam import _CLAM, CLAMMB, CLAMSB, smooth_top1_svm
 from mil_bench import seeds
-from mil_bench.data.batch import BagBatch
-from mil_bench.data.hierarchy import LabelHierarchy
-from mil_bench.data.segments import attention_pool, extreme_rows
+from mil_bench.bags.batch import BagBatch
+from mil_bench.bags.segments import attention_pool, extreme_rows
 from mil_bench.errors import InputError, UnknownNameError
+from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.methods import Output
 
 CASES = goldens.cases("clam_sb") + goldens.cases("clam_mb")

@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from conftest import SMALL_TWIN
+from mil_bench.baselines.detector import Detector
 
 import mil_bench
-from baselines.detector import Detector
-from mil_bench.data.batch import BagBatch
-from mil_bench.data.catalogue import find_dataset, open_store
-from mil_bench.data.feed import Feed
-from mil_bench.data.hierarchy import LabelHierarchy
-from mil_bench.data.store import StoreHeader, create_store
+from mil_bench.bags.batch import BagBatch
+from mil_bench.bags.feed import Feed
+from mil_bench.bags.store import StoreHeader, create_store
+from mil_bench.datasets.catalogue import find_dataset, open_store
+from mil_bench.hierarchy import LabelHierarchy
 
 
 def naive_logits(method: Detector, features: torch.Tensor, top: int) -> torch.Tensor:

@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from conftest import random_batch
 from goldens import TOLERANCE, assert_golden, assert_summary
+from mil_bench.baselines.dsmil import DSMIL
 from torch.func import functional_call, grad, stack_module_state, vmap
 
-from baselines.dsmil import DSMIL
 from mil_bench import seeds
-from mil_bench.data.batch import BagBatch
-from mil_bench.data.hierarchy import LabelHierarchy
+from mil_bench.bags.batch import BagBatch
 from mil_bench.errors import InputError
+from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.methods import Method, layers
 
 CASES = goldens.cases("dsmil")

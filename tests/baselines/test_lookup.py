@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from mil_bench.baselines.lookup import GroupLookup
+from mil_bench.benchmarks.bracs import BRACS
 from sklearn.metrics import recall_score, roc_auc_score
-
-from baselines.lookup import GroupLookup
-from benchmarks.bracs import BRACS
 
 
 def test_a_slide_gets_its_groups_labels_else_the_class_frequencies() -> None:

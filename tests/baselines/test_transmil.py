@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from conftest import random_batch
 from goldens import assert_golden, assert_summary
+from mil_bench.baselines.transmil import TransMIL, _convolve_rows, _PositionLayer
 from torch import Tensor, nn
 
-from baselines.transmil import TransMIL, _convolve_rows, _PositionLayer
-from mil_bench.data.batch import BagBatch
-from mil_bench.data.hierarchy import LabelHierarchy
+from mil_bench.bags.batch import BagBatch
 from mil_bench.errors import InputError
+from mil_bench.hierarchy import LabelHierarchy
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4}
 CASES = goldens.cases("transmil")

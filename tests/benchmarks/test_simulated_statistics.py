@@ -2,11 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from benchmarks.statistics import rare
-from benchmarks.statistics.cohort import COUNTS, FOLDS, SLIDES, Cohort, monte_carlo, one_split, patient_kfold
-from benchmarks.statistics.coverage import COVERED, KINDS, UNITS, intervals
-from benchmarks.statistics.false_alarms import SCENARIOS, TESTED, TESTS, Scenario, p_values
+from mil_bench.benchmarks.statistics import rare
+from mil_bench.benchmarks.statistics.cohort import COUNTS, FOLDS, SLIDES, Cohort, monte_carlo, one_split, patient_kfold
+from mil_bench.benchmarks.statistics.coverage import COVERED, KINDS, UNITS, intervals
+from mil_bench.benchmarks.statistics.false_alarms import SCENARIOS, TESTED, TESTS, Scenario, p_values
 
 
 @pytest.fixture(scope="module")

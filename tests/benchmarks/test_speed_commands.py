@@ -6,9 +6,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-
-from benchmarks.speed import data, tracking
-from benchmarks.speed.tracking import Cost
+from mil_bench.benchmarks.speed import data, tracking
+from mil_bench.benchmarks.speed.tracking import Cost
 
 
 @pytest.mark.parametrize("command", [data, tracking])

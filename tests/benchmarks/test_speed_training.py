@@ -7,15 +7,15 @@ from collections.abc import Mapping
 
 import pytest
 import torch
+from mil_bench.benchmarks.speed import training
+from mil_bench.benchmarks.speed.cells import HIERARCHY, Spec
+from mil_bench.benchmarks.speed.floor import products
+from mil_bench.benchmarks.speed.loops import LOOPS, WIDTH
+from mil_bench.benchmarks.speed.training import Medians
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.speed import training
-from benchmarks.speed.cells import HIERARCHY, Spec
-from benchmarks.speed.floor import products
-from benchmarks.speed.loops import LOOPS, WIDTH
-from benchmarks.speed.training import Medians
 from mil_bench import registry, seeds
-from mil_bench.data.batch import BagBatch
+from mil_bench.bags.batch import BagBatch
 
 # The loops' names of parameters, by the beginnings of ours.
 NAMES: Mapping[str, Mapping[str, str]] = {

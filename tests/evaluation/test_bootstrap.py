@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mil_bench.data.hierarchy import LabelHierarchy
 from mil_bench.evaluation.bootstrap import Bootstrap, Replicates, bootstrap, draws, p_value
 from mil_bench.evaluation.metrics import METRICS, Measure, measure, pooled
 from mil_bench.evaluation.predictions import Predictions
+from mil_bench.hierarchy import LabelHierarchy
 
 NESTED = LabelHierarchy.from_groups({"left": ["a", "b"], "right": ["c", "d"]})
 PATIENTS = 24

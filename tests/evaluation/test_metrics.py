@@ -14,9 +14,9 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from mil_bench.data.hierarchy import LabelHierarchy
 from mil_bench.evaluation.metrics import LEVELS, METRICS, Measure, Measured, attention_auc, measure, pooled
 from mil_bench.evaluation.predictions import Predictions
+from mil_bench.hierarchy import LabelHierarchy
 
 FLAT = LabelHierarchy.flat("abcd")
 NESTED = LabelHierarchy.from_groups({"left": ["a", "b"], "right": ["c", "d"]})

@@ -6,8 +6,8 @@ import io
 import numpy as np
 import pytest
 
-from mil_bench.data.hierarchy import LabelHierarchy
 from mil_bench.evaluation.predictions import Predictions
+from mil_bench.hierarchy import LabelHierarchy
 
 PLAIN = Predictions(np.array(["s1", "s22"]), np.array([0, 1]), np.array([[0.9, 0.1], [0.4, 0.6]]), np.array(["p", "q"]))
 FULL = Predictions(PLAIN.slides, PLAIN.labels, PLAIN.fine, PLAIN.groups, PLAIN.fine[:, ::-1], np.array([0.7, np.nan]))

@@ -5,12 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mil_bench.data.hierarchy import LabelHierarchy
 from mil_bench.evaluation.bootstrap import p_value
 from mil_bench.evaluation.metrics import Measure
 from mil_bench.evaluation.predictions import Predictions, Trial
 from mil_bench.evaluation.statistics import corrected_t_test
 from mil_bench.evaluation.verdicts import Evidence, headline, verdicts
+from mil_bench.hierarchy import LabelHierarchy
 
 HIERARCHY = LabelHierarchy.from_groups({"left": ["a", "b"], "right": ["c", "d"]})
 ACCURACY, AUC, NLL = (Measure("fine", key) for key in ("accuracy", "macro_auc", "nll"))

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 from goldens import TOLERANCE, assert_golden
+from mil_bench.hmil.losses import supervised_contrastive
+from mil_bench.hmil.model import HMIL
 
-from hmil.losses import supervised_contrastive
-from hmil.model import HMIL
-from mil_bench.data.batch import BagBatch
-from mil_bench.data.hierarchy import LabelHierarchy
+from mil_bench.bags.batch import BagBatch
 from mil_bench.errors import InputError
+from mil_bench.hierarchy import LabelHierarchy
 
 
 def read(case: str, dtype: torch.dtype, **params: object) -> tuple[dict, HMIL, BagBatch]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 from conftest import random_batch
+from mil_bench.hmil.model import HMIL
 
-from hmil.model import HMIL
-from mil_bench.data.hierarchy import LabelHierarchy
+from mil_bench.hierarchy import LabelHierarchy
 
 FLAT = LabelHierarchy.flat(["a", "b", "c"])
 

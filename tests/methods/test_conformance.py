@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mil_bench import registry
-from mil_bench.data.batch import BagBatch
-from mil_bench.data.hierarchy import LabelHierarchy
-from mil_bench.data.segments import segment_mean, segment_softmax
+from mil_bench.bags.batch import BagBatch
+from mil_bench.bags.segments import segment_mean, segment_softmax
+from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.methods import Float, Method, Output, Recipe, weighted_mean
 from mil_bench.methods.conformance import CHECKS, Check, check_method
 

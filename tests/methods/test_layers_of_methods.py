@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from mil_bench import seeds
-from mil_bench.data.batch import BagBatch
-from mil_bench.data.segments import attention_pool, segment_softmax
+from mil_bench.bags.batch import BagBatch
+from mil_bench.bags.segments import attention_pool, segment_softmax
 from mil_bench.methods import layers
 from mil_bench.methods.layers import Dropout, drop, gated_scores, tanh_
 

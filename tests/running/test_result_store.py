@@ -10,7 +10,7 @@ import pytest
 
 from mil_bench.errors import StorageError, UnknownNameError
 from mil_bench.evaluation.predictions import Predictions
-from mil_bench.running.plan import Job
+from mil_bench.planning.plan import Job
 from mil_bench.running.result_store import FoldResult, ResultStore
 
 JOB = Job("toy", "d" * 16, "abmil", 1, {"dropout": 0.0}, {"epochs": 2}, "s" * 16, 0, "abmil")

@@ -13,15 +13,15 @@ from conftest import SMALL_TWIN
 
 import mil_bench
 from mil_bench import registry
-from mil_bench.data.store import BagStore
+from mil_bench.api import Prepared, Workplace, execute, prepare, tasks_of
+from mil_bench.bags.store import BagStore
 from mil_bench.errors import UnknownNameError
 from mil_bench.methods import Method
+from mil_bench.planning.request import RunRequest
 from mil_bench.registry import Registry
 from mil_bench.running import executors
-from mil_bench.running.request import RunRequest
-from mil_bench.running.run_result import RunResult
-from mil_bench.running.runner import Prepared, Workplace, execute, prepare, tasks_of
 from mil_bench.running.worker import Task, train
+from mil_bench.runs.result import RunResult
 
 QUIET = {"tracking": False, "progress": False, "workers": 1}
 
@@ -183,7 +183,7 @@ def test_the_lookup_stands_in_the_table_and_is_at_chance_without_leaks(tmp_path:
 
 KILLER = """
 import os, signal
-from baselines.pooling import MeanPool
+from mil_bench.baselines.pooling import MeanPool
 
 class Killer(MeanPool):
     '''Dies as a process does when memory runs out.'''

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from conftest import SMALL_TWIN
 
-from mil_bench.data.store import BagStore
+from mil_bench.api import Workplace, prepare
+from mil_bench.bags.store import BagStore
+from mil_bench.planning.request import RunRequest
 from mil_bench.running import executors
-from mil_bench.running.request import RunRequest
-from mil_bench.running.runner import Workplace, prepare
 from mil_bench.running.worker import Task, train
 
 

@@ -9,13 +9,13 @@ from collections.abc import Iterator, Sequence
 import pytest
 import torch
 from conftest import train_step
+from mil_bench.baselines.abmil import ABMIL
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from baselines.abmil import ABMIL
 from mil_bench import registry, seeds
-from mil_bench.data.batch import BagBatch
-from mil_bench.data.hierarchy import LabelHierarchy
+from mil_bench.bags.batch import BagBatch
+from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.methods import Method, Recipe
 from mil_bench.training import fold_stack
 from mil_bench.training.fold_stack import FoldStack

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import train_step
+from mil_bench.baselines.abmil import ABMIL
 
-from baselines.abmil import ABMIL
 from mil_bench import registry, seeds
-from mil_bench.data.feed import Feed
-from mil_bench.data.store import BagStore
+from mil_bench.bags.feed import Feed
+from mil_bench.bags.store import BagStore
 from mil_bench.errors import TrainingError
 from mil_bench.methods import Recipe
 from mil_bench.training.stack import LoopedStack

@@ -1,0 +1,111 @@
+"""Reductions over the rows of each bag of a packed batch.
+
+The result for a bag does not depend on its neighbours, and every one runs under ``torch.func.vmap``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mil_bench.bags.batch import BagBatch
+
+
+def segment_sum(values: Tensor, bags: BagBatch) -> Tensor:
+    """Sum of each bag's rows: ``[N, ...]`` -> ``[B, ...]``."""
+    if bags.n_bags == 1:
+        return values.sum(0, keepdim=True)
+    zeros = values.new_zeros((bags.n_bags, *values.shape[1:]))
+    return zeros.index_add(0, bags.bag_of, values)
+
+
+def segment_mean(values: Tensor, bags: BagBatch) -> Tensor:
+    """Mean of each bag's rows: ``[N, ...]`` -> ``[B, ...]``."""
+    sizes = bags.sizes.to(values.dtype).reshape(-1, *[1] * (values.ndim - 1))
+    return segment_sum(values, bags) / sizes
+
+
+def segment_max(values: Tensor, bags: BagBatch) -> Tensor:
+    """Largest value of each bag, column by column: ``[N, K]`` -> ``[B, K]``."""
+    if bags.n_bags == 1:
+        return values.amax(0, keepdim=True)
+    lowest = values.new_full((bags.n_bags, values.shape[1]), -torch.inf)
+    index = bags.bag_of[:, None].expand_as(values)
+    return lowest.scatter_reduce(0, index, values, "amax", include_self=False)
+
+
+def segment_softmax(scores: Tensor, bags: BagBatch) -> Tensor:
+    """Softmax over each bag's rows, column by column: ``[N, K]`` -> ``[N, K]``; columns of a bag sum to 1."""
+    if bags.n_bags == 1:
+        return scores.softmax(0)
+    return _SegmentSoftmax.apply(scores, bags)
+
+
+class _SegmentSoftmax(torch.autograd.Function):
+    """Its own gradient takes two passes where that of its steps takes six.
+
+    And it is exactly 0 in a bag of one row, where the steps' differs from 0 by rounding, which Adam would blow up to
+    steps of full size.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(scores: Tensor, bags: BagBatch) -> Tensor:
+        peak = segment_max(scores, bags)
+        exponentials = (scores - peak[bags.bag_of]).exp()
+        return exponentials / segment_sum(exponentials, bags)[bags.bag_of]
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, BagBatch], output: Tensor) -> None:
+        ctx.bags = inputs[1]
+        ctx.save_for_backward(output)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (attention,) = ctx.saved_tensors
+        mean = segment_sum(attention * gradient, ctx.bags)  # [B, K]
+        return attention * (gradient - mean[ctx.bags.bag_of]), None
+
+
+def attention_pool(attention: Tensor, embeddings: Tensor, bags: BagBatch) -> Tensor:
+    """One attention-weighted mean a bag and attention column: ``[N, K]``, ``[N, M]`` -> ``[B, K, M]``.
+
+    A small matrix product a bag: columns times rows need no ``[N, K, M]`` in between. A GPU takes all bags in one
+    product instead, with zeros where a row is not of the bag: a launch a bag would take longer.
+    """
+    if bags.n_bags == 1:
+        return (attention.T @ embeddings)[None]
+    if embeddings.is_cuda:
+        own = F.one_hot(bags.bag_of, bags.n_bags).to(attention.dtype)  # [N, B]
+        blocks = (own[:, :, None] * attention[:, None]).flatten(1)  # [N, B * K]
+        return (blocks.T @ embeddings).unflatten(0, (bags.n_bags, -1))
+    pairs = zip(attention.split(bags.lengths), embeddings.split(bags.lengths), strict=True)
+    return torch.stack([own.T @ rows for own, rows in pairs])
+
+
+def extreme_rows(scores: Tensor, bags: BagBatch, k: int) -> tuple[Tensor, Tensor]:
+    """Rows of the k highest and the k lowest scores of each bag, for every column of scores.
+
+    A bag of n < k rows gives all n of them, as highest and as lowest; the places left over repeat a row. Rows of equal
+    score stand in the order of the bag, so that among them the first are highest and the last are lowest.
+
+    Args:
+        scores: ``[N, P]``.
+        bags: the batch.
+        k: how many.
+
+    Returns:
+        Row numbers ``[B, 2k, P]``, the highest by falling score, then the lowest by rising score; and which of the 2k
+        places are filled ``[B, 2k]``.
+    """
+    order = scores.argsort(dim=0, descending=True, stable=True)
+    if bags.n_bags > 1:
+        order = order.gather(0, bags.bag_of[order].argsort(dim=0, stable=True))  # bag after bag, by falling score
+    place = torch.arange(k, device=order.device)
+    inside = torch.minimum(place, bags.sizes[:, None] - 1)  # [B, k]
+    positions = torch.cat([bags.offsets[:-1, None] + inside, bags.offsets[1:, None] - 1 - inside], dim=1)
+    return order[positions], (place < bags.sizes[:, None]).repeat(1, 2)

@@ -1,0 +1,295 @@
+"""All bags of a dataset in one HDF5 file.
+
+Reading per-slide files is the slow part of every training loop in this field, so features are packed once: one
+contiguous matrix, the offsets of the bags in it, ids, labels and groups. The matrix is read through a memory map.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+
+from mil_bench import durable
+from mil_bench.bags.bag import Bag
+from mil_bench.bags.rows import Column, RowFile
+from mil_bench.errors import InputError
+from mil_bench.hierarchy import LabelHierarchy
+
+FORMAT = "mil-bench bag store"
+VERSION = 2
+_ROWWISE = ("features", "coords", "instance_labels")
+_PAGE = 4096  # columns begin at a page, as memory maps like them
+
+
+@dataclass(frozen=True)
+class StoreHeader:
+    """What must be known before the first bag is written.
+
+    Args:
+        dataset: slug of the dataset.
+        hierarchy: its classes.
+        rows: instances of all bags together, N.
+        width: feature width, D.
+        dtype: "float16" or "float32", as the source has it.
+        origin: where the features come from, one line.
+        group_name: what a group is, "" where groups are unknown.
+        coords_unit: unit of the coordinates, "" where bags have none.
+        has_instance_labels: whether every bag brings witness labels.
+    """
+
+    dataset: str
+    hierarchy: LabelHierarchy
+    rows: int
+    width: int
+    dtype: str
+    origin: str
+    group_name: str
+    coords_unit: str = ""
+    has_instance_labels: bool = False
+
+
+@dataclass(frozen=True)
+class BagEntry:
+    """What the index of a store says of one bag.
+
+    Args:
+        slide: slide id.
+        label: index of the fine class.
+        group: patient, centre or writer.
+        split: the dataset's own role, "" where it has none.
+        centre: who made the slide, "" where it is not known.
+        rows: number of instances.
+        patch_size: side of a patch in the unit of the coordinates, or None.
+        digests: digest of the bag's rows in each row-wise column.
+    """
+
+    slide: str
+    label: int
+    group: str
+    split: str
+    centre: str
+    rows: int
+    patch_size: float | None
+    digests: Mapping[str, str]
+
+
+def lay_out(path: Path, header: StoreHeader) -> dict[str, Column]:
+    """Make the file with its row-wise columns, empty and their space taken; the index is written when rows are in.
+
+    Raises:
+        OSError: the disk has not enough space.
+    """
+    # HDF5 does not survive a disk that fills up while it writes, so the space is asked for before it opens the file,
+    # which gives it back, and taken for good when the file is laid out.
+    row_bytes = header.width * np.dtype(header.dtype).itemsize + 18  # and coordinates, instance label
+    durable.reserve(path, header.rows * row_bytes + 16 * _PAGE)
+    with h5py.File(path, "w", alignment_threshold=_PAGE, alignment_interval=_PAGE) as file:
+        columns = {"features": _column(file, "features", header.dtype, (header.rows, header.width))}
+        if header.coords_unit:
+            columns["coords"] = _column(file, "coords", "float64", (header.rows, 2))
+        if header.has_instance_labels:
+            columns["instance_labels"] = _column(file, "instance_labels", "int16", (header.rows,))
+    durable.reserve(path, max(column.stop for column in columns.values()))
+    return columns
+
+
+def _column(file: h5py.File, name: str, dtype: str, shape: tuple[int, ...]) -> Column:
+    """A contiguous dataset whose place is fixed now and which HDF5 does not fill."""
+    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plan.set_layout(h5py.h5d.CONTIGUOUS)
+    plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    plan.set_obj_track_times(False)  # or the same bags would give another file a second later
+    kind = h5py.h5t.py_create(np.dtype(dtype), logical=True)
+    dataset = h5py.h5d.create(file.id, name.encode(), kind, h5py.h5s.create_simple(shape), plan)
+    return Column(dataset.get_offset(), dtype, shape)
+
+
+def write_index(path: Path, header: StoreHeader, entries: Sequence[BagEntry]) -> None:
+    """Complete a file that ``lay_out`` has made and whose rows are written.
+
+    Raises:
+        OSError: the disk has not enough space.
+    """
+    durable.reserve(path, path.stat().st_size + len(entries) * 2**10 + 2**20)
+    offsets = np.cumsum([0, *(entry.rows for entry in entries)])
+    columns = {
+        "slides": [entry.slide for entry in entries],
+        "groups": [entry.group for entry in entries],
+        "splits": [entry.split for entry in entries],
+        "centres": [entry.centre for entry in entries],
+    }
+    labels = [entry.label for entry in entries]
+    digests = {f"{name}_digests": [entry.digests[name] for entry in entries] for name in entries[0].digests}
+    index = [header.dataset, header.hierarchy.to_json(), header.group_name]
+    content = [*index, *columns.values(), labels, offsets.tolist(), *digests.values()]
+    with h5py.File(path, "r+") as file:
+        file["offsets"] = offsets.astype(np.int64)
+        file["labels"] = np.asarray(labels, dtype=np.int16)
+        sizes = [np.nan if entry.patch_size is None else entry.patch_size for entry in entries]
+        file["patch_sizes"] = np.asarray(sizes, dtype=np.float64)
+        for name, texts in (columns | digests).items():
+            file.create_dataset(name, data=np.asarray(texts, dtype=object), dtype=h5py.string_dtype())
+        file.attrs.update(
+            format=FORMAT,
+            version=VERSION,
+            dataset=header.dataset,
+            hierarchy=json.dumps(header.hierarchy.to_json()),
+            origin=header.origin,
+            group_name=header.group_name,
+            coords_unit=header.coords_unit,
+            digest=hashlib.sha256(json.dumps(content, ensure_ascii=True).encode()).hexdigest()[:16],
+        )
+
+
+class StoreWriter:
+    """Writes a store bag by bag; nothing appears under the final name unless every announced row was added."""
+
+    def __init__(self, path: Path, header: StoreHeader):
+        self._path, self._header = path, header
+        self._rows = RowFile(path, lay_out(path, header))
+        self._entries: list[BagEntry] = []
+        self._added = 0
+
+    def add(self, bag: Bag) -> None:
+        """Append one bag. Its features are stored as they are, bit for bit."""
+        rows = len(bag.features)
+        if self._added + rows > self._header.rows:
+            raise ValueError(f"{self._header.rows} rows were announced, more were added")
+        digests = {name: self._rows.write(name, self._added, getattr(bag, name)) for name in self._rows.columns}
+        named = bag.slide, bag.label, bag.group, bag.split, bag.centre
+        self._entries.append(BagEntry(*named, rows, bag.patch_size, digests))
+        self._added += rows
+
+    def finish(self) -> None:
+        """Write the index and the digest of everything."""
+        if self._added != self._header.rows:
+            raise ValueError(f"{self._header.rows} rows were announced, {self._added} were added")
+        write_index(self._path, self._header, self._entries)
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._rows.close()
+
+
+@contextlib.contextmanager
+def create_store(path: Path, header: StoreHeader) -> Iterator[StoreWriter]:
+    """A writer whose file becomes ``path`` when the block ends well, and leaves nothing when it does not."""
+    with durable.new_file(path) as temporary, contextlib.closing(StoreWriter(temporary, header)) as writer:
+        yield writer
+        writer.finish()
+
+
+class BagStore:
+    """Read access to a packed dataset.
+
+    Args:
+        path: the store file.
+
+    Raises:
+        InputError: not a store, of another version, or cut short.
+    """
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+        try:
+            with h5py.File(self.path, "r") as file:
+                self._check_version(file)
+                self._read_index(file)
+        except (OSError, KeyError) as error:
+            raise self._broken(f"cannot be read as a bag store ({error})") from error
+        end = max(column.stop for column in self._rowwise.values())
+        if self.path.stat().st_size < end:
+            raise self._broken(f"is cut short: {self.path.stat().st_size} bytes, {end} needed")
+
+    def _check_version(self, file: h5py.File) -> None:
+        found = file.attrs.get("format"), file.attrs.get("version")
+        if found != (FORMAT, VERSION):
+            raise self._broken(f"is not a bag store of version {VERSION} (it says {found[0]!r}, version {found[1]})")
+
+    def _broken(self, problem: str) -> InputError:
+        remedy = "Move it away and pack the features again (mil-bench data pack); generated datasets are made anew."
+        return InputError(f"bag store {self.path}", [f"{self.path.name} {problem}"], remedy)
+
+    def _read_index(self, file: h5py.File) -> None:
+        attrs = file.attrs
+        self.dataset: str = attrs["dataset"]
+        self.hierarchy = LabelHierarchy.from_json(json.loads(attrs["hierarchy"]))
+        self.origin: str = attrs["origin"]
+        self.group_name: str = attrs["group_name"]
+        self.coords_unit: str = attrs["coords_unit"]
+        self.digest: str = attrs["digest"]
+        self.rows, self.width = file["features"].shape
+        self.dtype: np.dtype = file["features"].dtype
+        self._rowwise = {
+            name: Column(file[name].id.get_offset(), file[name].dtype.name, file[name].shape)
+            for name in _ROWWISE
+            if name in file
+        }
+        self.offsets: np.ndarray = file["offsets"][:]
+        self.labels: np.ndarray = file["labels"][:].astype(np.int64)
+        self.patch_sizes: np.ndarray = file["patch_sizes"][:]
+        columns = {name: file[name].asstr()[:] for name in ("slides", "groups", "splits", "centres")}
+        self.slides = pd.DataFrame(
+            {
+                "slide": columns["slides"],
+                "label": self.labels,
+                "group": columns["groups"],
+                "split": columns["splits"],
+                "centre": columns["centres"],
+                "rows": np.diff(self.offsets),
+            }
+        )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def features(self) -> np.ndarray:
+        """All rows ``[N, D]`` as a read-only memory map."""
+        return self._mapped("features")
+
+    @cached_property
+    def instance_labels(self) -> np.ndarray | None:
+        """Witness labels ``[N]`` (fine class, -1 for background), or None."""
+        return self._mapped("instance_labels") if "instance_labels" in self._rowwise else None
+
+    @cached_property
+    def coords(self) -> np.ndarray | None:
+        """Coordinates ``[N, 2]`` in ``coords_unit``, or None."""
+        return self._mapped("coords") if "coords" in self._rowwise else None
+
+    def _mapped(self, name: str) -> np.ndarray:
+        column = self._rowwise[name]
+        return np.memmap(self.path, column.dtype, "r", column.start, column.shape)
+
+    def index_of(self, slides: tuple[str, ...]) -> np.ndarray:
+        """Positions of slide ids in the store."""
+        position = {slide: i for i, slide in enumerate(self.slides["slide"])}
+        return np.array([position[s] for s in slides], dtype=np.int64)
+
+    def bag(self, index: int) -> Bag:
+        """One bag; its features are a view of the memory map."""
+        rows = slice(self.offsets[index], self.offsets[index + 1])
+        row = self.slides.iloc[index]
+        size = self.patch_sizes[index]
+        return Bag(
+            slide=row["slide"],
+            label=int(row["label"]),
+            group=row["group"],
+            features=self.features[rows],
+            coords=None if self.coords is None else self.coords[rows],
+            patch_size=None if np.isnan(size) else float(size),
+            instance_labels=None if self.instance_labels is None else self.instance_labels[rows],
+            split=row["split"],
+            centre=row["centre"],
+        )

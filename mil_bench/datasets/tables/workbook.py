@@ -1,0 +1,153 @@
+"""Excel workbooks (.xlsx), the only door to openpyxl."""
+
+from __future__ import annotations
+
+import datetime
+import io
+import re
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from mil_bench.datasets.tables.table import MOST_BYTES, Table, TableRow, refusal
+from mil_bench.errors import InputError
+
+_HIGHEST_RATIO = 100  # of unpacked to packed bytes; the official BRACS.xlsx has 11
+_SMALL = 16 * 2**20  # unpacked bytes below which no ratio does harm
+_MOST_ROWS = 2**20  # of an Excel sheet
+_EXACT_DIGITS = 10**15  # Excel keeps 15 digits of a number
+_BLANK_ROWS_BEFORE_HEADER = 100
+
+
+def read_workbook(path: Path, raw: bytes, fits: Callable[[tuple[str, ...]], bool], sheet: str) -> Table:
+    """The table in the bytes of a workbook; see ``read_table``.
+
+    Raises:
+        InputError: not an .xlsx workbook, damaged, a zip bomb, without rows, or several of its sheets fit.
+    """
+    _check_archive(path, raw)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # openpyxl's, on styles and extensions that do not concern the cells
+        try:
+            return _table(path, raw, fits, sheet)
+        except InputError:
+            raise
+        except Exception as error:  # a damaged or hostile workbook may make openpyxl throw anything
+            cause = error.__cause__ or error  # openpyxl wraps some
+            detail = f"{type(cause).__name__}: {cause}"
+            raise refusal(path, f"it cannot be read as an Excel workbook, it may be damaged ({detail})") from error
+
+
+def _check_archive(path: Path, raw: bytes) -> None:
+    """Refuse what is no workbook, and what would unpack to a size that no label table has."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise refusal(path, f"it cannot be read as an Excel workbook, it may be cut short ({error})") from error
+    if not any(member.filename.startswith("xl/") for member in members):
+        raise refusal(path, "it is a zip archive but not an .xlsx workbook; save it as .xlsx or as CSV UTF-8")
+    packed, unpacked = len(raw), sum(member.file_size for member in members)
+    if unpacked > MOST_BYTES or unpacked > max(_SMALL, _HIGHEST_RATIO * packed):
+        sizes = f"{packed:,} bytes would unpack to {unpacked:,}"
+        raise refusal(path, f"{sizes}; no label table does that, so it was not opened (a zip bomb?)")
+
+
+def _table(path: Path, raw: bytes, fits: Callable[[tuple[str, ...]], bool], sheet: str) -> Table:
+    import openpyxl
+
+    # Twice: values as they were last computed, and formulas, to tell an empty cell from one never computed.
+    books = [
+        openpyxl.load_workbook(io.BytesIO(raw), read_only=True, data_only=values, keep_links=False)
+        for values in (True, False)
+    ]
+    try:
+        for book in books:
+            for each in book.worksheets:
+                each.reset_dimensions()  # some programs write wrong ones
+        name = _chosen(path, books[0], fits, sheet)
+        columns: tuple[str, ...] = ()
+        rows = []
+        for number, (cells, formulas) in enumerate(zip(*(book[name].iter_rows() for book in books), strict=True), 1):
+            if number > _MOST_ROWS:
+                raise refusal(path, f"sheet '{name}' has more than {_MOST_ROWS:,} rows")
+            if not columns:
+                columns = _header(cells)
+            elif any(cell.value is not None for cell in formulas):
+                rows.append(_row(f"sheet '{name}', row {number}", len(columns), cells, formulas))
+    finally:
+        for book in books:
+            book.close()
+    rows = [row for row in rows if any(row.cells) or row.faults]
+    if not rows:
+        raise refusal(path, f"sheet '{name}' has no rows under its header")
+    return Table(columns, tuple(rows))
+
+
+def _chosen(path: Path, book: Any, fits: Callable[[tuple[str, ...]], bool], sheet: str) -> str:
+    """Name of the sheet to read: the one that is named, the only one that fits, or the only one."""
+    names = [each.title for each in book.worksheets]
+    if not names:
+        raise refusal(path, "it has no sheet with cells")
+    if sheet in names:
+        return sheet
+    headers = {name: next(filter(any, map(_header, _first_rows(book[name]))), ()) for name in names}
+    fitting = [name for name in names if fits(headers[name])]
+    if len(fitting) == 1 or len(names) == 1:
+        return (fitting or names)[0]
+    found = [f"sheet '{name}' begins with: {', '.join(filter(None, headers[name])) or 'nothing'}" for name in names]
+    count = f"{len(fitting)} of its sheets have" if fitting else "none of its sheets has"
+    raise refusal(path, f"{count} the needed columns; name one on a card (columns.sheet) or save it alone", *found)
+
+
+def _first_rows(sheet: Any) -> Iterator[tuple[Any, ...]]:
+    return islice(sheet.iter_rows(), _BLANK_ROWS_BEFORE_HEADER)
+
+
+def _header(cells: tuple[Any, ...]) -> tuple[str, ...]:
+    """Column names; () for a blank row."""
+    names = tuple(_text(cell) for cell in cells)
+    return names if any(names) else ()
+
+
+def _row(place: str, width: int, cells: tuple[Any, ...], formulas: tuple[Any, ...]) -> TableRow:
+    """A row as wide as the header; cells beyond it, under no heading, are remarks."""
+    texts = [_text(cell) for cell in cells[:width]]
+    faults = {at: fault for at, cell in enumerate(cells[:width]) if (fault := _fault(cell))}
+    for at, (cell, formula) in enumerate(zip(cells[:width], formulas, strict=False)):
+        if cell.value is None and formula.data_type == "f":
+            cure = "open the workbook in a spreadsheet program and save it"
+            faults[at] = f"cell {formula.coordinate} holds a formula without a result; {cure}"
+    return TableRow(place, (*texts, *[""] * (width - len(texts))), faults)
+
+
+def _text(cell: Any) -> str:
+    value = cell.value
+    if value is None:
+        return ""
+    if isinstance(value, int | float) and not isinstance(value, bool) and float(value).is_integer():
+        zeros = re.fullmatch("0+", cell.number_format)  # "00000": Excel shows leading zeros
+        return f"{int(value):0{len(zeros.group()) if zeros else 1}d}"
+    return str(value).strip()
+
+
+def _fault(cell: Any) -> str:
+    """Why a cell's text is not what was once entered, "" if it is."""
+    value, again = cell.value, "format the column as text and enter it again"
+    if value is None:
+        return ""
+    place = f"cell {cell.coordinate} holds"
+    if cell.data_type == "e":
+        return f"{place} the error {value}"
+    if isinstance(value, datetime.date | datetime.time | datetime.timedelta):
+        return f"{place} a date or time ({value}), as spreadsheets make of entries like 3-5; {again}"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return ""
+    if abs(value) >= _EXACT_DIGITS:
+        return f"{place} a number of more than 15 digits, of which Excel keeps 15; {again}"
+    if not float(value).is_integer():
+        return f"{place} the number {value}, which is not whole; {again}"
+    return ""

@@ -1,0 +1,207 @@
+"""Generated twins of real datasets: same labels, hierarchy, balance and grouping, made features.
+
+A twin shows that a pipeline works and how methods behave on bags built this way. Its figures say nothing about
+the real dataset, and every place that shows them says so.
+
+How a slide is made. Features vary mostly in a few directions, as those of trained encoders do: an instance is a point
+in 16 dimensions, mapped to the feature width, plus a little noise in every feature. Most instances are background
+tissue: a slide has its own mixture of eight tissue types, and all instances of a group carry the group's shift, as
+stain and scanner do. A few instances, the witnesses, show the
+finding that gives the slide its label. The prototype of a fine class is the sum of a direction it shares with
+all fine classes of its coarse class and a shorter one of its own, so siblings lie close to each other. The first
+fine class of a card is the one without any finding. A slide may show milder findings (of classes before its own)
+beside the one that counts.
+
+With ``hierarchy=0`` the shared directions are dealt to the fine classes across the coarse ones: the same directions and
+the same distances, but siblings by name are not siblings by sight, and the hierarchy carries no signal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from mil_bench import seeds
+from mil_bench.bags.bag import Bag
+from mil_bench.datasets.card import DatasetSpec, check_limits
+from mil_bench.errors import InputError
+
+_LATENT = 16
+_TISSUES = 8
+_GROUP_SHIFT = 0.3  # of a group, in each of the directions
+_FEATURE_NOISE = 0.3  # of each feature, beside the 1 that the mapping brings
+_FEWEST_OF_A_CLASS = 10
+_MILDER_FINDINGS = 0.3  # share of slides that also show a finding of a milder class
+
+
+@dataclass(frozen=True)
+class TwinGenerator:
+    """Settings of a twin; change them on the command line as ``bracs-sim:slides=200,difficulty=1.5``.
+
+    Args:
+        slides: number of slides; classes keep their shares, every class keeps at least ten.
+        width: feature width D.
+        rows: median bag size. The real datasets have hundreds to thousands; 100 trains on a laptop.
+        spread: standard deviation of the logarithm of the bag size.
+        difficulty: divides the distance of witnesses from background and from each other; 1 by default.
+        witnesses: mean share of witnesses among a bag's instances.
+        hierarchy: 1: siblings look alike; 0: which classes look alike has nothing to do with the hierarchy.
+        seed: another seed, another twin.
+    """
+
+    version: ClassVar[int] = 1
+    slides: int
+    width: int = 64
+    rows: int = 100
+    spread: float = 0.6
+    difficulty: float = 1.0
+    witnesses: float = 0.06
+    hierarchy: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        limits = {"slides": (20, 10**6), "width": (8, 8192), "rows": (4, 10**6), "spread": (0, 2)}
+        limits |= {"difficulty": (0.1, 100), "witnesses": (0.001, 0.5), "hierarchy": (0, 1), "seed": (0, 2**31)}
+        check_limits("the twin", self, limits)
+
+    def describe(self) -> str:
+        """The settings in words."""
+        without = "" if self.hierarchy else ", a hierarchy without signal"
+        return (
+            f"{self.slides} slides, {self.width} features, median {self.rows} instances (spread {self.spread:g}), "
+            f"{100 * self.witnesses:g}% witnesses, difficulty {self.difficulty:g}{without}, seed {self.seed}"
+        )
+
+    def size(self, spec: DatasetSpec) -> tuple[int, int]:
+        """Number of slides, and of their instances together."""
+        return self.slides, int(self._sizes(self.slides).sum())
+
+    def generate(self, spec: DatasetSpec) -> Iterator[Bag]:
+        """All slides, in id order."""
+        world = _World.draw(self, spec)
+        labels = self._labels(spec)
+        groups = _deal_groups(labels, spec, self.seed)
+        for i, (label, group, size) in enumerate(zip(labels, groups, self._sizes(len(labels)), strict=True)):
+            rng = seeds.generator("twin", spec.name, self.seed, "slide", i)
+            features, instance_labels = world.slide(rng, int(label), int(group), int(size))
+            name = f"{spec.groups.name}-{group:04d}"
+            centre = name if spec.groups.name == "centre" else ""
+            slide = f"{spec.slug}-{i:05d}"
+            yield Bag(slide, int(label), name, features, instance_labels=instance_labels, centre=centre)
+
+    def _labels(self, spec: DatasetSpec) -> np.ndarray:
+        """Fine labels with the card's shares, shuffled."""
+        shares = np.asarray(spec.class_counts) / sum(spec.class_counts)
+        counts = np.maximum(np.round(shares * self.slides).astype(int), _FEWEST_OF_A_CLASS)
+        counts[counts.argmax()] += self.slides - counts.sum()
+        if counts.min() < _FEWEST_OF_A_CLASS:
+            needed = _FEWEST_OF_A_CLASS * len(counts)
+            problem = f"slides={self.slides} is too few for {len(counts)} classes"
+            raise InputError(f"settings of {spec.name}", [problem], f"Ask for {needed + needed // 2} slides or more.")
+        labels = np.repeat(np.arange(len(counts)), counts)
+        return seeds.generator("twin", spec.name, self.seed, "labels").permutation(labels)
+
+    def _sizes(self, slides: int) -> np.ndarray:
+        draws = seeds.generator("twin", "sizes", self.seed).normal(np.log(self.rows), self.spread, slides)
+        return np.maximum(np.round(np.exp(draws)).astype(int), 4)
+
+
+@dataclass(frozen=True)
+class _World:
+    """What all slides of a twin share."""
+
+    settings: TwinGenerator
+    name: str
+    tissues: np.ndarray  # [_TISSUES, _LATENT]
+    findings: np.ndarray  # [C, _LATENT]
+    mapping: np.ndarray  # [_LATENT, D]
+
+    @classmethod
+    def draw(cls, settings: TwinGenerator, spec: DatasetSpec) -> _World:
+        rng = seeds.generator("twin", spec.name, settings.seed, "world")
+        h = spec.hierarchy
+
+        def directions(count: int, length: float) -> np.ndarray:
+            raw = rng.standard_normal((count, _LATENT))
+            return length * raw / np.linalg.norm(raw, axis=1, keepdims=True)
+
+        # Lengths in units of the scatter of instances, which is 1 in every direction.
+        tissues = directions(_TISSUES, 3.0)
+        # At difficulty 1 the attention methods lie well above chance and well below the ceiling.
+        coarse = directions(h.n_coarse, 3.2 / settings.difficulty)
+        fine = directions(h.n_fine, 2.4 / settings.difficulty)
+        mapping = rng.standard_normal((_LATENT, settings.width)) / np.sqrt(_LATENT)
+        return cls(settings, spec.name, tissues, coarse[_families(settings, spec)] + fine, mapping)
+
+    def slide(self, rng: np.random.Generator, label: int, group: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Features ``[size, D]`` and witness labels ``[size]`` of one slide."""
+        settings = self.settings
+        group_rng = seeds.generator("twin", self.name, settings.seed, "group", group)
+        shift = _GROUP_SHIFT * group_rng.standard_normal(_LATENT)
+        tissue = rng.choice(_TISSUES, size, p=rng.dirichlet(np.ones(_TISSUES)))
+        shown = np.full(size, -1, dtype=np.int16)
+        if label > 0:
+            share = rng.beta(2.0, 2.0 / settings.witnesses - 2.0)
+            own = max(1, round(share * size))
+            if label > 1 and rng.random() < _MILDER_FINDINGS:
+                shown[own : own + max(1, own // 2)] = rng.integers(1, label)
+            shown[:own] = label
+            rng.shuffle(shown)
+        centres = np.where((shown >= 0)[:, None], self.findings[shown], self.tissues[tissue])
+        points = centres + shift + rng.standard_normal((size, _LATENT))
+        features = points @ self.mapping + _FEATURE_NOISE * rng.standard_normal((size, settings.width))
+        return features.astype(np.float32), shown
+
+
+def _families(settings: TwinGenerator, spec: DatasetSpec) -> list[int]:
+    """For each fine class the coarse class whose direction its finding shares.
+
+    Raises:
+        InputError: the hierarchy is to carry no signal, but all findings have one coarse class.
+    """
+    parents = list(spec.hierarchy.parent)
+    if settings.hierarchy:
+        return parents
+    if len(set(parents[1:])) < 2:
+        problem = "all its findings belong to one coarse class, so none can look like those of another"
+        raise InputError(f"hierarchy=0 for {spec.name}", [problem], "Choose a twin with findings in several.")
+    # Every family of the findings (all classes but the first) in turn, until each is used up.
+    left = {g: parents[1:].count(g) for g in dict.fromkeys(parents[1:])}
+    dealt: list[int] = []
+    while len(dealt) < len(parents) - 1:
+        dealt += [g for g in left if left[g] > 0]
+        left = {g: n - 1 for g, n in left.items()}
+    return [parents[0], *dealt]
+
+
+def _deal_groups(labels: np.ndarray, spec: DatasetSpec, seed: int) -> np.ndarray:
+    """A group for each slide: groups of uneven size, their labels as mixed as the card says."""
+    profile = spec.groups
+    share = len(labels) / sum(spec.class_counts) if profile.grows else 1.0
+    count = max(2, round(profile.count * share))
+    rng = seeds.generator("twin", spec.name, seed, "groups")
+    order = np.lexsort((rng.random(len(labels)), labels))
+    loose = rng.random(len(labels)) >= profile.purity
+    order[loose] = rng.permutation(order[loose])
+    cuts = np.sort(rng.choice(np.arange(1, len(labels)), count - 1, replace=False))
+    groups = np.empty(len(labels), dtype=int)
+    groups[order] = np.searchsorted(cuts, np.arange(len(labels)), side="right")
+    return groups
+
+
+def twin_of(spec: DatasetSpec, slides: int) -> DatasetSpec:
+    """A card for generated bags in the likeness of a real dataset, named ``<name>-sim``."""
+    return replace(
+        spec,
+        name=f"{spec.name}-sim",
+        title=f"generated twin of {spec.name.upper()}: same labels and balance, made features",
+        twin_of=spec.name,
+        generator=TwinGenerator(slides),
+        protocols=tuple(p for p in spec.protocols if p != "official"),
+        source="generated on this machine, nothing to download",
+        licence="none needed",
+        traps=(f"It is generated: its figures are not {spec.name.upper()}'s and cannot stand in for them.",),
+    )

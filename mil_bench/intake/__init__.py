@@ -1,0 +1,1 @@
+"""From the feature files of other tools to a bag store."""

@@ -1,0 +1,1 @@
+"""Looks through features for what would spoil a benchmark."""

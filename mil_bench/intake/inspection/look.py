@@ -1,0 +1,239 @@
+"""Looks through bags for what would spoil a benchmark, before a GPU-week is spent on it.
+
+One bag is in memory at a time; what is kept of each is its size, its label and a digest.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import xxhash
+
+from mil_bench.errors import InputError
+from mil_bench.intake.inspection.leaks import LabelLeaks, LeakingColumn
+from mil_bench.intake.inspection.near_duplicates import near_duplicate_bags
+from mil_bench.intake.inspection.sources import BagSource
+from mil_bench.intake.readers import problem_lines
+from mil_bench.progress import Watch
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was noticed.
+
+    Args:
+        wrong: whether the data must not be used as they are; else it is worth knowing.
+        text: one sentence.
+    """
+
+    wrong: bool
+    text: str
+
+
+@dataclass
+class _Seen:
+    """What is kept of the bags."""
+
+    sizes: np.ndarray
+    widths: dict[int, list[str]] = field(default_factory=lambda: defaultdict(list))
+    dtypes: set[str] = field(default_factory=set)
+    copies: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    not_finite: list[str] = field(default_factory=list)
+    same_place: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
+    featureless: list[str] = field(default_factory=list)
+    sound: list[int] = field(default_factory=list)
+    leaks: LabelLeaks | None = None
+    low: np.ndarray | None = None
+    high: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a look through the bags gave.
+
+    Args:
+        sizes: instances of each bag, 0 where it could not be read.
+        width: feature width, D.
+        findings: what was noticed.
+    """
+
+    sizes: np.ndarray
+    width: int
+    findings: tuple[Finding, ...]
+
+
+def check(source: BagSource, groups: Sequence[str], watch: Watch) -> Checked:
+    """Look through all bags of a source, and through those whole and of one width again for near-duplicates.
+
+    Args:
+        source: the bags.
+        groups: group of each bag.
+        watch: wraps the iterations over the bags (a progress bar).
+    """
+    seen = _Seen(np.zeros(len(source.slides), dtype=np.int64))
+    for position in watch(range(len(source.slides)), len(source.slides), "looking through the bags"):
+        slide = source.slides[position]
+        try:
+            features, coords = source.read(position)
+        except InputError as error:
+            seen.unreadable += problem_lines(error)
+            continue
+        _look(seen, source, position, features)
+        if coords is not None:
+            if not np.isfinite(coords).all():
+                seen.not_finite.append(f"{slide} (coordinates)")
+            elif len(np.unique(coords, axis=0)) < len(coords):
+                seen.same_place.append(slide)
+    findings = [*_broken(seen), *_copies(seen, source), *_columns(seen, source), *_sizes(seen)]
+    sound = seen.sound
+    pairs = near_duplicate_bags([source.slides[i] for i in sound], lambda i: source.read(sound[i])[0], watch)
+    findings += _near_copies(pairs, source, groups)
+    return Checked(seen.sizes, 0 if seen.low is None else len(seen.low), tuple(findings))
+
+
+def _look(seen: _Seen, source: BagSource, position: int, features: np.ndarray) -> None:
+    slide = source.slides[position]
+    rows, width = features.shape
+    seen.sizes[position] = rows
+    if not rows or not width:
+        (seen.featureless if rows else seen.empty).append(slide)
+        return
+    seen.widths[width].append(slide)
+    seen.dtypes.add(features.dtype.name)
+    seen.copies[xxhash.xxh3_128_hexdigest(np.ascontiguousarray(features).view(np.uint8).data)].append(position)
+    with np.errstate(over="ignore"):  # double precision beyond single: not finite, as said below
+        values = features.astype(np.float32)
+    if not np.isfinite(values).all():
+        seen.not_finite.append(slide)
+        return
+    lowest, highest = values.min(0), values.max(0)
+    if seen.low is None or seen.high is None:
+        seen.low, seen.high = lowest, highest
+        seen.leaks = LabelLeaks(max(1, len(source.classes)), width)
+    if width == len(seen.low):
+        seen.sound.append(position)
+        np.minimum(seen.low, lowest, out=seen.low)
+        np.maximum(seen.high, highest, out=seen.high)
+        if seen.leaks is not None and source.labels[position] >= 0:
+            seen.leaks.add(int(source.labels[position]), lowest, values.mean(0), highest)
+
+
+def _broken(seen: _Seen) -> Iterable[Finding]:
+    for problem in seen.unreadable:
+        yield Finding(True, problem)
+    if seen.not_finite:
+        yield Finding(
+            True, f"{_bags(seen.not_finite)} {'holds' if len(seen.not_finite) == 1 else 'hold'} NaN or infinite values."
+        )
+    if len(seen.widths) > 1:
+        kinds = "; ".join(f"{width} in {_bags(slides)}" for width, slides in sorted(seen.widths.items()))
+        yield Finding(True, f"Feature widths differ: {kinds}.")
+    if len(seen.dtypes) > 1:
+        yield Finding(True, f"Number types differ: {', '.join(sorted(seen.dtypes))}.")
+    if seen.same_place:
+        yield Finding(
+            False, f"{_bags(seen.same_place)} {_has(len(seen.same_place))} instances with the same coordinates."
+        )
+
+
+def _copies(seen: _Seen, source: BagSource) -> Iterable[Finding]:
+    for positions in seen.copies.values():
+        if len(positions) > 1:
+            slides = [source.slides[p] for p in positions]
+            labels = {int(source.labels[p]) for p in positions} - {-1}
+            if len(labels) > 1:
+                named = [f"{source.slides[p]} ({source.classes[source.labels[p]]})" for p in positions]
+                yield Finding(True, f"Equal features, different labels: {some(named)}.")
+            else:
+                yield Finding(False, f"Equal features: {some(slides)}.")
+
+
+def _columns(seen: _Seen, source: BagSource) -> Iterable[Finding]:
+    if seen.low is None or seen.high is None or seen.leaks is None:
+        return
+    leaking = seen.leaks.columns()
+    for leak in leaking:
+        yield Finding(True, _leak_sentence(leak, source.classes))
+    metadata = sorted({*seen.leaks.one_value_a_bag().tolist()} - {leak.column for leak in leaking})
+    if metadata and seen.sizes.max() > 1:
+        yield Finding(False, f"One value a bag, as no feature of single patches has: {_places(metadata)}.")
+    constant = np.flatnonzero(seen.low == seen.high)
+    zero = [c for c in constant.tolist() if seen.low[c] == 0]
+    other = [c for c in constant.tolist() if seen.low[c] != 0]
+    if zero:
+        yield Finding(False, f"Always zero: {_places(zero)} of {len(seen.low)}.")
+    if other:
+        yield Finding(False, f"Always the same value: {_places(other)} of {len(seen.low)}.")
+
+
+def _leak_sentence(leak: LeakingColumn, classes: Sequence[str]) -> str:
+    heaps = " < ".join(" = ".join(classes[c] for c in heap) for heap in leak.heaps)
+    return (
+        f"Feature column {leak.column} (counted from 0) is the label: a bag's {leak.number} value in it tells "
+        f"{heaps} apart without a single error. Take the column out; figures made with it mean nothing."
+    )
+
+
+def _sizes(seen: _Seen) -> Iterable[Finding]:
+    single = np.count_nonzero(seen.sizes == 1)
+    if single:
+        yield Finding(False, f"{single} of {len(seen.sizes)} bags {_has(single)} a single instance.")
+    if seen.empty:
+        left_out = "packing leaves such slides out" if seen.sizes.any() else "no bag has any"
+        yield Finding(not seen.sizes.any(), f"{_bags(seen.empty)} {_has(len(seen.empty))} no instances; {left_out}.")
+    if seen.featureless:
+        yield Finding(True, f"{_bags(seen.featureless)} {_has(len(seen.featureless))} instances without features.")
+
+
+def _near_copies(pairs: pd.DataFrame, source: BagSource, groups: Sequence[str]) -> list[Finding]:
+    """What pairs of near-duplicates mean for a benchmark."""
+    if pairs.empty:
+        return []
+    place = {slide: i for i, slide in enumerate(source.slides)}
+    a, b = (pairs[name].map(place).to_numpy() for name in ("slide_a", "slide_b"))
+    known = np.asarray(groups)
+    across = known[a] != known[b]
+    other_label = source.labels[a] != source.labels[b]
+    shown = _shown_pairs(pairs[across] if across.any() else pairs)
+    count = counted(len(pairs), "pair of bags has", "pairs of bags have")
+    text = f"{count} half of their rows or more in common, {across.sum()} across groups"
+    found = [Finding(False, f"{text}, where a split can part them: {shown}.")]
+    whole = (pairs["share"].to_numpy() > 0.95) & (pairs["share_back"].to_numpy() > 0.95) & other_label
+    if whole.any():
+        found.append(Finding(True, f"Almost equal features, different labels: {_shown_pairs(pairs[whole])}."))
+    return found
+
+
+def _shown_pairs(pairs: pd.DataFrame) -> str:
+    return some([f"{pair.slide_a} in {pair.slide_b} ({pair.share:.0%})" for pair in pairs.itertuples()])
+
+
+def _bags(slides: Sequence[str]) -> str:
+    return f"{counted(len(slides), 'bag', 'bags')} ({some(slides)})"
+
+
+def _has(number: int) -> str:
+    return "has" if number == 1 else "have"
+
+
+def counted(number: int, of_one: str, of_many: str) -> str:
+    """A number with the words that fit it ("1 slide has", "2 slides have")."""
+    return f"{number} {of_one if number == 1 else of_many}"
+
+
+def some(names: Sequence[str]) -> str:
+    """The first names of a list, and how many more there are."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def _places(columns: Sequence[int]) -> str:
+    return f"{counted(len(columns), 'feature column', 'feature columns')} ({some([str(c) for c in columns])})"

@@ -1,0 +1,114 @@
+"""What can be looked through before it is trained on: a folder of feature files, a packed dataset, an .npz of bags."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mil_bench.bags.store import BagStore
+from mil_bench.datasets.labels import LabelSheet
+from mil_bench.errors import InputError
+from mil_bench.intake.readers import FeatureFile
+
+
+@dataclass(frozen=True)
+class BagSource:
+    """Bags that can be read one by one.
+
+    Args:
+        title: what it is, for the first line of a report.
+        slides: slide ids.
+        classes: names of the classes, () where labels are unknown.
+        labels: class of each slide, -1 where it is unknown.
+        read: features ``[n, D]`` and coordinates ``[n, 2]`` (or None) of the slide at a position; raises InputError
+            where a file is broken.
+    """
+
+    title: str
+    slides: tuple[str, ...]
+    classes: tuple[str, ...]
+    labels: np.ndarray
+    read: Callable[[int], tuple[np.ndarray, np.ndarray | None]]
+
+    @property
+    def class_counts(self) -> list[int]:
+        """Slides of each class, as far as labels are known."""
+        return np.bincount(self.labels[self.labels >= 0], minlength=len(self.classes)).tolist()
+
+
+def files_source(
+    title: str, files: Sequence[FeatureFile], sheet: LabelSheet | None, classes: tuple[str, ...]
+) -> BagSource:
+    """Feature files as they are, before packing."""
+
+    def read(position: int) -> tuple[np.ndarray, np.ndarray | None]:
+        raw = files[position].read()
+        return raw.features, raw.coords
+
+    rows = {} if sheet is None else sheet.rows
+    labels = [rows[file.slide].label if file.slide in rows else -1 for file in files]
+    return BagSource(title, tuple(f.slide for f in files), classes if rows else (), np.array(labels, dtype=int), read)
+
+
+def store_source(title: str, store: BagStore) -> BagSource:
+    """A packed dataset."""
+
+    def read(position: int) -> tuple[np.ndarray, np.ndarray | None]:
+        rows = slice(store.offsets[position], store.offsets[position + 1])
+        return store.features[rows], None if store.coords is None else store.coords[rows]
+
+    return BagSource(title, tuple(store.slides["slide"]), store.hierarchy.fine, store.labels, read)
+
+
+def npz_source(path: Path) -> BagSource:
+    """A file of bags as the classic MIL data come: ``features [N, D]``, ``offsets [B + 1]``, ``labels [B]``.
+
+    ``bag_ids [B]`` are optional. Nothing in it is unpickled.
+
+    Raises:
+        InputError: with every fault of the arrays.
+    """
+    remedy = "Give an .npz with features [N, D], offsets [B + 1] from 0 to N, and whole numbers as labels [B]."
+    try:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            held = {name: file[name] for name in ("features", "offsets", "labels", "bag_ids") if name in file}
+    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        raise InputError(f"bag file {path}", [f"{path.name} cannot be read as arrays: {reason}"], remedy) from error
+    problems = _npz_problems(held)
+    if problems:
+        raise InputError(f"bag file {path}", [f"{path.name}: {problem}" for problem in problems], remedy)
+    features, offsets, values = held["features"], held["offsets"], held["labels"]
+    classes, labels = np.unique(values, return_inverse=True)
+    slides = held.get("bag_ids", np.arange(len(labels)))
+
+    def read(position: int) -> tuple[np.ndarray, None]:
+        return features[offsets[position] : offsets[position + 1]], None
+
+    names = tuple(f"label {value}" for value in classes)
+    return BagSource(path.name, tuple(map(str, slides)), names, labels, read)
+
+
+def _npz_problems(held: dict[str, np.ndarray]) -> list[str]:
+    missing = [name for name in ("features", "offsets", "labels") if name not in held]
+    if missing:
+        return [f"no array '{name}'" for name in missing]
+    features, offsets, labels = held["features"], held["offsets"], held["labels"]
+    problems = []
+    if features.ndim != 2 or features.dtype.kind != "f":
+        problems.append(f"features are {features.dtype} of shape {features.shape}")
+    if labels.ndim != 1 or labels.dtype.kind not in "iub":
+        problems.append(f"labels are {labels.dtype} of shape {labels.shape}")
+    if offsets.ndim != 1 or offsets.dtype.kind not in "iu" or len(offsets) < 2:
+        problems.append(f"offsets are {offsets.dtype} of shape {offsets.shape}")
+    elif offsets[0] != 0 or offsets[-1] != len(features) or (np.diff(offsets.astype(np.int64)) < 1).any():
+        problems.append(f"offsets do not rise from 0 to {len(features)} with at least one row a bag")
+    if not problems and len(labels) != len(offsets) - 1:
+        problems.append(f"{len(labels)} labels for {len(offsets) - 1} bags")
+    if not problems and len(held.get("bag_ids", labels)) != len(labels):
+        problems.append(f"{len(held['bag_ids'])} bag_ids for {len(labels)} bags")
+    return problems

@@ -1,0 +1,139 @@
+"""Where the tools put their feature files, and what the slides in them are called."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mil_bench.datasets.slide_ids import without_ending
+from mil_bench.errors import InputError
+
+_ENDINGS = (".h5", ".hdf5", ".npy", ".pt", ".pth")
+_SETTING = re.compile(r"[\d.]+x_\d+px_\d+px_overlap")  # TRIDENT: a magnification, patch size and overlap
+_ENCODER = re.compile(r"features_.+")  # TRIDENT, and torchmil's published sets
+_STAMP = re.compile(r".+-[0-9a-f]{8}")  # an extractor and the hash of its code
+_PATCH_SIZE = re.compile(r"patches_\d+")  # torchmil's published sets
+_REMEDY = "Name the folder with the feature files."
+
+
+@dataclass(frozen=True)
+class FoundFile:
+    """A file that may hold a slide's features.
+
+    Args:
+        path: the file.
+        slide: slide id: the name without its ending (and without a slide file's, as in ``a.svs.h5``), or, where files
+            of several folders share one, the path below the folder without these endings.
+        below: the path below the folder without these endings, as STAMP's slide tables write it.
+    """
+
+    path: Path
+    slide: str
+    below: str
+
+
+def find_feature_files(folder: Path) -> list[FoundFile]:
+    """The feature files in a folder, sorted by path.
+
+    Known are a folder of files (also in folders of its own), CLAM's feature folder (of its two files a slide the
+    ``.h5``, which has coordinates), TRIDENT's job folder, STAMP's output folder, torchmil's dataset folder, and any
+    folder inside these. Whatever has the ending of a feature file is returned; opening it tells what is wrong with it.
+
+    Raises:
+        InputError: there is none, there are several sets to choose from, or a folder cannot be read.
+    """
+    if not folder.is_dir():
+        reason = "it is not a folder" if os.path.lexists(folder) else "there is no such folder"
+        raise InputError(f"folder {folder}", [f"{folder}: {reason}"], _REMEDY)
+    place = _innermost(folder)
+    problems: list[str] = []
+    paths = sorted(_walk(place, problems, {}))
+    if problems:
+        raise InputError(f"folder {folder}", problems, "Correct these folders, or take them out.")
+    if not paths:
+        raise InputError(f"folder {folder}", [f"{place}: no {', '.join(_ENDINGS)} file in it"], _REMEDY)
+    stems = [without_ending(path.stem) for path in paths]
+    places = {(stem, path.parent) for stem, path in zip(stems, paths, strict=True)}
+    shared = Counter(stem for stem, _ in places)
+    below = [without_ending(path.relative_to(place).with_suffix("").as_posix()) for path in paths]
+    return [
+        FoundFile(path, stem if shared[stem] == 1 else long, long)
+        for path, stem, long in zip(paths, stems, below, strict=True)
+    ]
+
+
+def named_as_labelled(found: Sequence[FoundFile], labelled: Collection[str]) -> tuple[list[FoundFile], list[str]]:
+    """The files with the slide ids of a label table, which may be paths below the folder; and what is ambiguous."""
+    named, problems = [], []
+    for file in found:
+        if file.below in labelled and file.slide != file.below:
+            if file.slide in labelled:
+                both = f"'{file.slide}' and '{file.below}'"
+                problems.append(f"{file.path} fits two slides of the sheet, {both}; keep the one that is meant")
+            file = replace(file, slide=file.below)
+        named.append(file)
+    return named, problems
+
+
+def _innermost(folder: Path) -> Path:
+    """The folder that the tool's layout leads to; a folder that has feature files itself leads nowhere else.
+
+    Raises:
+        InputError: it leads to several, and the user has to name one.
+    """
+    if any(_is_candidate(path) and path.is_file() for path in _entries(folder)):
+        return folder
+    settings = _folders(folder, _SETTING)
+    encoders = [path for place in settings or [folder] for path in _folders(place, _ENCODER)]
+    if settings and not encoders:
+        raise InputError(f"folder {folder}", [f"{settings[0]}: no folder features_<encoder> in it"], _REMEDY)
+    for choice in (encoders, _folders(folder, _PATCH_SIZE), _folders(folder, _STAMP)):
+        if len(choice) > 1:
+            problems = [f"{path}: a set of features of its own" for path in choice]
+            raise InputError(f"folder {folder}", problems, "Sets of features are not mixed: name one of these folders.")
+        if choice:
+            return _innermost(choice[0])
+    for name in ("h5_files", "pt_files", "features"):
+        if _walk(folder / name, [], {}):
+            return _innermost(folder / name)
+    return folder
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What is in a folder; nothing where it cannot be read, which the walk tells."""
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError:
+        return []
+
+
+def _folders(folder: Path, name: re.Pattern[str]) -> list[Path]:
+    return [path for path in _entries(folder) if name.fullmatch(path.name) and path.is_dir()]
+
+
+def _is_candidate(path: Path) -> bool:
+    return path.suffix.lower() in _ENDINGS and not path.name.startswith(".")
+
+
+def _walk(folder: Path, problems: list[str], above: dict[tuple[int, int], Path]) -> list[Path]:
+    """Everything with the ending of a feature file below a folder; symbolic links are followed, but not in circles."""
+    try:
+        status, entries = folder.stat(), list(folder.iterdir())
+    except OSError as error:
+        problems.append(f"{folder}: cannot be read: {error.strerror}")
+        return []
+    identity = status.st_dev, status.st_ino
+    if identity in above:
+        problems.append(f"{folder}: a symbolic link that leads back to {above[identity]}")
+        return []
+    paths = []
+    for path in entries:
+        if _is_candidate(path):
+            paths.append(path)
+        elif not path.name.startswith(".") and path.is_dir():
+            paths += _walk(path, problems, {**above, identity: folder})
+    return paths

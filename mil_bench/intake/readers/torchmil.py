@@ -1,0 +1,137 @@
+"""torchmil's folders of arrays: ``features/``, ``patch_labels/``, ``coords/``, one ``<bag>.npy`` (or ``.h5``) in each.
+
+torchmil 1.0 (datasets/processed_mil_dataset.py): features ``[N, D]``, coordinates ``[N, 2]``, labels of patches
+``[N]``, 1 where a patch shows what the bag's label says; its published sets have features one level deeper, in
+``features/features_<encoder>/``. An ``.h5`` has the array under the name of its folder. The unit of the coordinates
+stands nowhere. Its ``labels/`` are not read: labels come from the label sheet. A lone ``.npy`` is read all the same.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mil_bench.errors import InputError
+from mil_bench.intake.readers import hdf5
+from mil_bench.intake.readers.interface import (
+    UNKNOWN_UNIT,
+    FeatureFile,
+    RawBag,
+    bag_shape,
+    broken,
+    coordinates,
+    feature_type,
+)
+
+SIGNATURE = b"\x93NUMPY"
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchmilFile(FeatureFile):
+    """A bag of torchmil, or a lone ``.npy``.
+
+    Args:
+        coords_path: the file with the coordinates, or None.
+        labels_path: the file with the labels of the patches, or None.
+    """
+
+    coords_path: Path | None
+    labels_path: Path | None
+
+    @classmethod
+    def open(cls, path: Path, slide: str) -> TorchmilFile:
+        """Read the shape, and look what lies beside.
+
+        Raises:
+            InputError: the features are no table of float16 or float32, or are cut short.
+        """
+        shape, dtype = _header(path)
+        rows, width = bag_shape(path, shape, "holds an array")
+        coords, labels = _beside(path, "coords"), _beside(path, "patch_labels")
+        return cls(
+            path=path,
+            slide=slide,
+            format=f"torchmil {path.suffix}" if is_bag(path) else "plain .npy",
+            rows=rows,
+            width=width,
+            dtype=feature_type(path, dtype.name, rows),
+            coords_unit=UNKNOWN_UNIT if coords else "",
+            has_instance_labels=labels is not None,
+            coords_path=coords,
+            labels_path=labels,
+        )
+
+    def load(self) -> RawBag:
+        """The file's rows, with coordinates and labels of the patches where they lie beside."""
+        features = _array(self.path, "features")
+        features = features.reshape(bag_shape(self.path, features.shape, "holds an array"))
+        coords, labels = None, None
+        if self.coords_path is not None:
+            coords = coordinates(self.coords_path, _array(self.coords_path, "coords"), self.rows)
+        if self.labels_path is not None:
+            labels = _patch_labels(self.labels_path, _array(self.labels_path, "patch_labels"), self.rows)
+        return RawBag(features, coords, self.coords_unit, instance_labels=labels)
+
+
+def is_bag(path: Path) -> bool:
+    """Whether the file lies in a folder of features that has others of torchmil's beside it."""
+    return any(_beside(path, name) for name in ("labels", "patch_labels", "coords"))
+
+
+def _beside(path: Path, name: str) -> Path | None:
+    """The bag's file in another of torchmil's folders, if there is one."""
+    for features in path.parents[:2]:
+        if features.name == "features":
+            found = (features.parent / name / f"{path.stem}{ending}" for ending in (".npy", ".h5"))
+            return next((file for file in found if file.is_file()), None)
+    return None
+
+
+def _header(path: Path) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type of the features without their values."""
+    if _is_hdf5(path):
+        with hdf5.opened(path) as file:
+            found = hdf5.dataset(file, path, "features")
+            return found.shape, found.dtype
+    try:
+        with path.open("rb") as file:
+            shape, _, dtype = _HEADERS[np.lib.format.read_magic(file)](file)
+            start = file.tell()
+    except Exception as error:  # a damaged header is Python text, which can be wrong in any way
+        raise _unreadable(path, error) from error
+    stored = path.stat().st_size - start
+    if dtype.kind != "O" and stored < math.prod(shape) * dtype.itemsize:
+        raise _unreadable(path, f"{stored} bytes of values for the shape {shape}")
+    return shape, dtype
+
+
+def _array(path: Path, name: str) -> np.ndarray:
+    if _is_hdf5(path):
+        with hdf5.opened(path) as file:
+            return hdf5.values(hdf5.dataset(file, path, name))
+    try:
+        return np.load(path, allow_pickle=False)
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+
+def _is_hdf5(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(hdf5.SIGNATURE)) == hdf5.SIGNATURE
+
+
+def _unreadable(path: Path, reason: object) -> InputError:
+    return broken(path, f"cannot be read as a NumPy array, it may be cut short or hold Python objects ({reason})")
+
+
+def _patch_labels(path: Path, labels: np.ndarray, rows: int) -> np.ndarray:
+    """Labels of the patches as ``[n]`` int16."""
+    if labels.shape not in ((rows,), (rows, 1), (1, rows)):
+        raise broken(path, f"has labels of shape {labels.shape} for {rows} instances")
+    if labels.dtype.kind not in "biuf" or not np.isin(labels, (0, 1)).all():
+        raise broken(path, "has labels of patches other than 0 and 1")
+    return labels.reshape(rows).astype(np.int16)

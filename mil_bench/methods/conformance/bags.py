@@ -1,0 +1,41 @@
+"""Small bags for the checks of the contract, and methods built for them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from mil_bench import seeds
+from mil_bench.bags.batch import BagBatch
+from mil_bench.hierarchy import LabelHierarchy
+from mil_bench.methods.method import Method
+
+SIZES = (5, 1, 9, 30, 2, 7, 16, 3)
+WIDTH = 12
+HIERARCHY = LabelHierarchy.from_groups({"a": ["a0", "a1", "a2"], "b": ["b0", "b1"], "c": ["c0", "c1"]})
+
+
+def build(method: type[Method], hierarchy: LabelHierarchy = HIERARCHY, in_dim: int = WIDTH) -> Method:
+    """A method with its default parameters, in float64 and evaluation mode."""
+    with seeds.torch_seeded("conformance", "weights"):
+        return method(in_dim, hierarchy).double().eval()
+
+
+def random_bags(sizes: tuple[int, ...] = SIZES, width: int = WIDTH, classes: int = 7) -> BagBatch:
+    """Normal features in float64, labels in turn, and every instance a witness of some class or background."""
+    features = seeds.generator("conformance", "bags").standard_normal((sum(sizes), width))
+    labels = torch.arange(len(sizes)) % classes
+    shown = torch.arange(sum(sizes)) % (classes + 1) - 1  # witness labels, -1 for background
+    return BagBatch.pack(torch.from_numpy(features), torch.tensor(sizes), labels, instance_labels=shown)
+
+
+def learnable_bags(count: int, rng: np.random.Generator) -> BagBatch:
+    """Bags of eight instances in float32, in every other of them two clear witnesses of class 1."""
+    features = rng.standard_normal((count, 8, WIDTH))
+    labels = np.arange(count) % 2
+    features[labels == 1, :2, :3] += 4.0
+    flat = torch.from_numpy(features.reshape(-1, WIDTH).astype(np.float32))
+    shown = torch.full((count, 8), -1)
+    shown[labels == 1, :2] = 1
+    sizes, of_bags = torch.full((count,), 8), torch.from_numpy(labels)
+    return BagBatch.pack(flat, sizes, of_bags, instance_labels=shown.flatten())

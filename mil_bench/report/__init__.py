@@ -1,0 +1,1 @@
+"""Tables, figures and sentences from evaluated runs, and how they are rendered; never imports torch."""

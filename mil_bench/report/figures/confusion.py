@@ -1,0 +1,74 @@
+"""What is taken for what."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from mil_bench.evaluation.verdicts import Evidence
+from mil_bench.hierarchy import LabelHierarchy
+from mil_bench.report.figures.style import panels, styled
+
+
+@styled
+def confusion(evidence: Evidence, level: str) -> Figure:
+    """Percent of each true class's tests by predicted class, all folds together, one panel a method.
+
+    Args:
+        evidence: what a run measured.
+        level: "fine", in the order of the hierarchy with its coarse blocks outlined; or "coarse", from fine
+            probabilities summed over the children.
+    """
+    hierarchy = evidence.hierarchy
+    methods = [name for name, trials in evidence.trials.items() if trials]
+    classes = hierarchy.n_fine if level == "fine" else hierarchy.n_coarse
+    side = max(2.0, 0.33 * classes + 0.7)
+    figure, axes = panels(max(1, len(methods)), max(2, int(11 / side)), (side, side), shared=True)
+    for method, panel in zip(methods, axes, strict=False):
+        counts = np.zeros((classes, classes))
+        for trial in evidence.trials[method]:
+            np.add.at(counts, _labels(trial.predictions.labels, trial.predictions.fine, hierarchy, level), 1)
+        _matrix(panel, counts, hierarchy, level)
+        panel.set_title(method, fontsize=8 if len(method) < 5 * side else 6)
+    figure.supxlabel("predicted", fontsize=9)
+    figure.supylabel("true", fontsize=9)
+    return figure
+
+
+def _labels(
+    labels: np.ndarray, fine: np.ndarray, hierarchy: LabelHierarchy, level: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """True and predicted classes ``[B]``, as positions in the figure."""
+    if level == "coarse":
+        return hierarchy.coarse_of(labels), hierarchy.lift(fine).argmax(1)
+    place = np.argsort(np.argsort(hierarchy.parent, kind="stable"))
+    return place[labels], place[fine.argmax(1)]
+
+
+def _matrix(axes: Axes, counts: np.ndarray, hierarchy: LabelHierarchy, level: str) -> None:
+    total = counts.sum(1, keepdims=True)
+    share = 100 * counts / np.maximum(total, 1)
+    axes.imshow(share, cmap="Greys", vmin=0, vmax=100)
+    for row, column in np.ndindex(*counts.shape):
+        if counts[row, column]:
+            shade = "white" if share[row, column] > 55 else "black"
+            text = axes.text(column, row, f"{share[row, column]:.0f}", ha="center", va="center", color=shade)
+            text.set(fontsize=7, in_layout=False)  # inside the panel anyway, and laying out hundreds is slow
+    order = np.argsort(hierarchy.parent, kind="stable")
+    names = [hierarchy.fine[c] for c in order] if level == "fine" else list(hierarchy.coarse)
+    places = range(len(names))
+    axes.set_xticks(places, names, rotation=90, fontsize=7)
+    axes.set_yticks(places, names, fontsize=7)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(True)
+    if level == "fine" and not hierarchy.is_flat:
+        parents = [hierarchy.parent[c] for c in order]
+        edges = [0, *(i for i, (a, b) in enumerate(pairwise(parents), 1) if a != b), len(parents)]
+        for start, end in pairwise(edges):
+            block = Rectangle((start - 0.5, start - 0.5), end - start, end - start, fill=False, edgecolor="#D55E00")
+            axes.add_patch(block).set_linewidth(1.6)

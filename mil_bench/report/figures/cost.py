@@ -1,0 +1,44 @@
+"""What a method's quality costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from mil_bench.report.budget import History
+from mil_bench.report.figures.style import styled, styles
+from mil_bench.report.tables import Cell, Table
+
+
+@styled
+def cost(histories: Mapping[str, Sequence[History]], table: Table, column: str) -> Figure:
+    """Mean and standard deviation of a figure over the mean seconds of a training, on a logarithmic scale.
+
+    Args:
+        histories: method to its trainings; what is not trained is left out.
+        table: holds the figure.
+        column: its heading.
+    """
+    figure = Figure(figsize=(8.0, 3.8), layout="constrained")
+    axes = figure.add_subplot()
+    look = styles(list(table.cells))
+    handles = {}
+    for method, row in table.cells.items():
+        seconds = [h.seconds for h in histories.get(method, ()) if h.curves]
+        cell = row[column]
+        if seconds and isinstance(cell, Cell) and not np.isnan(cell.mean):
+            style = look[method]
+            axes.errorbar(np.mean(seconds), cell.mean, yerr=cell.std, **style.dots(7), elinewidth=0.9)
+            handles[method] = axes.plot([], [], **style.dots(7))[0]
+    axes.set(xscale="log", xlabel="seconds a training", ylabel=f"{column} (%)")
+    axes.grid(color="0.92", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    if handles:
+        figure.legend(handles.values(), handles.keys(), loc="outside right upper")
+    return figure

@@ -1,0 +1,84 @@
+"""ROC and precision-recall curves, one class against the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+from mil_bench.evaluation.predictions import Predictions
+from mil_bench.evaluation.verdicts import Evidence
+from mil_bench.report.figures.style import legend, panels, styled, styles
+
+_GRID = np.linspace(0, 1, 101)
+
+Curve = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""From labels ``[B]`` bool and scores ``[B]`` to heights over the grid ``[101]``."""
+
+
+@styled
+def roc(evidence: Evidence) -> Figure:
+    """Sensitivity over 1 - specificity: one panel a class, one line a method, the mean of its trainings' curves."""
+    figure = _panels(evidence, _sensitivity)
+    for axes in figure.axes[: evidence.hierarchy.n_fine]:
+        axes.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=":")
+    figure.supxlabel("1 - specificity", fontsize=9)
+    figure.supylabel("sensitivity", fontsize=9)
+    return figure
+
+
+@styled
+def precision_recall(evidence: Evidence) -> Figure:
+    """Precision over recall: one panel a class, one line a method, the mean of its trainings' curves."""
+    figure = _panels(evidence, _precision)
+    for axes, share in zip(figure.axes, _shares(evidence), strict=False):
+        axes.axhline(share, color="0.6", linewidth=0.8, linestyle=":")
+    figure.supxlabel("recall", fontsize=9)
+    figure.supylabel("precision", fontsize=9)
+    return figure
+
+
+def _sensitivity(positive: np.ndarray, score: np.ndarray) -> np.ndarray:
+    false, true, _ = roc_curve(positive, score)
+    heights = np.interp(_GRID, false, true)
+    heights[0] = 0
+    return heights
+
+
+def _precision(positive: np.ndarray, score: np.ndarray) -> np.ndarray:
+    # As average precision has it: between two thresholds the precision is that of the one with more recall.
+    precision, recall, _ = precision_recall_curve(positive, score)
+    return precision[::-1][np.searchsorted(recall[::-1], _GRID, side="left")]
+
+
+def _panels(evidence: Evidence, curve: Curve) -> Figure:
+    hierarchy = evidence.hierarchy
+    figure, axes = panels(hierarchy.n_fine, 4, (2.3, 2.5), shared=True)
+    look = styles(list(evidence.trials))
+    handles = {}
+    for c, (panel, name) in enumerate(zip(axes, hierarchy.fine, strict=True)):
+        parent = "" if hierarchy.is_flat else f" ({hierarchy.coarse[hierarchy.parent[c]]})"
+        panel.set(title=f"{name}{parent}", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+        panel.set(xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+        for method, trials in evidence.trials.items():
+            heights = _mean(curve, [trial.predictions for trial in trials], c)
+            if heights is not None:
+                handles[method] = panel.plot(_GRID, heights, **look[method].line())[0]
+    if handles:
+        legend(figure, handles)
+    return figure
+
+
+def _mean(curve: Curve, done: Sequence[Predictions], c: int) -> np.ndarray | None:
+    """Mean over the trainings whose test slides have the class and others, None where none has."""
+    found = [curve(p.labels == c, p.fine[:, c]) for p in done if 0 < np.count_nonzero(p.labels == c) < len(p.labels)]
+    return np.mean(found, axis=0) if found else None
+
+
+def _shares(evidence: Evidence) -> np.ndarray:
+    """Share of each class among all test slides ``[C]``."""
+    labels = [trial.predictions.labels for trials in evidence.trials.values() for trial in trials]
+    counts = np.bincount(np.concatenate(labels or [np.zeros(0, int)]), minlength=evidence.hierarchy.n_fine)
+    return counts / max(1, counts.sum())

@@ -1,0 +1,42 @@
+"""Tables as HTML, for pages and notebooks: best red and bold, second best blue and underlined."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from mil_bench.report.tables import Cell, Table, rank_of, text_of
+
+# The styles stand in the cells themselves: a notebook has no style sheet of ours.
+_MARKS = {1: '<b class="best" style="color:#b80000">{}</b>', 2: '<u class="second" style="color:#0a4ea3">{}</u>'}
+
+
+def html_table(table: Table) -> str:
+    """A ``table`` element without heading and caption; cells carry the number they are sorted by."""
+    kinds = ["words" if table.is_text(name) else "figure" for name in table.columns]
+    head = "".join(
+        f'<th scope="col" class="{kind}">{escape(name)}</th>' for name, kind in zip(table.columns, kinds, strict=True)
+    )
+    body = "".join(
+        f'<tr><th scope="row">{escape(name)}</th>{_cells(row.values(), kinds)}</tr>'
+        for name, row in table.cells.items()
+    )
+    first = f'<th scope="col">{escape(table.row_heading)}</th>'
+    return f"<table><thead><tr>{first}{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def html_section(table: Table) -> str:
+    """A table with its heading and legend, for notebooks."""
+    marks = f" {_MARKS[1].format('Best')}, {_MARKS[2].format('second best')}." if table.is_ranked else ""
+    return f"<h4>{escape(table.title)}</h4>{html_table(table)}<p><small>{escape(table.legend)}{marks}</small></p>"
+
+
+def _cells(cells: Iterable[Cell | str], kinds: Sequence[str]) -> str:
+    values = ((cell, "" if isinstance(cell, str) else f' data-value="{cell.mean:.10g}"') for cell in cells)
+    return "".join(
+        f'<td class="{kind}"{value}>{_marked(cell)}</td>' for (cell, value), kind in zip(values, kinds, strict=True)
+    )
+
+
+def _marked(cell: Cell | str) -> str:
+    return _MARKS.get(rank_of(cell), "{}").format(escape(text_of(cell)))

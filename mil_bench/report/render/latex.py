@@ -1,0 +1,71 @@
+"""Tables as LaTeX for booktabs and xcolor: best red and bold, second best blue and underlined."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from mil_bench.report.tables import Cell, Table, rank_of, text_of
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "#": r"\#",
+    "_": r"\_",
+    "$": r"\$",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "±": r"$\pm$",
+    "†": r"$^\dagger$",
+    "–": "--",
+    "−": "$-$",
+}
+_HEAD = "% needs \\usepackage{booktabs} and \\usepackage{xcolor}\n"
+_MARKS = r" \textcolor{red}{\textbf{Best}}, \textcolor{blue}{\underline{second best}}."
+
+
+def latex(run: str, tables: Sequence[Table]) -> str:
+    r"""All tables as ``table`` environments, to be included with ``\input``; needs booktabs and xcolor.
+
+    Labels are ``tab:<run>-<table>``, so that the tables of several runs go into one document.
+    """
+    return _HEAD + "\n".join(_environment(run, table) for table in tables)
+
+
+def _environment(run: str, table: Table) -> str:
+    columns = table.columns
+    marks = _MARKS if table.is_ranked else ""
+    label = re.sub(r"[^A-Za-z0-9:.-]", "-", f"{run}-{table.name}")
+    rows = [[_escaped(name), *map(_marked, row.values())] for name, row in table.cells.items()]
+    lines = [
+        r"\begin{table}",
+        r"\centering\small",
+        rf"\caption{{{_escaped(table.title)}. {_escaped(table.legend)}{marks}}}",
+        rf"\label{{tab:{label}}}",
+        rf"\begin{{tabular}}{{l{''.join('l' if table.is_text(name) else 'c' for name in columns)}}}",
+        r"\toprule",
+        " & ".join(map(_escaped, [table.row_heading.capitalize(), *columns])) + r" \\",
+        r"\midrule",
+        *(" & ".join(row) + r" \\" for row in rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _marked(cell: Cell | str) -> str:
+    text = _escaped(text_of(cell))
+    return {
+        1: rf"\textcolor{{red}}{{\textbf{{{text}}}}}",
+        2: rf"\textcolor{{blue}}{{\underline{{{text}}}}}",
+    }.get(rank_of(cell), text)
+
+
+def _escaped(text: str) -> str:
+    return "".join(_SPECIAL.get(character, character) for character in text)

@@ -1,0 +1,44 @@
+"""Tables on a terminal: best red and bold, second best blue and underlined; signs where there are no colours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as Grid
+from rich.text import Text
+
+from mil_bench.report.tables import Cell, Table, rank_of, text_of
+
+_STYLE = {0: "", 1: "bold red", 2: "underline blue"}
+_SIGN = {0: " ", 1: "*", 2: "+"}
+_NARROWEST = 120  # a file or pipe has no width of its own; seven classes fit into this
+
+
+def print_tables(tables: Sequence[Table]) -> None:
+    """Print all tables to standard output; what several of them say below is said once, at the end."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=max(console.width, _NARROWEST))
+    styled = console.is_terminal and console.color_system is not None
+    for table in tables:
+        console.print(Text(table.title, style="bold"), end="")
+        grid = Grid(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        grid.add_column(table.row_heading, no_wrap=True)
+        for name in table.columns:
+            grid.add_column(name, justify="left" if table.is_text(name) else "right")
+        for name, row in table.cells.items():
+            grid.add_row(Text(name), *(_marked(cell, styled) for cell in row.values()))
+        console.print(grid)
+    legend = "Bold red: best; underlined blue: second best." if styled else "*: best; +: second best."
+    said = [*(t.caption for t in tables), *(t.note for t in tables), legend if any(t.is_ranked for t in tables) else ""]
+    console.print(Text(" ".join(dict.fromkeys(filter(None, said)))))
+
+
+def _marked(cell: Cell | str, styled: bool) -> Text:
+    """Colours on a terminal; signs where text is all there is."""
+    text, rank = text_of(cell), rank_of(cell)
+    if isinstance(cell, str):
+        return Text(text)
+    return Text(text, style=_STYLE[rank]) if styled else Text(text + _SIGN[rank])

@@ -1,0 +1,201 @@
+"""Result tables: mean ± std over trainings, and figures of all folds together with intervals over patients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from mil_bench.evaluation.metrics import Measure, class_names, pooled
+from mil_bench.evaluation.verdicts import Evidence
+from mil_bench.report.tables import DAGGER, Cell, Table, ranked
+
+MAIN = ("accuracy", "macro_auc", "balanced_accuracy", "specificity", "macro_f1")
+"""Metrics of the main tables, in their order."""
+ABSENT = "–"
+"""Stands where a method has no such figure at all (no coarse head, no attention)."""
+_LIFTED = "Coarse probabilities are the fine ones summed over the children, for every method."
+_HEADS = (
+    "Rows '(coarse head)' are what the method's own coarse branch says; they are not ranked, since only some methods "
+    "have one."
+)
+_INTERVALS = "Behind each figure its 95 % interval from a bootstrap over {}s."
+_POOLED = (
+    "All test predictions of a method count; slides are ranked only against slides that the same trained model scored."
+)
+
+Columns = Mapping[str, Measure]
+"""Column heading to what stands in the column."""
+
+
+def result_tables(evidence: Evidence, caption: str) -> list[Table]:
+    """The tables of mean ± std.
+
+    Args:
+        evidence: what a run measured.
+        caption: dataset, protocol, folds, seeds and what ± is.
+    """
+    hierarchy = evidence.hierarchy
+    deep = not hierarchy.is_flat
+    build = _Builder(evidence, caption)
+    fine, coarse = f"{hierarchy.n_fine} classes (%)", f"{hierarchy.n_coarse} classes (%)"
+    tables = [build.table("fine", f"Fine level, {fine}", _level("fine"))]
+    if deep:
+        tables.append(_coarse_table(build, f"Coarse level, {coarse}"))
+    tables.append(build.table("classwise_auc", "Class-wise one-vs-rest AUC, fine classes (%)", _each(evidence, "fine")))
+    if deep:
+        title = "Class-wise one-vs-rest AUC, coarse classes (%)"
+        tables.append(build.table("classwise_auc_coarse", title, _each(evidence, "coarse"), _LIFTED))
+    title = "Class-wise average precision, fine classes (%)"
+    tables.append(build.table("classwise_ap", title, _each(evidence, "fine", "average_precision")))
+    further = {"more": "More metrics", "calibration": "Calibration", "hierarchy": "Hierarchy"}
+    for (name, title), measures in zip(further.items(), _further(deep), strict=True):
+        columns = build.existing(measures)
+        if columns:
+            meanings = " ".join(dict.fromkeys(m.metric.meaning for m in columns.values()))
+            tables.append(build.table(name, title, columns, meanings))
+    return tables
+
+
+def pooled_tables(evidence: Evidence, caption: str) -> list[Table]:
+    """All folds together, with bootstrap intervals: the main metrics and the class-wise AUC of the fine level."""
+    if not evidence.complete:
+        return []
+    found = evidence.bootstrap
+    note = f"{_POOLED} " + (f"No intervals: {found.few}." if found.few else _INTERVALS.format(found.unit))
+    build = _Builder(evidence, caption)
+    columns = {
+        "pooled": ("All folds together, fine level (%)", _level("fine")),
+        "pooled_classwise_auc": ("All folds together, class-wise AUC (%)", _each(evidence, "fine")),
+    }
+    return [build.pooled_table(name, title, chosen, note) for name, (title, chosen) in columns.items()]
+
+
+def _level(level: str) -> Columns:
+    return {Measure(level, key).metric.heading: Measure(level, key) for key in MAIN}
+
+
+def _each(evidence: Evidence, level: str, key: str = "auc") -> Columns:
+    return {name: Measure(level, key, name) for name in class_names(level, evidence.hierarchy)}
+
+
+def _further(deep: bool) -> tuple[list[Measure], ...]:
+    levels = ("fine", "coarse") if deep else ("fine",)
+    more = [Measure(level, key) for key in ("macro_ap", "quadratic_kappa") for level in levels]
+    return (
+        [*more, Measure("slide", "attention_auc")],
+        [Measure(level, key) for level in levels for key in ("nll", "brier", "ece")],
+        [Measure("slide", "mistakes_inside"), Measure("slide", "head_agreement")],
+    )
+
+
+def _coarse_table(build: _Builder, title: str) -> Table:
+    """The coarse level from fine probabilities, and beside it from the coarse heads there are."""
+    rows: dict[str, tuple[str, str]] = {}
+    for name, done in build.evidence.measured.items():
+        rows[name] = name, "coarse"
+        if any(Measure("coarse_head", "accuracy") in each.values for each in done.values()):
+            rows[f"{name} (coarse head)"] = name, "coarse_head"
+    heads = any(level == "coarse_head" for _, level in rows.values())
+    cells = {row: build.row(method, _level(level)) for row, (method, level) in rows.items()}
+    keys = {row: build.keys(method) for row, (method, _) in rows.items()}
+    note = f"{_LIFTED} {_HEADS}" if heads else _LIFTED
+    # What is undefined follows from the coarse labels, so heads lack the same folds as the lifted level.
+    return build.finished("coarse", title, cells, _level("coarse"), note, keys)
+
+
+class _Builder:
+    """Cells and tables of one run."""
+
+    def __init__(self, evidence: Evidence, caption: str):
+        self.evidence, self._caption = evidence, caption
+
+    def table(self, name: str, title: str, columns: Columns, note: str = "") -> Table:
+        """One row a method."""
+        cells = {method: self.row(method, columns) for method in self.evidence.trials}
+        return self.finished(name, title, cells, columns, note)
+
+    def existing(self, measures: Sequence[Measure]) -> Columns:
+        """The columns of those figures that any method has, under headings of their own."""
+        done = [each.values for trainings in self.evidence.measured.values() for each in trainings.values()]
+        return {_heading(m): m for m in measures if any(m in values for values in done)}
+
+    def row(self, method: str, columns: Columns) -> dict[str, Cell | str]:
+        return {heading: self._cell(method, measure) for heading, measure in columns.items()}
+
+    def keys(self, method: str) -> tuple[str, ...]:
+        return tuple(sorted({trial.job_key for trial in self.evidence.trials[method]}))
+
+    def _cell(self, method: str, measure: Measure) -> Cell | str:
+        done = self.evidence.measured[method]
+        if done and not any(measure in each.values for each in done.values()):
+            return ABSENT
+        scale, digits = _shown(measure)
+        values = {place: scale * each.values[measure] for place, each in done.items()}
+        defined = [value for value in values.values() if not np.isnan(value)]
+        undefined = tuple(sorted({fold for (_, fold), value in values.items() if np.isnan(value)}))
+        mean = float(np.mean(defined)) if defined else float("nan")
+        std = float(np.std(defined, ddof=1)) if len(defined) > 1 else float("nan")
+        return Cell(mean, std, undefined, digits=digits)
+
+    def pooled_table(self, name: str, title: str, columns: Columns, note: str) -> Table:
+        """Figures of all folds together, with intervals."""
+        found = self.evidence.bootstrap
+        cells: dict[str, dict[str, Cell | str]] = {}
+        reasons: dict[str, None] = {}
+        for method in self.evidence.complete:
+            trials = self.evidence.trials[method]
+            values = pooled([t.predictions for t in trials], self.evidence.hierarchy, self.evidence.ordered).values
+            cells[method] = {}
+            for heading, measure in columns.items():
+                scale, digits = _shown(measure)
+                interval = found.interval(found.pooled.values[method][measure], measure)
+                ends = None if interval.reason else (scale * interval.low, scale * interval.high)
+                cells[method][heading] = Cell(scale * values[measure], digits=digits, interval=ends)
+                if interval.reason and not found.few:
+                    reasons[f"No interval for {heading}: {interval.reason}."] = None
+        note = " ".join([note, *reasons])
+        keys = {method: self.keys(method) for method in cells}
+        return Table(name, title, self._caption, ranked(cells, cells.keys()), keys, note)
+
+    def finished(
+        self,
+        name: str,
+        title: str,
+        cells: dict[str, dict[str, Cell | str]],
+        columns: Columns,
+        note: str,
+        keys: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> Table:
+        lower = [heading for heading, measure in columns.items() if not measure.metric.higher_is_better]
+        note = f"{note} {self._undefined(columns)}".strip()
+        keys = keys or {method: self.keys(method) for method in cells}
+        return Table(name, title, self._caption, ranked(cells, self.evidence.complete, lower), keys, note)
+
+    def _undefined(self, columns: Columns) -> str:
+        """Which folds lack some of these figures, and why."""
+        found: dict[str, set[int]] = {}
+        for done in self.evidence.measured.values():
+            for (_, fold), each in done.items():
+                for measure in columns.values():
+                    if measure in each.reasons:
+                        found.setdefault(each.reasons[measure], set()).add(fold)
+        if not found:
+            return ""
+        places = (f"{reason} in {_folds(folds)}" for reason, folds in found.items())
+        return f"{DAGGER} Mean over the folds in which the figure is defined: {'; '.join(places)}."
+
+
+def _folds(folds: set[int]) -> str:
+    return f"fold{'s' * (len(folds) > 1)} {', '.join(map(str, sorted(folds)))}"
+
+
+def _shown(measure: Measure) -> tuple[float, int]:
+    """Factor and decimals with which a figure is shown."""
+    return (100, 1) if measure.metric.percent else (1, 3)
+
+
+def _heading(measure: Measure) -> str:
+    level = "coarse " if measure.level == "coarse" else ""
+    text = f"{level}{measure.metric.heading}"
+    return (text[0].upper() + text[1:]) + (" (%)" if measure.metric.percent else "")

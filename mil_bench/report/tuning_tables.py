@@ -1,0 +1,120 @@
+"""What tuning spent, what it chose, and what that brought."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mil_bench.evaluation.metrics import Measure
+from mil_bench.evaluation.trials import COMPLETE, FAILED, PRUNED, TrialRecord, best_of
+from mil_bench.evaluation.verdicts import Evidence
+from mil_bench.report.tables import Cell, Table
+
+_SPENT = (
+    "Every method gets the same number of trials, the same sampler seeds, the same epochs and the same rule for giving "
+    "up trials; what differs is how many were given up or failed, and how long they took. Seconds are of training, "
+    "with other trainings beside it."
+)
+_CHOSEN = (
+    "Trial 0 is the method's own recipe. Validation loss: the lowest cross-entropy of the fine classes over epochs, "
+    "which is what trials are chosen by; test slides have no part in it."
+)
+_GAIN = (
+    "Recipe: the method's own settings with the epochs of this run, which is the first trial of each study. "
+    "Difference: mean ± standard deviation over trainings of tuned minus recipe, on the same test slides."
+)
+
+
+def by_study(records: Sequence[TrialRecord]) -> dict[tuple[str, int, int | None], list[TrialRecord]]:
+    """Method, seed and fold to the trials of its study, in order."""
+    found: dict[tuple[str, int, int | None], list[TrialRecord]] = {}
+    for record in records:
+        found.setdefault((record.label, record.seed, record.fold), []).append(record)
+    return found
+
+
+def spent_table(records: Sequence[TrialRecord], caption: str) -> Table:
+    """One row a method: trials by what became of them, epochs, seconds."""
+    cells: dict[str, dict[str, Cell | str]] = {}
+    for label in dict.fromkeys(record.label for record in records):
+        own = [record for record in records if record.label == label]
+        states = Counter(record.state for record in own)
+        cells[label] = {
+            "Studies": _count(len({(record.seed, record.fold) for record in own})),
+            "Trials": _count(len(own)),
+            "Complete": _count(states[COMPLETE]),
+            "Pruned": _count(states[PRUNED]),
+            "Failed": _count(states[FAILED]),
+            "Epochs": _count(sum(record.epochs for record in own)),
+            "Seconds": _count(sum(record.seconds for record in own)),
+        }
+    return Table("tuning", "Tuning: what was spent", caption, cells, note=_SPENT)
+
+
+def chosen_table(records: Sequence[TrialRecord], caption: str) -> Table:
+    """One row a study: the trial that was chosen, and its settings."""
+    studies = by_study(records)
+    seeds = {seed for _, seed, _ in studies}
+    cells: dict[str, dict[str, Cell | str]] = {}
+    for (label, seed, fold), own in studies.items():
+        best = best_of(own)
+        name = label + (f" seed {seed}" if len(seeds) > 1 else "") + ("" if fold is None else f" fold {fold}")
+        cells[name] = {
+            "Trial": "none" if best is None else str(best.number),
+            "Loss, recipe": _loss(own[0]),
+            "Loss, chosen": _loss(best),
+            "Settings": "no trial came to its end" if best is None else written(best.settings) or "its own recipe",
+        }
+    return Table("tuning_chosen", "Tuning: what was chosen", caption, cells, note=_CHOSEN, row_heading="study")
+
+
+def gain_table(recipe: Evidence, tuned: Evidence, figure: Measure, caption: str) -> Table:
+    """One row a method: its recipe's figures, the tuned ones, and the difference.
+
+    Args:
+        recipe: the trainings of every study's first trial.
+        tuned: the trainings that were chosen.
+        figure: what methods are compared on; accuracy stands beside it.
+        caption: of the run.
+    """
+    cells: dict[str, dict[str, Cell | str]] = {}
+    figures = dict.fromkeys([figure, Measure("fine", "accuracy")])
+    for label in tuned.complete:
+        if label not in recipe.complete:
+            continue
+        cells[label] = {}
+        for measure in figures:
+            before, after = 100 * recipe.by_fold(label, measure), 100 * tuned.by_fold(label, measure)
+            heading = measure.metric.heading
+            cells[label] |= {
+                f"{heading}, recipe": _mean(before),
+                f"{heading}, tuned": _mean(after),
+                f"{heading}, difference": _mean(after - before),
+            }
+    return Table("tuning_gain", "Tuning: what it brought (%)", caption, cells, note=_GAIN)
+
+
+def written(settings: Mapping[str, Any]) -> str:
+    """Settings as a person writes them."""
+    return ", ".join(f"{name}={_value(value)}" for name, value in settings.items())
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _loss(record: TrialRecord | None) -> Cell | str:
+    return "–" if record is None or record.value is None else Cell(record.value, digits=3)
+
+
+def _count(number: float) -> Cell:
+    return Cell(number, digits=0)
+
+
+def _mean(values: np.ndarray) -> Cell:
+    return Cell(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else float("nan"))

@@ -1,0 +1,251 @@
+"""What a run gave, made from stored results alone; needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from mil_bench import durable
+from mil_bench.errors import InputError, UnknownNameError
+from mil_bench.evaluation.metrics import Measure
+from mil_bench.evaluation.predictions import Trial
+from mil_bench.evaluation.verdicts import Evidence, Verdict, verdicts
+from mil_bench.planning.plan import RunPlan
+from mil_bench.report.budget import History, budget_table
+from mil_bench.report.render import write_report
+from mil_bench.report.result_tables import pooled_tables, result_tables
+from mil_bench.report.tables import Table
+from mil_bench.report.verdict_tables import main_figure, summary, verdict_tables
+from mil_bench.running.result_store import ResultStore
+from mil_bench.runs.fold_table import audit_lines, fold_table
+from mil_bench.tuning.tuned_run import TunedRun
+
+if TYPE_CHECKING:
+    from mil_bench.methods import Method
+    from mil_bench.report.figures.gallery import Gallery
+    from mil_bench.report.render.page import Report
+
+_SHOWN_FIRST = ("fine", "coarse", "classwise_auc", "tuning", "tuning_gain", "verdicts")
+_TWIN = "Nothing here is a result on the real dataset."
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class RunResult:
+    """Verdicts, tables, figures and predictions of a run; each is computed when it is first asked for.
+
+    Args:
+        plan: what was to be trained.
+        trials: method to its trained folds.
+        failures: what could not be trained, and why, one line each.
+        histories: method to how its folds were trained.
+        tuned: the trials behind the settings, None if they were not tuned.
+        store: where the trained weights lie, None for a result that was not collected from one.
+    """
+
+    plan: RunPlan
+    trials: Mapping[str, tuple[Trial, ...]]
+    failures: tuple[str, ...] = ()
+    histories: Mapping[str, tuple[History, ...]] = field(default_factory=dict)
+    tuned: TunedRun | None = None
+    store: ResultStore | None = None
+
+    @classmethod
+    def collect(cls, store: ResultStore, plan: RunPlan, failures: tuple[str, ...] = ()) -> RunResult:
+        """Everything that is stored of a plan."""
+        trials: dict[str, tuple[Trial, ...]] = dict.fromkeys(plan.methods, ())
+        histories: dict[str, tuple[History, ...]] = dict.fromkeys(plan.methods, ())
+        done = {job.key: store.done(job) for job in plan.jobs}
+        for job, fold in sorted(plan.trainings, key=lambda item: (plan.seeds.index(item[0].seed), item[1])):
+            if fold in done[job.key]:
+                found = store.load_fold(job, fold)
+                if fault := found.predictions.fault(plan.hierarchy):
+                    raise store.broken(job, fold, fault)
+                how = (job.recipe.get("epochs", 0), found.best_epoch, found.curves, found.seconds, found.environment)
+                trials[job.label] += (Trial(job.seed, fold, job.key, found.predictions),)
+                histories[job.label] += (History(job.seed, fold, *how),)
+        tuned = TunedRun.collect(store, plan) if plan.tuning else None
+        return cls(plan, trials, failures, histories, tuned, store)
+
+    @property
+    def run_id(self) -> str:
+        """Name of the run, for ``mil-bench report``."""
+        return self.plan.run_id
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """Figures of every training, and their bootstrap over patients."""
+        plan = self.plan
+        sizes = tuple((len(fold.train), len(fold.test)) for fold in plan.splits.folds)
+        return Evidence(
+            self.trials, plan.hierarchy, sizes, len(plan.seeds), plan.splits.group_name, ordered=plan.ordered
+        )
+
+    @cached_property
+    def _main(self) -> tuple[Measure, str]:
+        return main_figure(self.evidence)
+
+    @cached_property
+    def verdicts(self) -> list[Verdict]:
+        """Every pair of complete methods compared, on the macro AUC of the fine level where it is defined."""
+        return verdicts(self.evidence, self._main[0])
+
+    @cached_property
+    def summary(self) -> list[str]:
+        """What the run says, in a few sentences."""
+        reason = self._main[1]
+        return [*([reason] if reason else []), *summary(self.evidence, self.verdicts, self._main[0])]
+
+    @cached_property
+    def report_tables(self) -> list[Table]:
+        """All tables with captions and marks."""
+        caption = self.plan.caption
+        return [
+            *result_tables(self.evidence, caption),
+            *verdict_tables(self.evidence, self.verdicts, self._main[0], caption),
+            *pooled_tables(self.evidence, caption),
+            budget_table(self.histories, self._expected, caption, self.tuned is not None),
+            *([] if self.tuned is None else self.tuned.tables(self.evidence, self._main[0], caption)),
+            fold_table(self.plan, self.trials),
+        ]
+
+    @property
+    def main_tables(self) -> list[Table]:
+        """Those that a terminal and a notebook show."""
+        return [table for table in self.report_tables if table.name in _SHOWN_FIRST]
+
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Table name ("fine", "coarse", "classwise_auc", ...) to a frame of its figures, as they are shown."""
+        return {table.name: table.frame for table in self.report_tables}
+
+    @cached_property
+    def figures(self) -> Gallery:
+        """Name ("classwise_auc", "roc", ...) to a matplotlib figure, drawn when it is first asked for."""
+        from mil_bench.report.figures.gallery import Gallery
+
+        gallery = Gallery.of(self.evidence, {table.name: table for table in self.report_tables}, self.histories)
+        return gallery if self.tuned is None else Gallery({**gallery.pictures, **self.tuned.pictures})
+
+    @property
+    def predictions(self) -> pd.DataFrame:
+        """All test predictions: one row a method, seed, fold and slide."""
+        frames = [
+            trial.predictions.frame(self.plan.hierarchy).assign(method=method, seed=trial.seed, fold=trial.fold)
+            for method, done in self.trials.items()
+            for trial in done
+        ]
+        if not frames:
+            return pd.DataFrame(columns=["method", "seed", "fold", "slide", "label", "predicted"])
+        frame = pd.concat(frames, ignore_index=True)
+        return frame[["method", "seed", "fold", *frames[0].columns[:-3]]]
+
+    def model(self, method: str, seed: int | None = None, fold: int = 0) -> Method:
+        """A trained method in evaluation mode, on the CPU; brings torch.
+
+        Args:
+            method: as tables call it.
+            seed: training seed, None for the first.
+            fold: number of the fold, whose test slides this model has never seen.
+
+        Raises:
+            UnknownNameError: there is no such method in the run, or it is not installed.
+            InputError: the fold is not stored, nothing was trained, or the method's code has changed since.
+        """
+        from mil_bench.runs.models import trained_method
+
+        if self.store is None:
+            raise InputError("the trained model", ["this result comes from no result store"], "Collect it from one.")
+        own = [job for job in self.plan.jobs if job.label == method]
+        if not own:
+            raise UnknownNameError("method in this run", method, {job.label for job in self.plan.jobs})
+        seed = own[0].seed if seed is None else seed
+        jobs = [job for job in own if job.seed == seed]
+        if not jobs:
+            raise UnknownNameError("training seed", str(seed), {str(job.seed) for job in own})
+        of_fold = [job for job, k in self.plan.trainings if job in jobs and k == fold]  # tuned folds differ in theirs
+        return trained_method(self.store, (of_fold or jobs)[0], fold, self.plan.hierarchy)
+
+    @property
+    def _expected(self) -> int:
+        return len(self.plan.splits.folds) * len(self.plan.seeds)
+
+    @property
+    def facts(self) -> list[str]:
+        """What is missing and what must be known of a method here, one line each."""
+        missing = [
+            f"{method}: {len(done)} of {self._expected} trainings are stored; not ranked"
+            for method, done in self.trials.items()
+            if len(done) < self._expected and method not in self.plan.skipped
+        ]
+        left_out = [f"{name} was left out: {why}" for name, why in self.plan.skipped.items()]
+        return [*self.failures, *missing, *left_out, *(f"{name}: {what}" for name, what in self.plan.remarks.items())]
+
+    def write_tables(self, folder: Path) -> Path:
+        """Write the tables as Markdown, CSV and LaTeX into ``folder``; the path of the Markdown page."""
+        return write_report(folder, self.run_id, [*self.summary, *self.facts], self.report_tables)
+
+    def write(self, folder: Path) -> Path:
+        """Write tables, figures and report into ``folder``; the path of the report, one HTML file."""
+        self.write_tables(folder)
+        for name in self.figures:
+            durable.replace(folder / "figures" / f"{name}.svg", self.figures.svg(name).decode())
+        durable.replace(folder / "report.html", self._page)
+        return folder / "report.html"
+
+    @cached_property
+    def _page(self) -> str:
+        """The report as HTML; what tracking has logged is not drawn again for the command that shows it."""
+        from mil_bench.report.render.page import page
+
+        return page(self._report)
+
+    @property
+    def _report(self) -> Report:
+        from mil_bench.report.render.page import Report
+
+        plan = self.plan
+        audit, folds, seeds = audit_lines(plan.splits), len(plan.splits.folds), len(plan.seeds)
+        return Report(
+            title=f"{plan.dataset}: {plan.splits.protocol}",
+            run=self.run_id,
+            warning=f"{plan.dataset_caption}. {_TWIN}" if plan.dataset.endswith("-twin") else "",
+            summary=self.summary,
+            basis=f"Protocol {plan.splits.protocol}, {folds} fold{'s' * (folds > 1)} x "
+            f"{seeds} seed{'s' * (seeds > 1)}. {audit[0]}",
+            facts=self.facts,
+            caption=plan.caption,
+            tables={table.name: table for table in self.report_tables},
+            sentences=[verdict.sentence for verdict in self.verdicts],
+            figures=self.figures,
+            audit=audit,
+            environment=self._environment,
+            command=plan.command,
+        )
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        """Versions and devices of the trainings; several where trainings differ."""
+        found: dict[str, dict[str, None]] = {}
+        for done in self.histories.values():
+            for history in done:
+                for name, value in history.environment.items():
+                    found.setdefault(name, {})[value] = None
+        return {name: ", ".join(values) for name, values in found.items()}
+
+    def __repr__(self) -> str:
+        return f"<RunResult {self.run_id}: {', '.join(self.plan.methods)}; tables: {', '.join(self.tables)}>"
+
+    def _repr_html_(self) -> str:
+        """Verdict, main tables and class-wise AUC, for notebooks."""
+        from mil_bench.report.figures.style import data_uri
+        from mil_bench.report.render.html import html_section
+
+        words = "".join(f"<p>{escape(line)}</p>" for line in [*self.summary, *self.facts])
+        tables = "".join(map(html_section, self.main_tables))
+        return f'{words}{tables}<img src="{data_uri(self.figures.svg("classwise_auc"))}" alt="class-wise AUC">'

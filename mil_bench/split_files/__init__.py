@@ -1,0 +1,1 @@
+"""Split files of other tools: read, audited, written."""

@@ -1,0 +1,125 @@
+"""Split files of this field's tools, one module a tool; which tool made a file is told from its content."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from mil_bench.errors import InputError
+from mil_bench.regular_file import open_regular
+from mil_bench.split_files.formats.clam import CLAM
+from mil_bench.split_files.formats.hmil import HMIL
+from mil_bench.split_files.formats.interface import FileStart, SplitFormat
+from mil_bench.split_files.formats.mil_baseline import MIL_BASELINE
+from mil_bench.split_files.formats.own import OWN
+from mil_bench.split_files.formats.patho_bench import PATHO_BENCH
+from mil_bench.split_files.formats.transmil import TRANSMIL
+from mil_bench.splits.lists import SplitLists
+
+FORMATS = (OWN, HMIL, CLAM, PATHO_BENCH, MIL_BASELINE, TRANSMIL)
+
+_ENDINGS = (".json", ".pkl", ".pickle", ".csv", ".tsv", ".txt")  # others in a folder are not looked into
+_START_BYTES = 2**16
+_OF_STAMP = b'"train_patients"'
+_STAMP = (
+    "it is STAMP's splits.json, which lists patients instead of slides and has no validation part; "
+    "list the slides in a table with the columns train, val, test for every fold (splits_0.csv, splits_1.csv, ...)"
+)
+
+
+def read_split_lists(path: Path) -> SplitLists:
+    """What split files list, whoever made them.
+
+    Args:
+        path: a folder with all files of one split, or a single file.
+
+    Raises:
+        InputError: nothing there is a split file, several tools' files lie there, or a file is broken, also one that
+            only its name tells to belong to the others.
+    """
+    found: dict[str, list[Path]] = {}
+    strangers = []
+    for start in _starts(path):
+        own = next((form for form in FORMATS if form.matches(start)), None)
+        if own is None:
+            strangers.append(start)
+        else:
+            found.setdefault(own.title, []).append(start.path)
+    if len(found) == 1:
+        ((title, files),) = found.items()
+        form = next(form for form in FORMATS if form.title == title)
+        lost = _lost(strangers, [form], files)
+        if lost:
+            raise InputError(f"splits {path}", lost, "No fold may be lost: write these files again, or remove them.")
+        lists = form.read(files)
+        alone = not path.is_dir() and len(lists.folds) == 1
+        return replace(lists, first=lists.numbers[0]) if alone else lists
+    known = "; ".join(form.title for form in FORMATS)
+    if found:
+        problems = [f"{len(files)} of {title}: {files[0].name}" for title, files in found.items()]
+        raise InputError(f"splits {path}", problems, "Name one file, or a folder with the files of one split.")
+    problems = [_nothing(path, strangers)]
+    if path.is_dir():
+        problems += _lost(strangers, FORMATS, [])
+    raise InputError(f"splits {path}", problems, f"These are known: {known}.")
+
+
+def _starts(path: Path) -> list[FileStart]:
+    """The files that may be meant and how they begin.
+
+    Raises:
+        InputError: the folder or one of them cannot be read.
+    """
+    file, starts = path, []
+    try:
+        for file in _files(path):
+            with open_regular(file) as opened:
+                starts.append(FileStart(file, opened.read(_START_BYTES)))
+    except OSError as error:
+        named = "" if file == path else f"{file.name} "
+        problem = f"{named}cannot be read: {error.strerror}"
+        raise InputError(f"splits {path}", [problem], "Check the path.") from error
+    return starts
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    inside = [file for file in path.iterdir() if file.suffix.lower() in _ENDINGS and not file.name.startswith(".")]
+    return sorted(file for file in inside if not file.is_dir())
+
+
+def _lost(strangers: Sequence[FileStart], forms: Sequence[SplitFormat], files: Sequence[Path]) -> list[str]:
+    """Files that belong to these formats or files by their names, but not by their content; and empty ones."""
+    alike, found = {_without_numbers(path) for path in files}, []
+    for start in strangers:
+        name = start.path.name
+        titles = [form.title for form in forms if re.search(form.name, name, re.IGNORECASE)]
+        if not start.content.strip():
+            found.append(f"{name} is empty")
+        elif titles or _without_numbers(start.path) in alike:
+            like = titles[0] if titles else forms[0].title
+            columns = ", ".join(start.columns)
+            begins = f"its first line is '{columns[:80]}'" if columns.isprintable() and columns else "it is no text"
+            found.append(f"{name} is named like {like}, but holds something else: {begins}")
+    return found
+
+
+def _without_numbers(path: Path) -> str:
+    return re.sub(r"\d+", "#", path.name)
+
+
+def _nothing(path: Path, strangers: Sequence[FileStart]) -> str:
+    if not path.is_dir():
+        (start,) = strangers
+        if _OF_STAMP in start.content:
+            return _STAMP
+        return "it is no split file of a known form" if start.content else "it is an empty file"
+    stamp = [start.path.name for start in strangers if _OF_STAMP in start.content]
+    if stamp:
+        return f"{stamp[0]}: {_STAMP}"
+    folders = sorted(each.name for each in path.iterdir() if each.is_dir() and not each.name.startswith("."))
+    inside = f"; it has folders {', '.join(folders[:5])}: name one of them" if folders else ""
+    return f"no split file lies in this folder{inside}"

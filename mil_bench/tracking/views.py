@@ -1,0 +1,51 @@
+"""What MLflow's own page shows of an experiment of ours: two prepared views, and the address that opens one.
+
+A view is a tag of the experiment with the page's settings as JSON, as its *Share* button writes it. A page that does
+not know a setting ignores it; an unknown view shows the plain list of runs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from mil_bench.tracking.entries import DESCRIPTION, KIND
+
+_MAIN = ("test_fine/macro_auc", "std_test_fine/macro_auc", "test_fine/accuracy", "test_coarse/macro_auc")
+_OF_FOLD = ("test_fine/macro_auc", "test_fine/accuracy", "test_coarse/macro_auc", "cost/seconds", "cost/best_epoch")
+
+
+def _view(kind: str, metrics: Sequence[str], params: Sequence[str]) -> str:
+    """Runs of one kind, best first, with these columns."""
+    columns = [*(f"metrics.`{name}`" for name in metrics), *(f"params.`{name}`" for name in params)]
+    return json.dumps(
+        {
+            "searchFilter": f"tags.{KIND} = '{kind}'",
+            "orderByKey": f"metrics.`{metrics[0]}`",
+            "orderByAsc": False,
+            "startTime": "ALL",
+            "lifecycleFilter": "Active",
+            "datasetsFilter": [],
+            "modelVersionFilter": "All Runs",
+            "selectedColumns": columns,
+            "runsExpanded": {},
+            "runsPinned": [],
+            "runsHidden": [],
+        }
+    )
+
+
+EXPERIMENT_TAGS = {
+    "mlflow.experimentKind": "custom_model_development",  # models are trained here, no language model is traced
+    DESCRIPTION: "mil-bench: a run a benchmark, below it its methods, below these their folds and trials. "
+    f"`tags.{KIND} = 'benchmark'` (or `'method'`, `'fold'`, `'trial'`) shows one kind alone; "
+    "`tags.mil_bench.run = 'NAME'` shows one benchmark.",
+    "mlflow.sharedViewState.methods": _view("method", _MAIN, ("protocol", "folds", "seeds")),
+    "mlflow.sharedViewState.folds": _view("fold", _OF_FOLD, ("method", "seed", "fold")),
+}
+
+
+def address(server: str, experiment: str, view: str = "methods") -> str:
+    """Where a browser shows a view; without the workflow in it, MLflow's page opens on traces of language models."""
+    query = f"workflowType=machine_learning&viewStateShareKey={view}"
+    return f"{server.rstrip('/')}/#/experiments/{experiment}/runs?{query}"

@@ -1,0 +1,1 @@
+"""Choosing settings by trials, with the same budget for every method."""

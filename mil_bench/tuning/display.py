@@ -1,0 +1,80 @@
+"""What is seen of tuning while it goes on, and the file for Optuna's dashboard."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from mil_bench.evaluation.trials import TrialRecord, best_of
+from mil_bench.running.display import long_bars
+from mil_bench.running.listeners import Listener
+from mil_bench.tuning.studies import StudyPlan
+
+
+class TuningDisplay(Listener):
+    """A bar over all trials on standard error; a line a finished study where that is no terminal."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._bars = long_bars(self._console)
+        self._records: dict[str, list[TrialRecord]] = {}
+        self._studies = self._trials = self._finished = 0
+        self._started = time.monotonic()
+
+    def on_tuning(self, studies: int, trials: int) -> None:
+        """Show the bar."""
+        self._studies, self._trials, self._started = studies, trials, time.monotonic()
+        self._bar = self._bars.add_task("trials", total=studies * trials)
+        self._bars.start()
+
+    def on_trial(self, trial: TrialRecord) -> None:
+        """Count it."""
+        own = self._records.setdefault(trial.study, [])
+        own.append(trial)
+        if len(own) > self._trials:
+            return
+        self._bars.update(self._bar, advance=1, description=f"trials ({trial.label})")
+        if len(own) == self._trials:
+            self._finished += 1
+            if not self._console.is_terminal:
+                line = f"{self._finished}/{self._studies} {_line(own)} ({self._elapsed:.0f} s)"
+                self._console.print(line, soft_wrap=True)
+
+    def on_end(self, report: Path | None) -> None:
+        """Take the bar away."""
+        self._bars.stop()
+
+    @property
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._started
+
+
+def _line(records: Sequence[TrialRecord]) -> str:
+    first, best = records[0], best_of(records)
+    where = f"{first.label} seed {first.seed}" + ("" if first.fold is None else f" fold {first.fold}")
+    if best is None:
+        return f"{where}: no trial of {len(records)} came to its end"
+    return f"{where}: trial {best.number} of {len(records)} is the best, validation loss {best.value:.4f}"
+
+
+class DashboardFile(Listener):
+    """Copies every trial into a file of Optuna's.
+
+    Args:
+        path: the file.
+        plans: the studies.
+    """
+
+    def __init__(self, path: Path, plans: Sequence[StudyPlan]):
+        from mil_bench.tuning.proposals import SharedFile
+
+        self._file = SharedFile(path)
+        self._plans = {plan.key: plan for plan in plans}
+
+    def on_trial(self, trial: TrialRecord) -> None:
+        """Add it unless it is there."""
+        plan = self._plans[trial.study]
+        self._file.add(trial, plan.space, plan.defaults, plan.base.dataset)

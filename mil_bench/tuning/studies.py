@@ -1,0 +1,185 @@
+"""A study: the trials of one method on one fold, or on all folds together, one after another.
+
+A trial is an ordinary job. What the result store has of it is not trained again, and what is trained goes there like
+every other result; only trials that end early leave nothing but their record.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from mil_bench.evaluation.trials import COMPLETE, FAILED, PRUNED, TrialRecord
+from mil_bench.methods.space import Range
+from mil_bench.planning.plan import Job
+from mil_bench.running.result_store import Failure, FoldResult, PrunedFold
+from mil_bench.tuning import proposals as tuning
+from mil_bench.tuning.pruning import Pruning, first_over
+
+_BY_EPOCHS = "the lowest validation loss so far lay among the worse ones"
+_BY_FOLDS = "worse than the best trial on the folds so far (Wilcoxon signed-rank test)"
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """What is tuned, on what, by which rule.
+
+    Args:
+        base: the job of the method's own recipe, with the settings that the user has fixed.
+        space: the settings that are tuned, with their ranges.
+        folds: the folds that the study is about.
+        select: "per-fold" (a single fold) or "shared".
+        pruning: the rule, None to train every trial to its end.
+    """
+
+    base: Job
+    space: Mapping[str, Range]
+    folds: tuple[int, ...]
+    select: str
+    pruning: Pruning | None
+
+    @property
+    def fold(self) -> int | None:
+        """The only fold, None for a study over all."""
+        return self.folds[0] if self.select == "per-fold" else None
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The method's own values of what is tuned."""
+        own = {**self.base.params, **self.base.recipe}
+        return {name: own[name] for name in self.space}
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """A plain value that tells everything that decides the trials."""
+        return {
+            "job": {name: value for name, value in self.base.to_json().items() if name != "label"},
+            "space": {name: [type(r).__name__, dataclasses.asdict(r)] for name, r in self.space.items()},
+            "folds": list(self.folds),
+            "select": self.select,
+            "pruning": self.pruning and dataclasses.asdict(self.pruning),
+        }
+
+    @cached_property
+    def key(self) -> str:
+        """16 hex digits that name the study; the number of trials is no part of it, so that more can be added."""
+        return hashlib.sha256(json.dumps(self.about, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def sampler(self) -> tuple[str | int, ...]:
+        """Identity of the sampler's seeds: the same for every method."""
+        return ("tuning", self.base.dataset, self.base.seed, *self.folds)
+
+
+@dataclass
+class _Trial:
+    """The trial that is being trained."""
+
+    number: int
+    settings: dict[str, Any]
+    job: Job
+    curves: dict[int, list[float]] = dataclasses.field(default_factory=dict)
+    epochs: int = 0
+    seconds: float = 0.0
+
+
+class Study:
+    """A study in progress.
+
+    Args:
+        plan: what it is.
+        records: the trials that are finished.
+        job_of: settings to the job of a trial.
+        finish: is given every new record.
+    """
+
+    def __init__(
+        self,
+        plan: StudyPlan,
+        records: Sequence[TrialRecord],
+        job_of: Callable[[StudyPlan, Mapping[str, Any]], Job],
+        finish: Callable[[TrialRecord], None],
+    ):
+        self.plan, self.records = plan, list(records)
+        self._job_of, self._finish = job_of, finish
+        self._trial: _Trial | None = None
+
+    def next_training(self, trials: int) -> tuple[Job, int] | None:
+        """The job and fold to be trained next; None when ``trials`` trials are finished."""
+        if self._trial is None:
+            if len(self.records) >= trials:
+                return None
+            self._begin()
+        assert self._trial is not None
+        return self._trial.job, self.plan.folds[len(self._trial.curves)]
+
+    def limits(self, fold: int) -> np.ndarray | None:
+        """What the pruning rule lets pass in this trial, None where nothing is pruned."""
+        if self.plan.pruning is None:
+            return None
+        earlier = [record.curves[fold] for record in self.records if record.is_complete]
+        return self.plan.pruning.limits(earlier, self.plan.base.recipe["epochs"])
+
+    def receive(self, outcome: FoldResult | PrunedFold | Failure) -> None:
+        """What became of the training that was asked for."""
+        trial = self._trial
+        assert trial is not None
+        fold = self.plan.folds[len(trial.curves)]
+        if isinstance(outcome, Failure):
+            trial.epochs += outcome.epochs
+            trial.seconds += outcome.seconds
+            self._end(FAILED, reason=outcome.reason)
+            return
+        curve = outcome.curves["val_loss"]
+        limits = self.limits(fold)
+        over = None if limits is None else first_over(curve, limits)
+        # A result that an earlier run has stored was not cut off; its trial is, where it would have been.
+        trial.curves[fold] = curve if over is None else curve[: over + 1]
+        trial.epochs += len(trial.curves[fold])
+        trial.seconds += outcome.seconds * len(trial.curves[fold]) / len(curve)
+        if over is not None:
+            self._end(PRUNED, reason=f"{_BY_EPOCHS}, epoch {over + 1}")
+        elif len(trial.curves) == len(self.plan.folds):
+            self._end(COMPLETE)
+        elif self.plan.pruning and tuning.is_hopeless(self.records, self._lowest):
+            self._end(PRUNED, reason=f"{_BY_FOLDS}, {len(trial.curves)} folds")
+
+    @property
+    def _lowest(self) -> list[float]:
+        assert self._trial is not None
+        return [min(curve) for curve in self._trial.curves.values()]
+
+    def _begin(self) -> None:
+        plan = self.plan
+        settings = tuning.suggest(plan.space, plan.defaults, self.records, plan.sampler)
+        self._trial = _Trial(len(self.records), settings, self._job_of(plan, settings))
+
+    def _end(self, state: str, reason: str = "") -> None:
+        trial, base = self._trial, self.plan.base
+        assert trial is not None
+        record = TrialRecord(
+            study=self.plan.key,
+            label=base.label,
+            method=base.method,
+            seed=base.seed,
+            fold=self.plan.fold,
+            number=trial.number,
+            settings=trial.settings,
+            job_key=trial.job.key,
+            state=state,
+            value=float(np.mean(self._lowest)) if state == COMPLETE else None,
+            curves=trial.curves,
+            epochs=trial.epochs,
+            seconds=round(trial.seconds, 3),
+            reason=reason,
+        )
+        self._trial = None
+        self.records.append(record)
+        self._finish(record)

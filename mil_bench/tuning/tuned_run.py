@@ -1,0 +1,132 @@
+"""The trials behind a tuned run, made from what is stored; needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mil_bench.evaluation.metrics import Measure
+from mil_bench.evaluation.predictions import Trial
+from mil_bench.evaluation.trials import TrialRecord
+from mil_bench.evaluation.verdicts import Evidence
+from mil_bench.methods.space import Choice, Float, Int, Range
+from mil_bench.planning.plan import RunPlan
+from mil_bench.report.tables import Table
+from mil_bench.report.tuning_tables import by_study, chosen_table, gain_table, spent_table
+from mil_bench.running.result_store import ResultStore
+from mil_bench.tuning.trial_store import TrialStore
+
+if TYPE_CHECKING:
+    from mil_bench.report.figures.gallery import Picture
+
+_RANGES: Mapping[str, type[Range]] = {kind.__name__: kind for kind in (Float, Int, Choice)}
+
+
+@dataclass(frozen=True, eq=False)
+class TunedRun:
+    """What was tried for a run.
+
+    Args:
+        records: the trials, study by study.
+        about: key of a study to what it is.
+        recipe: method to the trainings of its own recipe: the first trial of each study.
+    """
+
+    records: Sequence[TrialRecord]
+    about: Mapping[str, Mapping[str, Any]]
+    recipe: Mapping[str, tuple[Trial, ...]]
+
+    @classmethod
+    def collect(cls, store: ResultStore, plan: RunPlan) -> TunedRun:
+        """Everything that is stored of a plan's trials."""
+        trials = TrialStore(Path(store.root).parent / "studies")
+        records = trials.of_plan(plan)
+        about = {
+            each.study: trials.about(trials.folder(plan.dataset, each.method, each.study))
+            for each in (plan.tuning.chosen if plan.tuning else ())
+        }
+        recipe: dict[str, tuple[Trial, ...]] = {}
+        for record in records:
+            if record.number == 0 and record.is_complete:
+                job = store.load_job(plan.dataset, record.method, record.job_key)
+                found = tuple(
+                    Trial(record.seed, fold, job.key, store.load_fold(job, fold).predictions)
+                    for fold in sorted(record.curves)
+                )
+                recipe[record.label] = recipe.get(record.label, ()) + found
+        return cls(records, about, recipe)
+
+    def tables(self, tuned: Evidence, figure: Measure, caption: str) -> list[Table]:
+        """What was spent, what it brought, what was chosen.
+
+        Args:
+            tuned: what the run measured.
+            figure: what its methods are compared on.
+            caption: of the run.
+        """
+        before = replace(tuned, trials={label: self.recipe.get(label, ()) for label in tuned.trials})
+        gain = gain_table(before, tuned, figure, caption)
+        spent, chosen = spent_table(self.records, caption), chosen_table(self.records, caption)
+        return [spent, *([gain] if gain.cells else []), chosen]
+
+    @property
+    def pictures(self) -> dict[str, Picture]:
+        """History, importance of settings where there are trials enough, and parallel coordinates."""
+        from mil_bench.report.figures.gallery import Picture
+        from mil_bench.report.figures.tuning import tuning_history, tuning_importance, tuning_parallel
+
+        pictures = {
+            "tuning_history": Picture(
+                "Tuning: history",
+                "Validation loss of every trial (crosses: given up, at the lowest loss they had reached), and the "
+                "lowest so far of every study. The worst twentieth lies outside of the scale.",
+                lambda: tuning_history(self.records),
+            )
+        }
+        if self._importances:
+            pictures["tuning_importance"] = Picture(
+                "Tuning: importance of settings",
+                "Share of the differences between complete trials that each setting explains (fANOVA): bars are means "
+                "over studies, dots single studies. With few trials these are rough.",
+                lambda: tuning_importance(self._importances),
+            )
+        pictures["tuning_parallel"] = Picture(
+            "Tuning: what was tried",
+            "Every complete trial as a line through its settings; the darker and thicker, the better among the trials "
+            "of its study.",
+            lambda: tuning_parallel(self.records, self._defaults),
+        )
+        return pictures
+
+    @cached_property
+    def _defaults(self) -> dict[str, dict[str, Any]]:
+        """Method to its own values of what is tuned."""
+        return {record.label: _defaults(self.about[record.study]) for record in self.records}
+
+    @cached_property
+    def _importances(self) -> dict[str, dict[str, list[float]]]:
+        """Method to setting to one share a study that has trials enough."""
+        from mil_bench.tuning.proposals import importances
+
+        found: dict[str, dict[str, list[float]]] = {}
+        for own in by_study(self.records).values():
+            about = self.about[own[0].study]
+            for name, share in importances(_space(about), _defaults(about), own).items():
+                found.setdefault(own[0].label, {}).setdefault(name, []).append(share)
+        return found
+
+
+def _space(about: Mapping[str, Any]) -> dict[str, Range]:
+    """The ranges of a study as values."""
+    return {
+        name: _RANGES[kind](**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+        for name, (kind, fields) in about["space"].items()
+    }
+
+
+def _defaults(about: Mapping[str, Any]) -> dict[str, Any]:
+    own = {**about["job"]["params"], **about["job"]["recipe"]}
+    return {name: own[name] for name in about["space"]}

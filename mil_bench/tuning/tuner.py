@@ -1,0 +1,242 @@
+"""Tuning: every method gets the same number of trials, sampler seeds, epochs and pruning rule.
+
+With "per-fold" each fold has a study of its own, which sees the training and validation slides of that fold alone. A
+study over all folds would not be blind: the slides that one fold tests validate or train another.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from mil_bench import registry
+from mil_bench.errors import InputError
+from mil_bench.evaluation.trials import TrialRecord, best_of
+from mil_bench.planning.choice import Chosen, Tuning
+from mil_bench.planning.plan import Job, RunPlan
+from mil_bench.running.listeners import Listener
+from mil_bench.running.pool import Outcome, train_all
+from mil_bench.running.result_store import Failure, FoldResult
+from mil_bench.tuning.pruning import Pruning
+from mil_bench.tuning.studies import Study, StudyPlan
+
+if TYPE_CHECKING:
+    from mil_bench.api import Prepared, Workplace
+    from mil_bench.planning.request import RunRequest
+    from mil_bench.running.worker import Task
+
+
+def studies_of(prepared: Prepared) -> list[StudyPlan]:
+    """The studies behind a request, method by method; settings that the user has fixed are not tuned."""
+    request, plan = prepared.request, prepared.plan
+    variants = {variant.label: variant for variant in request.variants}
+    folds = range(len(plan.splits.folds))
+    groups = [(k,) for k in folds] if request.select == "per-fold" else [tuple(folds)]
+    pruning = Pruning() if request.pruning else None
+    found: dict[str, StudyPlan] = {}
+    for job in plan.jobs:
+        if job.label in variants:
+            ranges = registry.methods.load(job.method).search_space
+            space = {name: each for name, each in ranges.items() if name not in variants[job.label].settings}
+            for group in groups:
+                study = StudyPlan(job, space, group, request.select, pruning)
+                found.setdefault(study.key, study)
+    return list(found.values())
+
+
+def tuned(prepared: Prepared, place: Workplace) -> Prepared:
+    """A plan with the settings that were chosen; the trials that are missing are made first, if that was asked for.
+
+    Raises:
+        InputError: only stored trials were asked for, and there are none, or not the same number for every study.
+    """
+    request, plans = prepared.request, studies_of(prepared)
+    if request.tune is None:
+        trials = _trials_stored(plans, place, request)
+    else:
+        trials = request.tune
+        Tuner(prepared, plans, place).run(trials)
+    records = {plan.key: place.trials.records(_folder(plan, place))[:trials] for plan in plans}
+    return dataclasses.replace(prepared, plan=_chosen_plan(prepared, trials, records))
+
+
+def _folder(plan: StudyPlan, place: Workplace) -> Any:
+    return place.trials.folder(plan.base.dataset, plan.base.method, plan.key)
+
+
+def _trials_stored(plans: Sequence[StudyPlan], place: Workplace, request: RunRequest) -> int:
+    """The number of trials that every study has."""
+    counts = {plan.key: len(place.trials.records(_folder(plan, place))) for plan in plans}
+    most, least = max(counts.values(), default=0), min(counts.values(), default=0)
+    if most == least and most > 0:
+        return most
+    problems = []
+    for plan in plans:
+        if counts[plan.key] < max(most, 1):
+            where = "" if plan.fold is None else f" fold {plan.fold}"
+            seed = f"{plan.base.label} seed {plan.base.seed}{where}"
+            problems.append(f"{seed} has {counts[plan.key]} trials" + (f", others have {most}" if most else ""))
+    remedy = "Every method gets the same budget: make the missing trials with\n  " + request.tune_command(most or 20)
+    raise InputError("tuned settings", problems, remedy)
+
+
+def _chosen_plan(prepared: Prepared, trials: int, records: Mapping[str, Sequence[TrialRecord]]) -> RunPlan:
+    """The plan of the chosen jobs; each is trained on the folds that keep it."""
+    base, request = prepared.plan, prepared.request
+    everywhere = tuple(range(len(base.splits.folds)))
+    chosen: list[Chosen] = []
+    folds_of: dict[tuple[str, str], list[int]] = {}
+    jobs: dict[tuple[str, str], Job] = {}
+    failed: dict[str, list[str]] = {}
+    plans = studies_of(prepared)
+    for job in base.jobs:
+        own = [p for p in plans if dataclasses.replace(p.base, label=job.label) == job]
+        if not own:  # a yardstick
+            jobs[job.label, job.key], folds_of[job.label, job.key] = job, list(everywhere)
+        for plan in own:
+            best = best_of(records[plan.key])
+            number = None if best is None else best.number
+            chosen.append(Chosen(job.label, job.method, job.seed, plan.fold, plan.key, number))
+            if best is None:
+                reason = records[plan.key][-1].reason
+                where = "" if plan.fold is None else f" in fold {plan.fold}"
+                failed.setdefault(job.label, []).append(f"no trial came to its end{where}, the last one: {reason}")
+                continue
+            winner = dataclasses.replace(trial_job(plan, best.settings), label=job.label)
+            jobs[job.label, winner.key] = winner
+            folds_of.setdefault((job.label, winner.key), []).extend(plan.folds)
+    named = {label for label, _ in jobs}
+    return dataclasses.replace(
+        base,
+        jobs=tuple(jobs.values()),
+        parts=tuple(tuple(sorted(folds_of[name])) for name in jobs),
+        skipped={**base.skipped, **{label: "; ".join(why) for label, why in failed.items() if label not in named}},
+        remarks={**base.remarks, **{label: "; ".join(why) for label, why in failed.items() if label in named}},
+        tuning=Tuning(trials, request.select, request.pruning, tuple(chosen)),
+    )
+
+
+def trial_job(plan: StudyPlan, settings: Mapping[str, Any]) -> Job:
+    """The job of a trial; whether the method takes these settings is seen where it is trained.
+
+    Building it here to find out would draw from the random numbers of a training in another thread.
+    """
+    base = plan.base
+    params = {**base.params, **{name: value for name, value in settings.items() if name in base.params}}
+    recipe = {**base.recipe, **{name: value for name, value in settings.items() if name in base.recipe}}
+    return dataclasses.replace(base, params=params, recipe=recipe)
+
+
+class Tuner:
+    """Runs studies side by side; the trials of each come one after another, since each learns from those before it.
+
+    Args:
+        prepared: the plan and its bags.
+        plans: the studies.
+        place: where results and trials go.
+    """
+
+    def __init__(self, prepared: Prepared, plans: Sequence[StudyPlan], place: Workplace):
+        self._prepared, self._place = prepared, place
+        self._plans = list(plans)
+        self._unclaimed, self._elsewhere = deque(plans), list[StudyPlan]()
+        self._idle: deque[tuple[Study, FileLock]] = deque()
+        self._busy: dict[int, tuple[Study, FileLock]] = {}
+        self._listeners: list[Listener] = []
+        self._trials, self._device = 0, "cpu"
+
+    def run(self, trials: int) -> None:
+        """Bring every study to this number of trials; those that have more keep them."""
+        self._trials = trials
+        self._listeners = self._place.tuning_listeners(self._plans)
+        self._device, workers = self._place.resolve(len(self._plans))
+        try:
+            for listener in self._listeners:
+                listener.on_tuning(len(self._plans), trials)
+            train_all(self, workers, self._on_epoch)
+        finally:
+            for _, lock in (*self._idle, *self._busy.values()):  # of an interrupted call
+                lock.release()
+            for listener in self._listeners:
+                listener.on_end(None)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether another process works on studies that are not finished."""
+        return bool(self._elsewhere)
+
+    def next_task(self) -> Task | None:
+        """The next training of any study that is not being trained."""
+        from mil_bench.running.worker import Task
+
+        while (claimed := self._idle.popleft() if self._idle else self._claim()) is not None:
+            study, lock = claimed
+            training = self._missing_training(study)
+            if training is None:
+                lock.release()
+                continue
+            (job, fold), prepared = training, self._prepared
+            limits = (study.limits(fold),)
+            splits, path = prepared.plan.splits, prepared.bags.path
+            task = Task(job, (fold,), splits, path, self._device, prepared.plugins, limits)
+            self._busy[id(task)] = claimed
+            return task
+        return None
+
+    def receive(self, task: Task, outcome: Outcome) -> None:
+        """Store what came to its end, and tell the study."""
+        claimed = self._busy.pop(id(task))
+        result = outcome if isinstance(outcome, Failure) else outcome[0]
+        if isinstance(result, FoldResult):
+            self._place.store.save_fold(task.job, result)
+        claimed[0].receive(result)
+        self._idle.append(claimed)
+
+    def _missing_training(self, study: Study) -> tuple[Job, int] | None:
+        """The next training that the result store lacks; what it has is told to the study at once."""
+        store = self._place.store
+        while (training := study.next_training(self._trials)) is not None:
+            job, fold = training
+            if fold not in store.done(job):
+                return training
+            study.receive(store.load_fold(job, fold))
+        return None
+
+    def _claim(self) -> tuple[Study, FileLock] | None:
+        """A study that nobody works on."""
+        for source in (self._unclaimed, deque(self._elsewhere)):
+            while source:
+                plan = source.popleft()
+                folder = _folder(plan, self._place)
+                lock = self._place.trials.claim(folder)
+                if lock is None and plan not in self._elsewhere:
+                    self._elsewhere.append(plan)
+                if lock is not None:
+                    self._elsewhere = [each for each in self._elsewhere if each != plan]
+                    return self._open(plan), lock
+        return None
+
+    def _open(self, plan: StudyPlan) -> Study:
+        trials, folder = self._place.trials, _folder(plan, self._place)
+        trials.describe(folder, plan.about)
+
+        def finish(record: TrialRecord) -> None:
+            trials.save(folder, record)
+            self._tell(record)
+
+        records = trials.records(folder)
+        for record in records:
+            self._tell(record)
+        return Study(plan, records, trial_job, finish)
+
+    def _tell(self, record: TrialRecord) -> None:
+        for listener in self._listeners:
+            listener.on_trial(record)
+
+    def _on_epoch(self, event: Any) -> None:
+        for listener in self._listeners:
+            listener.on_epoch(event)

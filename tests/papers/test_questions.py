@@ -1,0 +1,139 @@
+"""Ours beside published figures, and questions answered from verdicts, on values worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+from mil_bench.evaluation.metrics import Measure
+from mil_bench.evaluation.verdicts import Verdict
+from mil_bench.papers.questions import (
+    Answer,
+    Published,
+    Question,
+    across,
+    answer,
+    in_short,
+    published_beside,
+    questions_table,
+)
+from mil_bench.report.tables import Cell, Table
+
+AUC, NLL = Measure("fine", "macro_auc"), Measure("fine", "nll")
+QUESTION = Question("Does it help?", "with", "without")
+TABLE = Table(
+    "fine",
+    "T",
+    "caption",
+    {
+        "hmil": {"Accuracy": Cell(57.1, 2.0), "Macro F1": Cell(40.0)},
+        "abmil": {"Accuracy": Cell(50.0, 1.0), "Macro F1": Cell(30.0)},
+    },
+)
+COLUMNS = {"Accuracy": "accuracy", "Macro F1": "macro_f1"}
+PUBLISHED = Published("hmil", "bracs", "second-hand", "a note", {"accuracy": 55.6})
+
+
+def verdict(first: str, second: str, difference: float, adjusted: float, figure: Measure = AUC) -> Verdict:
+    low, high = difference - 0.02, difference + 0.02
+    return Verdict(figure, first, second, difference, low, high, 1.0, adjusted, adjusted, 1, sentence="S.")
+
+
+def test_a_published_figure_stands_beside_ours_with_its_standing_and_the_difference() -> None:
+    table = published_beside(TABLE, COLUMNS, [PUBLISHED])
+    assert table.columns == ["Accuracy", "Accuracy, published", "Macro F1"]
+    assert table.cells["hmil"]["Accuracy, published"] == "55.6 second-hand (ours +1.5)"
+    assert table.cells["abmil"]["Accuracy, published"] == "not available"
+    assert table.cells["hmil"]["Accuracy"] == TABLE.cells["hmil"]["Accuracy"]
+    assert "hmil: second-hand, a note" in table.note
+
+
+def test_a_published_figure_without_ours_has_no_difference() -> None:
+    cells = {"hmil": {"Accuracy": Cell(math.nan)}}
+    table = published_beside(Table("fine", "T", "", cells), {"Accuracy": "accuracy"}, [PUBLISHED])
+    assert table.cells["hmil"]["Accuracy, published"] == "55.6 second-hand"
+
+
+def test_without_a_source_nothing_stands_beside_ours_and_the_note_says_so() -> None:
+    table = published_beside(TABLE, COLUMNS, [])
+    assert table.columns == ["Accuracy", "Macro F1"]
+    assert "not available" in table.note
+
+
+def test_a_twin_never_stands_beside_published_figures() -> None:
+    table = published_beside(TABLE, {"Macro F1": "macro_f1"}, None)
+    assert table.columns == ["Macro F1"]
+    assert "not comparable, this is a generated twin" in table.note
+
+
+def test_answers_follow_the_verdict_and_not_the_wish() -> None:
+    yes = answer(QUESTION, [verdict("other", "with", 0.5, 0.001), verdict("with", "without", 0.031, 0.01)])
+    no = answer(QUESTION, [verdict("without", "with", 0.031, 0.01)])
+    unclear = answer(QUESTION, [verdict("without", "with", 0.031, 0.2)])
+    assert [each.text for each in (yes, no, unclear)] == [
+        "Does it help? Yes: S.",
+        "Does it help? No: S.",
+        "Does it help? Not shown: S.",
+    ]
+    assert [each.numbers for each in (yes, no, unclear)] == [
+        "+3.1 (1.1 to 5.1)",
+        "-3.1 (-5.1 to -1.1)",
+        "-3.1 (-5.1 to -1.1)",
+    ]
+    assert [each.shown for each in (yes, no, unclear)] == [True, True, False]
+
+
+def test_where_lower_is_better_a_positive_difference_still_means_better() -> None:
+    found = answer(QUESTION, [verdict("with", "without", -0.25, 0.01, NLL)])
+    assert found.text.startswith("Does it help? Yes")
+    assert found.numbers == "+0.250 (0.230 to 0.270)"
+
+
+def test_what_cannot_be_compared_is_said() -> None:
+    missing = answer(QUESTION, [verdict("with", "other", 0.1, 0.01)])
+    assert missing.text == ("Does it help? Cannot be said: the run has no complete results of both with and without.")
+    undefined = answer(QUESTION, [Verdict(AUC, "with", "without", reason="only 2 folds", sentence="R.")])
+    assert undefined.text == "Does it help? Cannot be said: R."
+    assert missing.numbers == undefined.numbers == "unknown"
+    assert in_short([missing, undefined]) == "None of the questions can be answered."
+
+
+def test_in_short_names_what_is_shown_and_the_largest_difference() -> None:
+    small = answer(QUESTION, [verdict("with", "without", 0.03, 0.01)])
+    large = answer(Question("And that?", "a", "b"), [verdict("b", "a", 0.05, 0.3)])
+    assert in_short([small, large]) == (
+        "A difference is shown for 1 of 2 questions (with against without); the largest is -5.0 (-7.0 to -3.0), "
+        "a against b, not shown."
+    )
+    assert in_short([large]).startswith("No difference is shown for any question; the largest is")
+
+
+def test_across_datasets_the_change_is_told_from_the_numbers() -> None:
+    def found(difference: float) -> Answer:
+        return answer(QUESTION, [verdict("with", "without", difference, 0.01)])
+
+    assert across({"A": found(0.06), "B": found(0.01)}) == (
+        "Does it help? The difference is on A +6.0 (4.0 to 8.0); on B +1.0 (-1.0 to 3.0); from A to B it changes by "
+        "-5.0, and the intervals do not overlap."
+    )
+    assert across({"A": found(0.06), "B": found(0.03)}).endswith("it changes by -3.0, and the intervals overlap.")
+    unknown = answer(QUESTION, [])
+    assert across({"A": found(0.06), "B": unknown}).endswith("on B unknown; A and B cannot be compared.")
+
+
+def test_questions_stand_in_one_table_with_their_change() -> None:
+    other = Question("And that?", "a", "b")
+    table = questions_table(
+        {
+            "A": [answer(QUESTION, [verdict("with", "without", 0.06, 0.012)]), answer(other, [])],
+            "B": [answer(QUESTION, [verdict("without", "with", 0.01, 0.6)]), answer(other, [])],
+        }
+    )
+    assert table.cells["Does it help?"] == {
+        "Rows": "with against without",
+        "A": "Yes: +6.0 (4.0 to 8.0), p = .012",
+        "B": "Not shown: -1.0 (-3.0 to 1.0), p = .60",
+        "Change to B": "-7.0",
+    }
+    assert table.cells["And that?"]["A"] == "Cannot be said"
+    assert table.cells["And that?"]["Change to B"] == "unknown"
+    assert "no complete results of both a and b" in table.note

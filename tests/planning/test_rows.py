@@ -1,0 +1,77 @@
+"""Methods with settings of their own, as rows beside the methods themselves."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import SMALL_TWIN
+
+from mil_bench.bags.store import BagStore
+from mil_bench.datasets.catalogue import find_dataset
+from mil_bench.errors import InputError, UnknownNameError
+from mil_bench.planning.make import make_plan
+from mil_bench.planning.plan import RunPlan
+from mil_bench.planning.request import RunRequest
+from mil_bench.planning.rows import Variant
+
+
+def plan(store: BagStore, *methods: str | Variant, **options: object) -> RunPlan:
+    request = RunRequest(SMALL_TWIN, tuple(methods), folds=2, **options)
+    return make_plan(request, find_dataset(SMALL_TWIN), store)
+
+
+def test_a_variant_is_a_row_of_its_own_with_its_settings(small_store: BagStore) -> None:
+    made = plan(small_store, "hmil", "hmil:align_bags=false,temperature=0.2")
+    assert made.methods == ["hmil", "hmil:align_bags=false,temperature=0.2", "lookup"]
+    plain, changed, _ = made.jobs
+    assert changed.method == "hmil"
+    assert changed.params == {**plain.params, "align_bags": False, "temperature": 0.2}
+    assert changed.recipe == plain.recipe
+    assert changed.key != plain.key
+
+
+def test_a_variant_may_change_the_recipe_and_its_epochs_count_over_all_others(small_store: BagStore) -> None:
+    made = plan(small_store, "abmil:learning_rate=0.001,epochs=3", "abmil", epochs=7)
+    assert [made.jobs[i].recipe["epochs"] for i in (0, 1)] == [3, 7]
+    assert made.jobs[0].recipe["learning_rate"] == 0.001
+
+
+def test_a_label_changes_the_row_and_not_the_result(small_store: BagStore) -> None:
+    named = plan(small_store, Variant("hmil", {"align_bags": False}, "HMIL without bag alignment"))
+    plain = plan(small_store, "hmil:align_bags=false")
+    assert named.methods[0] == "HMIL without bag alignment"
+    assert named.jobs[0].key == plain.jobs[0].key
+    assert named.run_id != plain.run_id
+    assert RunPlan.from_json(named.to_json()) == named
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "said"),
+    [
+        ("hmil:align_bag=false", UnknownNameError, "Did you mean align_bags"),
+        ("hmil:align_bags=perhaps", InputError, "align_bags takes a value of type bool"),
+        ("hmil:temperature=warm", InputError, "temperature takes a value of type float"),
+        ("hmil:temperature", InputError, "'temperature' has no value"),
+        ("hmil:weighting=often", InputError, "weighting is dynamic or fixed"),
+        ("hmil:optimizer=adaw", UnknownNameError, "There is no optimizer 'adaw'"),
+        ("hmill:temperature=1", UnknownNameError, "Did you mean hmil"),
+    ],
+)
+def test_what_a_variant_cannot_be_is_refused_before_anything_trains(
+    text: str, error: type, said: str, small_store: BagStore
+) -> None:
+    with pytest.raises(error) as caught:
+        plan(small_store, text)
+    assert said in str(caught.value)
+
+
+def test_the_command_of_a_plan_gives_the_same_plan(small_store: BagStore) -> None:
+    from mil_bench.cli import _parser
+
+    made = plan(small_store, "abmil", "hmil:align_bags=false", seeds=(0, 3), epochs=2)
+    words = made.command.split()
+    again = _parser().parse_args(words[1:])
+    assert again.methods == ["abmil", "hmil:align_bags=false"]
+    request = RunRequest(
+        again.dataset[0], tuple(again.methods), again.protocol, again.folds, again.splits, tuple(again.seeds)
+    )
+    assert RunRequest(SMALL_TWIN, ("abmil", "hmil:align_bags=false"), folds=2, seeds=(0, 3)) == request

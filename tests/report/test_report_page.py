@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from made_runs import run_result, trials
+
+from mil_bench.runs.result import RunResult
+
+VOID = {"meta", "img", "br"}
+
+
+class Reader(HTMLParser):
+    """Follows open elements; fails where one is closed that is not the last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.images: list[dict[str, str]] = []
+        self.outside: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attributes}
+        self.ids += [given["id"]] if "id" in given else []
+        self.outside += [v for n, v in given.items() if n in ("src", "href") and not v.startswith(("data:", "#"))]
+        if tag == "a":
+            self.links.append(given["href"].removeprefix("#"))
+        if tag == "img":
+            self.images.append(given)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def result() -> RunResult:
+    methods = {"<good>": trials(3.0), "bad": trials(0.5), "lookup": trials(0.0), "part": trials(1.0, folds=2)}
+    return run_result(methods, "toy-twin", leaks=7, failures=("part seed 0 fold 2 failed: no memory & no time",))
+
+
+@pytest.fixture(scope="module")
+def text(result: RunResult, tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = result.write(tmp_path_factory.mktemp("report"))
+    assert path.name == "report.html"
+    assert {"report.md", "tables.tex", "fine.csv", "verdicts.csv"} <= {p.name for p in path.parent.iterdir()}
+    return path.read_text()
+
+
+def test_it_is_one_well_formed_file_that_asks_for_nothing(text: str) -> None:
+    reader = Reader()
+    reader.feed(text)
+    assert reader.open == []
+    assert reader.outside == []
+    assert "@import" not in text
+    assert "url(" not in text
+    assert len(set(reader.ids)) == len(reader.ids)
+    assert set(reader.links) <= set(reader.ids)
+    assert all(image["alt"] for image in reader.images)
+    assert len(reader.images) == 8
+
+
+def test_the_verdict_stands_first_and_leaks_beside_it(text: str, result: RunResult) -> None:
+    assert "&lt;good&gt; has the best macro AUC" in text
+    assert text.index("has the best macro AUC") < text.index("<table")
+    assert "LEAKS: 7 of 120 test slides" in text[: text.index("<table")]
+    assert result.summary[0].startswith("<good> has the best macro AUC")
+
+
+def test_a_twin_is_called_a_twin_before_anything_else(text: str) -> None:
+    assert text.index("Nothing here is a result on the real dataset.") < text.index('<section id="verdict">')
+    real = run_result({"a": trials(1.0), "b": trials(2.0)})
+    assert real._report.warning == ""
+
+
+def test_failures_versions_and_the_command_are_there(text: str) -> None:
+    assert "part seed 0 fold 2 failed: no memory &amp; no time" in text
+    assert "part: 2 of 3 trainings are stored; not ranked" in text
+    assert "mil-bench run --dataset toy" in text
+    assert '<th scope="row">torch</th><td>2.x</td>' in text
+
+
+def test_every_table_carries_protocol_split_and_what_plus_minus_is(text: str, result: RunResult) -> None:
+    tables = re.findall(r'<section class="table" id="table-(\w+)">(.*?)</section>', text, re.DOTALL)
+    assert {name for name, _ in tables} == set(result.tables)
+    for _, content in tables:
+        for part in ("Protocol: patient-kfold", f"split {result.plan.splits.digest}", "± is the sample standard"):
+            assert part in content
+
+
+def test_the_same_run_gives_the_same_file(text: str, result: RunResult, tmp_path: Path) -> None:
+    again = RunResult(result.plan, result.trials, result.failures, result.histories)
+    assert again.write(tmp_path).read_text() == text
+
+
+def test_a_notebook_shows_verdict_tables_and_a_figure(result: RunResult) -> None:
+    shown = result._repr_html_()
+    reader = Reader()
+    reader.feed(shown)
+    assert reader.open == []
+    assert shown.index("&lt;good&gt; has the best macro AUC") < shown.index("Fine level, 4 classes (%)")
+    assert len(reader.images) == 1
+    assert result.figures._repr_html_().count("<img") == len(result.figures) == 8
+    assert result.figures["roc"] is result.figures["roc"]
+    assert [v.figure.key for v in result.verdicts] == ["macro_auc"] * 3
+
+
+def test_a_run_without_any_result_still_has_a_report(tmp_path: Path) -> None:
+    text = run_result({"a": (), "b": ()}).write(tmp_path).read_text()
+    assert "Nothing can be compared" in text
+    assert "a: 0 of 3 trainings are stored; not ranked" in text
+
+
+def test_the_fold_table_counts_slides_by_role_and_class(result: RunResult) -> None:
+    frame = result.tables["folds"]
+    assert frame[("Test", "mean")].tolist() == [40, 40, 40]
+    assert frame[("Training", "mean")].tolist() == [80, 80, 80]
+    assert frame[("Test l0", "mean")].tolist() == [10, 10, 10]
+    assert frame[("Test, shared patient", "mean")].tolist() == [7, 0, 0]
+
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CLICKS = """<script>
+const table = document.querySelector("#table-fine table");
+const order = () => [...table.tBodies[0].rows].map((row) => row.cells[0].textContent).join(" ");
+const click = (index) => { table.tHead.rows[0].cells[index].querySelector("button").click(); return order(); };
+const shown = [click(1), table.tHead.rows[0].cells[1].getAttribute("aria-sort"), click(1), click(0)];
+document.body.textContent = "ORDERS " + shown.join("|") + " END";
+</script></body>"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+def test_a_click_on_a_heading_sorts_by_the_mean_and_a_second_one_turns_it_round(tmp_path: Path) -> None:
+    methods = {"bad": trials(0.0), "good": trials(3.0), "none": (), "fair": trials(1.5)}
+    path = run_result(methods).write(tmp_path)
+    path.write_text(path.read_text().replace("</body>", CLICKS))
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/browser", "--dump-dom"]
+    dom = subprocess.run([BROWSER, *flags, path.as_uri()], capture_output=True, text=True, check=True).stdout
+    down, sign, up, names = re.search(r"ORDERS (.*) END", dom)[1].split("|")
+    assert (down, sign) == ("good fair bad none", "descending")
+    assert up == "bad fair good none"
+    assert names == "bad fair good none"

@@ -1,0 +1,334 @@
+from __future__ import annotations
+
+import dataclasses
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_runs import HIERARCHY, evidence, histories, trials
+from rich.console import Console
+
+from mil_bench.evaluation.metrics import Measure, measure
+from mil_bench.evaluation.predictions import Trial
+from mil_bench.evaluation.verdicts import Evidence, verdicts
+from mil_bench.hierarchy import LabelHierarchy
+from mil_bench.report.budget import budget_table
+from mil_bench.report.render import terminal, write_report
+from mil_bench.report.render.html import html_section, html_table
+from mil_bench.report.render.terminal import print_tables
+from mil_bench.report.result_tables import pooled_tables, result_tables
+from mil_bench.report.tables import Cell, Table, ranked
+from mil_bench.report.verdict_tables import main_figure, summary, verdict_tables
+
+NAN = float("nan")
+
+
+def tables_of(folds: int = 3, **methods: tuple[Trial, ...]) -> dict[str, Table]:
+    return {t.name: t for t in result_tables(evidence(methods, folds), "Dataset: toy.")}
+
+
+def values(done: tuple[Trial, ...], level: str, key: str) -> list[float]:
+    return [100 * measure(t.predictions, HIERARCHY).values[Measure(level, key)] for t in done]
+
+
+def test_cells_are_mean_and_sample_standard_deviation_over_folds() -> None:
+    good = trials(2.0)
+    expected = values(good, "fine", "macro_auc")
+    cell = tables_of(good=good)["fine"].cells["good"]["Macro AUC"]
+    assert cell.mean == pytest.approx(np.mean(expected))
+    assert cell.std == pytest.approx(np.std(expected, ddof=1))
+    assert cell.text() == f"{np.mean(expected):.1f} ± {np.std(expected, ddof=1):.1f}"
+
+
+def test_the_coarse_table_is_made_from_lifted_probabilities() -> None:
+    good = trials(2.0)
+    lifted = [t.predictions.fine.reshape(-1, 2, 2).sum(2).argmax(1) == t.predictions.labels // 2 for t in good]
+    cell = tables_of(good=good)["coarse"].cells["good"]["Accuracy"]
+    assert cell.mean == pytest.approx(100 * np.mean(lifted))
+
+
+def test_a_coarse_head_has_a_row_of_its_own_beside_the_lifted_one_and_is_not_ranked() -> None:
+    table = tables_of(plain=trials(1.0), headed=trials(2.0, head=True))["coarse"]
+    assert list(table.cells) == ["plain", "headed", "headed (coarse head)"]
+    # The made-up head names the wrong side exactly where the lifted probabilities name the right one.
+    head, lifted = (table.cells[row]["Accuracy"] for row in ("headed (coarse head)", "headed"))
+    assert head.mean == pytest.approx(100 - lifted.mean)
+    assert head.rank == 0
+    assert "(coarse head)" in table.note
+    assert table.job_keys["headed (coarse head)"] == table.job_keys["headed"]
+
+
+def test_best_and_second_best_are_marked_and_equal_means_share_a_rank() -> None:
+    table = tables_of(bad=trials(0.5), good=trials(3.0), twin=trials(3.0), worst=trials(0.0))["fine"]
+    ranks = {method: row["Macro AUC"].rank for method, row in table.cells.items()}
+    assert ranks == {"good": 1, "twin": 1, "bad": 2, "worst": 0}
+
+
+def test_the_lowest_calibration_error_is_the_best() -> None:
+    row = tables_of(bad=trials(0.0), good=trials(3.0))["calibration"].cells
+    assert row["good"]["NLL"].mean < row["bad"]["NLL"].mean
+    assert row["good"]["NLL"].rank == 1
+    assert row["good"]["NLL"].text().count(".") == 2  # a plain number, three decimals, with its ±
+
+
+def test_a_column_whose_rows_lack_different_folds_is_not_ranked() -> None:
+    cells = {"a": {"x": Cell(1.0, undefined_folds=(1,))}, "b": {"x": Cell(2.0)}}
+    assert all(row["x"].rank == 0 for row in ranked(cells, ["a", "b"]).values())
+
+
+def test_an_incomplete_method_is_shown_but_not_ranked() -> None:
+    table = tables_of(part=trials(5.0, folds=2), whole=trials(1.0))["fine"]
+    assert table.cells["part"]["Accuracy"].rank == 0
+    assert table.cells["whole"]["Accuracy"].rank == 1
+
+
+def test_a_class_absent_from_a_test_fold_is_undefined_and_the_note_names_fold_and_reason() -> None:
+    tables = tables_of(m=trials(2.0, fold1=np.arange(39) % 3))
+    cell = tables["classwise_auc"].cells["m"]["r1"]
+    assert cell.undefined_folds == (1,)
+    assert cell.text().endswith("†")
+    assert "† Mean over the folds in which the figure is defined: no test slide is r1 in fold 1." in (
+        tables["classwise_auc"].note
+    )
+    assert tables["classwise_auc"].cells["m"]["l0"].undefined_folds == ()
+    assert tables["fine"].cells["m"]["Macro AUC"].undefined_folds == (1,)
+    assert tables["coarse"].cells["m"]["Macro AUC"].undefined_folds == ()
+
+
+def test_a_coarse_class_absent_from_a_test_fold_is_named_under_the_coarse_table() -> None:
+    table = tables_of(m=trials(2.0, fold2=np.arange(40) % 2), h=trials(1.0, head=True, fold2=np.arange(40) % 2))[
+        "coarse"
+    ]
+    assert table.cells["m"]["Macro AUC"].undefined_folds == (2,)
+    assert "all test slides are left in fold 2" in table.note
+
+
+def test_a_figure_undefined_in_every_fold_is_no_number() -> None:
+    assert Cell(NAN, undefined_folds=(0, 1)).text() == "undefined"
+    assert Cell(NAN).text() == "no result"
+
+
+def test_one_training_gives_no_spread() -> None:
+    assert "±" not in tables_of(folds=1, m=trials(2.0, folds=1))["fine"].cells["m"]["Accuracy"].text()
+
+
+def test_a_method_without_any_result_has_its_row() -> None:
+    assert tables_of(whole=trials(1.0), none=())["fine"].cells["none"]["Accuracy"].text() == "no result"
+
+
+def test_a_flat_hierarchy_has_no_coarse_table() -> None:
+    found = result_tables(evidence({"m": trials(1.0)}, hierarchy=LabelHierarchy.flat("abcd")), "")
+    assert [t.name for t in found] == ["fine", "classwise_auc", "classwise_ap", "more", "calibration"]
+
+
+def test_columns_that_no_method_has_are_left_out() -> None:
+    assert tables_of(m=trials(1.0))["hierarchy"].columns == ["Mistakes inside (%)"]
+    assert tables_of(m=trials(1.0), h=trials(1.0, head=True))["hierarchy"].cells["m"]["Head agreement (%)"] == "–"
+
+
+def test_every_row_names_its_jobs() -> None:
+    assert tables_of(good=trials(2.0))["fine"].job_keys == {"good": ("key2.0",)}
+
+
+def test_pooled_figures_stand_with_their_intervals() -> None:
+    found = evidence({"good": trials(1.0), "part": trials(1.0, folds=2)})
+    table = {t.name: t for t in pooled_tables(found, "")}["pooled"]
+    assert list(table.cells) == ["good"]
+    cell = table.cells["good"]["Accuracy"]
+    right = [t.predictions.fine.argmax(1) == t.predictions.labels for t in trials(1.0)]
+    assert cell.mean == pytest.approx(100 * np.concatenate(right).mean())
+    assert cell.interval[0] < cell.mean < cell.interval[1]
+    assert re.fullmatch(r"[\d.]+ \[[\d.]+, [\d.]+\]", cell.text())
+    assert "bootstrap over patients" in table.note
+
+
+def test_too_few_patients_give_no_interval_and_the_note_says_so() -> None:
+    few = tuple(Trial(0, 0, "k", t.predictions) for t in trials(1.0, folds=1, fold0=np.arange(8) % 4))
+    table = pooled_tables(evidence({"m": few}, 1), "")[0]
+    assert table.cells["m"]["Accuracy"].interval is None
+    assert "4 patients are too few" in table.note
+
+
+def verdict_parts(found: Evidence) -> tuple[dict[str, Table], list[str]]:
+    figure, _ = main_figure(found)
+    pairs = verdicts(found, figure)
+    return {t.name: t for t in verdict_tables(found, pairs, figure, "")}, summary(found, pairs, figure)
+
+
+def test_the_verdict_table_sets_the_best_against_every_other_method() -> None:
+    found = evidence({"bad": trials(0.0), "good": trials(3.0), "fair": trials(1.5), "part": trials(9.0, folds=1)})
+    tables, sentences = verdict_parts(found)
+    assert list(tables["verdicts"].cells) == ["good vs fair", "good vs bad"]
+    assert len(tables["verdicts_all"].cells) == 3
+    row = tables["verdicts"].cells["good vs bad"]
+    gap = found.by_fold("good", main_figure(found)[0]) - found.by_fold("bad", main_figure(found)[0])
+    assert row["Difference [95 % interval]"].mean == pytest.approx(100 * gap.mean())
+    assert row["d"].mean == pytest.approx(gap.mean() / gap.std(ddof=1))
+    assert sentences[0].startswith("good has the best macro AUC")
+    assert sentences[1].startswith("good has the best coarse macro AUC")
+
+
+def test_two_folds_are_compared_by_a_reason_alone() -> None:
+    tables, _ = verdict_parts(evidence({"a": trials(0.0, folds=2), "b": trials(3.0, folds=2)}, 2))
+    assert tables["verdicts_all"].cells["a vs b"]["Verdict"] == "only 2 folds, 3 are needed"
+    assert tables["verdicts_all"].cells["a vs b"]["p"] == "–"
+
+
+def test_where_the_macro_auc_is_undefined_methods_are_compared_on_accuracy() -> None:
+    without = np.arange(39) % 3
+    found = evidence({"a": trials(0.0, fold1=without), "b": trials(3.0, fold1=without)})
+    figure, reason = main_figure(found)
+    assert figure == Measure("fine", "accuracy")
+    assert reason == ("Methods are compared on accuracy, since macro AUC is undefined in fold 1: no test slide is r1.")
+
+
+def test_methods_that_do_not_beat_the_lookup_are_named() -> None:
+    _, sentences = verdict_parts(evidence({"lookup": trials(0.5), "same": trials(0.5), "good": trials(4.0)}))
+    last = sentences[-1]
+    assert last.startswith("Not shown to be better than lookup, which sees no image:")
+    assert "same" in last
+
+
+def test_every_method_beats_the_lookup_only_where_every_method_was_compared_with_it() -> None:
+    def said(*names: str, **more: tuple[Trial, ...]) -> str:
+        skills = {name: trials(4.0 + k, folds=9) for k, name in enumerate(names)}
+        given = evidence({"lookup": trials(0.0, folds=9), **skills, **more}, 9)
+        given = dataclasses.replace(given, replicates=1000)  # of few draws no p value is small
+        return verdict_parts(given)[1][-1]
+
+    assert said("good", "fine") == "Every method is better than lookup, which sees no image."
+    assert said("good", "fine", half=trials(5.0)) == "Better than lookup, which sees no image: good, fine."
+
+
+def test_the_note_of_verdicts_names_the_patients_only_where_they_had_a_say() -> None:
+    many = verdict_parts(evidence({"a": trials(0.5), "b": trials(2.0)}))[0]["verdicts"].note
+    assert "other patients (paired bootstrap)" in many
+    labels = np.arange(8) % 4
+    few = {"fold0": labels, "fold1": labels, "fold2": labels}
+    note = verdict_parts(evidence({"a": trials(0.5, **few), "b": trials(2.0, **few)}))[0]["verdicts"].note
+    assert "bootstrap" not in note
+    assert "12 patients are too few to draw from" in note
+
+
+def test_a_single_method_is_compared_with_nothing() -> None:
+    tables, sentences = verdict_parts(evidence({"only": trials(1.0)}))
+    assert tables == {}
+    assert sentences == ["Nothing can be compared: fewer than two methods have all their trainings."]
+
+
+@pytest.mark.parametrize(("tuned", "said"), [(False, "no trial was spent"), (True, "the table on tuning")])
+def test_the_budget_says_whether_trials_were_spent(tuned: bool, said: str) -> None:
+    assert said in budget_table(histories({"m": trials(1.0)}), 3, "", tuned).note
+
+
+def test_the_budget_counts_epochs_from_one() -> None:
+    row = budget_table(histories({"m": trials(1.0)}), 3, "", tuned=False).cells["m"]
+    assert {name: cell if isinstance(cell, str) else cell.text() for name, cell in row.items()} == {
+        "Epochs asked": "20",
+        "Epochs run": "10.0 ± 0.0",
+        "Epoch kept": "6.0 ± 0.0",
+        "Trainings": "3 of 3",
+        "Seconds a training": "12.5 ± 0.0",
+        "Seconds together": "38",
+    }
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Path:
+    tables = tables_of(bad_name=trials(0.5, fold1=np.arange(39) % 3), good=trials(3.0))
+    chosen = [tables[name] for name in ("fine", "coarse", "classwise_auc", "calibration")]
+    words = Table("words", "50 % & more <>{}", "", {"a|b_~^": {"What": "x|y", "Number": Cell(1.0, digits=0)}})
+    write_report(tmp_path, "toy_run", ["bad_name: 1 of 3"], [*chosen, words])
+    return tmp_path
+
+
+def test_the_markdown_page_holds_all_tables_with_marks_and_caption(report: Path) -> None:
+    page = (report / "report.md").read_text()
+    assert page.count("Dataset: toy.") == 4
+    assert "**" in page
+    assert "<u>" in page
+    assert "no test slide is r1 in fold 1" in page
+    assert "- bad_name: 1 of 3" in page
+    assert r"| a\|b_~^ | x\|y |" in page  # a bar in a cell does not end it
+
+
+def test_the_csv_reads_back_as_the_frame(report: Path) -> None:
+    frame = pd.read_csv(report / "fine.csv", comment="#", index_col="method")
+    expected = tables_of(good=trials(3.0))["fine"].frame.loc["good", ("Macro AUC", "mean")]
+    assert frame.loc["good", "Macro AUC mean"] == pytest.approx(expected, abs=1e-4)
+    assert frame.loc["bad_name", "Macro AUC undefined folds"] == 1
+    assert frame.loc["good", "jobs"] == "key3.0"
+    words = pd.read_csv(report / "words.csv", comment="#", index_col="method")
+    assert words.loc["a|b_~^", "What"] == "x|y"
+    assert words.loc["a|b_~^", "Number mean"] == 1
+
+
+def test_the_latex_escapes_names_and_closes_what_it_opens(report: Path) -> None:
+    text = (report / "tables.tex").read_text()
+    assert r"bad\_name" in text
+    assert r"50 \% \& more \textless{}\textgreater{}\{\}" in text
+    assert r"\textcolor{red}{\textbf{" in text
+    assert r"\label{tab:toy-run-fine}" in text
+    assert not set("±†–<>") & set(text)
+    assert re.sub(r"\\[{}]", "", text).count("{") == re.sub(r"\\[{}]", "", text).count("}")
+    for name in ("table", "tabular"):
+        assert text.count(rf"\begin{{{name}}}") == text.count(rf"\end{{{name}}}") == 5
+
+
+def test_the_latex_compiles(report: Path) -> None:
+    if shutil.which("pdflatex") is None:
+        pytest.skip("no TeX engine on this machine")
+    head = r"\documentclass{article}\usepackage{booktabs}\usepackage{xcolor}"
+    (report / "page.tex").write_text(head + r"\begin{document}\input{tables}\end{document}")
+    done = subprocess.run(
+        ["pdflatex", "-halt-on-error", "page.tex"], cwd=report, capture_output=True, text=True, check=False
+    )
+    if re.search(r"File `(booktabs|xcolor)\.sty' not found", done.stdout):
+        pytest.skip("this TeX has no booktabs or no xcolor")
+    assert done.returncode == 0, done.stdout
+    assert (report / "page.pdf").exists()
+
+
+def test_the_terminal_shows_every_figure_and_the_caption_once(capsys: pytest.CaptureFixture) -> None:
+    tables = list(tables_of(bad=trials(0.5), good=trials(3.0)).values())
+    print_tables(tables)
+    shown = capsys.readouterr().out
+    assert shown.count("Dataset: toy.") == 1
+    for table in tables:
+        assert table.title in shown
+        assert all(cell.text() in shown for row in table.cells.values() for cell in row.values())
+    best = tables[0].cells["good"]["Accuracy"].text()
+    assert f"{best}*" in shown
+
+
+def test_a_terminal_with_colours_gets_red_and_blue(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(terminal, "Console", lambda **_: Console(force_terminal=True, color_system="standard"))
+    print_tables([tables_of(bad=trials(0.5), good=trials(3.0))["fine"]])
+    shown = capsys.readouterr().out
+    assert "\x1b[1;31m" in shown  # bold red
+    assert "\x1b[4;34m" in shown  # underlined blue
+    assert "Bold red: best" in shown
+
+
+def test_html_marks_sorts_by_number_and_escapes() -> None:
+    cells = {"<a>": {"F&1": Cell(61.25, 1.0, rank=1), "W": "1 < 2"}, "b": {"F&1": Cell(NAN), "W": "–"}}
+    table = Table("t", "T", "caption", cells)
+    text = html_table(table)
+    assert '<th scope="row">&lt;a&gt;</th>' in text
+    assert '<td class="figure" data-value="61.25"><b class="best" style="color:#b80000">61.2 ± 1.0</b></td>' in text
+    assert '<td class="words">1 &lt; 2</td>' in text
+    assert "F&amp;1" in text
+    assert "second best" in html_section(table)
+    assert "second best" not in html_section(Table("t", "T", "", {"a": {"x": "y"}}))
+
+
+def test_frames_hold_text_and_intervals_under_their_own_names() -> None:
+    frame = Table("t", "T", "", {"a": {"p": Cell(1.0, interval=(0.0, 2.0)), "w": "word"}}).frame
+    assert list(frame.columns) == [("p", "mean"), ("p", "low"), ("p", "high"), ("w", "text")]
+    assert frame.loc["a", ("w", "text")] == "word"

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from made_runs import run_result, trials
+
+from mil_bench.commands.run import _show_across
+from mil_bench.errors import InputError
+from mil_bench.runs.ranking import Across
+
+
+def test_methods_are_ranked_over_datasets_with_a_diagram(tmp_path: Path) -> None:
+    methods = {"bad": trials(0.0), "good": trials(4.0), "fair": trials(1.0)}
+    across = Across([run_result(methods, name) for name in ("one", "two", "three")])
+    assert list(across.table.cells) == ["good", "fair", "bad"]
+    row = across.table.cells["good"]
+    assert list(row) == ["one", "two", "three", "Average rank"]
+    assert row["Average rank"].mean == 1
+    assert row["Average rank"].rank == 1
+    assert across.sentence.count("datasets") >= 1
+    page = across.write(tmp_path)
+    assert across.sentence in page.read_text()
+    assert (page.parent / "critical_difference.svg").read_text().startswith("<?xml")
+
+
+def test_only_methods_that_are_complete_everywhere_are_ranked() -> None:
+    first = run_result({"a": trials(0.0), "b": trials(1.0), "c": trials(2.0)}, "one")
+    second = run_result({"a": trials(0.0), "b": trials(1.0, folds=2), "c": trials(2.0)}, "two")
+    across = Across([first, second])
+    assert across.methods == ["a", "c"]
+    assert across.sentence == "Methods cannot be ranked over datasets: 2 methods, at least 3 are needed."
+    assert across.table.cells["a"]["Average rank"] == "–"
+
+
+def test_two_runs_on_one_dataset_are_refused() -> None:
+    run = run_result({"a": trials(0.0)}, "one")
+    with pytest.raises(InputError, match=r"one has 2 runs\nName one run a dataset\."):
+        Across([run, run])
+
+
+def test_runs_on_one_dataset_are_shown_all_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = run_result({"a": trials(0.0)}, "one")
+    _show_across([run, run], tmp_path)
+    said = capsys.readouterr().out
+    assert "! Not done: ranking methods over datasets: 1 problem\n  - one has 2 runs\nName one run a dataset." in said
+    assert list(tmp_path.iterdir()) == []

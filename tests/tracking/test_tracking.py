@@ -1,0 +1,287 @@
+"""What MLflow's local file holds after a run, a repeated one, and one that was tracked late."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import made_runs
+import pytest
+from conftest import SMALL_TWIN
+
+import mil_bench
+from mil_bench import cli
+from mil_bench.evaluation.trials import TrialRecord
+from mil_bench.running.result_store import ResultStore
+from mil_bench.runs.result import RunResult
+from mil_bench.tracking import entries
+from mil_bench.tracking.run_log import RunLog
+from mil_bench.tracking.tracker import MlflowTracker, resync
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
+
+TRIAL = TrialRecord(
+    "study-1", "abmil", "abmil", 0, 1, 4, {"dropout": 0.5}, "k" * 16, "pruned", 1.5, {1: [2.0, 1.5]}, 2, 3.0, "worse"
+)
+
+
+def run(results: Path, **changed: object) -> RunResult:
+    places = {"results": results, "data": results.parent / "data", "progress": False, "workers": 1}
+    return mil_bench.run(["abmil", "hmil"], SMALL_TWIN, **({"folds": 2, "epochs": 3} | places | changed))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of a tracked run: two methods and the yardstick on two folds."""
+    results = tmp_path_factory.mktemp("tracked") / "results"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.delenv("MLFLOW_TRACKING_URI", raising=False)
+        run(results)
+    return results
+
+
+@pytest.fixture
+def tracked(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it that a test may change."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "data").symlink_to(whole.parent / "data")
+    return Path(shutil.copytree(whole, tmp_path / "results"))
+
+
+def client_of(results: Path):
+    from mlflow import MlflowClient
+
+    return MlflowClient(f"sqlite:///{results / 'mlflow.db'}")
+
+
+def runs_of(results: Path, kind: str = "") -> list[Any]:
+    client = client_of(results)
+    found = client.search_runs([client.get_experiment_by_name("mil-bench/bracs-sim-twin").experiment_id])
+    return [each for each in found if kind in ("", each.data.tags["mil_bench.kind"])]
+
+
+def artifacts(results: Path, each: Any) -> set[str]:
+    return {found.path for found in client_of(results).list_artifacts(each.info.run_id)}
+
+
+def plan_of(results: Path):
+    store = ResultStore(results / "runs")
+    return store.load_plan(next(iter(store.runs())))
+
+
+def test_a_benchmark_has_its_methods_and_they_their_folds(whole: Path) -> None:
+    (parent,) = runs_of(whole, "benchmark")
+    methods = {each.data.tags["mil_bench.method"]: each for each in runs_of(whole, "method")}
+    assert set(methods) == {"abmil", "hmil", "lookup"}
+    assert {m.data.tags["mlflow.parentRunId"] for m in methods.values()} == {parent.info.run_id}
+    folds = runs_of(whole, "fold")
+    assert len(folds) == 3 * 2
+    for fold in folds:
+        assert fold.data.tags["mlflow.parentRunId"] == methods[fold.data.tags["mil_bench.method"]].info.run_id
+    assert {each.info.status for each in runs_of(whole)} == {"FINISHED"}
+    run_id = plan_of(whole).run_id
+    assert {each.data.tags["mil_bench.run"] for each in runs_of(whole)} == {run_id}
+    assert parent.info.run_name == f"{run_id[-8:]} abmil, hmil, lookup on bracs-sim-twin, patient-kfold"
+
+
+def test_a_twin_is_called_a_twin_in_every_run(whole: Path) -> None:
+    assert all("generated twin, not BRACS" in each.data.tags["mil_bench.dataset"] for each in runs_of(whole))
+    assert all("twin" in each.info.run_name for each in runs_of(whole))
+
+
+def test_a_fold_has_settings_curves_figures_provenance_and_its_model(whole: Path) -> None:
+    result = RunResult.collect(ResultStore(whole / "runs"), plan_of(whole))
+    fold = next(each for each in runs_of(whole, "fold") if each.info.run_name.startswith("hmil seed 0 fold 1"))
+    params, metrics, tags = fold.data.params, fold.data.metrics, fold.data.tags
+    assert (params["learning_rate"], params["temperature"], params["epochs"]) == ("0.0001", "0.1", "3")
+    measured = result.evidence.measured["hmil"][0, 1].values
+    for figure, value in measured.items():
+        section = f"test_{figure.level}" + (f"_{figure.key}" if figure.of else "")
+        assert metrics.get(f"{section}/{figure.of or figure.key}") == (None if math.isnan(value) else value)
+    assert {"test_fine_auc/ADH", "test_coarse/macro_auc", "test_coarse_auc/malignant"} <= metrics.keys()
+    history = client_of(whole).get_metric_history(fold.info.run_id, "curves/val_loss")
+    stored = result.histories["hmil"][1]
+    assert [point.value for point in history] == stored.curves["val_loss"]
+    assert metrics["cost/seconds"] == stored.seconds
+    assert tags["mil_bench.split_digest"] == result.plan.splits.digest
+    assert tags["mil_bench.data_digest"] == result.plan.jobs[0].data_digest
+    assert tags["version.torch"] == stored.environment["torch"]
+    assert tags.get("mil_bench.commit", "") == stored.environment["commit"]
+    assert tags["device"]
+    assert artifacts(whole, fold) == {"fold-01.weights.npz", "predictions.csv", "job.json"}
+    assert round((fold.info.end_time - fold.info.start_time) / 1000, 3) == stored.seconds
+
+
+def test_a_yardstick_has_no_weights_and_no_curves(whole: Path) -> None:
+    fold = next(each for each in runs_of(whole, "fold") if each.data.tags["mil_bench.method"] == "lookup")
+    assert artifacts(whole, fold) == {"predictions.csv", "job.json"}
+    assert not [name for name in fold.data.metrics if name.startswith(("curves", "cost"))]
+
+
+def test_a_method_has_the_mean_and_spread_of_its_folds(whole: Path) -> None:
+    frame = RunResult.collect(ResultStore(whole / "runs"), plan_of(whole)).tables["fine"]
+    for method in runs_of(whole, "method"):
+        label, metrics = method.data.tags["mil_bench.method"], method.data.metrics
+        assert 100 * metrics["test_fine/macro_f1"] == pytest.approx(frame.loc[label, ("Macro F1", "mean")])
+        assert 100 * metrics["std_test_fine/macro_f1"] == pytest.approx(frame.loc[label, ("Macro F1", "std")])
+    (parent,) = runs_of(whole, "benchmark")
+    assert 100 * parent.data.metrics["fine_accuracy/hmil"] == pytest.approx(frame.loc["hmil", ("Accuracy", "mean")])
+
+
+def test_a_benchmark_has_its_tables_figures_and_report(whole: Path) -> None:
+    (parent,) = runs_of(whole, "benchmark")
+    listed = client_of(whole).list_artifacts(parent.info.run_id, "report")
+    names = {Path(found.path).name for found in listed}
+    assert {"report.html", "report.md", "tables.tex", "fine.csv", "classwise_auc.csv", "figures"} <= names
+    pictures = client_of(whole).list_artifacts(parent.info.run_id, "report/figures")
+    assert "report/figures/classwise_auc.svg" in {found.path for found in pictures}
+    assert "| hmil " in parent.data.tags["mlflow.note.content"]
+    assert parent.inputs.dataset_inputs[0].dataset.name == "bracs-sim-twin"
+
+
+def test_repeating_a_run_or_a_resync_doubles_nothing(tracked: Path) -> None:
+    def state() -> dict[str, tuple]:
+        client, found = client_of(tracked), {}
+        for each in runs_of(tracked):
+            points = [client.get_metric_history(each.info.run_id, name) for name in each.data.metrics]
+            found[each.info.run_id] = (each.info.status, each.info.end_time, sum(map(len, points)))
+        return found
+
+    before = state()
+    run(tracked)
+    assert state() == before
+    assert resync(tracked, plan_of(tracked).run_id) == (0, 6)
+    assert state() == before
+
+
+def test_more_methods_are_another_benchmark_and_leave_the_first_alone(tracked: Path) -> None:
+    before = {each.info.run_id for each in runs_of(tracked)}
+    places = {"results": tracked, "data": tracked.parent / "data", "progress": False, "workers": 1}
+    mil_bench.run(["abmil", "hmil", "mean-pool"], SMALL_TWIN, folds=2, epochs=3, **places)
+    after = {each.info.run_id for each in runs_of(tracked)}
+    assert before < after
+    assert len(after - before) == 1 + 4 + 4 * 2
+
+
+def test_a_run_that_was_trained_untracked_is_logged_later(
+    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shutil.copytree(whole / "runs", tmp_path / "runs")
+    run_id = plan_of(tmp_path).run_id
+    assert cli.main(["track", "--resync", run_id, "--results", str(tmp_path)]) == 0
+    assert f"{run_id}: 6 of 6 stored trainings were missing in MLflow, now there" in capsys.readouterr().out
+    old, new = (sorted((e.info.run_name, len(e.data.metrics)) for e in runs_of(place)) for place in (whole, tmp_path))
+    assert old == new
+    assert {each.info.status for each in runs_of(tmp_path)} == {"FINISHED"}
+
+
+def test_what_is_half_written_doubled_or_orphaned_is_made_anew(tracked: Path) -> None:
+    client = client_of(tracked)
+    half, twice, orphan = runs_of(tracked, "fold")[:3]
+    client.update_run(half.info.run_id, status="RUNNING")
+    copy = client.create_run(twice.info.experiment_id, tags=twice.data.tags)
+    client.set_terminated(copy.info.run_id)
+    client.set_tag(orphan.info.run_id, "mlflow.parentRunId", "0" * 32)
+    resync(tracked, plan_of(tracked).run_id)
+    folds = runs_of(tracked, "fold")
+    assert len({each.data.tags["mil_bench.fold"] + each.data.tags["mil_bench.method"] for each in folds}) == 6
+    assert len(folds) == 6
+    assert {each.info.status for each in folds} == {"FINISHED"}
+    assert not {half.info.run_id, orphan.info.run_id} & {each.info.run_id for each in folds}
+
+
+def test_trials_are_logged_once_with_what_they_tried_and_why_they_ended(tracked: Path) -> None:
+    result = run(tracked, tune=5)
+    assert result.tuned is not None
+    for _ in range(2):
+        found = {each.data.tags["mil_bench.trial"]: each for each in runs_of(tracked, "trial")}
+        assert len(found) == len(runs_of(tracked, "trial")) == 2 * 2 * 5  # methods x folds x trials
+        resync(tracked, result.run_id)
+    methods = {m.info.run_id: m.data.tags for m in runs_of(tracked, "method")}
+    for trial in result.tuned.records:
+        logged = found[entries.trial_name(trial)]
+        assert methods[logged.data.tags["mlflow.parentRunId"]]["mil_bench.method"] == trial.label
+        assert methods[logged.data.tags["mlflow.parentRunId"]]["mil_bench.run"] == result.run_id
+        assert logged.info.status == {"complete": "FINISHED", "pruned": "KILLED"}[trial.state]
+        assert logged.data.metrics.get("trial/value") == trial.value
+        assert all(logged.data.params[name] == str(value) for name, value in trial.settings.items())
+        history = client_of(tracked).get_metric_history(logged.info.run_id, "curves/val_loss")
+        assert [point.value for point in history] == next(iter(trial.curves.values()))
+    (method,) = (m for m in methods.values() if (m["mil_bench.run"], m["mil_bench.method"]) == (result.run_id, "abmil"))
+    folds = [f for f in runs_of(tracked, "fold") if f.data.tags["mil_bench.run"] == result.run_id]
+    assert len(folds) == 6
+    assert {f.info.status for f in folds} == {"FINISHED"}
+    assert method["mil_bench.trainings"] == "2"
+
+
+def test_a_training_that_fails_is_noted_at_its_method(tracked: Path) -> None:
+    plan = plan_of(tracked)
+    ResultStore(tracked / "runs").folder(plan.jobs[1]).joinpath("fold-01.json").unlink()
+    fold = next(e for e in runs_of(tracked, "fold") if e.data.tags["mil_bench.fold"] == f"{plan.jobs[1].key}/1")
+    client_of(tracked).delete_run(fold.info.run_id)
+    tracker = MlflowTracker(tracked)
+    tracker.on_start(plan, 5, 6)
+    tracker.on_failure(plan.jobs[1], (1,), "out of memory")
+    tracker.on_end(tracked / "reports" / plan.run_id / "report.md")
+    method = next(e for e in runs_of(tracked, "method") if e.data.tags["mil_bench.method"] == plan.jobs[1].label)
+    assert method.data.tags["mil_bench.failed"] == "seed 0 fold 1: out of memory"
+    assert method.info.status == "FAILED"
+    assert runs_of(tracked, "benchmark")[0].info.status == "FAILED"
+
+
+def test_a_server_that_does_not_answer_is_named_once_and_costs_nothing(
+    tracked: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    result = run(tracked)
+    assert result.facts == []
+    said = capsys.readouterr().err
+    assert said.count("MLflow is left out from here on") == 1
+    assert f"mil-bench track --resync {result.run_id}" in said
+    assert cli.main(["track", "--resync", result.run_id, "--results", str(tracked)]) == 2
+    assert "mil-bench: MLflow failed: " in capsys.readouterr().err
+
+
+def test_an_unknown_run_cannot_be_resynced(tracked: Path, capsys: pytest.CaptureFixture) -> None:
+    assert cli.main(["track", "--resync", "bracs", "--results", str(tracked)]) == 2
+    assert "There is no run 'bracs'" in capsys.readouterr().err
+
+
+def test_telemetry_is_off() -> None:
+    import os
+
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+    assert RunLog.__module__ == "mil_bench.tracking.run_log"
+
+
+def test_a_setting_called_like_a_part_of_the_identity_keeps_its_value() -> None:
+    plan = made_runs.run_result({"a": made_runs.trials(1.0)}).plan
+    trial = dataclasses.replace(TRIAL, settings={"seed": 99, "dropout": 0.1})
+    params = entries.trial_entry(plan, trial, 0.0).params
+    assert (params["seed"], params["setting seed"], params["dropout"]) == (0, 99, 0.1)
+
+
+def test_a_mean_over_trainings_is_given_only_where_all_of_them_have_the_figure() -> None:
+    figures = [
+        {"test_fine/accuracy": 0.5, "test_fine_auc/a": 0.5},
+        {"test_fine/accuracy": 0.7, "test_fine_auc/a": math.nan},
+    ]
+    points = {point.name: point.value for point in entries.summary_points(figures, 0.0)}
+    assert points == {
+        "test_fine/accuracy": pytest.approx(0.6),
+        "std_test_fine/accuracy": pytest.approx(0.1 * math.sqrt(2)),
+    }
+
+
+def test_a_description_fits_into_a_tag_and_ends_with_how_it_was_made() -> None:
+    result = made_runs.run_result({f"method-{i}": made_runs.trials(i / 9) for i in range(60)})
+    rows = "\n".join(f"| method-{i} | {'x' * 80} |" for i in range(60))
+    text = entries.description(result.plan, f"# {result.run_id}\n\n- first\n\n## One\n\n{rows}\n\n## Two\n\n{rows}")
+    assert len(text) <= 8000
+    assert text.startswith("**toy, made up**, protocol patient-kfold\n\n- first\n\n## One")
+    assert text.endswith("Again with: `mil-bench run --dataset toy`")
