@@ -1,24 +1,30 @@
 """Attention-based deep MIL, plain and gated.
 
-M. Ilse, J. Tomczak, M. Welling, Attention-based Deep Multiple Instance Learning, ICML 2018 (equations 7 to 9);
-released code AMLab-Amsterdam/AttentionDeepMIL. The release is for 28 x 28 images: its convolutions are replaced here
-by the frozen encoder that made the features, its last layer ``Linear(., 500)`` + ReLU stays, and its sigmoid output
-becomes a linear layer with one logit a class. Two classes with logits (0, z) are that sigmoid output, and so are loaded
-from a checkpoint; their cross-entropy is the released loss wherever the probability lies in [1e-5, 1 - 1e-5]. Outside
-the release clamps it, which stops all gradients of a bag that is wrong beyond doubt; here it keeps learning.
+M. Ilse, J. Tomczak, M. Welling, Attention-based Deep Multiple Instance Learning, ICML 2018
+(equations 7 to 9); released code AMLab-Amsterdam/AttentionDeepMIL. The release is for 28 x 28
+images: its convolutions are replaced here by the frozen encoder that made the features, its last
+layer ``Linear(., 500)`` + ReLU stays, and its sigmoid output becomes a linear layer with one logit
+a class. Two classes with logits (0, z) are that sigmoid output, and so are loaded from a
+checkpoint; their cross-entropy is the released loss wherever the probability lies in [1e-5, 1 -
+1e-5]. Outside the release clamps it, which stops all gradients of a bag that is wrong beyond doubt;
+here it keeps learning.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mil_bench.bags.batch import BagBatch
 from mil_bench.bags.segments import attention_pool, segment_softmax
-from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.methods import Float, Int, Method, Output, Recipe, add_gradients
 from mil_bench.methods.layers import AffineGradient, Dropout, blocks, gated_scores, tanh_
+
+if TYPE_CHECKING:
+    from mil_bench.bags.batch import BagBatch
+    from mil_bench.hierarchy import LabelHierarchy
 
 _CONVOLUTIONS = "feature_extractor_part1."
 
@@ -29,13 +35,16 @@ class ABMIL(Method):
     Args:
         in_dim: feature width D.
         hierarchy: the classes.
-        embed_dim: width M of the embedding, 500 in the released code; 0 pools the features themselves.
+        embed_dim: width M of the embedding, 500 in the released code; 0 pools the features
+            themselves.
         attention_dim: hidden width of the attention, 128 in the released code.
         dropout: on the embedding; none in the released code.
         gated: multiply the tanh branch by a sigmoid branch (equation 9).
     """
 
-    recipe = Recipe(learning_rate=5e-4, weight_decay=1e-4, epochs=20)  # main.py of the released code
+    recipe = Recipe(
+        learning_rate=5e-4, weight_decay=1e-4, epochs=20
+    )  # main.py of the released code
     search_space = {
         "learning_rate": Float(1e-5, 1e-2, log=True),
         "weight_decay": Float(1e-6, 1e-2, log=True),
@@ -60,13 +69,19 @@ class ABMIL(Method):
         attention_dim: int = 128,
         dropout: float = 0.0,
         gated: bool = False,
-    ):
+    ) -> None:
         super().__init__(in_dim, hierarchy)
-        layers = [nn.Linear(in_dim, embed_dim), nn.ReLU(inplace=True), Dropout(dropout)] if embed_dim else []
+        layers = (
+            [nn.Linear(in_dim, embed_dim), nn.ReLU(inplace=True), Dropout(dropout)]
+            if embed_dim
+            else []
+        )
         self.embed = nn.Sequential(*layers)
         width = embed_dim or in_dim
         self.attention_v = nn.Sequential(nn.Linear(width, attention_dim), nn.Tanh())
-        self.attention_u = nn.Sequential(nn.Linear(width, attention_dim), nn.Sigmoid()) if gated else None
+        self.attention_u = (
+            nn.Sequential(nn.Linear(width, attention_dim), nn.Sigmoid()) if gated else None
+        )
         self.attention_w = nn.Linear(attention_dim, 1)
         self.classifier = nn.Linear(width, hierarchy.n_fine)
 
@@ -87,8 +102,9 @@ class ABMIL(Method):
     def backward(self, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:
         """Of one bag, the recipe's batch, without gate and dropout: written by hand, else autograd's.
 
-        A block of rows passes through all layers at once, forward and back, while it is in the processor's cache;
-        autograd passes over the embedding of the whole bag for each bias, each ReLU and each sum of two gradients.
+        A block of rows passes through all layers at once, forward and back, while it is in the
+        processor's cache; autograd passes over the embedding of the whole bag for each bias, each
+        ReLU and each sum of two gradients.
         """
         if bags.n_bags > 1 or self.attention_u is not None or not self.embed or self.embed[2].p:
             return super().backward(bags, weight, progress)
@@ -107,23 +123,34 @@ class ABMIL(Method):
         head = AffineGradient(self.classifier)
         head.add(to_logits, pooled)
         add_gradients(head.pairs())
-        self._rows_backward(bags.features, embedded, hidden, attention, to_logits @ self.classifier.weight)
+        self._rows_backward(
+            bags.features, embedded, hidden, attention, to_logits @ self.classifier.weight
+        )
         return loss
 
     def _rows(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Embedding ``[N, M]``, hidden layer of the attention ``[N, L]`` and scores ``[N, 1]``."""
         embed, hide, score = self.embed[0], self.attention_v[0], self.attention_w
-        embedded, hidden = (features.new_empty(len(features), of.out_features) for of in (embed, hide))
+        embedded, hidden = (
+            features.new_empty(len(features), of.out_features) for of in (embed, hide)
+        )
         for rows in blocks(features):
             torch.addmm(embed.bias, features[rows], embed.weight.T, out=embedded[rows]).relu_()
             tanh_(torch.addmm(hide.bias, embedded[rows], hide.weight.T, out=hidden[rows]))
         return embedded, hidden, score(hidden)
 
     def _rows_backward(
-        self, features: Tensor, embedded: Tensor, hidden: Tensor, attention: Tensor, to_pooled: Tensor
+        self,
+        features: Tensor,
+        embedded: Tensor,
+        hidden: Tensor,
+        attention: Tensor,
+        to_pooled: Tensor,
     ) -> None:
         """From the gradient of the mean ``[1, M]`` to those of all layers before it."""
-        embed, hide, score = (AffineGradient(of) for of in (self.embed[0], self.attention_v[0], self.attention_w))
+        embed, hide, score = (
+            AffineGradient(of) for of in (self.embed[0], self.attention_v[0], self.attention_w)
+        )
         to_mean = attention.T @ (embedded @ to_pooled.T)  # [1, 1], what the softmax subtracts
         for rows in blocks(features):
             own, a, h = embedded[rows], attention[rows], hidden[rows]
@@ -138,7 +165,9 @@ class ABMIL(Method):
 
     def from_official(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """The names; without the convolutions, which belong to the encoder; a sigmoid head as two classes (0, z)."""
-        translated = super().from_official({n: v for n, v in state.items() if not n.startswith(_CONVOLUTIONS)})
+        translated = super().from_official(
+            {n: v for n, v in state.items() if not n.startswith(_CONVOLUTIONS)}
+        )
         for name in ("weight", "bias"):
             released = translated.pop(f"classifier.0.{name}", None)
             if released is not None:
@@ -164,5 +193,5 @@ class GatedABMIL(ABMIL):
         embed_dim: int = 500,
         attention_dim: int = 128,
         dropout: float = 0.0,
-    ):
+    ) -> None:
         super().__init__(in_dim, hierarchy, embed_dim, attention_dim, dropout, gated=True)

@@ -1,33 +1,39 @@
 """CLAM: attention MIL whose attended and ignored instances also train instance classifiers.
 
-M. Lu, D. Williamson, T. Chen, R. Chen, M. Barbieri, F. Mahmood, Data-efficient and weakly supervised computational
-pathology on whole-slide images, Nature Biomedical Engineering 5, 2021; released code mahmoodlab/CLAM. The smooth top-1
-SVM loss is that of L. Berrada, A. Zisserman, M. P. Kumar, Smooth Loss Functions for Deep Top-k Classification, ICLR
-2018; released code oval-group/smooth-topk.
+M. Lu, D. Williamson, T. Chen, R. Chen, M. Barbieri, F. Mahmood, Data-efficient and weakly
+supervised computational pathology on whole-slide images, Nature Biomedical Engineering 5, 2021;
+released code mahmoodlab/CLAM. The smooth top-1 SVM loss is that of L. Berrada, A. Zisserman, M. P.
+Kumar, Smooth Loss Functions for Deep Top-k Classification, ICLR 2018; released code
+oval-group/smooth-topk.
 """
 
 from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mil_bench.bags.batch import BagBatch
 from mil_bench.bags.segments import attention_pool, extreme_rows, segment_softmax
 from mil_bench.errors import UnknownNameError
-from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.methods import Choice, Float, Int, Method, Output, Recipe, weighted_mean
 from mil_bench.methods.layers import Dropout, gated_scores
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from mil_bench.bags.batch import BagBatch
+    from mil_bench.hierarchy import LabelHierarchy
 
 _WIDTH = 512  # of the embedding, in both released sizes
 _ATTENTION_WIDTHS = {"small": 256, "big": 384}  # the released sizes
 _ATTENTION_DROPOUT = 0.25  # fixed in the release, whatever rate is asked for
-_HARD_GAP = math.log(1000)  # between the two best scores; from here on the released SVM loss takes the hard maximum
+_HARD_GAP = math.log(
+    1000
+)  # between the two best scores; from here on the released SVM loss takes the hard maximum
 
 
 def cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
@@ -38,8 +44,8 @@ def cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
 def smooth_top1_svm(scores: Tensor, labels: Tensor) -> Tensor:
     """Smooth top-1 SVM loss of every row, margin 1 and temperature 1: ``[..., C]``, ``[...]`` -> ``[...]``.
 
-    The log-sum-exp over the classes of score plus margin minus the true class's score. As released, it switches to the
-    plain maximum where the two largest scores lie ln(1000) or more apart.
+    The log-sum-exp over the classes of score plus margin minus the true class's score. As released,
+    it switches to the plain maximum where the two largest scores lie ln(1000) or more apart.
     """
     if scores.shape[-1] == 2:  # the instance classifiers: all of it is a function of the difference
         wrong = 1 + (scores[..., 1] - scores[..., 0]) * (1 - 2 * labels)
@@ -52,7 +58,10 @@ def smooth_top1_svm(scores: Tensor, labels: Tensor) -> Tensor:
     return torch.where(hard, violation.amax(-1), violation.logsumexp(-1))
 
 
-_LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"ce": cross_entropy, "svm": smooth_top1_svm}
+_LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "ce": cross_entropy,
+    "svm": smooth_top1_svm,
+}
 
 
 class Clusters(NamedTuple):
@@ -74,7 +83,7 @@ class Clusters(NamedTuple):
 class _GatedAttention(nn.Module):
     """Gated attention scores: ``[N, 512]`` -> ``[N, K]``, before the softmax."""
 
-    def __init__(self, hidden: int, columns: int, dropout: float):
+    def __init__(self, hidden: int, columns: int, dropout: float) -> None:
         super().__init__()
         self.attention_a = nn.Sequential(nn.Linear(_WIDTH, hidden), nn.Tanh())
         self.attention_b = nn.Sequential(nn.Linear(_WIDTH, hidden), nn.Sigmoid())
@@ -90,9 +99,14 @@ class _GatedAttention(nn.Module):
 class _PlainAttention(nn.Module):
     """Attention scores without a gate: ``[N, 512]`` -> ``[N, K]``, before the softmax."""
 
-    def __init__(self, hidden: int, columns: int, dropout: float):
+    def __init__(self, hidden: int, columns: int, dropout: float) -> None:
         super().__init__()
-        layers = [nn.Linear(_WIDTH, hidden), nn.Tanh(), Dropout(dropout), nn.Linear(hidden, columns)]
+        layers = [
+            nn.Linear(_WIDTH, hidden),
+            nn.Tanh(),
+            Dropout(dropout),
+            nn.Linear(hidden, columns),
+        ]
         self.module = nn.Sequential(*layers)
 
     def forward(self, embedded: Tensor) -> Tensor:
@@ -102,38 +116,43 @@ class _PlainAttention(nn.Module):
 class _CLAM(Method):
     """What both branches share: embedding, attention, pooling, instance clustering and losses.
 
-    Loss of a bag: ``bag_weight`` times the bag loss plus the rest times the instance loss. The instance loss takes, by
-    the attention after the softmax and without a gradient through the choice, the k most and the k least attended
-    instances of the bag, as targets 1 and 0 of the two-way classifier of the bag's class, averaged over these 2k. With
-    ``subtyping`` the k most attended instances of every other class are targets 0 of that class's classifier, and the
-    average over all classes is taken. Both losses are computed for each bag as released and then averaged over bags.
+    Loss of a bag: ``bag_weight`` times the bag loss plus the rest times the instance loss. The
+    instance loss takes, by the attention after the softmax and without a gradient through the
+    choice, the k most and the k least attended instances of the bag, as targets 1 and 0 of the
+    two-way classifier of the bag's class, averaged over these 2k. With ``subtyping`` the k most
+    attended instances of every other class are targets 0 of that class's classifier, and the
+    average over all classes is taken. Both losses are computed for each bag as released and then
+    averaged over bags.
 
     Where the release is special:
 
-    - It trains on one bag a step and fails on bags of fewer than ``k_sample`` instances. Here such a bag takes
-      ``k = N``: each of its instances is a target 1 and a target 0.
+    - It trains on one bag a step and fails on bags of fewer than ``k_sample`` instances. Here such
+      a bag takes ``k = N``: each of its instances is a target 1 and a target 0.
     - Bags of fewer than ``2 k`` instances have their middle instances in both sets, as released.
     - ``dropout`` is the rate behind the embedding; in the attention any rate but 0 means 0.25.
-    - Classifiers of classes that no bag of a step trains get a zero gradient, which still lets Adam's moments and
-      weight decay move them; the release gives them none.
+    - Classifiers of classes that no bag of a step trains get a zero gradient, which still lets
+      Adam's moments and weight decay move them; the release gives them none.
     - Its documented commands draw bags balanced by class; here every bag is seen once an epoch.
 
     Args:
         in_dim: feature width D.
         hierarchy: the classes.
-        size: "small" or "big", attention width 256 or 384; small is the size the goldens were measured on.
+        size: "small" or "big", attention width 256 or 384; small is the size the goldens were
+            measured on.
         gated: gated attention, the release's default, or plain.
         dropout: behind the embedding, and on or off in the attention; 0.25 in the released recipe.
         k_sample: most and least attended instances a bag; 8 in the release.
-        subtyping: also train the instance classifiers of the classes a bag is not of; off in the release unless asked
-            for, and meant for classes that exclude each other within a slide.
-        instance_loss: "svm" as in the documented commands, or "ce", the release's command line when nothing is said.
+        subtyping: also train the instance classifiers of the classes a bag is not of; off in the
+            release unless asked for, and meant for classes that exclude each other within a slide.
+        instance_loss: "svm" as in the documented commands, or "ce", the release's command line when
+            nothing is said.
         bag_loss: "ce" as in the documented commands, or "svm".
-        bag_weight: share of the bag loss, 0.7 in the release; 1 trains without the instance classifiers.
+        bag_weight: share of the bag loss, 0.7 in the release; 1 trains without the instance
+            classifiers.
     """
 
-    # The documented commands' learning rate (the command line's own default is 1e-4); weight decay and epochs are the
-    # release's. It stops early only if asked to, so there is no patience.
+    # The documented commands' learning rate (the command line's own default is 1e-4); weight decay
+    # and epochs are the release's. It stops early only if asked to, so there is no patience.
     recipe = Recipe(learning_rate=2e-4, weight_decay=1e-5, epochs=200)
     search_space = {
         "learning_rate": Float(1e-5, 1e-2, log=True),
@@ -143,8 +162,8 @@ class _CLAM(Method):
         "bag_weight": Float(0.3, 1.0),
         "size": Choice(("small", "big")),
     }
-    # The demo checkpoint says "attention_net.module."; without dropout the release's plain attention has one layer less
-    # before its last, which always has index 3 here.
+    # The demo checkpoint says "attention_net.module."; without dropout the release's plain
+    # attention has one layer less before its last, which always has index 3 here.
     official_names = {
         "attention_net.module.": "attention_net.",
         "attention_net.3.module.2.": "attention_net.3.module.3.",
@@ -163,7 +182,7 @@ class _CLAM(Method):
         instance_loss: str = "svm",
         bag_loss: str = "ce",
         bag_weight: float = 0.7,
-    ):
+    ) -> None:
         super().__init__(in_dim, hierarchy)
         for setting, value, known in (
             ("size", size, _ATTENTION_WIDTHS),
@@ -198,7 +217,11 @@ class _CLAM(Method):
         scores = self.attention_net[3](embedded)  # [N, K]
         attention = segment_softmax(scores, bags)
         pooled = attention_pool(attention, embedded, bags)  # [B, K, 512]
-        return Output(self._classify(pooled), attention=attention, extras={"scores": scores, "embedded": embedded})
+        return Output(
+            self._classify(pooled),
+            attention=attention,
+            extras={"scores": scores, "embedded": embedded},
+        )
 
     def loss(self, out: Output, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:
         """Bag loss and instance loss, each bag's own, averaged over bags by weight."""
@@ -213,7 +236,9 @@ class _CLAM(Method):
     def instance_losses(self, out: Output, bags: BagBatch) -> Tensor:
         """Instance loss of each bag ``[B]``."""
         clusters = self.clusters(out, bags)
-        losses = _LOSSES[self.instance_loss](self.instance_logits(out, clusters), clusters.targets)  # [B, 2k, P]
+        losses = _LOSSES[self.instance_loss](
+            self.instance_logits(out, clusters), clusters.targets
+        )  # [B, 2k, P]
         counted = clusters.counted.to(losses.dtype)
         return ((losses * counted).sum(1) / counted.sum(1)).mean(1)
 
@@ -227,14 +252,21 @@ class _CLAM(Method):
             attention = attention.gather(1, classes[bags.bag_of])  # [N, P]
         rows, filled = extreme_rows(attention, bags, self.k_sample)
         of_own = (classes == own)[:, None]  # [B, 1, P]
-        top = (torch.arange(2 * self.k_sample, device=own.device) < self.k_sample)[:, None]  # [2k, 1]
+        top = (torch.arange(2 * self.k_sample, device=own.device) < self.k_sample)[
+            :, None
+        ]  # [2k, 1]
         return Clusters(classes, rows, (top & of_own).long(), filled[..., None] & (top | of_own))
 
     def instance_logits(self, out: Output, clusters: Clusters) -> Tensor:
         """Logits of each set's own classifier for its rows ``[B, 2k, P, 2]``."""
-        # All classifiers stacked: which of them a batch uses must not decide which parameters get a gradient.
-        weights = torch.stack([layer.weight for layer in self.instance_classifiers])[clusters.classes]  # [B, P, 2, 512]
-        biases = torch.stack([layer.bias for layer in self.instance_classifiers])[clusters.classes]  # [B, P, 2]
+        # All classifiers stacked: which of them a batch uses must not decide which parameters get a
+        # gradient.
+        weights = torch.stack([layer.weight for layer in self.instance_classifiers])[
+            clusters.classes
+        ]  # [B, P, 2, 512]
+        biases = torch.stack([layer.bias for layer in self.instance_classifiers])[
+            clusters.classes
+        ]  # [B, P, 2]
         rows = clusters.rows
         embedded = out.extras["embedded"].index_select(0, rows.flatten()).unflatten(0, rows.shape)
         return torch.einsum("bkpm,bpom->bkpo", embedded, weights) + biases[:, None]
@@ -248,8 +280,9 @@ class _CLAM(Method):
 class CLAMSB(_CLAM):
     """CLAM, single branch: one attention for all classes, a linear classifier, instance clustering.
 
-    With ``subtyping`` the same most attended instances are targets 1 for the bag's class and 0 for all others. Bags of
-    fewer than ``k_sample`` instances take ``k = N``, those below ``2 k`` overlap. Settings and other quirks: ``_CLAM``.
+    With ``subtyping`` the same most attended instances are targets 1 for the bag's class and 0 for
+    all others. Bags of fewer than ``k_sample`` instances take ``k = N``, those below ``2 k``
+    overlap. Settings and other quirks: ``_CLAM``.
     """
 
     def _head(self, classes: int) -> tuple[int, nn.Module]:
@@ -262,8 +295,9 @@ class CLAMSB(_CLAM):
 class CLAMMB(_CLAM):
     """CLAM, multi branch: an attention and a linear score for each class, instance clustering.
 
-    The attention of a class chooses the instances that train its instance classifier. Bags of fewer than ``k_sample``
-    instances take ``k = N``, those below ``2 k`` overlap. Settings and other quirks: ``_CLAM``.
+    The attention of a class chooses the instances that train its instance classifier. Bags of fewer
+    than ``k_sample`` instances take ``k = N``, those below ``2 k`` overlap. Settings and other
+    quirks: ``_CLAM``.
     """
 
     def _head(self, classes: int) -> tuple[int, nn.Module]:

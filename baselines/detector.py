@@ -1,21 +1,26 @@
 """Detection-based MIL: an instance classifier trained on instance labels, its top instances aggregated to the bag.
 
-The announcement of HMIL asks whether such frameworks suffice for fine-grained slide classification (its question 1,
-table 5). Which detectors it compares with is not described, so this one is the plain form of the idea: every instance
-is classified as background or as a witness of a fine class, a bag's evidence for a class is the mean probability of its
-most probable instances, and a linear layer on the logarithms of the evidence classifies the bag.
+The announcement of HMIL asks whether such frameworks suffice for fine-grained slide classification
+(its question 1, table 5). Which detectors it compares with is not described, so this one is the
+plain form of the idea: every instance is classified as background or as a witness of a fine class,
+a bag's evidence for a class is the mean probability of its most probable instances, and a linear
+layer on the logarithms of the evidence classifies the bag.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mil_bench.bags.batch import BagBatch
 from mil_bench.bags.segments import extreme_rows, segment_mean
-from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.methods import Float, Int, Method, Output, Recipe, weighted_mean
+
+if TYPE_CHECKING:
+    from mil_bench.bags.batch import BagBatch
+    from mil_bench.hierarchy import LabelHierarchy
 
 
 class Detector(Method):
@@ -27,11 +32,14 @@ class Detector(Method):
         in_dim: feature width D.
         hierarchy: the classes.
         hidden: width of the instance classifier; 500 as ABMIL's embedding, for a fair comparison.
-        top: instances a class that make its evidence; few, since witnesses are few. Smaller bags give all they have.
+        top: instances a class that make its evidence; few, since witnesses are few. Smaller bags
+            give all they have.
     """
 
     needs_instance_labels = True
-    recipe = Recipe(learning_rate=5e-4, weight_decay=1e-4, epochs=20)  # ABMIL's: there are no authors to follow
+    recipe = Recipe(
+        learning_rate=5e-4, weight_decay=1e-4, epochs=20
+    )  # ABMIL's: there are no authors to follow
     search_space = {
         "learning_rate": Float(1e-5, 1e-2, log=True),
         "weight_decay": Float(1e-6, 1e-2, log=True),
@@ -39,11 +47,15 @@ class Detector(Method):
         "top": Int(1, 50),
     }
 
-    def __init__(self, in_dim: int, hierarchy: LabelHierarchy, hidden: int = 500, top: int = 3):
+    def __init__(
+        self, in_dim: int, hierarchy: LabelHierarchy, hidden: int = 500, top: int = 3
+    ) -> None:
         super().__init__(in_dim, hierarchy)
         self.top = top
         self.instance_classifier = nn.Sequential(
-            nn.Linear(in_dim, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, hierarchy.n_fine + 1)
+            nn.Linear(in_dim, hidden),
+            nn.ReLU(inplace=True),
+            nn.Linear(hidden, hierarchy.n_fine + 1),
         )
         self.classifier = nn.Linear(hierarchy.n_fine, hierarchy.n_fine)
 
@@ -55,7 +67,9 @@ class Detector(Method):
         rows, filled = rows[:, : self.top], filled[:, : self.top, None]  # [B, k, C], [B, k, 1]
         best = log_probabilities.gather(0, rows.flatten(0, 1)).reshape(rows.shape)
         lowest = torch.finfo(best.dtype).min
-        evidence = torch.where(filled, best, lowest).logsumexp(1) - filled.sum(1).to(best.dtype).log()  # [B, C]
+        evidence = (
+            torch.where(filled, best, lowest).logsumexp(1) - filled.sum(1).to(best.dtype).log()
+        )  # [B, C]
         return Output(fine=self.classifier(evidence), extras={"instance_logits": logits})
 
     def loss(self, out: Output, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:

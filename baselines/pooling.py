@@ -5,13 +5,17 @@ Both share ABMIL's embedding and head, so a gap between them and ABMIL is what a
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import nn
 
-from mil_bench.bags.batch import BagBatch
 from mil_bench.bags.segments import segment_max, segment_mean
-from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.methods import Choice, Float, Int, Method, Output, Recipe
 from mil_bench.methods.layers import Dropout
+
+if TYPE_CHECKING:
+    from mil_bench.bags.batch import BagBatch
+    from mil_bench.hierarchy import LabelHierarchy
 
 
 class MeanPool(Method):
@@ -32,9 +36,13 @@ class MeanPool(Method):
         "dropout": Float(0.0, 0.5),
     }
 
-    def __init__(self, in_dim: int, hierarchy: LabelHierarchy, embed_dim: int = 500, dropout: float = 0.0):
+    def __init__(
+        self, in_dim: int, hierarchy: LabelHierarchy, embed_dim: int = 500, dropout: float = 0.0
+    ) -> None:
         super().__init__(in_dim, hierarchy)
-        self.embed = nn.Sequential(nn.Linear(in_dim, embed_dim), nn.ReLU(inplace=True), Dropout(dropout))
+        self.embed = nn.Sequential(
+            nn.Linear(in_dim, embed_dim), nn.ReLU(inplace=True), Dropout(dropout)
+        )
         self.classifier = nn.Linear(embed_dim, hierarchy.n_fine)
 
     def forward(self, bags: BagBatch) -> Output:
@@ -46,8 +54,9 @@ class MeanPool(Method):
 class MaxPool(MeanPool):
     """Max pooling: score every instance for every class, a bag's score is the highest of its instances'.
 
-    Rows called max pooling in this field's tables are of this kind (DSMIL's first stream is one). Taking the maximum of
-    each embedding unit instead, before the classifier, is the "embedding" level of Ilse et al.
+    Rows called max pooling in this field's tables are of this kind (DSMIL's first stream is one).
+    Taking the maximum of each embedding unit instead, before the classifier, is the "embedding"
+    level of Ilse et al.
 
     Args:
         in_dim: feature width D.
@@ -66,7 +75,7 @@ class MaxPool(MeanPool):
         embed_dim: int = 500,
         dropout: float = 0.0,
         level: str = "instance",
-    ):
+    ) -> None:
         super().__init__(in_dim, hierarchy, embed_dim, dropout)
         self.level = level
 

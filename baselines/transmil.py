@@ -1,33 +1,36 @@
 """TransMIL: two layers of Nystrom attention over a square of instances, with a class token.
 
-Z. Shao et al., TransMIL: Transformer based Correlated Multiple Instance Learning for Whole Slide Image Classification,
-NeurIPS 2021; released code szc19990412/TransMIL with the package nystrom-attention (Xiong et al., Nystromformer, AAAI
-2021). Quirks of the release that are kept, because its numbers come from them:
+Z. Shao et al., TransMIL: Transformer based Correlated Multiple Instance Learning for Whole Slide
+Image Classification, NeurIPS 2021; released code szc19990412/TransMIL with the package
+nystrom-attention (Xiong et al., Nystromformer, AAAI 2021). Quirks of the release that are kept,
+because its numbers come from them:
 
 - A bag is made square by repeating its first instances, which thereby count twice.
 - The attention puts zero rows in front and masks nothing, so they take part in every softmax.
 - Which rows are kept after that depends on the package's version, see ``crop``.
-- The pseudo-inverse is scaled by a maximum over all heads. The release takes it over a whole batch; here every bag is
-  computed by itself, so no bag changes another.
+- The pseudo-inverse is scaled by a maximum over all heads. The release takes it over a whole batch;
+  here every bag is computed by itself, so no bag changes another.
 
-The numbers are those of the release; the way to them is not, and equal up to rounding: see ``_NystromAttention``,
-``_convolve_rows`` and ``_PositionLayer``.
+The numbers are those of the release; the way to them is not, and equal up to rounding: see
+``_NystromAttention``, ``_convolve_rows`` and ``_PositionLayer``.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mil_bench.bags.batch import BagBatch
 from mil_bench.errors import InputError
-from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.methods import Choice, Float, Method, Output, Recipe
 from mil_bench.methods.layers import Dropout
+
+if TYPE_CHECKING:
+    from mil_bench.bags.batch import BagBatch
+    from mil_bench.hierarchy import LabelHierarchy
 
 # Constants of the release.
 HEADS, HEAD_WIDTH, LANDMARKS, INVERSE_STEPS, REACH = 8, 64, 256, 6, 16
@@ -53,13 +56,14 @@ class _Landmarks(NamedTuple):
 class _NystromAttention(nn.Module):
     """Nystrom attention with a convolution of the values as residual: ``[n, M]`` -> ``[rows, M]``.
 
-    With F, S, G the softmaxes of rows to landmarks, landmarks to landmarks and landmarks to rows it is
-    ``F pinv(S) G v``. It is computed from the right, without ever storing F or G. Landmarks that lie in the zero rows
-    are all the same, so they are one landmark that counts as often as it occurs: with b copies, ``log b`` is added to
-    its scores. That is exact, and a bag of 100 instances inverts a matrix of 102 instead of 256 rows.
+    With F, S, G the softmaxes of rows to landmarks, landmarks to landmarks and landmarks to rows it
+    is ``F pinv(S) G v``. It is computed from the right, without ever storing F or G. Landmarks that
+    lie in the zero rows are all the same, so they are one landmark that counts as often as it
+    occurs: with b copies, ``log b`` is added to its scores. That is exact, and a bag of 100
+        instances inverts a matrix of 102 instead of 256 rows.
     """
 
-    def __init__(self, width: int, dropout: float, crop: str):
+    def __init__(self, width: int, dropout: float, crop: str) -> None:
         super().__init__()
         self.crop = crop
         self.to_qkv = nn.Linear(width, 3 * INNER, bias=False)
@@ -84,7 +88,9 @@ class _NystromAttention(nn.Module):
         queries, keys, _ = self._project(tokens)
         first = self._first_kept(len(tokens), queries)
         marks = _landmarks(queries, keys, len(tokens))
-        to_landmarks = (queries[:, first, None] @ marks.keys.mT + marks.log_copies).softmax(-1)  # [8, 1, m]
+        to_landmarks = (queries[:, first, None] @ marks.keys.mT + marks.log_copies).softmax(
+            -1
+        )  # [8, 1, m]
         from_landmarks = (marks.queries @ keys.mT).softmax(-1)  # [8, m, T]
         return (to_landmarks @ marks.inverse @ from_landmarks)[:, 0]
 
@@ -102,15 +108,23 @@ class _NystromAttention(nn.Module):
 def _attend(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None = None) -> Tensor:
     """``softmax(q k^T + bias) v`` a head: ``[8, a, 64]``, ``[8, b, 64]`` twice, ``[b]`` -> ``[8, a, 64]``."""
     mask = None if bias is None else bias.expand(1, 1, queries.shape[1], -1)
-    return F.scaled_dot_product_attention(queries[None], keys[None], values[None], mask, scale=1.0)[0]
+    return F.scaled_dot_product_attention(queries[None], keys[None], values[None], mask, scale=1.0)[
+        0
+    ]
 
 
 def _landmarks(queries: Tensor, keys: Tensor, n: int) -> _Landmarks:
     """Means of equally many consecutive rows, of which the last n are not zero."""
     length = queries.shape[1] // LANDMARKS
     zero = (queries.shape[1] - n) // length
-    means = torch.stack([queries, keys]).unflatten(2, (LANDMARKS, length)).mean(3)[:, :, max(zero - 1, 0) :]
-    with torch.autocast(queries.device.type, enabled=False):  # the inverse is lost in half precision
+    means = (
+        torch.stack([queries, keys])
+        .unflatten(2, (LANDMARKS, length))
+        .mean(3)[:, :, max(zero - 1, 0) :]
+    )
+    with torch.autocast(
+        queries.device.type, enabled=False
+    ):  # the inverse is lost in half precision
         means = means.to(torch.promote_types(means.dtype, torch.float32))
         copies = torch.ones_like(means[0, 0, :, 0])
         copies[0] = max(zero, 1)
@@ -122,8 +136,9 @@ def _landmarks(queries: Tensor, keys: Tensor, n: int) -> _Landmarks:
 def _pseudo_inverse(attention: Tensor, copies: Tensor) -> Tensor:
     """Six steps of an iteration of third order towards the pseudo-inverse: ``[8, m, m]``, ``[m]`` -> ``[8, m, m]``.
 
-    Products are those of the matrices with all copies, because columns carry the sum over the copies. The transpose
-    has to move that factor to the other side. The release also divides by the largest row sum, which is 1.
+    Products are those of the matrices with all copies, because columns carry the sum over the
+    copies. The transpose has to move that factor to the other side. The release also divides by the
+    largest row sum, which is 1.
     """
     balanced = attention * (copies[:, None] / copies)
     inverse = balanced.mT / balanced.sum(1).amax()
@@ -137,24 +152,30 @@ def _pseudo_inverse(attention: Tensor, copies: Tensor) -> Tensor:
 def _convolve_rows(values: Tensor, taps: Tensor) -> Tensor:
     """Convolution along the rows, one kernel a head, zeros around: ``[8, T, 64]``, ``[8, 33]`` -> ``[8, T, 64]``.
 
-    Blocks of 32 rows are multiplied by the kernel's band matrix. A depth-wise convolution of torch would do, but its
-    float32 weight gradient on CPUs (oneDNN, torch 2.13) is wrong at some lengths, by 6 per cent at 256. The backend is
-    chosen again in the backward pass, which a switch around the forward pass does not reach. The product is as fast.
+    Blocks of 32 rows are multiplied by the kernel's band matrix. A depth-wise convolution of torch
+    would do, but its float32 weight gradient on CPUs (oneDNN, torch 2.13) is wrong at some lengths,
+    by 6 per cent at 256. The backend is chosen again in the backward pass, which a switch around
+    the forward pass does not reach. The product is as fast.
     """
     size, length = taps.shape[1], values.shape[1]
     block = size - 1
     padded = F.pad(values, (0, 0, REACH, REACH + -length % block))
     blocks = padded.unflatten(1, (-1, block))  # [8, blocks + 1, 32, 64]
     windows = torch.cat([blocks[:, :-1], blocks[:, 1:]], dim=2)  # [8, blocks, 64, 64]
-    # Each row of the band is the one above moved right by one: rows one entry too long, read without their ends.
-    band = F.pad(taps, (0, block)).repeat(1, block)[:, : 2 * block * block].unflatten(1, (block, 2 * block))
+    # Each row of the band is the one above moved right by one: rows one entry too long, read
+    # without their ends.
+    band = (
+        F.pad(taps, (0, block))
+        .repeat(1, block)[:, : 2 * block * block]
+        .unflatten(1, (block, 2 * block))
+    )
     return (band[:, None] @ windows).flatten(1, 2)[:, :length]
 
 
 class _Layer(nn.Module):
     """Attention of the normalised tokens, added to them: ``[n, M]`` -> ``[rows, M]``."""
 
-    def __init__(self, width: int, dropout: float, crop: str):
+    def __init__(self, width: int, dropout: float, crop: str) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.attn = _NystromAttention(width, dropout, crop)
@@ -169,7 +190,7 @@ class _PositionLayer(nn.Module):
     The three kernels are added into one of 7 x 7 first. The class token passes by.
     """
 
-    def __init__(self, width: int):
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.proj = nn.Conv2d(width, width, 7, padding=3, groups=width)
         self.proj1 = nn.Conv2d(width, width, 5, padding=2, groups=width)
@@ -178,7 +199,9 @@ class _PositionLayer(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         width, side = tokens.shape[1], math.isqrt(len(tokens) - 1)
         image = tokens[1:].mT.reshape(1, width, side, side)
-        kernel = self.proj.weight + F.pad(self.proj1.weight, [1] * 4) + F.pad(self.proj2.weight, [2] * 4)
+        kernel = (
+            self.proj.weight + F.pad(self.proj1.weight, [1] * 4) + F.pad(self.proj2.weight, [2] * 4)
+        )
         bias = self.proj.bias + self.proj1.bias + self.proj2.bias
         image = image + F.conv2d(image, kernel, bias, padding=3, groups=width)
         return torch.cat([tokens[:1], image.reshape(width, -1).mT])
@@ -194,14 +217,21 @@ class TransMIL(Method):
         hierarchy: the classes.
         dim: width M of the tokens, 512 in the release; the attention always has 8 heads of 64.
         dropout: after both attentions, 0.1 in the release.
-        crop: which rows an attention keeps after it has put zero rows in front: "last", the tokens' own, as
-            nystrom-attention has done since 0.0.10, or "first", as 0.0.9 did, which the release pins: tokens then
-            receive shifted rows, and the class token that of a zero row. Weights trained with one fail with the other.
+        crop: which rows an attention keeps after it has put zero rows in front: "last", the tokens'
+            own, as nystrom-attention has done since 0.0.10, or "first", as 0.0.9 did, which the
+            release pins: tokens then receive shifted rows, and the class token that of a zero row.
+            Weights trained with one fail with the other.
     """
 
-    # The released configuration, which steps after every second bag and stops on the validation loss.
+    # The released configuration, which steps after every second bag and stops on the validation
+    # loss.
     recipe = Recipe(
-        learning_rate=2e-4, weight_decay=1e-5, epochs=200, batch_size=2, optimizer="lookahead-radam", patience=10
+        learning_rate=2e-4,
+        weight_decay=1e-5,
+        epochs=200,
+        batch_size=2,
+        optimizer="lookahead-radam",
+        patience=10,
     )
     search_space = {
         "learning_rate": Float(1e-5, 1e-2, log=True),
@@ -210,15 +240,24 @@ class TransMIL(Method):
         "dropout": Float(0.0, 0.5),
         "crop": Choice(("last", "first")),
     }
-    official_names = {"model.": ""}  # the release trains a Lightning module that holds the network as "model"
+    official_names = {
+        "model.": ""
+    }  # the release trains a Lightning module that holds the network as "model"
     order_matters = True
 
     def __init__(
-        self, in_dim: int, hierarchy: LabelHierarchy, dim: int = 512, dropout: float = 0.1, crop: str = "last"
-    ):
+        self,
+        in_dim: int,
+        hierarchy: LabelHierarchy,
+        dim: int = 512,
+        dropout: float = 0.1,
+        crop: str = "last",
+    ) -> None:
         super().__init__(in_dim, hierarchy)
         if crop not in ("last", "first"):
-            raise InputError("building TransMIL", [f"crop is {crop!r}"], 'Set crop to "last" or "first".')
+            raise InputError(
+                "building TransMIL", [f"crop is {crop!r}"], 'Set crop to "last" or "first".'
+            )
         self._fc1 = nn.Sequential(nn.Linear(in_dim, dim), nn.ReLU(inplace=True))
         self.cls_token = nn.Parameter(torch.randn(1, 1, dim))
         self.layer1 = _Layer(dim, dropout, crop)
@@ -235,8 +274,8 @@ class TransMIL(Method):
     def class_attention(self, bags: BagBatch) -> Tensor:
         """What the class token takes from each instance ``[N, 16]``: 8 heads of the first layer, 8 of the second.
 
-        The rows of an approximation: values can be negative, and a bag's need not sum to 1. What goes to the repeated
-        instances is added to the instances themselves.
+        The rows of an approximation: values can be negative, and a bag's need not sum to 1. What
+        goes to the repeated instances is added to the instances themselves.
         """
         parts = []
         for features in bags.features.split(bags.lengths):

@@ -1,6 +1,6 @@
 """BRACS: breast carcinoma subtyping, seven fine classes on whole-slide level."""
 
-from mil_bench.datasets.card import BagProfile, DatasetSpec, GroupProfile, SheetColumns
+from mil_bench.datasets.card import BagProfile, DatasetSpec, GroupProfile, LabelColumns
 from mil_bench.datasets.twins import twin_of
 from mil_bench.hierarchy import LabelHierarchy
 
@@ -29,7 +29,7 @@ BRACS = DatasetSpec(
         "Patient 67 is in both the training and the validation part of the official split 395/65/87.",
         "HMIL's splits hold 545 of the 547 slides.",
     ),
-    columns=SheetColumns(sheet="WSI_Information"),  # BRACS.xlsx can be given as it is
+    columns=LabelColumns(sheet="WSI_Information"),  # BRACS.xlsx can be given as it is
 )
 
 BRACS_SIM = twin_of(BRACS, slides=547)

@@ -1,6 +1,6 @@
 """CCC: cervical cytology slides, private to HMIL's authors."""
 
-from mil_bench.datasets.card import BagProfile, DatasetSpec, GroupProfile, SheetColumns
+from mil_bench.datasets.card import BagProfile, DatasetSpec, GroupProfile, LabelColumns
 from mil_bench.datasets.twins import twin_of
 from mil_bench.hierarchy import LabelHierarchy
 
@@ -28,7 +28,7 @@ CCC = DatasetSpec(
         "SCC has 21 slides in a tenth: class-wise figures on it are mostly noise.",
         "Training lists and patient ids are not published.",
     ),
-    columns=SheetColumns(group=("centre", "center", "site", "patient", "case_id")),
+    columns=LabelColumns(group=("centre", "center", "site", "patient", "case_id")),
 )
 
 CCC_SIM = twin_of(CCC, slides=1676)  # a twentieth

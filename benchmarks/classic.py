@@ -2,11 +2,12 @@
 
     python -m mil_bench.benchmarks.classic FOLDER
 
-FOLDER holds ``musk1.npz``, ``tiger.npz`` (features [N, D], offsets [B + 1], labels [B]) and ``folds_*.npz`` (test_mask
-[5 repeats, 10 folds, B]): the published repeated stratified 10-fold. The epoch is chosen on a fifth of the training
-part, which is not trained on; test bags are predicted once. MUSK1's raw measurements are standardised on the training
-part; Tiger's features are published scaled, and are taken as they are. Published figures of this family often choose
-the epoch on the test fold and are no target for this protocol.
+FOLDER holds ``musk1.npz``, ``tiger.npz`` (features [N, D], offsets [B + 1], labels [B]) and
+``folds_*.npz`` (test_mask [5 repeats, 10 folds, B]): the published repeated stratified 10-fold. The
+epoch is chosen on a fifth of the training part, which is not trained on; test bags are predicted
+once. MUSK1's raw measurements are standardised on the training part; Tiger's features are published
+scaled, and are taken as they are. Published figures of this family often choose the epoch on the
+test fold and are no target for this protocol.
 """
 
 from __future__ import annotations
@@ -34,12 +35,13 @@ from mil_bench.methods import Method, Recipe
 from mil_bench.training.stack import LoopedStack
 from mil_bench.training.trainer import FoldHistory, FoldRoles, Schedule, fit, predict
 
-# The family's usual recipe (Adam 1e-4 to 5e-4, weight decay 5e-4 to 5e-3, 50 to 100 epochs, one bag a step) and network
-# (256-128-64 with ReLU and dropout .5 in front of the attention).
+# The family's usual recipe (Adam 1e-4 to 5e-4, weight decay 5e-4 to 5e-3, 50 to 100 epochs, one bag
+# a step) and network (256-128-64 with ReLU and dropout .5 in front of the attention).
 _RECIPE = Recipe(learning_rate=5e-4, weight_decay=5e-3, epochs=50)
 _WIDTHS, _DROPOUT = (256, 128, 64), 0.5
 _RAW = ("musk1",)
-# Ten-fold x 5 accuracies that two secondary sources agree on; their ± is most likely a standard error.
+# Ten-fold x 5 accuracies that two secondary sources agree on; their ± is most likely a standard
+# error.
 _PUBLISHED = {
     ("musk1", "abmil"): (0.892, 0.040),
     ("musk1", "abmil-gated"): (0.900, 0.050),
@@ -62,12 +64,21 @@ class _Fold:
 
 def main() -> None:
     """Train everything and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path, metavar="FOLDER")
     folder = parser.parse_args().folder
-    tasks = [_Fold(folder, *key, repeat, fold) for key in _PUBLISHED for repeat in range(5) for fold in range(10)]
+    tasks = [
+        _Fold(folder, *key, repeat, fold)
+        for key in _PUBLISHED
+        for repeat in range(5)
+        for fold in range(10)
+    ]
     with ProcessPoolExecutor() as pool:
-        right = list(track(pool.map(_accuracy, tasks), "training", len(tasks), console=Console(stderr=True)))
+        right = list(
+            track(pool.map(_accuracy, tasks), "training", len(tasks), console=Console(stderr=True))
+        )
     accuracy = np.array(right).reshape(len(_PUBLISHED), 5, 10).mean(2)  # [figure, repeat]
     print("| data | method | ours | published | difference in published ± |\n|---|---|---|---|---|")
     for (dataset, method), repeats in zip(_PUBLISHED, accuracy, strict=True):
@@ -75,13 +86,18 @@ def main() -> None:
         distance = (repeats.mean() - mean) / error
         ours = f"{repeats.mean():.3f} ± {repeats.std(ddof=1):.3f}"
         print(f"| {dataset} | {method} | {ours} | {mean:.3f} ± {error:.3f} | {distance:+.1f} |")
-    print("\nOurs: mean accuracy over 5 x 10 folds ± standard deviation over the 5 repeats; published: see PROTOCOLS.")
+    print(
+        "\nOurs: mean accuracy over 5 x 10 folds ± standard deviation over the 5 repeats; published: see PROTOCOLS."
+    )
 
 
 def _accuracy(task: _Fold) -> float:
     """Share of a fold's test bags that are classified right."""
     torch.set_num_threads(1)
-    with np.load(task.folder / f"{task.dataset}.npz") as data, np.load(task.folder / f"folds_{task.dataset}.npz") as f:
+    with (
+        np.load(task.folder / f"{task.dataset}.npz") as data,
+        np.load(task.folder / f"folds_{task.dataset}.npz") as f,
+    ):
         features, offsets, labels = data["features"], data["offsets"], data["labels"].astype(int)
         test = f["test_mask"][task.repeat, task.fold].astype(bool)
     identity = (task.dataset, task.method, task.repeat, task.fold)
@@ -95,7 +111,14 @@ def _accuracy(task: _Fold) -> float:
         with seeds.torch_seeded(*identity, "weights"):
             method = _network(task.method, features.shape[1])
         stack, feed = LoopedStack([method], _RECIPE, [identity]), Feed(store, torch.device("cpu"))
-        fit(stack, feed, [FoldRoles(train, val)], Schedule.of([train], _RECIPE, identity), _RECIPE, _silent)
+        fit(
+            stack,
+            feed,
+            [FoldRoles(train, val)],
+            Schedule.of([train], _RECIPE, identity),
+            _RECIPE,
+            _silent,
+        )
         out = predict(stack, feed, np.flatnonzero(test), 0)
     return (out.fine_logits.argmax(1) == out.labels).float().mean().item()
 
@@ -106,7 +129,9 @@ def _silent(epoch: int, histories: list[FoldHistory]) -> None:
 
 def _network(name: str, in_dim: int) -> Method:
     """The method on the family's embedding in place of its own."""
-    method = registry.methods.load(name)(_WIDTHS[-1], _CLASSES, embed_dim=0, attention_dim=_WIDTHS[-1])
+    method = registry.methods.load(name)(
+        _WIDTHS[-1], _CLASSES, embed_dim=0, attention_dim=_WIDTHS[-1]
+    )
     layers: list[nn.Module] = []
     for before, after in pairwise((in_dim, *_WIDTHS)):
         layers += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(_DROPOUT)]
@@ -122,10 +147,14 @@ def _standardised(features: np.ndarray, offsets: np.ndarray, train: np.ndarray) 
 
 
 def _stored(path: Path, features: np.ndarray, offsets: np.ndarray, labels: np.ndarray) -> BagStore:
-    header = StoreHeader("classic", _CLASSES, len(features), features.shape[1], "float32", "classic MIL data", "")
+    header = StoreHeader(
+        "classic", _CLASSES, len(features), features.shape[1], "float32", "classic MIL data", ""
+    )
     with create_store(path, header) as writer:
         for b, label in enumerate(labels):
-            writer.add(Bag(f"bag-{b}", int(label), f"bag-{b}", features[offsets[b] : offsets[b + 1]]))
+            writer.add(
+                Bag(f"bag-{b}", int(label), f"bag-{b}", features[offsets[b] : offsets[b + 1]])
+            )
     return BagStore(path)
 
 

@@ -1,17 +1,17 @@
 """Digits: a small real MIL study with nothing to download.
 
-A bag holds handwritten digits of one writer. Most are 0, 2, 3 or 5, which mean nothing. A bag's fine class is the
-rare witness digit it shows: 1 or 7 (coarse class stroke), 4 or 9 (angle), 6 or 8 (loop), or none of them. The images
-are the 1,797 of the Optical Recognition of Handwritten Digits data that scikit-learn carries; they stand there in the
-order of collection, so neighbouring images come from one hand. The file names no writers: consecutive stretches of
-images serve as writers, and no image occurs in two of them.
+A bag holds handwritten digits of one writer. Most are 0, 2, 3 or 5, which mean nothing. A bag's
+fine class is the rare witness digit it shows: 1 or 7 (coarse class stroke), 4 or 9 (angle), 6 or 8
+(loop), or none of them. The images are the 1,797 of the Optical Recognition of Handwritten Digits
+data that scikit-learn carries; they stand there in the order of collection, so neighbouring images
+come from one hand. The file names no writers: consecutive stretches of images serve as writers, and
+no image occurs in two of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from mil_bench import seeds
 from mil_bench.bags.bag import Bag
 from mil_bench.datasets.card import BagProfile, DatasetSpec, GroupProfile, check_limits
 from mil_bench.hierarchy import LabelHierarchy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _WITNESS_DIGIT = {"none": None, "one": 1, "seven": 7, "four": 4, "nine": 9, "six": 6, "eight": 8}
 _BACKGROUND = (0, 2, 3, 5)
@@ -53,7 +56,9 @@ class DigitBags:
         return self.bags, int(self._sizes().sum())
 
     def _sizes(self) -> np.ndarray:
-        return seeds.generator("digits", "sizes").integers(self.rows // 2, self.rows * 3 // 2 + 1, self.bags)
+        return seeds.generator("digits", "sizes").integers(
+            self.rows // 2, self.rows * 3 // 2 + 1, self.bags
+        )
 
     def generate(self, spec: DatasetSpec) -> Iterator[Bag]:
         """All bags, in id order."""
@@ -73,14 +78,25 @@ class DigitBags:
                 places = rng.choice(size, rng.integers(1, self.witnesses + 1), replace=False)
                 chosen[places] = rng.choice(np.flatnonzero(own & (digits == witness)), len(places))
                 shown[places] = label
-            yield Bag(f"digits-{i:04d}", label, f"writer-{writer:02d}", images[chosen], instance_labels=shown)
+            yield Bag(
+                f"digits-{i:04d}",
+                label,
+                f"writer-{writer:02d}",
+                images[chosen],
+                instance_labels=shown,
+            )
 
 
 DIGITS = DatasetSpec(
     name="digits",
     title="bags of handwritten digits, 420 bags of 30 writers, 7 fine and 4 coarse classes, built in",
     hierarchy=LabelHierarchy.from_groups(
-        {"none": ["none"], "stroke": ["one", "seven"], "angle": ["four", "nine"], "loop": ["six", "eight"]}
+        {
+            "none": ["none"],
+            "stroke": ["one", "seven"],
+            "angle": ["four", "nine"],
+            "loop": ["six", "eight"],
+        }
     ),
     class_counts=(60,) * 7,
     groups=GroupProfile("writer", _WRITERS, grows=False, purity=0.0),

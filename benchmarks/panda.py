@@ -1,19 +1,20 @@
 """PANDA: prostate biopsies with ISUP grades."""
 
-from mil_bench.datasets.card import BagProfile, DatasetSpec, GroupProfile, SheetColumns
+from mil_bench.datasets.card import BagProfile, DatasetSpec, GroupProfile, LabelColumns
 from mil_bench.datasets.twins import twin_of
 from mil_bench.hierarchy import LabelHierarchy
 
 PANDA = DatasetSpec(
     name="panda",
     title="prostate biopsies, H&E, 10,616 slides of 2 providers, ISUP grades 0-5 in 4 coarse classes",
-    # HMIL's authors did not release their coarse classes. Ours follows the usual risk groups: no cancer, grade
-    # group 1, 2-3 and 4-5. It is a choice, not a fact about PANDA.
+    # HMIL's authors did not release their coarse classes. Ours follows the usual risk groups: no
+    # cancer, grade group 1, 2-3 and 4-5. It is a choice, not a fact about PANDA.
     hierarchy=LabelHierarchy.from_groups(
         {"benign": ["0"], "low": ["1"], "intermediate": ["2", "3"], "high": ["4", "5"]}
     ),
     class_counts=(2892, 2666, 1343, 1242, 1249, 1224),
-    # 2,121 slides fall into 631 groups of near-duplicate images, all others stand alone; patient ids are not public.
+    # 2,121 slides fall into 631 groups of near-duplicate images, all others stand alone; patient
+    # ids are not public.
     groups=GroupProfile("near-duplicate group", 9126, grows=True, purity=0.9, optional=True),
     bags=BagProfile(500, 0.6, "magnitude of 20x patches of 256 pixels; not counted by us"),
     protocols=("patient-kfold", "paper"),
@@ -27,7 +28,7 @@ PANDA = DatasetSpec(
         "Slide b0a92a74cb53899311acc30b7405e101 has a grade that contradicts its Gleason score.",
         "HMIL's splits hold 10,202 of the 10,616 slides; its coarse classes were not released.",
     ),
-    columns=SheetColumns(
+    columns=LabelColumns(
         slide=("image_id", "slide", "slide_id"),
         label=("isup_grade", "label"),
         group=("near_dup_group", "group", "patient", "case_id"),

@@ -5,12 +5,16 @@ C. Jin et al., HMIL, IEEE TMI 2025, doi 10.1109/TMI.2024.3520602.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mil_bench.bags.batch import BagBatch
 from mil_bench.bags.segments import segment_mean
+
+if TYPE_CHECKING:
+    from mil_bench.bags.batch import BagBatch
 
 _EPSILON = 1e-6  # of the released contrastive loss, in the denominator's logarithm and in the count of positives
 
@@ -31,7 +35,8 @@ def bag_alignment(fine_logits: Tensor, coarse_labels: Tensor, lift: Tensor) -> T
 def bag_alignment_released(fine_logits: Tensor, coarse_labels: Tensor, lift: Tensor) -> Tensor:
     """Bag alignment as the released code has it: lifted probabilities taken for logits, one value a bag.
 
-    The second softmax keeps it between ``ln(e + G - 1) - 1`` and ``ln(e + G - 1)``: it cannot reach 0.
+    The second softmax keeps it between ``ln(e + G - 1) - 1`` and ``ln(e + G - 1)``: it cannot reach
+    0.
 
     Args:
         fine_logits: ``[B, C]``.
@@ -41,7 +46,9 @@ def bag_alignment_released(fine_logits: Tensor, coarse_labels: Tensor, lift: Ten
     return F.cross_entropy(fine_logits.softmax(1) @ lift, coarse_labels, reduction="none")
 
 
-def instance_alignment(coarse_attention: Tensor, fine_attention: Tensor, lift: Tensor, bags: BagBatch) -> Tensor:
+def instance_alignment(
+    coarse_attention: Tensor, fine_attention: Tensor, lift: Tensor, bags: BagBatch
+) -> Tensor:
     """One minus the cosine between each instance's coarse attention and its lifted fine attention, averaged over a bag.
 
     Args:
@@ -57,11 +64,13 @@ def instance_alignment(coarse_attention: Tensor, fine_attention: Tensor, lift: T
     return segment_mean(1 - cosine, bags)
 
 
-def supervised_contrastive(embeddings: Tensor, labels: Tensor, weight: Tensor, temperature: float) -> Tensor:
+def supervised_contrastive(
+    embeddings: Tensor, labels: Tensor, weight: Tensor, temperature: float
+) -> Tensor:
     """Supervised contrastive loss over all class embeddings of all bags; every view carries its bag's fine label.
 
-    An anchor without positives contributes 0 but is counted, as in the released code. Each vector counts by the
-    weight of its bag: as anchor, as positive and in the denominator.
+    An anchor without positives contributes 0 but is counted, as in the released code. Each vector
+    counts by the weight of its bag: as anchor, as positive and in the denominator.
 
     Args:
         embeddings: L2-normalised class embeddings ``[B, C, d]``.
@@ -76,11 +85,14 @@ def supervised_contrastive(embeddings: Tensor, labels: Tensor, weight: Tensor, t
     counted = weight > 0
     peak = similarity.detach().masked_fill(~counted, -torch.inf).amax(1, keepdim=True)
     similarity = similarity - torch.where(peak.isfinite(), peak, 0.0)
-    others = weight * (1 - torch.eye(len(weight), dtype=weight.dtype, device=weight.device))  # [anchor, other]
+    others = weight * (
+        1 - torch.eye(len(weight), dtype=weight.dtype, device=weight.device)
+    )  # [anchor, other]
     exponentials = torch.where(others > 0, similarity, -torch.inf).exp()
     log_probability = similarity - ((others * exponentials).sum(1, keepdim=True) + _EPSILON).log()
     positives = others * (labels[:, None] == labels)
-    # Rows and columns of unweighted bags hold arbitrary numbers; they are multiplied by weights of zero only.
+    # Rows and columns of unweighted bags hold arbitrary numbers; they are multiplied by weights of
+    # zero only.
     anchors = (positives * log_probability).sum(1) / (positives.sum(1) + _EPSILON)
     mean = (weight * anchors).sum() / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
     return -(temperature / 0.1) * mean

@@ -1,37 +1,48 @@
 """HMIL: two branches over one embedding, aligned with each other.
 
-C. Jin, L. Luo, H. Lin, J. Hou, H. Chen, HMIL: Hierarchical Multi-Instance Learning for Fine-Grained Whole Slide Image
-Classification, IEEE Transactions on Medical Imaging 2025, doi 10.1109/TMI.2024.3520602; released code
-ChengJin-git/HMIL. Architecture and constants are those of the release, the loss is the paper's:
+C. Jin, L. Luo, H. Lin, J. Hou, H. Chen, HMIL: Hierarchical Multi-Instance Learning for Fine-Grained
+Whole Slide Image Classification, IEEE Transactions on Medical Imaging 2025, doi
+10.1109/TMI.2024.3520602; released code ChengJin-git/HMIL. Architecture and constants are those of
+the release, the loss is the paper's:
 
-    beta (CE_coarse + instance alignment + bag alignment) + (1 - beta) contrastive + CE_fine,   beta = 1 - progress
+    beta (CE_coarse + instance alignment + bag alignment) + (1 - beta) contrastive + CE_fine,   beta
+    = 1 - progress
 
-The release differs in four ways, all of which ``released=True`` brings back: no instance alignment; a bag alignment
-that takes probabilities for logits and that the schedule does not weigh; a quadratic schedule; a contrastive term
-divided by the number of bags once more. There the temperature runs from 1 to 0.1 and back.
+The release differs in four ways, all of which ``released=True`` brings back: no instance alignment;
+a bag alignment that takes probabilities for logits and that the schedule does not weigh; a
+quadratic schedule; a contrastive term divided by the number of bags once more. There the
+temperature runs from 1 to 0.1 and back.
 """
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from mil_bench.hmil.losses import bag_alignment, bag_alignment_released, instance_alignment, supervised_contrastive
+from mil_bench.hmil.losses import (
+    bag_alignment,
+    bag_alignment_released,
+    instance_alignment,
+    supervised_contrastive,
+)
 from torch import Tensor, nn
 
-from mil_bench.bags.batch import BagBatch
 from mil_bench.bags.segments import attention_pool, segment_softmax
 from mil_bench.errors import InputError
-from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.methods import Choice, Float, Method, Output, Recipe, weighted_mean
 from mil_bench.methods.layers import gated_scores
+
+if TYPE_CHECKING:
+    from mil_bench.bags.batch import BagBatch
+    from mil_bench.hierarchy import LabelHierarchy
 
 
 class _GatedAttention(nn.Module):
     """Gated attention with one score column a class, before the softmax."""
 
-    def __init__(self, width: int, hidden: int, classes: int, dropout: float):
+    def __init__(self, width: int, hidden: int, classes: int, dropout: float) -> None:
         super().__init__()
         self.attention_a = nn.Sequential(nn.Linear(width, hidden), nn.Tanh())
         self.attention_b = nn.Sequential(nn.Linear(width, hidden), nn.Sigmoid())
@@ -42,7 +53,9 @@ class _GatedAttention(nn.Module):
         """Scores ``[N, K]`` of ``rows @ weight.T + bias``, which are never computed themselves."""
         a, b, c = self.attention_a[0], self.attention_b[0], self.attention_c
         tanh, sigmoid = ((of.weight @ weight, F.linear(bias, of.weight, of.bias)) for of in (a, b))
-        return gated_scores(rows, tanh, sigmoid, (c.weight, c.bias), self.dropout if self.training else 0.0)
+        return gated_scores(
+            rows, tanh, sigmoid, (c.weight, c.bias), self.dropout if self.training else 0.0
+        )
 
 
 class HMIL(Method):
@@ -57,15 +70,18 @@ class HMIL(Method):
         align_instances: whether the two branches' attention is aligned.
         align_bags: whether the fine head's lifted probabilities are aligned with the coarse label.
         contrastive: whether the contrastive term is there.
-        weighting: "dynamic", or "fixed": a (CE_fine + instance alignment + bag alignment) + b contrastive + CE_coarse.
+        weighting: "dynamic", or "fixed": a (CE_fine + instance alignment + bag alignment) + b
+            contrastive + CE_coarse.
         a: see ``weighting``.
         b: see ``weighting``.
-        scheduled_temperature: 0.1 + 0.45 (1 + cos(2 pi progress)), as released, instead of ``temperature``.
-        released: the loss exactly as the released code has it; the five settings above it do not apply then.
+        scheduled_temperature: 0.1 + 0.45 (1 + cos(2 pi progress)), as released, instead of
+            ``temperature``.
+        released: the loss exactly as the released code has it; the five settings above it do not
+            apply then.
     """
 
-    # Adam, learning rate, epochs and batch of the released configuration; its plateau schedule is in code that never
-    # runs, and it keeps no checkpoint.
+    # Adam, learning rate, epochs and batch of the released configuration; its plateau schedule is
+    # in code that never runs, and it keeps no checkpoint.
     recipe = Recipe(learning_rate=1e-4, epochs=200, batch_size=64)
     without_hierarchy = (
         "there are no coarse classes here, so its coarse branch learns the fine classes a second time, its attention "
@@ -93,7 +109,7 @@ class HMIL(Method):
         b: float = 1.0,
         scheduled_temperature: bool = False,
         released: bool = False,
-    ):
+    ) -> None:
         super().__init__(in_dim, hierarchy)
         if weighting not in ("dynamic", "fixed") or (released and not coarse_branch):
             problem = f"weighting={weighting!r}, released={released}, coarse_branch={coarse_branch}"
@@ -104,14 +120,20 @@ class HMIL(Method):
         self.align_instances, self.align_bags = align_instances and coarse_branch, align_bags
         self.fixed_weights = (a, b) if weighting == "fixed" else None
         # Widths 256, 1024, 256 and attention widths 256 (coarse) and 64 (fine): the released model.
-        self.feature_extractor = nn.Sequential(nn.Linear(in_dim, 256), nn.ReLU(inplace=True), nn.Linear(256, 1024))
+        self.feature_extractor = nn.Sequential(
+            nn.Linear(in_dim, 256), nn.ReLU(inplace=True), nn.Linear(256, 1024)
+        )
         self.feature_reducer = nn.Sequential(nn.Linear(1024, 256))
         self.fine_attention = nn.Sequential(_GatedAttention(256, 64, hierarchy.n_fine, dropout))
         self.fine_classifier = nn.Linear(256, 1)
         if coarse_branch:
-            self.coarse_attention = nn.Sequential(_GatedAttention(1024, 256, hierarchy.n_coarse, dropout))
+            self.coarse_attention = nn.Sequential(
+                _GatedAttention(1024, 256, hierarchy.n_coarse, dropout)
+            )
             self.coarse_classifier = nn.Linear(1024, 1)
-        self.register_buffer("_lift", torch.tensor(hierarchy.lift_matrix, dtype=torch.float32), persistent=False)
+        self.register_buffer(
+            "_lift", torch.tensor(hierarchy.lift_matrix, dtype=torch.float32), persistent=False
+        )
         for layer in self.modules():
             if isinstance(layer, nn.Linear):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
@@ -120,16 +142,24 @@ class HMIL(Method):
     def forward(self, bags: BagBatch) -> Output:
         """Logits of both heads, the fine attention ``[N, C]`` and what the loss needs.
 
-        There is no activation behind the first 256 units of a row: the embeddings of 1,024 and 256 are linear in them,
-        and so are the means by attention. Maps are therefore multiplied with each other first, and embeddings are
-        computed for pooled units only. It is the same function at a third of the products.
+        There is no activation behind the first 256 units of a row: the embeddings of 1,024 and 256
+        are linear in them, and so are the means by attention. Maps are therefore multiplied with
+        each other first, and embeddings are computed for pooled units only. It is the same function
+        at a third of the products.
         """
         units = self.feature_extractor[:2](bags.features)  # [N, 256]
         widen, narrow = self.feature_extractor[2], self.feature_reducer[0]
-        weight, bias = narrow.weight @ widen.weight, F.linear(widen.bias, narrow.weight, narrow.bias)
+        weight, bias = (
+            narrow.weight @ widen.weight,
+            F.linear(widen.bias, narrow.weight, narrow.bias),
+        )
         scores = self.fine_attention[0](units, weight, bias)  # [N, C]
-        if self.coarse_branch:  # one softmax and one pooling for both branches: fewer passes over the rows
-            scores = torch.cat([scores, self.coarse_attention[0](units, widen.weight, widen.bias)], 1)  # [N, C + G]
+        if (
+            self.coarse_branch
+        ):  # one softmax and one pooling for both branches: fewer passes over the rows
+            scores = torch.cat(
+                [scores, self.coarse_attention[0](units, widen.weight, widen.bias)], 1
+            )  # [N, C + G]
         attention = segment_softmax(scores, bags)
         pooled = attention_pool(attention, units, bags)  # [B, C + G, 256]
         classes = self.hierarchy.n_fine
@@ -140,7 +170,9 @@ class HMIL(Method):
         if not self.coarse_branch:
             return Output(fine, None, fine_attention, extras)
         coarse = self.coarse_classifier(widen(pooled[:, classes:]))[..., 0]  # [B, G]
-        return Output(fine, coarse, fine_attention, extras | {"coarse_attention": attention[:, classes:]})
+        return Output(
+            fine, coarse, fine_attention, extras | {"coarse_attention": attention[:, classes:]}
+        )
 
     def loss(self, out: Output, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:
         """The loss in the form the parameters ask for; a term that is switched off is 0."""
@@ -148,33 +180,55 @@ class HMIL(Method):
         if self.released:
             alpha = 1 - progress**2
             repeated = terms["contrastive"] / weight.sum().clamp(min=1)
-            return alpha * terms["ce_coarse"] + terms["ce_fine"] + terms["bag_alignment"] + (1 - alpha) * repeated
+            return (
+                alpha * terms["ce_coarse"]
+                + terms["ce_fine"]
+                + terms["bag_alignment"]
+                + (1 - alpha) * repeated
+            )
         alignment = terms["instance_alignment"] + terms["bag_alignment"]
         if self.fixed_weights is not None:
             a, b = self.fixed_weights
-            return a * (terms["ce_fine"] + alignment) + b * terms["contrastive"] + terms["ce_coarse"]
+            return (
+                a * (terms["ce_fine"] + alignment) + b * terms["contrastive"] + terms["ce_coarse"]
+            )
         beta = 1 - progress
-        return beta * (terms["ce_coarse"] + alignment) + (1 - beta) * terms["contrastive"] + terms["ce_fine"]
+        return (
+            beta * (terms["ce_coarse"] + alignment)
+            + (1 - beta) * terms["contrastive"]
+            + terms["ce_fine"]
+        )
 
-    def loss_terms(self, out: Output, bags: BagBatch, weight: Tensor, progress: float) -> dict[str, Tensor]:
+    def loss_terms(
+        self, out: Output, bags: BagBatch, weight: Tensor, progress: float
+    ) -> dict[str, Tensor]:
         """Every term by name, before the schedule weighs it; 0 for those that are switched off."""
         coarse_labels = self.coarse_labels(bags)
         lift = self._lift.to(out.fine.dtype)
         align_bags = bag_alignment_released if self.released else bag_alignment
         terms = dict.fromkeys(
-            ("ce_coarse", "instance_alignment", "bag_alignment", "contrastive"), out.fine.new_zeros(())
+            ("ce_coarse", "instance_alignment", "bag_alignment", "contrastive"),
+            out.fine.new_zeros(()),
         )
-        terms["ce_fine"] = weighted_mean(F.cross_entropy(out.fine, bags.labels, reduction="none"), weight)
+        terms["ce_fine"] = weighted_mean(
+            F.cross_entropy(out.fine, bags.labels, reduction="none"), weight
+        )
         if out.coarse is not None:
-            terms["ce_coarse"] = weighted_mean(F.cross_entropy(out.coarse, coarse_labels, reduction="none"), weight)
+            terms["ce_coarse"] = weighted_mean(
+                F.cross_entropy(out.coarse, coarse_labels, reduction="none"), weight
+            )
         if self.align_instances and not self.released:
             per_bag = instance_alignment(out.extras["coarse_attention"], out.attention, lift, bags)
             terms["instance_alignment"] = weighted_mean(per_bag, weight)
         if self.align_bags or self.released:
-            terms["bag_alignment"] = weighted_mean(align_bags(out.fine, coarse_labels, lift), weight)
+            terms["bag_alignment"] = weighted_mean(
+                align_bags(out.fine, coarse_labels, lift), weight
+            )
         if self.contrastive or self.released:
             temperature = self._temperature(progress)
-            terms["contrastive"] = supervised_contrastive(out.extras["embeddings"], bags.labels, weight, temperature)
+            terms["contrastive"] = supervised_contrastive(
+                out.extras["embeddings"], bags.labels, weight, temperature
+            )
         return terms
 
     def _temperature(self, progress: float) -> float:

@@ -5,28 +5,29 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import deque
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mil_bench import registry
-from mil_bench.bags.bag import Bag
-from mil_bench.bags.store import BagStore
-from mil_bench.datasets.card import DatasetSpec
 from mil_bench.datasets.catalogue import find_dataset, open_store
 from mil_bench.errors import InputError, StorageError, UnknownNameError
 from mil_bench.planning.make import make_plan
-from mil_bench.planning.plan import Job, RunPlan
 from mil_bench.planning.request import RunRequest
-from mil_bench.planning.rows import Variant
-from mil_bench.running.listeners import Listener
-from mil_bench.running.pool import Outcome, train_all
+from mil_bench.planning.rows import MethodRow
+from mil_bench.running.pool import TaskResult, train_all
 from mil_bench.running.result_store import Failure, ResultStore
 from mil_bench.runs.result import RunResult
 from mil_bench.tuning.trial_store import TrialStore
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from mil_bench.bags.bag import Bag
+    from mil_bench.bags.store import BagStore
+    from mil_bench.datasets.card import DatasetSpec
+    from mil_bench.planning.plan import Job, RunPlan
+    from mil_bench.running.listeners import Listener
     from mil_bench.running.worker import Task
     from mil_bench.tuning.studies import StudyPlan
 
@@ -96,7 +97,10 @@ class Workplace:
         """Progress as asked for, and the file for Optuna's dashboard."""
         from mil_bench.tuning.display import DashboardFile, TuningDisplay
 
-        return [*([TuningDisplay()] if self.progress else []), DashboardFile(self.dashboard_file, plans)]
+        return [
+            *([TuningDisplay()] if self.progress else []),
+            DashboardFile(self.dashboard_file, plans),
+        ]
 
     def resolve(self, tasks: int) -> tuple[str, int]:
         """Device and number of workers for so many tasks."""
@@ -105,23 +109,33 @@ class Workplace:
         device = self.device
         if device == "cuda" and not torch.cuda.is_available():
             raise InputError(
-                "the request", ["device=cuda, but torch finds no GPU here"], "Leave it at auto, or say cpu."
+                "the request",
+                ["device=cuda, but torch finds no GPU here"],
+                "Leave it at auto, or say cpu.",
             )
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        cores = (
+            len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else os.cpu_count() or 1
+        )
         workers = self.workers or (1 if device == "cuda" else cores)
         return device, max(1, min(workers, tasks))
 
 
-def run(methods: str | Variant | Sequence[str | Variant] = "all", dataset: str = "digits", **options: Any) -> RunResult:
+def run(
+    methods: str | MethodRow | Sequence[str | MethodRow] = "all",
+    dataset: str = "digits",
+    **options: Any,
+) -> RunResult:
     """Train methods by seeded cross-validation and compare them. Repeating a call trains only what is missing.
 
     Args:
         methods: "all", a name, or names; with settings as ``"hmil:align_bags=false"``.
         dataset: a dataset's name, with settings if it is generated (``"bracs-sim:slides=200"``).
-        options: fields of ``RunRequest`` (protocol, folds, splits, seeds, preset, epochs, tune, select) and of
-            ``Workplace`` (results, data, workers, device, tracking, progress).
+        options: fields of ``RunRequest`` (protocol, folds, splits, seeds, preset, epochs, tune,
+            select) and of ``Workplace`` (results, data, workers, device, tracking, progress).
 
     Returns:
         A ``RunResult``: ``.tables`` holds pandas frames, ``.predictions`` every test prediction.
@@ -136,7 +150,7 @@ def run(methods: str | Variant | Sequence[str | Variant] = "all", dataset: str =
     for name in options:
         if name not in request_fields | place_fields:
             raise UnknownNameError("option", name, request_fields | place_fields)
-    names = (methods,) if isinstance(methods, str | Variant) else tuple(methods)
+    names = (methods,) if isinstance(methods, str | MethodRow) else tuple(methods)
     asked = {name: value for name, value in options.items() if name in request_fields}
     for name in ("seeds", "plugins"):
         if name in asked:
@@ -181,7 +195,9 @@ def _watch(spec: DatasetSpec) -> Any:
         from rich.progress import track
 
         console = Console(stderr=True)
-        return track(bags, f"making {spec.slug}", total, console=console, disable=not console.is_terminal)
+        return track(
+            bags, f"making {spec.slug}", total, console=console, disable=not console.is_terminal
+        )
 
     return watch
 
@@ -226,7 +242,7 @@ class MissingFolds:
 
     is_waiting = False
 
-    def __init__(self, prepared: Prepared, place: Workplace):
+    def __init__(self, prepared: Prepared, place: Workplace) -> None:
         self._prepared, self._place = prepared, place
         self.listeners = place.listeners()
         self.failures: list[str] = []
@@ -253,14 +269,18 @@ class MissingFolds:
         if not self._tasks:
             return None
         (job, folds), prepared = self._tasks.popleft(), self._prepared
-        return Task(job, folds, prepared.plan.splits, prepared.bags.path, self._device, prepared.plugins)
+        return Task(
+            job, folds, prepared.plan.splits, prepared.bags.path, self._device, prepared.plugins
+        )
 
-    def receive(self, task: Task, outcome: Outcome) -> None:
+    def receive(self, task: Task, outcome: TaskResult) -> None:
         """Store a fold, or note why there is none; a task that fails does not stop the others."""
         job = task.job
         if isinstance(outcome, Failure):
             folds = ", ".join(map(str, task.folds))
-            self.failures.append(f"{job.label} seed {job.seed} fold {folds} failed: {outcome.reason}")
+            self.failures.append(
+                f"{job.label} seed {job.seed} fold {folds} failed: {outcome.reason}"
+            )
             for listener in self.listeners:
                 listener.on_failure(job, task.folds, outcome.reason)
             return
@@ -281,9 +301,10 @@ def tasks_of(
 ) -> list[tuple[Job, tuple[int, ...]]]:
     """What is to be trained, as tasks: a job and the folds that are trained together.
 
-    On a CPU every fold is one: folds of a looped stack share nothing but the reading, single ones use the cores evenly,
-    and a killed run loses one fold a core. On a GPU all folds of a job are trained in one pass, and again all of them
-    if some are missing: a stack's numbers depend, by rounding and dropout, on who is in it.
+    On a CPU every fold is one: folds of a looped stack share nothing but the reading, single ones
+    use the cores evenly, and a killed run loses one fold a core. On a GPU all folds of a job are
+    trained in one pass, and again all of them if some are missing: a stack's numbers depend, by
+    rounding and dropout, on who is in it.
 
     Args:
         missing: jobs with the folds of which nothing is stored.

@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from mil_bench import __version__
 from mil_bench.commands import data, plugins, reproduce, run, runs, splits, track, tune
 from mil_bench.errors import MilBenchError, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _EXAMPLES = """\
 examples:
@@ -32,7 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"mil-bench: {printable(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("mil-bench: stopped. What is finished is stored; the same command goes on from there.", file=sys.stderr)
+        print(
+            "mil-bench: stopped. What is finished is stored; the same command goes on from there.",
+            file=sys.stderr,
+        )
         return 130
     except BrokenPipeError:  # the reader of our output has gone (| head)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -49,6 +55,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"mil-bench {__version__}")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     training = (run.add_run, tune.add_tune, run.add_list, run.add_report, reproduce.add_reproduce)
-    for add in (*training, runs.add_runs, track.add_track, data.add_data, splits.add_splits, plugins.add_plugins):
+    for add in (
+        *training,
+        runs.add_runs,
+        track.add_track,
+        data.add_data,
+        splits.add_splits,
+        plugins.add_plugins,
+    ):
         add(subparsers)
     return parser

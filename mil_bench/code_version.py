@@ -16,8 +16,8 @@ def commit(package: Path = Path(mil_bench.__file__).parent) -> str:
     """40 hex digits, with "+changes" behind them where tracked files differ; "" where there is no checkout or no git.
 
     Args:
-        package: a folder with an ``__init__.py``. It counts only if git tracks that file: an environment inside of
-            somebody's checkout is no checkout of ours.
+        package: a folder with an ``__init__.py``. It counts only if git tracks that file: an
+            environment inside of somebody's checkout is no checkout of ours.
     """
     return _git(package, ["ls-files", "--error-unmatch", "__init__.py"]) and _git(package, _FORTY)
 
@@ -26,7 +26,11 @@ def _git(folder: Path, words: list[str]) -> str:
     """What git prints, "" where it fails."""
     try:
         done = subprocess.run(
-            ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10, stdin=subprocess.DEVNULL
+            ["git", "-C", str(folder), *words],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            stdin=subprocess.DEVNULL,
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""

@@ -1,8 +1,9 @@
 """Files that are either whole or absent, whatever moment a process is killed at.
 
-A file is written under a hidden temporary name in its own folder, flushed to the disk, and then given its final
-name in one step. ``write_once`` uses a hard link for that step, which fails if the name exists: the first writer
-wins and nothing is ever overwritten. ``replace`` is for what can be made again (tables, reports).
+A file is written under a hidden temporary name in its own folder, flushed to the disk, and then
+given its final name in one step. ``write_once`` uses a hard link for that step, which fails if the
+name exists: the first writer wins and nothing is ever overwritten. ``replace`` is for what can be
+made again (tables, reports).
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ import os
 import platform
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from mil_bench.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 
 @contextlib.contextmanager
@@ -30,7 +33,9 @@ def new_file(path: Path) -> Iterator[Path]:
     """
     with _temporary(path) as temporary:
         yield temporary
-        with contextlib.suppress(FileExistsError):  # the first writer has won, with the same content
+        with contextlib.suppress(
+            FileExistsError
+        ):  # the first writer has won, with the same content
             publish(temporary, path)
 
 
@@ -62,8 +67,11 @@ def replace(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def _temporary(path: Path) -> Iterator[Path]:
-    # Host and process tell what a kill has left behind; the random part keeps equal pids of two containers apart.
-    temporary = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.partial")
+    # Host and process tell what a kill has left behind; the random part keeps equal pids of two
+    # containers apart.
+    temporary = path.with_name(
+        f".{path.name}.{platform.node()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.partial"
+    )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path)
@@ -100,7 +108,9 @@ def reserve(temporary: Path, size: int) -> None:
 
 def _sweep(path: Path) -> None:
     """Remove what a killed process of this machine has left of ``path``."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.{glob.escape(platform.node())}-*.partial"):
+    for left in path.parent.glob(
+        f".{glob.escape(path.name)}.{glob.escape(platform.node())}-*.partial"
+    ):
         pid = left.name.rsplit("-", 2)[-2]
         if pid.isdigit() and not _alive(int(pid)):
             left.unlink(missing_ok=True)

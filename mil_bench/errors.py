@@ -5,8 +5,8 @@
     ├── InputError           something the user handed in is wrong; lists every problem at once
     ├── MissingFeaturesError a real dataset has no packed features here
     ├── SplitError           the asked-for split cannot be made, or breaks its protocol's promise
-    ├── PluginError          an entry point is claimed twice, cannot be imported, or breaks the contract
-    ├── TrainingError        a training went wrong (loss not finite); other jobs go on
+    ├── PluginError          an entry point is claimed twice, cannot be imported, or breaks the
+    contract ├── TrainingError        a training went wrong (loss not finite); other jobs go on
     ├── TrackingError        MLflow failed where it was asked for by itself
     └── StorageError         the disk or a stored result is not usable; nothing stored is touched
 
@@ -16,7 +16,10 @@ The command line prints the text alone and exits with 2; no traceback reaches a 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 _MOST_SHOWN = 50
 
@@ -28,7 +31,7 @@ class MilBenchError(Exception):
 class UnknownNameError(MilBenchError):
     """A name that is not on the list; the message suggests names that look alike."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]):
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         hint = f"Did you mean {' or '.join(near)}? " if near else ""
@@ -40,14 +43,17 @@ class InputError(MilBenchError):
 
     Args:
         what: the input, as the user knows it ("packing FOLDER", a file name).
-        problems: one line each, with the file and place in it. All are kept, the message shows the first 50.
+        problems: one line each, with the file and place in it. All are kept, the message shows the
+            first 50.
         remedy: what to do, one sentence.
     """
 
-    def __init__(self, what: str, problems: Sequence[str], remedy: str):
+    def __init__(self, what: str, problems: Sequence[str], remedy: str) -> None:
         self.problems, self.remedy = tuple(problems), remedy
         count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems):,} problems"
-        lines = ["  - " + printable(line).replace("\n", "\\n") for line in self.problems[:_MOST_SHOWN]]
+        lines = [
+            "  - " + printable(line).replace("\n", "\\n") for line in self.problems[:_MOST_SHOWN]
+        ]
         if len(self.problems) > _MOST_SHOWN:
             lines.append(f"  ... and {len(self.problems) - _MOST_SHOWN:,} more")
         super().__init__("\n".join([f"{what}: {count}", *lines, remedy]))
@@ -59,7 +65,9 @@ class InputError(MilBenchError):
 
 def printable(text: str) -> str:
     """Text for a terminal: what it would obey or not show (ESC, zero-width space) is escaped; line breaks stay."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 class MissingFeaturesError(MilBenchError):
@@ -82,7 +90,7 @@ class TrainingError(MilBenchError):
         epochs: that were trained until then.
     """
 
-    def __init__(self, text: str, epochs: int = 0):
+    def __init__(self, text: str, epochs: int = 0) -> None:
         super().__init__(text)
         self.epochs = epochs
 

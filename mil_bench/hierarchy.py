@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mil_bench.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,9 @@ class LabelHierarchy:
         if childless:
             problems.append(f"coarse classes without a fine class: {', '.join(childless)}")
         if problems:
-            raise InputError("label hierarchy", problems, "Give every fine class exactly one coarse class.")
+            raise InputError(
+                "label hierarchy", problems, "Give every fine class exactly one coarse class."
+            )
 
     @classmethod
     def from_groups(cls, groups: Mapping[str, Sequence[str]]) -> LabelHierarchy:

@@ -1,7 +1,8 @@
 """Names to methods and datasets, found through entry points and loaded only when used.
 
 Listing imports nothing: the one-line summaries are read from the source files' docstrings, so that
-``mil-bench list methods`` answers without torch, and a plugin that cannot be imported breaks only itself.
+``mil-bench list methods`` answers without torch, and a plugin that cannot be imported breaks only
+itself.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mil_bench.errors import PluginError, UnknownNameError
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 _OWN = "mil-bench"
 
@@ -43,7 +46,9 @@ class Registry:
     @cached_property
     def _points(self) -> dict[str, metadata.EntryPoint]:
         points: dict[str, metadata.EntryPoint] = {}
-        for point in sorted(metadata.entry_points(group=self.group), key=lambda p: (p.name, p.value)):
+        for point in sorted(
+            metadata.entry_points(group=self.group), key=lambda p: (p.name, p.value)
+        ):
             known = points.get(point.name)
             if known is not None and known.value != point.value:
                 raise PluginError(
@@ -87,16 +92,24 @@ class Registry:
         found = {
             _hyphened(name): value
             for name, value in vars(module).items()
-            if isinstance(value, type) and issubclass(value, base) and value.__module__ == module.__name__
+            if isinstance(value, type)
+            and issubclass(value, base)
+            and value.__module__ == module.__name__
         }
         if not found:
-            raise PluginError(f"{path} defines no {self.kind}: no subclass of {base.__module__}.{base.__name__}.")
+            raise PluginError(
+                f"{path} defines no {self.kind}: no subclass of {base.__module__}.{base.__name__}."
+            )
         for name, value in found.items():
             known = self._files.get(name)
             if name in self._points or (known is not None and known.path != path):
                 other = _origin(self._points[name]) if name in self._points else str(known.path)
-                raise PluginError(f"{path} and {other} both claim the {self.kind} '{name}'. Rename the class.")
-            self._files[name] = FromFile(value, path, hashlib.sha256(path.read_bytes()).hexdigest()[:8])
+                raise PluginError(
+                    f"{path} and {other} both claim the {self.kind} '{name}'. Rename the class."
+                )
+            self._files[name] = FromFile(
+                value, path, hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+            )
         return sorted(found)
 
     def origin(self, name: str) -> str:

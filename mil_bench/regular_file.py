@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import stat
-from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def open_regular(path: Path) -> BinaryIO:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from importlib import resources
-from pathlib import Path
 from string import Template
+from typing import TYPE_CHECKING
 
 from mil_bench import durable, registry
 from mil_bench.errors import InputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def new_plugin(name: str, parent: Path) -> list[Path]:
@@ -33,15 +36,23 @@ def new_plugin(name: str, parent: Path) -> list[Path]:
     if folder.exists():
         problems.append(f"{folder} exists")
     if problems:
-        raise InputError(f"new method {name}", problems, "Choose another name or another folder (--folder).")
+        raise InputError(
+            f"new method {name}", problems, "Choose another name or another folder (--folder)."
+        )
     module = name.replace("-", "_")
-    words = {"name": name, "module": module, "class_name": "".join(part.capitalize() for part in name.split("-"))}
+    words = {
+        "name": name,
+        "module": module,
+        "class_name": "".join(part.capitalize() for part in name.split("-")),
+    }
     files = {
         "pyproject.toml.in": folder / "pyproject.toml",
         "method.py.in": folder / f"{module}.py",
         "test_method.py.in": folder / f"test_{module}.py",
     }
     for template, path in files.items():
-        text = resources.files("mil_bench").joinpath("templates", template).read_text(encoding="utf-8")
+        text = (
+            resources.files("mil_bench").joinpath("templates", template).read_text(encoding="utf-8")
+        )
         durable.replace(path, Template(text).substitute(words))
     return list(files.values())

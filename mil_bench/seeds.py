@@ -1,8 +1,8 @@
 """All randomness comes from here, and from what a thing *is*: never from what ran before it.
 
-A seed is a hash of an identity such as ``(base seed, dataset, method, fold, purpose)``. The same fold of the
-same method therefore starts from the same weights and sees the same order whether it is trained first, last,
-alone, beside others, or after a crash.
+A seed is a hash of an identity such as ``(base seed, dataset, method, fold, purpose)``. The same
+fold of the same method therefore starts from the same weights and sees the same order whether it is
+trained first, last, alone, beside others, or after a crash.
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 
 def derive(*identity: str | int) -> int:
@@ -39,7 +42,8 @@ def torch_kept() -> Iterator[Callable[[int], None]]:
     """Gives a function that seeds torch's global generators; after the block they are as they were."""
     import torch
 
-    # The generators themselves: torch.manual_seed walks the call stack for CUDA's sake, which costs more than a step.
+    # The generators themselves: torch.manual_seed walks the call stack for CUDA's sake, which costs
+    # more than a step.
     on_gpu = torch.cuda.default_generators if torch.cuda.is_initialized() else ()
     generators = [torch.default_generator, *on_gpu]
     states = [each.get_state() for each in generators]

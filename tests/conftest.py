@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
 
 from mil_bench.bags.batch import BagBatch
-from mil_bench.bags.store import BagStore
 from mil_bench.datasets.catalogue import find_dataset, open_store
 from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.training.stack import Stack, Step
+
+if TYPE_CHECKING:
+    from mil_bench.bags.store import BagStore
 
 SMALL_TWIN = "bracs-sim:slides=120,rows=12,width=16"
 
@@ -35,7 +38,9 @@ def small_store(tmp_path_factory: pytest.TempPathFactory) -> BagStore:
 @pytest.fixture
 def hierarchy() -> LabelHierarchy:
     """BRACS's shape: seven fine classes under three coarse ones."""
-    return LabelHierarchy.from_groups({"a": ["a0", "a1", "a2"], "b": ["b0", "b1"], "c": ["c0", "c1"]})
+    return LabelHierarchy.from_groups(
+        {"a": ["a0", "a1", "a2"], "b": ["b0", "b1"], "c": ["c0", "c1"]}
+    )
 
 
 def random_batch(
@@ -48,6 +53,8 @@ def random_batch(
     return BagBatch.pack(features, torch.tensor(sizes), labels)
 
 
-def train_step(stack: Stack, bags: BagBatch, weight: torch.Tensor, progress: float, number: int) -> torch.Tensor:
+def train_step(
+    stack: Stack, bags: BagBatch, weight: torch.Tensor, progress: float, number: int
+) -> torch.Tensor:
     """A single step; the folds' losses ``[K]``."""
     return stack.train([Step(bags, weight, number)], progress)[0]

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 import torch
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
-def some_features(rows: int = 5, width: int = 4, dtype: str = "float32", seed: int = 0) -> np.ndarray:
+
+def some_features(
+    rows: int = 5, width: int = 4, dtype: str = "float32", seed: int = 0
+) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((rows, width)).astype(dtype)
 
 
 def write_h5(
-    path: Path, features: Any, coords: np.ndarray | None = None, encoder: str = "", patch_size: int | None = None
+    path: Path,
+    features: Any,
+    coords: np.ndarray | None = None,
+    encoder: str = "",
+    patch_size: int | None = None,
 ) -> Path:
     """CLAM's layout; with an encoder and a patch size TRIDENT's."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,7 +40,11 @@ def write_h5(
 
 
 def write_stamp(
-    path: Path, features: np.ndarray, coords: np.ndarray | None = None, key: str = "feats", **attributes: Any
+    path: Path,
+    features: np.ndarray,
+    coords: np.ndarray | None = None,
+    key: str = "feats",
+    **attributes: Any,
 ) -> Path:
     """STAMP's layout with the given attributes of the file."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,22 +1,25 @@
 """Figures measured on the authors' released code, with weights and inputs made by a rule, and how to compare.
 
-``tests/golden/<method>__<case>.json`` holds our own measurements, no weights and no features: a weight of the released
-name ``n`` is ``0.05 * default_rng(crc32(n)).standard_normal(shape)``, plus 1 for the scale of a normalisation; an input
-is ``default_rng(seed).standard_normal((N, D))``. Differences are divided by ``max(1, |golden|)``.
+``tests/golden/<method>__<case>.json`` holds our own measurements, no weights and no features: a
+weight of the released name ``n`` is ``0.05 * default_rng(crc32(n)).standard_normal(shape)``, plus 1
+for the scale of a normalisation; an input is ``default_rng(seed).standard_normal((N, D))``.
+Differences are divided by ``max(1, |golden|)``.
 """
 
 from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from mil_bench.bags.batch import BagBatch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 FOLDER = Path(__file__).parent / "golden"
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 5e-5}
@@ -55,7 +58,11 @@ def bags_of(golden: Mapping[str, Any], dtype: torch.dtype, labels: list[int]) ->
     """The input bags of a golden file as one batch."""
     parts = []
     for made in golden.get("inputs") or [golden["input"]]:
-        rows = np.random.default_rng(made["seed"]).standard_normal((made["N"], made["D"])).astype(np.float32)
+        rows = (
+            np.random.default_rng(made["seed"])
+            .standard_normal((made["N"], made["D"]))
+            .astype(np.float32)
+        )
         parts.append(rows * np.float32(made["scale"]) if "scale" in made else rows)
     features = torch.from_numpy(np.concatenate(parts)).to(dtype)
     return BagBatch.pack(features, torch.tensor([len(p) for p in parts]), torch.tensor(labels))
@@ -70,7 +77,9 @@ def assert_golden(found: torch.Tensor, golden: object, tolerance: float, what: s
     assert worst <= tolerance, f"{what}: off by {worst:.2e}"
 
 
-def assert_summary(found: torch.Tensor, golden: Mapping[str, Any], tolerance: float, what: str = "") -> None:
+def assert_summary(
+    found: torch.Tensor, golden: Mapping[str, Any], tolerance: float, what: str = ""
+) -> None:
     """A vector against its recorded summary: first8, sum, sumsq, moment, max, argmax, norm, as far as recorded."""
     values = found.detach().double().flatten()
     index = torch.arange(1, len(values) + 1, dtype=torch.float64)
@@ -87,7 +96,9 @@ def assert_summary(found: torch.Tensor, golden: Mapping[str, Any], tolerance: fl
         assert_golden(summary[key], golden[key], tolerance, f"{what} {key}")
 
 
-def assert_gradients(parameters: Mapping[str, torch.nn.Parameter], golden: Mapping[str, Any], tolerance: float) -> None:
+def assert_gradients(
+    parameters: Mapping[str, torch.nn.Parameter], golden: Mapping[str, Any], tolerance: float
+) -> None:
     """Every recorded gradient, by released name; None means that the parameter takes no part."""
     assert golden.keys() <= parameters.keys()
     for name, recorded in golden.items():

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import openpyxl
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
-def write_xlsx(path: Path, sheets: Mapping[str, Sequence[Sequence[Any]]], text_format: str = "") -> Path:
+
+def write_xlsx(
+    path: Path, sheets: Mapping[str, Sequence[Sequence[Any]]], text_format: str = ""
+) -> Path:
     """A workbook with rows of cells by sheet; the first column gets the number format, if one is given."""
     book = openpyxl.Workbook()
     book.remove(book.active)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mil_bench.evaluation.predictions import Predictions, Trial
+from mil_bench.evaluation.predictions import Predictions, TrainedFold
 from mil_bench.evaluation.verdicts import Evidence
 from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.planning.plan import Job, RunPlan
@@ -14,11 +14,16 @@ from mil_bench.report.budget import History
 from mil_bench.runs.result import RunResult
 from mil_bench.splits.plan import Fold, SplitPlan
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
 HIERARCHY = LabelHierarchy.from_groups({"left": ["l0", "l1"], "right": ["r0", "r1"]})
 REPLICATES = 50
 
 
-def predictions(seed: int, skill: float, labels: np.ndarray | None = None, head: bool = False) -> Predictions:
+def predictions(
+    seed: int, skill: float, labels: np.ndarray | None = None, head: bool = False
+) -> Predictions:
     """Softmax of noisy indicators; two slides a patient, 40 slides in a test part."""
     rng = np.random.default_rng(seed)
     labels = np.arange(40) % 4 if labels is None else labels
@@ -29,17 +34,26 @@ def predictions(seed: int, skill: float, labels: np.ndarray | None = None, head:
     return Predictions(slides, labels, p, groups, HIERARCHY.lift(p)[:, ::-1] if head else None)
 
 
-def trials(skill: float, folds: int = 3, head: bool = False, **changed: np.ndarray) -> tuple[Trial, ...]:
+def trials(
+    skill: float, folds: int = 3, head: bool = False, **changed: np.ndarray
+) -> tuple[TrainedFold, ...]:
     """One training a fold; ``fold1=labels`` gives a fold other labels."""
-    return tuple(Trial(0, k, f"key{skill}", predictions(k, skill, changed.get(f"fold{k}"), head)) for k in range(folds))
+    return tuple(
+        TrainedFold(0, k, f"key{skill}", predictions(k, skill, changed.get(f"fold{k}"), head))
+        for k in range(folds)
+    )
 
 
-def evidence(methods: Mapping[str, Sequence[Trial]], folds: int = 3, hierarchy: LabelHierarchy = HIERARCHY) -> Evidence:
+def evidence(
+    methods: Mapping[str, Sequence[TrainedFold]],
+    folds: int = 3,
+    hierarchy: LabelHierarchy = HIERARCHY,
+) -> Evidence:
     """What a run of these trainings measured."""
     return Evidence(methods, hierarchy, ((80, 40),) * folds, 1, "patient", replicates=REPLICATES)
 
 
-def histories(methods: Mapping[str, Sequence[Trial]]) -> dict[str, tuple[History, ...]]:
+def histories(methods: Mapping[str, Sequence[TrainedFold]]) -> dict[str, tuple[History, ...]]:
     """Ten epochs each, the sixth was kept."""
     losses = [2.0, 1.5, 1.2, 1.1, 1.0, 0.9, 1.0, 1.1, 1.2, 1.3]
     curves = {"train_loss": losses[::-1], "val_loss": losses}
@@ -51,7 +65,10 @@ def histories(methods: Mapping[str, Sequence[Trial]]) -> dict[str, tuple[History
 
 
 def run_result(
-    methods: Mapping[str, Sequence[Trial]], dataset: str = "toy", leaks: int = 0, failures: tuple[str, ...] = ()
+    methods: Mapping[str, Sequence[TrainedFold]],
+    dataset: str = "toy",
+    leaks: int = 0,
+    failures: tuple[str, ...] = (),
 ) -> RunResult:
     """A run of three folds; methods without trainings are missing."""
     tested = [tuple(predictions(k, 0).slides.tolist()) for k in range(3)]
@@ -61,6 +78,13 @@ def run_result(
     recipe = {"epochs": 20}
     jobs = [Job(dataset, "d", name, "1", {}, recipe, splits.digest, 0, name) for name in methods]
     plan = RunPlan(
-        dataset, f"{dataset}, made up", HIERARCHY, splits, tuple(jobs), command="mil-bench run --dataset toy"
+        dataset,
+        f"{dataset}, made up",
+        HIERARCHY,
+        splits,
+        tuple(jobs),
+        command="mil-bench run --dataset toy",
     )
-    return RunResult(plan, {name: tuple(done) for name, done in methods.items()}, failures, histories(methods))
+    return RunResult(
+        plan, {name: tuple(done) for name, done in methods.items()}, failures, histories(methods)
+    )

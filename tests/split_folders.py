@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import pickle
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from mil_bench.datasets.card import BagProfile, DatasetSpec, GroupProfile
-from mil_bench.datasets.slides import SlideTable
+from mil_bench.datasets.slides import Slides
 from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.splits.plan import ROLES, Fold
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CLASSES = ("calm", "wild")
 SLIDES = [f"s{i:02d}" for i in range(24)]
@@ -40,7 +43,7 @@ SPEC = DatasetSpec(
 )
 
 
-def table(**changed: object) -> SlideTable:
+def table(**changed: object) -> Slides:
     """What is known of the study's slides."""
     frame = pd.DataFrame(
         {
@@ -51,7 +54,7 @@ def table(**changed: object) -> SlideTable:
             "centre": "",
         }
     )
-    return SlideTable(frame.assign(**changed), "patient", "label sheet study.csv")
+    return Slides(frame.assign(**changed), "patient", "label sheet study.csv")
 
 
 def parts_of(fold: Fold) -> dict[str, list[str]]:
@@ -79,8 +82,14 @@ def write_clam(folder: Path, folds: tuple[Fold, ...] = FOLDS, index: bool = True
 def write_clam_bool(folder: Path, folds: tuple[Fold, ...] = FOLDS) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for k, fold in enumerate(folds):
-        rows = {slide: [role == own for role in ROLES] for own, slides in parts_of(fold).items() for slide in slides}
-        pd.DataFrame.from_dict(rows, orient="index", columns=list(ROLES)).to_csv(folder / f"splits_{k}_bool.csv")
+        rows = {
+            slide: [role == own for role in ROLES]
+            for own, slides in parts_of(fold).items()
+            for slide in slides
+        }
+        pd.DataFrame.from_dict(rows, orient="index", columns=list(ROLES)).to_csv(
+            folder / f"splits_{k}_bool.csv"
+        )
     return folder
 
 
@@ -116,8 +125,12 @@ def write_mil_baseline(folder: Path, folds: tuple[Fold, ...] = FOLDS) -> Path:
         frame = pd.DataFrame(index=range(len(SLIDES)))
         for role, slides in parts_of(fold).items():
             rows = [SLIDES.index(slide) for slide in slides]
-            frame[f"{role}_slide_path"] = pd.Series([f"/data/feats/{slide}.h5" for slide in slides], rows, dtype=object)
-            frame[f"{role}_label"] = pd.Series([float(CLASSES.index(LABEL_OF[s])) for s in slides], rows)
+            frame[f"{role}_slide_path"] = pd.Series(
+                [f"/data/feats/{slide}.h5" for slide in slides], rows, dtype=object
+            )
+            frame[f"{role}_label"] = pd.Series(
+                [float(CLASSES.index(LABEL_OF[s])) for s in slides], rows
+            )
         frame.to_csv(folder / f"Total_{len(folds)}-fold_study_{k}fold.csv", index=False)
     return folder
 

@@ -17,11 +17,23 @@ from mil_bench.cli import main
 def call(folder: Path, *words: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "mil_bench", *words]
     environment = os.environ | {"NO_COLOR": "1", "COLUMNS": "100"}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
 
 
 def small(*words: str) -> tuple[str, ...]:
-    return ("run", "--dataset", SMALL_TWIN, "--folds", "2", "--epochs", "1", "--no-tracking", *words)
+    return (
+        "run",
+        "--dataset",
+        SMALL_TWIN,
+        "--folds",
+        "2",
+        "--epochs",
+        "1",
+        "--no-tracking",
+        *words,
+    )
 
 
 def test_help_teaches(tmp_path: Path) -> None:
@@ -32,7 +44,16 @@ def test_help_teaches(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [["run"], ["list"], ["report"], ["reproduce"], ["data", "pack"], ["data", "check"], ["splits", "audit"]]
+    "command",
+    [
+        ["run"],
+        ["list"],
+        ["report"],
+        ["reproduce"],
+        ["data", "pack"],
+        ["data", "check"],
+        ["splits", "audit"],
+    ],
 )
 def test_every_command_explains_every_option(command: list[str], tmp_path: Path) -> None:
     shown = call(tmp_path, *command, "--help")
@@ -46,10 +67,15 @@ def test_a_run_prints_tables_and_where_the_report_lies(tmp_path: Path) -> None:
     assert "Fine level, 7 classes (%)" in done.stdout
     assert "Class-wise one-vs-rest AUC, fine classes (%)" in done.stdout
     assert "a generated twin, not BRACS" in " ".join(done.stdout.split())
-    report = next(line for line in done.stdout.splitlines() if line.startswith("Report: ")).split()[1]
+    report = next(line for line in done.stdout.splitlines() if line.startswith("Report: ")).split()[
+        1
+    ]
     assert (tmp_path / report).exists()
     run_id = Path(report).parent.name
-    assert call(tmp_path, "list", "runs").stdout == f"{run_id}  6 of 6 trainings  mean-pool, abmil, lookup\n"
+    assert (
+        call(tmp_path, "list", "runs").stdout
+        == f"{run_id}  6 of 6 trainings  mean-pool, abmil, lookup\n"
+    )
     again = call(tmp_path, "report", run_id)
     assert again.returncode == 0
     assert again.stdout == done.stdout
@@ -69,14 +95,21 @@ def test_a_dry_run_trains_nothing_and_writes_no_result(tmp_path: Path) -> None:
 def test_a_card_tells_classes_traps_and_what_to_cite(capsys: pytest.CaptureFixture) -> None:
     assert main(["data", "card", "bracs"]) == 0
     shown = capsys.readouterr().out
-    for part in ("malignant: DCIS (61), IC (132)", "189 of kind patient", "Patient 67 is in both", "Brancati"):
+    for part in (
+        "malignant: DCIS (61), IC (132)",
+        "189 of kind patient",
+        "Patient 67 is in both",
+        "Brancati",
+    ):
         assert part in shown
     assert main(["data", "card", "bracs-sim"]) == 0
     assert "a generated twin, not BRACS" in capsys.readouterr().out
 
 
 def test_several_datasets_are_all_checked_before_the_first_trains(tmp_path: Path) -> None:
-    done = call(tmp_path, "run", "--dataset", SMALL_TWIN, "bracs", "--methods", "mean-pool", "--no-tracking")
+    done = call(
+        tmp_path, "run", "--dataset", SMALL_TWIN, "bracs", "--methods", "mean-pool", "--no-tracking"
+    )
     assert done.returncode == 2
     assert not (tmp_path / "results").exists()
 
@@ -85,7 +118,11 @@ def test_a_real_dataset_without_features_says_how_to_pack_them(tmp_path: Path) -
     done = call(tmp_path, "run", "--dataset", "bracs")
     assert done.returncode == 2
     assert done.stderr.count("\n") <= 6
-    for part in ("no features are packed", "mil-bench data pack FOLDER --dataset bracs", "--dataset bracs-sim"):
+    for part in (
+        "no features are packed",
+        "mil-bench data pack FOLDER --dataset bracs",
+        "--dataset bracs-sim",
+    ):
         assert part in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
@@ -104,9 +141,18 @@ def test_a_real_dataset_without_features_says_how_to_pack_them(tmp_path: Path) -
             ["run", "--dataset", "digits", "--protocol", "ofical"],
             "There is no protocol 'ofical'. Did you mean official",
         ),
-        (["run", "--dataset", "digits:bag=3"], "There is no setting of digits 'bag'. Did you mean bags"),
-        (["run", "--dataset", "digits", "--seeds", "1", "1"], "seeds must be different whole numbers"),
-        (["run", "--dataset", "digits", "--folds", "40"], "40 folds need every class in at least 40 groups"),
+        (
+            ["run", "--dataset", "digits:bag=3"],
+            "There is no setting of digits 'bag'. Did you mean bags",
+        ),
+        (
+            ["run", "--dataset", "digits", "--seeds", "1", "1"],
+            "seeds must be different whole numbers",
+        ),
+        (
+            ["run", "--dataset", "digits", "--folds", "40"],
+            "40 folds need every class in at least 40 groups",
+        ),
         (["report", "digits_x"], "There is no run 'digits_x'"),
         (
             ["data", "pack", "nowhere", "--dataset", "bracs", "--labels", "no.csv"],
@@ -115,7 +161,11 @@ def test_a_real_dataset_without_features_says_how_to_pack_them(tmp_path: Path) -
     ],
 )
 def test_bad_input_gets_one_message_and_exit_code_2(
-    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    words: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(words) == 2
@@ -144,7 +194,9 @@ def test_a_disk_that_takes_no_more_loses_nothing(tmp_path: Path) -> None:
         "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
         f"from mil_bench.cli import main; sys.exit(main({words!r}))"
     )
-    full = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    full = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert full.returncode == 2
     assert "File too large. Free space" in full.stderr
     assert "Traceback" not in full.stderr

@@ -40,7 +40,8 @@ def leaking_folds(place: Path) -> tuple[Fold, ...]:
     """Two hold-outs by slide; some patients stand on two sides."""
     ids = list(twin_slides(place)["slide"])[1:]
     return tuple(
-        Fold(tuple(ids[:k] + ids[k + 40 :]), tuple(ids[k : k + 20]), tuple(ids[k + 20 : k + 40])) for k in (0, 10)
+        Fold(tuple(ids[:k] + ids[k + 40 :]), tuple(ids[k : k + 20]), tuple(ids[k + 20 : k + 40]))
+        for k in (0, 10)
     )
 
 
@@ -60,7 +61,9 @@ def test_every_action_explains_itself(action: str, capsys: pytest.CaptureFixture
 def test_a_split_that_was_made_is_followed_with_the_digest_of_the_protocol(
     place: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    code, out, _ = call(capsys, "splits", "make", "--dataset", SMALL_TWIN, "--folds", "3", "mine.json")
+    code, out, _ = call(
+        capsys, "splits", "make", "--dataset", SMALL_TWIN, "--folds", "3", "mine.json"
+    )
     assert code == 0
     assert "patient-kfold, made from the packed store bracs-sim-twin" in out
     assert "No test slide shares a patient with training slides." in out
@@ -70,16 +73,33 @@ def test_a_split_that_was_made_is_followed_with_the_digest_of_the_protocol(
     _, by_name, _ = call(capsys, *dry, "--folds", "3")
     assert f"split {digest}; no patient on two sides" in by_file
     assert f"split {digest}; no patient on two sides" in by_name
-    assert by_file.splitlines()[0] == by_name.splitlines()[0]  # the same jobs: what one has trained, the other finds
+    assert (
+        by_file.splitlines()[0] == by_name.splitlines()[0]
+    )  # the same jobs: what one has trained, the other finds
 
 
-def test_a_split_is_made_from_a_label_sheet_alone(place: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_split_is_made_from_a_label_sheet_alone(
+    place: Path, capsys: pytest.CaptureFixture
+) -> None:
     labels_of_the_twin(place).to_csv("labels.csv", index=False)
-    words = ("splits", "make", "--dataset", "bracs", "--protocol", "paper", "--labels", "labels.csv", "mine.json")
+    words = (
+        "splits",
+        "make",
+        "--dataset",
+        "bracs",
+        "--protocol",
+        "paper",
+        "--labels",
+        "labels.csv",
+        "mine.json",
+    )
     assert call(capsys, *words)[0] == 0
     file = read_split_file(place / "mine.json")
     assert (file.dataset, file.protocol, len(file.folds)) == ("bracs", "paper", 10)
-    assert file.source == "drawn anew by HMIL's rule, not its published lists; made from the label sheet labels.csv"
+    assert (
+        file.source
+        == "drawn anew by HMIL's rule, not its published lists; made from the label sheet labels.csv"
+    )
     code, _, error = call(capsys, "splits", "make", "--dataset", "bracs", "other.json")
     assert code == 2
     assert "neither a label sheet is named nor are features of bracs packed" in error
@@ -89,7 +109,17 @@ def test_every_table_made_on_leaking_splits_says_so_with_protocol_source_and_dig
     place: Path, capsys: pytest.CaptureFixture
 ) -> None:
     digest = imported(place, capsys)
-    words = ("run", "--methods", "mean-pool", "--dataset", SMALL_TWIN, "--splits", "mine.json", "--epochs", "1")
+    words = (
+        "run",
+        "--methods",
+        "mean-pool",
+        "--dataset",
+        SMALL_TWIN,
+        "--splits",
+        "mine.json",
+        "--epochs",
+        "1",
+    )
     code, shown, _ = call(capsys, *words, "--no-tracking", "--workers", "1")
     assert code == 0
     folder = next((place / "results" / "reports").iterdir())
@@ -97,7 +127,13 @@ def test_every_table_made_on_leaking_splits_says_so_with_protocol_source_and_dig
     texts = {path.name: path.read_text() for path in folder.iterdir() if path.is_file()}
     assert {Path(name).suffix for name in texts} >= {".md", ".csv", ".tex"}
     result = mil_bench.run(
-        "mean-pool", SMALL_TWIN, splits="mine.json", epochs=1, tracking=False, progress=False, workers=1
+        "mean-pool",
+        SMALL_TWIN,
+        splits="mine.json",
+        epochs=1,
+        tracking=False,
+        progress=False,
+        workers=1,
     )
     texts["notebook"] = result._repr_html_()
     tables = len(result.tables)
@@ -105,7 +141,9 @@ def test_every_table_made_on_leaking_splits_says_so_with_protocol_source_and_dig
     texts["terminal"] = " ".join(shown.split())
     for name, text in texts.items():
         plain = html.unescape(text).replace("\\", "")
-        assert "Protocol: imported (CLAM's split tables in theirs, 2 Monte-Carlo hold-outs)" in plain, name
+        assert (
+            "Protocol: imported (CLAM's split tables in theirs, 2 Monte-Carlo hold-outs)" in plain
+        ), name
         assert f"split {digest}; LEAKS: " in plain, name
         assert "share a patient with training or validation" in plain, name
         assert "1 of 120 slides are in no fold" in plain, name
@@ -113,9 +151,21 @@ def test_every_table_made_on_leaking_splits_says_so_with_protocol_source_and_dig
     assert f"split {digest}; LEAKS: " in " ".join(stored.split())
 
 
-def test_a_run_does_not_mix_a_split_file_with_a_protocol(place: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_run_does_not_mix_a_split_file_with_a_protocol(
+    place: Path, capsys: pytest.CaptureFixture
+) -> None:
     imported(place, capsys)
-    words = ("run", "--dataset", SMALL_TWIN, "--splits", "mine.json", "--folds", "2", "--protocol", "paper")
+    words = (
+        "run",
+        "--dataset",
+        SMALL_TWIN,
+        "--splits",
+        "mine.json",
+        "--folds",
+        "2",
+        "--protocol",
+        "paper",
+    )
     code, _, error = call(capsys, *words)
     assert code == 2
     assert "protocol is given, but the split file says what it is" in error
@@ -128,14 +178,20 @@ def test_a_run_does_not_mix_a_split_file_with_a_protocol(place: Path, capsys: py
         ("digits", "mine.json", "it is a split of bracs-sim-twin, not of digits"),
         (SMALL_TWIN, "absent.json", "cannot be read: No such file or directory"),
         (SMALL_TWIN, "theirs/splits_0.csv", "Other tools' splits have to be imported first"),
-        ("bracs-sim:slides=110,rows=12,width=16", "mine.json", "slides are not in the packed store"),
+        (
+            "bracs-sim:slides=110,rows=12,width=16",
+            "mine.json",
+            "slides are not in the packed store",
+        ),
     ],
 )
 def test_a_run_refuses_a_split_file_that_does_not_fit(
     dataset: str, name: str, message: str, place: Path, capsys: pytest.CaptureFixture
 ) -> None:
     imported(place, capsys)
-    code, out, error = call(capsys, "run", "--methods", "mean-pool", "--dataset", dataset, "--splits", name)
+    code, out, error = call(
+        capsys, "run", "--methods", "mean-pool", "--dataset", dataset, "--splits", name
+    )
     assert (code, out) == (2, "")
     assert message in error
     assert not (place / "results").exists()
@@ -183,15 +239,22 @@ def labels_of_the_twin(place: Path, blank: int = 0) -> pd.DataFrame:
     slides = twin_slides(place)
     fine = find_dataset(SMALL_TWIN).hierarchy.fine
     sheet = pd.DataFrame({"slide": slides["slide"], "label": [fine[c] for c in slides["label"]]})
-    return sheet.assign(patient=["" if i < blank else group for i, group in enumerate(slides["group"])])
+    return sheet.assign(
+        patient=["" if i < blank else group for i, group in enumerate(slides["group"])]
+    )
 
 
-def test_one_blank_patient_does_not_switch_off_the_search_for_leaks(place: Path, capsys: pytest.CaptureFixture) -> None:
+def test_one_blank_patient_does_not_switch_off_the_search_for_leaks(
+    place: Path, capsys: pytest.CaptureFixture
+) -> None:
     write_clam(place / "theirs", leaking_folds(place))
     labels_of_the_twin(place, blank=2).to_csv("labels.csv", index=False)
     words = ("--dataset", "bracs", "--labels", "labels.csv")
     code, out, error = call(capsys, "splits", "audit", "theirs", *words)
-    assert (code, error) == (1, "mil-bench: leaks of kind patient into the test part, exit code 1\n")
+    assert (code, error) == (
+        1,
+        "mil-bench: leaks of kind patient into the test part, exit code 1\n",
+    )
     blind = "slide has no patient: each counts as a patient of its own, so leaks among them cannot be seen"
     assert f"1 {blind}." in out  # the other one is in no fold
     assert call(capsys, "splits", "import", "theirs", *words, "mine.json")[0] == 0
@@ -202,7 +265,9 @@ def test_one_blank_patient_does_not_switch_off_the_search_for_leaks(place: Path,
     )
 
 
-def test_an_audit_exits_with_1_where_training_lists_are_missing(place: Path, capsys: pytest.CaptureFixture) -> None:
+def test_an_audit_exits_with_1_where_training_lists_are_missing(
+    place: Path, capsys: pytest.CaptureFixture
+) -> None:
     folds = [Fold((), fold.val, fold.test) for fold in leaking_folds(place)[:1]]
     write_clam(place / "theirs", tuple(folds))
     words = ("splits", "audit", "theirs", "--dataset", SMALL_TWIN, "--allow-leaks", "patient")
@@ -213,24 +278,48 @@ def test_an_audit_exits_with_1_where_training_lists_are_missing(place: Path, cap
     assert error == "mil-bench: the lists cannot be followed (1 FAULT lines), exit code 1\n"
 
 
-def test_an_import_warns_of_labels_that_contradict_the_metadata(place: Path, capsys: pytest.CaptureFixture) -> None:
+def test_an_import_warns_of_labels_that_contradict_the_metadata(
+    place: Path, capsys: pytest.CaptureFixture
+) -> None:
     write_transmil(place / "theirs", FOLDS)
     frame = pd.DataFrame(
-        {"slide": SLIDES, "label": [LABEL_OF[s] for s in SLIDES], "patient": [GROUP_OF[s] for s in SLIDES]}
+        {
+            "slide": SLIDES,
+            "label": [LABEL_OF[s] for s in SLIDES],
+            "patient": [GROUP_OF[s] for s in SLIDES],
+        }
     )
     frame.loc[0, "label"] = "wild"
     frame.to_csv("labels.csv", index=False)
     Path("study.toml").write_text('name = "study"\nlabels = ["calm", "wild"]\n')
-    words = ("splits", "import", "theirs", "--dataset", "study.toml", "--labels", "labels.csv", "--data", "my data")
+    words = (
+        "splits",
+        "import",
+        "theirs",
+        "--dataset",
+        "study.toml",
+        "--labels",
+        "labels.csv",
+        "--data",
+        "my data",
+    )
     code, out, error = call(capsys, *words, "mine.json")
     assert code == 0
-    assert error.startswith("mil-bench: warning: CONFLICTS: 1 of 24 (4.2 %) slides that the files label")
-    assert error.endswith("have another label: s00 (calm, metadata wild). Runs follow the metadata.\n")
+    assert error.startswith(
+        "mil-bench: warning: CONFLICTS: 1 of 24 (4.2 %) slides that the files label"
+    )
+    assert error.endswith(
+        "have another label: s00 (calm, metadata wild). Runs follow the metadata.\n"
+    )
     assert out.splitlines()[2].startswith("- CONFLICTS: 1 of 24")
     assert (
-        "- Near-duplicate bags were not looked for here: mil-bench splits audit does once features are packed." in out
+        "- Near-duplicate bags were not looked for here: mil-bench splits audit does once features are packed."
+        in out
     )
-    assert "Run:  mil-bench run --methods all --dataset study.toml --data 'my data' --splits mine.json" in out
+    assert (
+        "Run:  mil-bench run --methods all --dataset study.toml --data 'my data' --splits mine.json"
+        in out
+    )
 
 
 def test_a_split_of_packed_features_says_how_near_duplicates_are_looked_for(
@@ -242,7 +331,9 @@ def test_a_split_of_packed_features_says_how_near_duplicates_are_looked_for(
     assert hint in out.splitlines()
 
 
-def test_an_audit_without_metadata_says_what_it_cannot_see(place: Path, capsys: pytest.CaptureFixture) -> None:
+def test_an_audit_without_metadata_says_what_it_cannot_see(
+    place: Path, capsys: pytest.CaptureFixture
+) -> None:
     imported(place, capsys)
     code, out, _ = call(capsys, "splits", "audit", "theirs")
     assert code == 0
@@ -254,15 +345,33 @@ def test_an_audit_without_metadata_says_what_it_cannot_see(place: Path, capsys: 
     [
         (["audit"], "name either a PATH, or --dataset and --protocol"),
         (["audit", "mine.json", "--folds", "3"], "name either a PATH, or"),
-        (["audit", "mine.json", "--dataset", "digits", "--protocol", "paper"], "name either a PATH, or"),
+        (
+            ["audit", "mine.json", "--dataset", "digits", "--protocol", "paper"],
+            "name either a PATH, or",
+        ),
         (["audit", "mine.json", "--labels", "a.csv"], "no --dataset is named"),
         (["audit", "--protocol", "paper"], "no --dataset is named"),
         (["audit", "absent"], "splits absent: 1 problem"),
-        (["make", "--dataset", SMALL_TWIN, "--protocol", "official", "o.json"], "has no protocol 'official'"),
-        (["make", "--dataset", SMALL_TWIN, "--folds", "2", "mine.json"], "exists already and holds something else"),
-        (["import", "theirs", "--dataset", "digits", "o.json"], "119 of 119 slides are not in the packed store"),
-        (["export", "mine.json", "--dataset", SMALL_TWIN, "--to", "clam", "theirs"], "splits_0.csv exists already"),
-        (["export", "mine.json", "--dataset", "bracs", "--to", "clam", "new"], "Give --labels TABLE."),
+        (
+            ["make", "--dataset", SMALL_TWIN, "--protocol", "official", "o.json"],
+            "has no protocol 'official'",
+        ),
+        (
+            ["make", "--dataset", SMALL_TWIN, "--folds", "2", "mine.json"],
+            "exists already and holds something else",
+        ),
+        (
+            ["import", "theirs", "--dataset", "digits", "o.json"],
+            "119 of 119 slides are not in the packed store",
+        ),
+        (
+            ["export", "mine.json", "--dataset", SMALL_TWIN, "--to", "clam", "theirs"],
+            "splits_0.csv exists already",
+        ),
+        (
+            ["export", "mine.json", "--dataset", "bracs", "--to", "clam", "new"],
+            "Give --labels TABLE.",
+        ),
     ],
 )
 def test_bad_input_gets_one_message_and_exit_code_2(
@@ -278,11 +387,24 @@ def test_bad_input_gets_one_message_and_exit_code_2(
 
 
 @pytest.mark.parametrize("form", ["clam", "patho-bench"])
-def test_an_export_imported_again_is_the_same_split(form: str, place: Path, capsys: pytest.CaptureFixture) -> None:
+def test_an_export_imported_again_is_the_same_split(
+    form: str, place: Path, capsys: pytest.CaptureFixture
+) -> None:
     digest = imported(place, capsys)
-    assert call(capsys, "splits", "export", "mine.json", "--dataset", SMALL_TWIN, "--to", form, "out")[0] == 0
+    assert (
+        call(capsys, "splits", "export", "mine.json", "--dataset", SMALL_TWIN, "--to", form, "out")[
+            0
+        ]
+        == 0
+    )
     assert call(capsys, "splits", "import", "out", "--dataset", SMALL_TWIN, "again.json")[0] == 0
     assert read_split_file(place / "again.json").digest == digest
     if form == "patho-bench":
         with (place / "out" / "k=all.tsv").open(newline="") as file:
-            assert next(csv.reader(file, delimiter="\t")) == ["case_id", "slide_id", "bracs-sim", "fold_0", "fold_1"]
+            assert next(csv.reader(file, delimiter="\t")) == [
+                "case_id",
+                "slide_id",
+                "bracs-sim",
+                "fold_0",
+                "fold_1",
+            ]

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import subprocess
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mil_bench.code_version import commit
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def git(folder: Path, *words: str) -> str:
     who = ["-c", "user.name=somebody", "-c", "user.email=somebody@example.org"]
-    done = subprocess.run(["git", "-C", str(folder), *who, *words], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        ["git", "-C", str(folder), *who, *words], check=True, capture_output=True, text=True
+    )
     return done.stdout.strip()
 
 

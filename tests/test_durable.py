@@ -8,12 +8,15 @@ import os
 import platform
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from mil_bench import durable
 from mil_bench.errors import StorageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NAMES = [f"result-{i:02d}.bin" for i in range(50)]
 PROCESSES = 8
@@ -81,7 +84,9 @@ def test_what_exists_is_not_even_written_a_second_time(tmp_path: Path) -> None:
     assert names_in(tmp_path) == ["x.bin"]
 
 
-def test_a_full_disk_names_the_path_and_touches_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_names_the_path_and_touches_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     durable.write_once(tmp_path / "earlier.bin", lambda file: file.write(b"earlier"))
     durable.replace(tmp_path / "table.md", "earlier")
     monkeypatch.setattr(os, "fsync", full_disk)
@@ -107,7 +112,9 @@ def test_the_same_write_succeeds_once_there_is_space(tmp_path: Path) -> None:
     assert path.read_bytes() == b"content"
 
 
-def test_bytes_reach_the_disk_before_the_name_appears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytes_reach_the_disk_before_the_name_appears(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "x.bin"
     flushed = []
 
@@ -144,7 +151,8 @@ def test_racing_processes_leave_whole_files_of_one_writer_each(tmp_path: Path) -
     context = multiprocessing.get_context("spawn")  # as torch's threads forbid a fork
     start = context.Barrier(PROCESSES)
     processes = [
-        context.Process(target=race, args=(tmp_path, writer, start), daemon=True) for writer in range(1, PROCESSES + 1)
+        context.Process(target=race, args=(tmp_path, writer, start), daemon=True)
+        for writer in range(1, PROCESSES + 1)
     ]
     for process in processes:
         process.start()
@@ -160,7 +168,9 @@ def test_racing_processes_leave_whole_files_of_one_writer_each(tmp_path: Path) -
 
 
 def test_what_a_killed_process_has_left_is_removed_and_a_living_ones_is_not(tmp_path: Path) -> None:
-    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    dead = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True
+    )
     left = tmp_path / f".x.bin.{platform.node()}-{dead.stdout.strip()}-0.partial"
     living = tmp_path / f".x.bin.{platform.node()}-{os.getpid()}-0.partial"
     for path in (left, living):
@@ -169,7 +179,9 @@ def test_what_a_killed_process_has_left_is_removed_and_a_living_ones_is_not(tmp_
     assert names_in(tmp_path) == [living.name, "x.bin"]
 
 
-def test_space_that_is_not_there_is_refused_before_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_space_that_is_not_there_is_refused_before_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*arguments: int) -> None:
         full_disk(0)
 

@@ -11,7 +11,8 @@ from mil_bench.hierarchy import LabelHierarchy
 
 @pytest.fixture
 def tree() -> LabelHierarchy:
-    # Children of a coarse class do not stand side by side: an implementation that assumes so would be caught.
+    # Children of a coarse class do not stand side by side: an implementation that assumes so would
+    # be caught.
     return LabelHierarchy(("a0", "b0", "a1", "b1", "c0"), ("a", "b", "c"), (0, 1, 0, 1, 2))
 
 

@@ -22,20 +22,27 @@ from mil_bench.registry import Registry
 
 
 def run_quick(*words: str) -> int:
-    return main(["run", "--dataset", SMALL_TWIN, "--folds", "2", "--epochs", "1", "--no-tracking", *words])
+    return main(
+        ["run", "--dataset", SMALL_TWIN, "--folds", "2", "--epochs", "1", "--no-tracking", *words]
+    )
 
 
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(registry, "methods", Registry("mil_bench.methods", "method"))  # nothing stays registered
+    monkeypatch.setattr(
+        registry, "methods", Registry("mil_bench.methods", "method")
+    )  # nothing stays registered
     return tmp_path
 
 
-def test_a_new_plugin_is_small_installs_passes_and_runs(workplace: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_new_plugin_is_small_installs_passes_and_runs(
+    workplace: Path, capsys: pytest.CaptureFixture
+) -> None:
     assert main(["new", "my-method"]) == 0
     assert len((workplace / "my-method" / "my_method.py").read_text().splitlines()) <= 40
-    # Installed beside this environment's packages, into a folder of its own: nothing is downloaded, nothing stays.
+    # Installed beside this environment's packages, into a folder of its own: nothing is downloaded,
+    # nothing stays.
     site = workplace / "site"
     pip = [
         sys.executable,
@@ -59,9 +66,21 @@ def test_a_new_plugin_is_small_installs_passes_and_runs(workplace: Path, capsys:
 
     assert "my-method" in call("list", "methods")
     assert "my-method: 15 of 15 checks pass" in call("check", "my-method")
-    options = ["--dataset", SMALL_TWIN, "--folds", "2", "--epochs", "1", "--no-tracking", "--workers", "2"]
+    options = [
+        "--dataset",
+        SMALL_TWIN,
+        "--folds",
+        "2",
+        "--epochs",
+        "1",
+        "--no-tracking",
+        "--workers",
+        "2",
+    ]
     shown = call("run", "--methods", "my-method", "mean-pool", *options)
-    assert {"my-method", "mean-pool"} <= {line.split()[0] for line in shown.splitlines() if line.split()}
+    assert {"my-method", "mean-pool"} <= {
+        line.split()[0] for line in shown.splitlines() if line.split()
+    }
 
 
 def test_a_single_file_works_without_packaging_and_a_change_of_it_trains_anew(
@@ -83,7 +102,10 @@ def test_a_single_file_works_without_packaging_and_a_change_of_it_trains_anew(
     [
         ("import no_such_package", "ModuleNotFoundError: No module named 'no_such_package'"),
         ("x = 1", "defines no method: no subclass of mil_bench.methods.method.Method"),
-        ("from baselines.abmil import ABMIL as A\nclass ABMIL(A): pass", "both claim the method 'abmil'"),
+        (
+            "from baselines.abmil import ABMIL as A\nclass ABMIL(A): pass",
+            "both claim the method 'abmil'",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_used_says_why(
@@ -111,14 +133,17 @@ class _Point:
 
 def registry_with(monkeypatch: pytest.MonkeyPatch, *extra: _Point) -> Registry:
     real = metadata.entry_points(group="mil_bench.methods")
-    monkeypatch.setattr(metadata, "entry_points", lambda group: [*real, *extra] if group.endswith("methods") else [])
+    monkeypatch.setattr(
+        metadata, "entry_points", lambda group: [*real, *extra] if group.endswith("methods") else []
+    )
     return Registry("mil_bench.methods", "method")
 
 
 def test_two_packages_that_claim_one_name_are_both_named(monkeypatch: pytest.MonkeyPatch) -> None:
     offered = registry_with(monkeypatch, _Point("abmil", "other.file:ABMIL", "other-package"))
     with pytest.raises(
-        PluginError, match=r"mil-bench \(mil_bench.baselines.abmil:ABMIL\) and other-package \(other.file:ABMIL\)"
+        PluginError,
+        match=r"mil-bench \(mil_bench.baselines.abmil:ABMIL\) and other-package \(other.file:ABMIL\)",
     ):
         offered.names()
 
@@ -131,15 +156,24 @@ def test_a_broken_package_is_listed_as_broken_and_the_rest_runs(
     assert main(["list", "methods"]) == 0
     assert "cannot be loaded: ModuleNotFoundError" in capsys.readouterr().out
     assert run_quick("--methods", "broken-one") == 2
-    assert "'broken-one' of broken-package (no_such_module:Broken) cannot be loaded" in capsys.readouterr().err
-    monkeypatch.setattr(Registry, "names", lambda self: ["broken-one", "mean-pool"] if "methods" in self.group else [])
+    assert (
+        "'broken-one' of broken-package (no_such_module:Broken) cannot be loaded"
+        in capsys.readouterr().err
+    )
+    monkeypatch.setattr(
+        Registry,
+        "names",
+        lambda self: ["broken-one", "mean-pool"] if "methods" in self.group else [],
+    )
     assert run_quick("--workers", "1") == 0
     shown = capsys.readouterr().out
     assert "! broken-one was left out: The method 'broken-one' of broken-package" in shown
     assert "mean-pool" in shown
 
 
-def test_the_check_command_tells_what_failed(workplace: Path, capsys: pytest.CaptureFixture) -> None:
+def test_the_check_command_tells_what_failed(
+    workplace: Path, capsys: pytest.CaptureFixture
+) -> None:
     main(["new", "my-method"])
     file = workplace / "my-method" / "my_method.py"
     file.write_text(file.read_text().replace("nn.Linear(in_dim, hidden)", "nn.Linear(12, hidden)"))
@@ -155,7 +189,9 @@ def test_a_method_is_built_by_name_and_wrong_parameters_suggest_near_ones() -> N
     method = mil_bench.build_method("abmil-gated", in_dim=16, hierarchy=hierarchy, attention_dim=8)
     assert isinstance(method, Method)
     assert method.attention_w.in_features == 8
-    with pytest.raises(UnknownNameError, match=r"no setting of abmil 'atention_dim'. Did you mean attention_dim"):
+    with pytest.raises(
+        UnknownNameError, match=r"no setting of abmil 'atention_dim'. Did you mean attention_dim"
+    ):
         mil_bench.build_method("abmil", in_dim=16, hierarchy=hierarchy, atention_dim=8)
 
 
@@ -165,12 +201,23 @@ def test_an_imported_checkpoint_predicts_as_the_state_it_came_from(
     hierarchy = find_dataset("bracs").hierarchy
     theirs = mil_bench.build_method("hmil", in_dim=16, hierarchy=hierarchy).eval()
     torch.save(theirs.state_dict(), "theirs.pt")
-    words = ["import-checkpoint", "theirs.pt", "--method", "hmil", "--dataset", "bracs", "--in-dim", "16"]
+    words = [
+        "import-checkpoint",
+        "theirs.pt",
+        "--method",
+        "hmil",
+        "--dataset",
+        "bracs",
+        "--in-dim",
+        "16",
+    ]
     assert main([*words, "--param", "temperature=0.5", "contrastive=false"]) == 0
     assert "theirs.mil-bench.pt: hmil with" in capsys.readouterr().out
     ours = mil_bench.load_method("theirs.mil-bench.pt")
     assert (ours.temperature, ours.contrastive) == (0.5, False)
-    assert all(torch.equal(value, theirs.state_dict()[name]) for name, value in ours.state_dict().items())
+    assert all(
+        torch.equal(value, theirs.state_dict()[name]) for name, value in ours.state_dict().items()
+    )
     assert main(words) == 2
     assert "theirs.mil-bench.pt: 1 problem\n  - it exists" in capsys.readouterr().err
 

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from mil_bench.hierarchy import LabelHierarchy
 
-HIERARCHY = LabelHierarchy.from_groups({"a": ["a0", "a1", "a2"], "b": ["b0", "b1"], "c": ["c0", "c1"]})
+HIERARCHY = LabelHierarchy.from_groups(
+    {"a": ["a0", "a1", "a2"], "b": ["b0", "b1"], "c": ["c0", "c1"]}
+)
 FOLDS = 10
 
 
@@ -57,4 +59,7 @@ class Spec:
 def features(spec: Spec) -> list[Tensor]:
     """The bags in memory, on the device."""
     rng = np.random.default_rng(1)
-    return [torch.from_numpy(rng.standard_normal((n, WIDTH), np.float32)).to(spec.device) for n in spec.sizes()]
+    return [
+        torch.from_numpy(rng.standard_normal((n, WIDTH), np.float32)).to(spec.device)
+        for n in spec.sizes()
+    ]

@@ -2,8 +2,8 @@
 
     python -m mil_bench.benchmarks.speed.contestants '{"kind": "ours", "method": "abmil", ...}'
 
-Every line on standard input asks for one epoch of its folds; the answer is a line of JSON: seconds, seconds of
-processor time, and the peak of the process's memory in MB.
+Every line on standard input asks for one epoch of its folds; the answer is a line of JSON: seconds,
+seconds of processor time, and the peak of the process's memory in MB.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -34,6 +34,9 @@ from mil_bench.training.memory import freed_memory_kept
 from mil_bench.training.stack import LoopedStack, Step, grouped
 from mil_bench.training.trainer import Schedule
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 def _ours(spec: Spec) -> Callable[[], None]:
     """Our stack, fed from memory or from the store."""
@@ -43,7 +46,9 @@ def _ours(spec: Spec) -> Callable[[], None]:
     for identity in identities:
         with seeds.torch_seeded(*identity):
             methods.append(method(WIDTH, HIERARCHY).to(device))
-    stack = (FoldStack if spec.kind.startswith("stacked") else LoopedStack)(methods, method.recipe, identities)
+    stack = (FoldStack if spec.kind.startswith("stacked") else LoopedStack)(
+        methods, method.recipe, identities
+    )
     schedule = Schedule.of([spec.trains(k) for k in range(FOLDS)], method.recipe, ("speed",))
     trains = np.stack([np.isin(np.arange(spec.bags), spec.trains(k)) for k in spec.folds])
     reads = spec.kind.endswith("reading")
@@ -94,7 +99,12 @@ def _loop(spec: Spec) -> Callable[[], None]:
     def train() -> None:
         for k, model, optimizer in zip(spec.folds, models, optimizers, strict=True):
             order = rng.permutation(spec.trains(k))
-            loop.epoch(model, optimizer, len(order), lambda i, order=order: (bag(order[i]), labels[order[i], None]))
+            loop.epoch(
+                model,
+                optimizer,
+                len(order),
+                lambda i, order=order: (bag(order[i]), labels[order[i], None]),
+            )
 
     return train
 
@@ -106,7 +116,10 @@ def _floor(spec: Spec) -> Callable[[], None]:
     work = []
     for k in spec.folds:
         own = spec.trains(k)
-        work += [products(spec.method, [held[b] for b in own[i : i + batch]]) for i in range(0, len(own), batch)]
+        work += [
+            products(spec.method, [held[b] for b in own[i : i + batch]])
+            for i in range(0, len(own), batch)
+        ]
 
     def train() -> None:
         for run in work:

@@ -2,39 +2,60 @@
 
     python -m mil_bench.benchmarks.speed.data [--files 64] [--folder DIR]
 
-Prints markdown tables of ratios within this run. What is compared, and why, stands in benchmarks/speed/README.md.
+Prints markdown tables of ratios within this run. What is compared, and why, stands in
+benchmarks/speed/README.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from typing import TYPE_CHECKING
 
 from mil_bench.benchmarks.speed import packing
 from rich.console import Console
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--files", type=int, default=64, metavar="N", help="feature files a layout (default: 64)")
-    parser.add_argument("--rows", type=int, default=3000, metavar="N", help="rows of a bag (default: 3000)")
-    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="turns; medians are shown (default: 5)")
-    parser.add_argument("--folder", type=Path, metavar="DIR", help="where to write, on the disk in question")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--files", type=int, default=64, metavar="N", help="feature files a layout (default: 64)"
+    )
+    parser.add_argument(
+        "--rows", type=int, default=3000, metavar="N", help="rows of a bag (default: 3000)"
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=5, metavar="N", help="turns; medians are shown (default: 5)"
+    )
+    parser.add_argument(
+        "--folder", type=Path, metavar="DIR", help="where to write, on the disk in question"
+    )
     arguments = parser.parse_args()
     if arguments.folder is not None and not arguments.folder.is_dir():
         parser.error(f"--folder {arguments.folder}: there is no such folder")
     parts: dict[str, Callable[[Path], str]] = {
-        "Packing": lambda place: packing.measure(place, arguments.files, arguments.rows, arguments.repeats),
-        "A random bag": lambda place: _reading().measure_bags(place, arguments.rows, arguments.repeats),
+        "Packing": lambda place: packing.measure(
+            place, arguments.files, arguments.rows, arguments.repeats
+        ),
+        "A random bag": lambda place: _reading().measure_bags(
+            place, arguments.rows, arguments.repeats
+        ),
         "Opening": lambda place: _reading().measure_opening(place, arguments.repeats),
     }
     console = Console(stderr=True)
     for title, measure in parts.items():
-        with console.status(f"measuring: {title.lower()}"), tempfile.TemporaryDirectory(dir=arguments.folder) as place:
+        with (
+            console.status(f"measuring: {title.lower()}"),
+            tempfile.TemporaryDirectory(dir=arguments.folder) as place,
+        ):
             shown = measure(Path(place))
         print(f"\n{title}\n\n{shown}", flush=True)
 

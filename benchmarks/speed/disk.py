@@ -17,7 +17,9 @@ from mil_bench.bags.store import StoreHeader, create_store
 def write_bags(spec: Spec) -> None:
     """Write every bag of a cell twice into its folder."""
     place, bags = Path(spec.place), [rows.numpy() for rows in features(spec)]
-    header = StoreHeader("speed", HIERARCHY, sum(map(len, bags)), WIDTH, "float32", "made for timing", "patient")
+    header = StoreHeader(
+        "speed", HIERARCHY, sum(map(len, bags)), WIDTH, "float32", "made for timing", "patient"
+    )
     with create_store(place / "bags.h5", header) as writer:
         for i, (rows, label) in enumerate(zip(bags, spec.labels(), strict=True)):
             writer.add(Bag(f"slide-{i:04d}", int(label), f"patient-{i}", rows))

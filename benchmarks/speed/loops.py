@@ -1,20 +1,23 @@
 """The training loops of the authors' scripts: a model a fold, folds one after another, one bag at a time.
 
-Written from their descriptions, in the plain torch that such scripts are made of: modules, autograd, the default
-optimizer, ``loss.item()`` after every step. What only costs time is left out where a loop could do without and still
-be theirs: ABMIL has a head for several classes, nothing is printed, and bags come ready in memory unless reading is
-what is measured.
+Written from their descriptions, in the plain torch that such scripts are made of: modules,
+autograd, the default optimizer, ``loss.item()`` after every step. What only costs time is left out
+where a loop could do without and still be theirs: ABMIL has a head for several classes, nothing is
+printed, and bags come ready in memory unless reading is what is measured.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
 
 WIDTH = 1024
 
@@ -22,7 +25,7 @@ WIDTH = 1024
 class ABMIL(nn.Module):
     """Plain attention over an embedding of 500."""
 
-    def __init__(self, classes: int):
+    def __init__(self, classes: int) -> None:
         super().__init__()
         self.embed = nn.Sequential(nn.Linear(WIDTH, 500), nn.ReLU())
         self.attention = nn.Sequential(nn.Linear(500, 128), nn.Tanh(), nn.Linear(128, 1))
@@ -40,7 +43,7 @@ class ABMIL(nn.Module):
 
 
 class _Gated(nn.Module):
-    def __init__(self, width: int, hidden: int, columns: int, dropout: float):
+    def __init__(self, width: int, hidden: int, columns: int, dropout: float) -> None:
         super().__init__()
         self.a = nn.Sequential(nn.Linear(width, hidden), nn.Tanh(), nn.Dropout(dropout))
         self.b = nn.Sequential(nn.Linear(width, hidden), nn.Sigmoid(), nn.Dropout(dropout))
@@ -53,10 +56,12 @@ class _Gated(nn.Module):
 class CLAM(nn.Module):
     """Single branch, small, dropout 0.25, smooth SVM of the 8 most and 8 least attended instances."""
 
-    def __init__(self, classes: int):
+    def __init__(self, classes: int) -> None:
         super().__init__()
         self.classes, self.k = classes, 8
-        self.net = nn.Sequential(nn.Linear(WIDTH, 512), nn.ReLU(), nn.Dropout(0.25), _Gated(512, 256, 1, 0.25))
+        self.net = nn.Sequential(
+            nn.Linear(WIDTH, 512), nn.ReLU(), nn.Dropout(0.25), _Gated(512, 256, 1, 0.25)
+        )
         self.classifiers = nn.Linear(512, classes)
         self.instance_classifiers = nn.ModuleList([nn.Linear(512, 2) for _ in range(classes)])
 
@@ -87,7 +92,7 @@ def _smooth_svm(scores: Tensor, labels: Tensor) -> Tensor:
 class DSMIL(nn.Module):
     """Two streams; the best instance by a sort of all instances."""
 
-    def __init__(self, classes: int):
+    def __init__(self, classes: int) -> None:
         super().__init__()
         self.classes = classes
         self.i = nn.Linear(WIDTH, classes)
@@ -111,7 +116,7 @@ class DSMIL(nn.Module):
 
 
 class _Nystrom(nn.Module):
-    def __init__(self, width: int, heads: int = 8, landmarks: int = 256):
+    def __init__(self, width: int, heads: int = 8, landmarks: int = 256) -> None:
         super().__init__()
         self.heads, self.landmarks, self.scale = heads, landmarks, (width // heads) ** -0.5
         self.to_qkv = nn.Linear(width, 3 * width, bias=False)
@@ -122,7 +127,8 @@ class _Nystrom(nn.Module):
         n, m = x.shape[1], self.landmarks
         x = F.pad(x, (0, 0, -n % m, 0))
         q, k, v = (
-            part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in self.to_qkv(x).chunk(3, dim=-1)
+            part.unflatten(2, (self.heads, -1)).transpose(1, 2)
+            for part in self.to_qkv(x).chunk(3, dim=-1)
         )  # [1, heads, T, 64]
         q = q * self.scale
         length = x.shape[1] // m
@@ -146,7 +152,7 @@ def _pinv(x: Tensor) -> Tensor:
 
 
 class _Layer(nn.Module):
-    def __init__(self, width: int):
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.norm, self.attention = nn.LayerNorm(width), _Nystrom(width)
 
@@ -157,12 +163,14 @@ class _Layer(nn.Module):
 class TransMIL(nn.Module):
     """Two Nystrom layers over all tokens, three depth-wise convolutions between."""
 
-    def __init__(self, classes: int, width: int = 512):
+    def __init__(self, classes: int, width: int = 512) -> None:
         super().__init__()
         self.fc1 = nn.Sequential(nn.Linear(WIDTH, width), nn.ReLU())
         self.cls_token = nn.Parameter(torch.randn(1, 1, width))
         self.layer1, self.layer2 = _Layer(width), _Layer(width)
-        self.convolutions = nn.ModuleList(nn.Conv2d(width, width, s, 1, s // 2, groups=width) for s in (7, 5, 3))
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(width, width, s, 1, s // 2, groups=width) for s in (7, 5, 3)
+        )
         self.norm, self.fc2 = nn.LayerNorm(width), nn.Linear(width, classes)
 
     def loss(self, x: Tensor, label: Tensor) -> Tensor:
@@ -180,7 +188,7 @@ class TransMIL(nn.Module):
 class HMIL(nn.Module):
     """Two branches; bags one by one, losses on a batch of 64, every attention computed twice."""
 
-    def __init__(self, parent: Sequence[int]):
+    def __init__(self, parent: Sequence[int]) -> None:
         super().__init__()
         fine, coarse = len(parent), max(parent) + 1
         self.register_buffer("parent", torch.tensor(parent))
@@ -199,14 +207,22 @@ class HMIL(nn.Module):
         m1, m2 = a1 @ wide, a2 @ narrow
         shown1 = F.softmax(torch.transpose(self.coarse(wide), 0, 1), dim=1)
         shown2 = F.softmax(torch.transpose(self.fine(narrow), 0, 1), dim=1)
-        return shown1, shown2, self.coarse_head(m1).squeeze(1), self.fine_head(m2).squeeze(1), F.normalize(m2, dim=1)
+        return (
+            shown1,
+            shown2,
+            self.coarse_head(m1).squeeze(1),
+            self.fine_head(m2).squeeze(1),
+            F.normalize(m2, dim=1),
+        )
 
     def batch_loss(self, bags: Sequence[Tensor], labels: Tensor, progress: float) -> Tensor:
         """The paper's loss of a batch."""
         outs = [self(x) for x in bags]
         coarse, fine, embeddings = (torch.stack([out[i] for out in outs]) for i in (2, 3, 4))
         parents, beta = self.parent[labels], 1 - progress
-        aligned = torch.stack([(1 - F.cosine_similarity(o[0], self.lift.T @ o[1], dim=0)).mean() for o in outs]).mean()
+        aligned = torch.stack(
+            [(1 - F.cosine_similarity(o[0], self.lift.T @ o[1], dim=0)).mean() for o in outs]
+        ).mean()
         bag = -(fine.softmax(1) @ self.lift).gather(1, parents[:, None]).log().mean()
         own = F.cross_entropy(coarse, parents) + aligned + bag
         contrast = _supervised_contrastive(embeddings, labels)
@@ -254,7 +270,9 @@ class Loop:
             if self.batch == 1:
                 loss = model.loss(*part[0])
             else:
-                loss = model.batch_loss([x for x, _ in part], torch.cat([label for _, label in part]), 0.5)
+                loss = model.batch_loss(
+                    [x for x, _ in part], torch.cat([label for _, label in part]), 0.5
+                )
             loss.backward()
             total += loss.item()
             if (start + 1) % self.accumulate == 0 or self.batch > 1:
@@ -264,11 +282,15 @@ class Loop:
 
 
 def _adam(rate: float, decay: float, betas: tuple[float, float] = (0.9, 0.999)) -> Callable:
-    return lambda model: torch.optim.Adam(model.parameters(), lr=rate, weight_decay=decay, betas=betas)
+    return lambda model: torch.optim.Adam(
+        model.parameters(), lr=rate, weight_decay=decay, betas=betas
+    )
 
 
 def _radam(model: nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.RAdam(model.parameters(), lr=2e-4, weight_decay=1e-5, decoupled_weight_decay=True)
+    return torch.optim.RAdam(
+        model.parameters(), lr=2e-4, weight_decay=1e-5, decoupled_weight_decay=True
+    )
 
 
 LOOPS: Mapping[str, Loop] = {

@@ -6,9 +6,8 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
@@ -18,6 +17,10 @@ from mil_bench.datasets.card import DatasetSpec, GroupProfile
 from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.intake.pack import pack
 from mil_bench.progress import unwatched
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 _WIDTH = 1024
 # Storage of the datasets as the tools leave it behind.
@@ -95,7 +98,9 @@ def _write_files(place: Path, storage: dict, files: int, rows: int) -> _Files:
                 file.create_dataset("features", data=features, **storage)
             file["coords"] = rng.integers(0, 10**5, (n, 2)).astype(np.int32)
         size += features.nbytes
-    sheet.write_text("slide,label,patient\n" + "".join(f"s{i:03d},{'ab'[i % 2]},{i}\n" for i in range(files)))
+    sheet.write_text(
+        "slide,label,patient\n" + "".join(f"s{i:03d},{'ab'[i % 2]},{i}\n" for i in range(files))
+    )
     return _Files(folder, sheet, size)
 
 
@@ -138,7 +143,12 @@ def _compare(name: str, made: _Files, data: Path, repeats: int, cached: bool) ->
             made.forget()
 
     alone()  # into the page cache
-    runs = {"alone": alone, "until": until_flushed, "whole": whole, "all": lambda: packed(os.cpu_count() or 1)}
+    runs = {
+        "alone": alone,
+        "until": until_flushed,
+        "whole": whole,
+        "all": lambda: packed(os.cpu_count() or 1),
+    }
     seconds = alternate(runs, range(repeats), prepare)
     shutil.rmtree(data)
     gigabytes = made.bytes / 1e9

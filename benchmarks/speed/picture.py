@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 
 def draw(
-    results: Mapping[tuple[str, int], Mapping[str, Any]], targets: Mapping[str, Mapping[int, float]], to: Path
+    results: Mapping[tuple[str, int], Mapping[str, Any]],
+    targets: Mapping[str, Mapping[int, float]],
+    to: Path,
 ) -> None:
     """One group of bars a method: loop / ours by rows, with the target and what bare products would give as marks.
 
@@ -36,5 +40,8 @@ def draw(
         names.append(f"{method}\n{rows:,}")
     axes.set_xticks(range(len(names)), names, fontsize=8)
     axes.set_ylabel("processor time: loop / ours")
-    axes.set_title("Training alone. Line: target. Triangle: what the bare matrix products would allow.", fontsize=9)
+    axes.set_title(
+        "Training alone. Line: target. Triangle: what the bare matrix products would allow.",
+        fontsize=9,
+    )
     figure.savefig(to, dpi=120)

@@ -44,8 +44,17 @@ def measure_bags(place: Path, rows: int, repeats: int) -> str:
         torch.set_num_threads(threads)
         seconds = {name: each / _BLOCK for name, each in seconds.items()}
         times = [f"{1e3 * seconds['copy']:.2f}", f"{1e3 * seconds['read']:.2f}"]
-        lines.append([f"{dtype}, about {rows} x {_WIDTH}", *times, f"{seconds['read'] / seconds['copy']:.2f}", "1.5"])
-    return table(["bag", "copy from the map, ms", "as a float32 batch, ms", "ratio", "target"], lines)
+        lines.append(
+            [
+                f"{dtype}, about {rows} x {_WIDTH}",
+                *times,
+                f"{seconds['read'] / seconds['copy']:.2f}",
+                "1.5",
+            ]
+        )
+    return table(
+        ["bag", "copy from the map, ms", "as a float32 batch, ms", "ratio", "target"], lines
+    )
 
 
 def measure_opening(place: Path, repeats: int) -> str:
@@ -63,15 +72,29 @@ def measure_opening(place: Path, repeats: int) -> str:
         # In a process of its own, or what was allocated before would hide the growth.
         command = [sys.executable, "-m", "mil_bench.benchmarks.speed.reading", str(path)]
         grown = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-        lines.append([f"{bags:,}", f"{path.stat().st_size / 1e6:.0f} MB", f"{seconds:.3f}", "1", *grown])
-    return table(["bags", "file", "opening, s", "target", "memory, opened, MB", "memory, 2,000 bags read, MB"], lines)
+        lines.append(
+            [f"{bags:,}", f"{path.stat().st_size / 1e6:.0f} MB", f"{seconds:.3f}", "1", *grown]
+        )
+    return table(
+        [
+            "bags",
+            "file",
+            "opening, s",
+            "target",
+            "memory, opened, MB",
+            "memory, 2,000 bags read, MB",
+        ],
+        lines,
+    )
 
 
 def some_store(path: Path, bags: int, rows: int, width: int, dtype: str) -> BagStore:
     """A store of random bags of about so many rows."""
     rng = np.random.default_rng(0)
     sizes = (rows * rng.uniform(0.7, 1.3, bags)).astype(int)
-    header = StoreHeader("speed", _CLASSES, int(sizes.sum()), width, dtype, "made for timing", "patient")
+    header = StoreHeader(
+        "speed", _CLASSES, int(sizes.sum()), width, dtype, "made for timing", "patient"
+    )
     with create_store(path, header) as writer:
         for i, n in enumerate(sizes.tolist()):
             features = rng.standard_normal((n, width), dtype=np.float32).astype(dtype)

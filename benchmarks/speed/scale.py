@@ -2,9 +2,9 @@
 
     python -m mil_bench.benchmarks.speed.scale [--method abmil] [--rows 20] [--width 256]
 
-Memory: one epoch of a fold on stores of 1,000 to 33,520 bags, each in a process of its own; the most a training step
-finds and the most a validation step finds, whose batches are filled up to 8,192 rows. Time: the exponent with which it
-grows from 1,000 to 16,000 bags.
+Memory: one epoch of a fold on stores of 1,000 to 33,520 bags, each in a process of its own; the
+most a training step finds and the most a validation step finds, whose batches are filled up to
+8,192 rows. Time: the exponent with which it grows from 1,000 to 16,000 bags.
 """
 
 from __future__ import annotations
@@ -36,14 +36,17 @@ def train(path: Path, method: str) -> tuple[float, float, float]:
     """One epoch of one fold, a tenth of the bags to validate on.
 
     Returns:
-        Processor seconds; MB beyond model and torch while it trains; the same until it has validated.
+        Processor seconds; MB beyond model and torch while it trains; the same until it has
+        validated.
     """
     torch.set_num_threads(1)
     kind, store = registry.methods.load(method), BagStore(path)
     recipe = kind.recipe.__class__(learning_rate=1e-4, epochs=1, batch_size=kind.recipe.batch_size)
     stack = LoopedStack([kind(store.width, store.hierarchy)], recipe, [("scale",)])
     feed, bags = Feed(store, torch.device("cpu")), np.arange(len(store))
-    stack.train([Step(feed.batch(bags[:1]), torch.ones(1, 1), 0)], 0.0)  # moments, and what torch sets up once
+    stack.train(
+        [Step(feed.batch(bags[:1]), torch.ones(1, 1), 0)], 0.0
+    )  # moments, and what torch sets up once
     role = FoldRoles(bags[bags % 10 > 0], bags[bags % 10 == 0])
     before, started = own_memory(), time.process_time()
     most = {"train": before, "forward": before}
@@ -60,7 +63,14 @@ def train(path: Path, method: str) -> tuple[float, float, float]:
     watched("train")
     watched("forward")
     with freed_memory_kept():
-        fit(stack, feed, [role], Schedule.of([role.train], recipe, ("scale",)), recipe, lambda *_: None)
+        fit(
+            stack,
+            feed,
+            [role],
+            Schedule.of([role.train], recipe, ("scale",)),
+            recipe,
+            lambda *_: None,
+        )
         after = own_memory()
     seconds = time.process_time() - started
     return seconds, most["train"] - before, max(most["forward"], after) - before
@@ -85,7 +95,9 @@ def _in_a_process(place: Path, bags: int, arguments: argparse.Namespace) -> list
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--method", default="abmil")
     parser.add_argument("--rows", type=int, default=20, metavar="N", help="rows of a bag")
     parser.add_argument("--width", type=int, default=256, metavar="N", help="of the features")
@@ -99,7 +111,12 @@ def main() -> None:
         for bags in sorted({*_MEMORY, *_TIME}):
             seconds[bags], *grown = _in_a_process(Path(place), bags, arguments)
             lines.append([f"{bags:,}", f"{seconds[bags]:.2f}", *(f"{each:.0f}" for each in grown)])
-    head = ["bags", "an epoch of a fold, processor s", "memory beyond model and torch, MB, training", "until validated"]
+    head = [
+        "bags",
+        "an epoch of a fold, processor s",
+        "memory beyond model and torch, MB, training",
+        "until validated",
+    ]
     print(table(head, lines))
     exponent = np.polyfit(np.log(_TIME), np.log([seconds[bags] for bags in _TIME]), 1)[0]
     print(f"\ntime grows with the number of bags to the power {exponent:.3f} (target: below 1.05)")

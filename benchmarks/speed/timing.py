@@ -6,16 +6,22 @@ import contextlib
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 
 def alternate(
-    runs: Mapping[str, Callable[[], float | None]], repeats: Iterable[int], between: Callable[[], None] = lambda: None
+    runs: Mapping[str, Callable[[], float | None]],
+    repeats: Iterable[int],
+    between: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
     """Median seconds of each run; they take turns, so that what else the machine does hits all alike.
 
     Args:
-        runs: what is timed by name; a run that returns seconds is believed, else it is timed from outside.
+        runs: what is timed by name; a run that returns seconds is believed, else it is timed from
+            outside.
         repeats: one turn each.
         between: called before every run, outside the time.
     """

@@ -8,9 +8,12 @@ from __future__ import annotations
 import runpy
 import sys
 import time
+from typing import TYPE_CHECKING
 
-from mil_bench.tracking.run_log import RunLog
 from mil_bench.tracking.tracker import MlflowTracker
+
+if TYPE_CHECKING:
+    from mil_bench.tracking.run_log import RunLog
 
 TOLD = "seconds of computing in tracking's thread:"
 

@@ -1,8 +1,10 @@
 """What tracking costs: the same run with MLflow and without, in turns.
 
-    python -m mil_bench.benchmarks.speed.tracking [--repeats 3] [--methods NAME ...] [--dataset NAME] [--folder DIR]
+    python -m mil_bench.benchmarks.speed.tracking [--repeats 3] [--methods NAME ...] [--dataset
+    NAME] [--folder DIR]
 
-Prints a markdown table of ratios within this run. What is compared, and why, stands in benchmarks/speed/README.md.
+Prints a markdown table of ratios within this run. What is compared, and why, stands in
+benchmarks/speed/README.md.
 """
 
 from __future__ import annotations
@@ -43,15 +45,31 @@ class Cost:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="turns; medians are shown (default: 3)")
-    parser.add_argument("--methods", nargs="+", default=_METHODS, metavar="NAME", help="default: those of make demo")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=3, metavar="N", help="turns; medians are shown (default: 3)"
+    )
+    parser.add_argument(
+        "--methods", nargs="+", default=_METHODS, metavar="NAME", help="default: those of make demo"
+    )
     parser.add_argument("--dataset", default="digits", metavar="NAME", help="default: digits")
-    parser.add_argument("--folder", type=Path, metavar="DIR", help="where to write, on the disk in question")
+    parser.add_argument(
+        "--folder", type=Path, metavar="DIR", help="where to write, on the disk in question"
+    )
     arguments = parser.parse_args()
     if arguments.folder is not None and not arguments.folder.is_dir():
         parser.error(f"--folder {arguments.folder}: there is no such folder")
-    words = ["run", "--methods", *arguments.methods, "--dataset", arguments.dataset, "--preset", "quick"]
+    words = [
+        "run",
+        "--methods",
+        *arguments.methods,
+        "--dataset",
+        arguments.dataset,
+        "--preset",
+        "quick",
+    ]
     with tempfile.TemporaryDirectory(dir=arguments.folder) as place:
         costs = measure(Path(place), words, arguments.repeats)
     print(f"mil-bench {' '.join(words)}\n")
@@ -78,7 +96,9 @@ def measure(place: Path, words: list[str], repeats: int) -> dict[str, list[Cost]
                 if kind == _LATER:
                     results.mkdir()
                     shutil.copy(made / "mlflow.db", results)
-                own.append(_run(place, results, [*words, *(["--no-tracking"] if kind == _ALONE else [])]))
+                own.append(
+                    _run(place, results, [*words, *(["--no-tracking"] if kind == _ALONE else [])])
+                )
                 shutil.rmtree(results)
     return costs
 
@@ -92,19 +112,36 @@ def shown(costs: dict[str, list[Cost]]) -> str:
             seconds = statistics.median(getattr(cost, part) for cost in own)
             alone = statistics.median(getattr(cost, part) for cost in costs[_ALONE])
             row += [f"{seconds:.1f}", "" if kind == _ALONE else f"{seconds / alone - 1:+.1%}"]
-        share, thread = (statistics.median(getattr(c, part) for c in own) for part in ("share", "tracking"))
-        rows.append([*row, *(["", "", ""] if kind == _ALONE else [f"{thread:.1f}", f"{share:.1%}", "< 5%"])])
-    head = ["run", "clock, s", "more", "computing, s", "more", "of it tracking's thread, s", "share", "target"]
+        share, thread = (
+            statistics.median(getattr(c, part) for c in own) for part in ("share", "tracking")
+        )
+        rows.append(
+            [*row, *(["", "", ""] if kind == _ALONE else [f"{thread:.1f}", f"{share:.1%}", "< 5%"])]
+        )
+    head = [
+        "run",
+        "clock, s",
+        "more",
+        "computing, s",
+        "more",
+        "of it tracking's thread, s",
+        "share",
+        "target",
+    ]
     return table(head, rows)
 
 
 def _run(place: Path, results: Path, words: list[str]) -> Cost:
     """One run in processes of its own."""
     folders = ["--results", str(results), "--data", str(place / "data")]
-    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    environment = {
+        name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"
+    }
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     command = [sys.executable, "-m", "mil_bench.benchmarks.speed.tracked_run", *words, *folders]
-    told = subprocess.run(command, check=True, capture_output=True, env=environment, text=True).stderr
+    told = subprocess.run(
+        command, check=True, capture_output=True, env=environment, text=True
+    ).stderr
     clock, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
     computing = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return Cost(clock, computing, float(told.rpartition(TOLD)[2]))

@@ -1,8 +1,10 @@
 """How fast folds are trained: ours, the authors' loops, torchmil and the bare matrix products, side by side.
 
-    python -m mil_bench.benchmarks.speed.training [--quick] [--cores 2] [--torchmil torchmil/bin/python] [--keep NAME]
+    python -m mil_bench.benchmarks.speed.training [--quick] [--cores 2] [--torchmil
+    torchmil/bin/python] [--keep NAME]
 
-Prints markdown tables of ratios within this run. What is compared, and why, stands in benchmarks/speed/README.md.
+Prints markdown tables of ratios within this run. What is compared, and why, stands in
+benchmarks/speed/README.md.
 """
 
 from __future__ import annotations
@@ -16,9 +18,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from mil_bench.benchmarks.speed.cells import FOLDS, Spec
@@ -26,6 +28,9 @@ from mil_bench.benchmarks.speed.disk import write_bags
 from mil_bench.benchmarks.speed.picture import draw
 from mil_bench.benchmarks.speed.timing import table
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
 
 METHODS = ("abmil", "clam-sb", "dsmil", "transmil", "hmil")
 BAGS = {120: 40, 500: 20, 3000: 10}  # bags of a cell; HMIL needs 80 for one step of 64
@@ -62,11 +67,13 @@ class Contestant:
         interpreter: Python to run it with.
     """
 
-    def __init__(self, kind: str, spec: Spec, processes: int, interpreter: str):
+    def __init__(self, kind: str, spec: Spec, processes: int, interpreter: str) -> None:
         shares = [spec.folds[i::processes] for i in range(processes)]
         self._folds = len(spec.folds)
         self._children = [
-            self._start(dataclasses.replace(spec, kind=kind, folds=share), interpreter) for share in shares if share
+            self._start(dataclasses.replace(spec, kind=kind, folds=share), interpreter)
+            for share in shares
+            if share
         ]
         for child in self._children:
             if child.stdout.readline().strip() != "ready":
@@ -77,7 +84,10 @@ class Contestant:
         what = ["-m", "mil_bench.benchmarks.speed.contestants"]
         if spec.kind == "torchmil":
             what = [str(Path(__file__).with_name("torchmil_loop.py"))]
-            told |= {"sizes": spec.sizes().tolist(), "trains": [spec.trains(k).tolist() for k in spec.folds]}
+            told |= {
+                "sizes": spec.sizes().tolist(),
+                "trains": [spec.trains(k).tolist() for k in spec.folds],
+            }
         command = [interpreter, *what, json.dumps(told)]
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -100,14 +110,17 @@ class Contestant:
             child.wait()
 
 
-def compete(kinds: Mapping[str, tuple[int, str]], spec: Spec, starts: int, turns: int) -> dict[str, Medians]:
+def compete(
+    kinds: Mapping[str, tuple[int, str]], spec: Spec, starts: int, turns: int
+) -> dict[str, Medians]:
     """Medians of all contestants, who take turns; the first turn, in which a process warms up, does not count.
 
     Args:
-        kinds: processes and interpreter of each kind; the threads of a machine are shared by a kind's processes.
+        kinds: processes and interpreter of each kind; the threads of a machine are shared by a
+            kind's processes.
         spec: the cell, with all threads.
-        starts: how often their processes are started. The plain loop of one start can be a fifth slower than that of
-            another throughout, so turns of one process alone say little.
+        starts: how often their processes are started. The plain loop of one start can be a fifth
+            slower than that of another throughout, so turns of one process alone say little.
         turns: of each start.
     """
     seen: dict[str, list[Medians]] = {kind: [] for kind in kinds}
@@ -134,17 +147,27 @@ def _cells(arguments: argparse.Namespace) -> Iterator[Spec]:
     for method in arguments.methods:
         for rows in arguments.rows:
             folds = tuple(range(arguments.folds))
-            yield Spec("", method, rows, _bags(method, rows), folds, arguments.cores, arguments.device)
+            yield Spec(
+                "", method, rows, _bags(method, rows), folds, arguments.cores, arguments.device
+            )
 
 
-def _training_alone(arguments: argparse.Namespace, console: Console) -> tuple[str, dict[tuple[str, int], dict]]:
+def _training_alone(
+    arguments: argparse.Namespace, console: Console
+) -> tuple[str, dict[tuple[str, int], dict]]:
     lines, results = [], {}
     for spec in _cells(arguments):
         kinds = {"loop": (1, sys.executable)}
         if arguments.device == "cpu":
-            kinds |= {"ours": (arguments.cores, sys.executable), "floor": (arguments.cores, sys.executable)}
+            kinds |= {
+                "ours": (arguments.cores, sys.executable),
+                "floor": (arguments.cores, sys.executable),
+            }
         if arguments.stacked or arguments.device == "cuda":
-            kinds["stacked"] = (1 if arguments.device == "cuda" else arguments.cores, sys.executable)
+            kinds["stacked"] = (
+                1 if arguments.device == "cuda" else arguments.cores,
+                sys.executable,
+            )
         if arguments.torchmil and spec.method != "hmil":
             kinds["torchmil"] = (1, arguments.torchmil)
         with console.status(f"measuring: {spec.method}, {spec.rows} rows"):
@@ -154,8 +177,23 @@ def _training_alone(arguments: argparse.Namespace, console: Console) -> tuple[st
         results[spec.method, spec.rows] = found
         lines.append(_line(spec, found))
         console.print(" | ".join(lines[-1]))
-    head = ["method", "rows", "ours, s", "loop, s", "loop / ours", "target", "processor time: loop / ours"]
-    head += ["floor / ours", "floor / loop", "torchmil / ours", "one stack: loop / it", "memory, MB: ours", "loop"]
+    head = [
+        "method",
+        "rows",
+        "ours, s",
+        "loop, s",
+        "loop / ours",
+        "target",
+        "processor time: loop / ours",
+    ]
+    head += [
+        "floor / ours",
+        "floor / loop",
+        "torchmil / ours",
+        "one stack: loop / it",
+        "memory, MB: ours",
+        "loop",
+    ]
     return table(head, lines), results
 
 
@@ -188,14 +226,17 @@ def table_1(results: Mapping[tuple[str, int], Mapping[str, Medians]]) -> str:
     """Hours to train the paper's table 1: ten folds, 200 epochs, 547 slides of which eight tenths are trained on.
 
     Args:
-        results: medians of every contestant by method and rows; bags of 3,000 rows are those like BRACS.
+        results: medians of every contestant by method and rows; bags of 3,000 rows are those like
+            BRACS.
     """
     lines = []
     for method in METHODS:
         found = results.get((method, 3000))
         trained = len(Spec("", method, 3000, _bags(method, 3000), (), 1).trains(0))
         by = FOLDS * _EPOCHS * 0.8 * _SLIDES / trained / 3600
-        hours = [f"{found[kind].wall * by:.1f}" if found else "not measured" for kind in ("ours", "loop")]
+        hours = [
+            f"{found[kind].wall * by:.1f}" if found else "not measured" for kind in ("ours", "loop")
+        ]
         lines.append([method, *hours])
     return table(["method", "ours, hours", "loop, hours"], lines)
 
@@ -208,9 +249,22 @@ def _bags(method: str, rows: int) -> int:
 def _with_reading(arguments: argparse.Namespace) -> str:
     """ABMIL at 500 rows: files of TRIDENT's layout read by the loop, our store read by our feed."""
     with tempfile.TemporaryDirectory() as place:
-        spec = Spec("", "abmil", 500, 40, tuple(range(arguments.folds)), arguments.cores, arguments.device, place)
+        spec = Spec(
+            "",
+            "abmil",
+            500,
+            40,
+            tuple(range(arguments.folds)),
+            arguments.cores,
+            arguments.device,
+            place,
+        )
         write_bags(spec)
-        ours = ("stacked-reading", 1) if arguments.device == "cuda" else ("ours-reading", arguments.cores)
+        ours = (
+            ("stacked-reading", 1)
+            if arguments.device == "cuda"
+            else ("ours-reading", arguments.cores)
+        )
         kinds = {ours[0]: (ours[1], sys.executable), "loop-reading": (1, sys.executable)}
         found = compete(kinds, spec, arguments.starts, arguments.turns)
     ours, loop = found.values()
@@ -221,20 +275,47 @@ def _with_reading(arguments: argparse.Namespace) -> str:
 
 def main(words: Sequence[str] | None = None) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
-    parser.add_argument("--rows", nargs="+", type=int, default=list(BAGS), metavar="N", help="median rows of a bag")
-    parser.add_argument(
-        "--folds", type=int, default=FOLDS, choices=range(1, FOLDS + 1), metavar="K", help="folds trained"
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--starts", type=int, default=3, metavar="N", help="starts of all processes (default: 3)")
-    parser.add_argument("--turns", type=int, default=2, metavar="N", help="turns a start (default: 2); medians of all")
-    parser.add_argument("--cores", type=int, default=os.cpu_count() or 1, metavar="N", help="cores each may use")
+    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
+    parser.add_argument(
+        "--rows", nargs="+", type=int, default=list(BAGS), metavar="N", help="median rows of a bag"
+    )
+    parser.add_argument(
+        "--folds",
+        type=int,
+        default=FOLDS,
+        choices=range(1, FOLDS + 1),
+        metavar="K",
+        help="folds trained",
+    )
+    parser.add_argument(
+        "--starts", type=int, default=3, metavar="N", help="starts of all processes (default: 3)"
+    )
+    parser.add_argument(
+        "--turns",
+        type=int,
+        default=2,
+        metavar="N",
+        help="turns a start (default: 2); medians of all",
+    )
+    parser.add_argument(
+        "--cores", type=int, default=os.cpu_count() or 1, metavar="N", help="cores each may use"
+    )
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--torchmil", metavar="PYTHON", help="interpreter of an environment with torchmil 1.0.2")
-    parser.add_argument("--stacked", action="store_true", help="also one stack of all folds on the CPU")
-    parser.add_argument("--quick", action="store_true", help="two folds, one start, no 3,000 rows: some minutes")
-    parser.add_argument("--keep", metavar="NAME", help="write results/published/NAME.md and NAME.png")
+    parser.add_argument(
+        "--torchmil", metavar="PYTHON", help="interpreter of an environment with torchmil 1.0.2"
+    )
+    parser.add_argument(
+        "--stacked", action="store_true", help="also one stack of all folds on the CPU"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="two folds, one start, no 3,000 rows: some minutes"
+    )
+    parser.add_argument(
+        "--keep", metavar="NAME", help="write results/published/NAME.md and NAME.png"
+    )
     arguments = parser.parse_args(words)
     if arguments.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: there is no GPU here")
@@ -249,11 +330,15 @@ def main(words: Sequence[str] | None = None) -> None:
         text += f"\nThe paper's table 1, extrapolated from bags of 3,000 rows: training alone\n\n{table_1(results)}\n"
     print(text)
     if arguments.keep:
-        shown_words = " ".join(words or sys.argv[1:]).replace(arguments.torchmil or "\0", "torchmil/bin/python")
+        shown_words = " ".join(words or sys.argv[1:]).replace(
+            arguments.torchmil or "\0", "torchmil/bin/python"
+        )
         told = f"`python -m mil_bench.benchmarks.speed.training {shown_words}`"
         machine = f"{arguments.cores} cores of {arguments.device}, torch {torch.__version__}"
         head = f"# Speed of training, one run\n\n{told}, {machine}, {arguments.folds} folds, seconds a fold-epoch.\n"
-        (PUBLISHED / f"{arguments.keep}.md").write_text(f"{head}\n![]({arguments.keep}.png)\n\n{text}")
+        (PUBLISHED / f"{arguments.keep}.md").write_text(
+            f"{head}\n![]({arguments.keep}.png)\n\n{text}"
+        )
         draw(results, TARGETS[arguments.device], PUBLISHED / f"{arguments.keep}.png")
 
 

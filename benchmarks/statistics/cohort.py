@@ -13,7 +13,9 @@ PATIENTS, SLIDES, FOLDS = 189, 545, 10
 COUNTS = np.array([44, 147, 74, 41, 48, 61, 132])
 """Slides of each class in BRACS."""
 CLASSES = LabelHierarchy.flat(("N", "PB", "UDH", "FEA", "ADH", "DCIS", "IC"))
-_PURITY = 0.6  # share of slides that take their patient's main label for sure, as on the card of BRACS
+_PURITY = (
+    0.6  # share of slides that take their patient's main label for sure, as on the card of BRACS
+)
 _PATIENT_NOISE = 0.7  # standard deviation of a patient's share of the noise, whose whole has 1
 
 
@@ -26,15 +28,20 @@ class Cohort:
     main: np.ndarray  # [patients]
 
     @classmethod
-    def drawn(cls, rng: np.random.Generator, patients: int = PATIENTS, slides: int = SLIDES) -> Cohort:
+    def drawn(
+        cls, rng: np.random.Generator, patients: int = PATIENTS, slides: int = SLIDES
+    ) -> Cohort:
         """A cohort of so many patients and slides."""
         prior = COUNTS / COUNTS.sum()
         patient = np.repeat(
-            np.arange(patients), 1 + rng.multinomial(slides - patients, np.full(patients, 1 / patients))
+            np.arange(patients),
+            1 + rng.multinomial(slides - patients, np.full(patients, 1 / patients)),
         )
         main = rng.choice(len(prior), patients, p=prior)
         follows = rng.random(slides) < _PURITY
-        return cls(patient, np.where(follows, main[patient], rng.choice(len(prior), slides, p=prior)), main)
+        return cls(
+            patient, np.where(follows, main[patient], rng.choice(len(prior), slides, p=prior)), main
+        )
 
     def noisy_logits(self, rng: np.random.Generator) -> np.ndarray:
         """Logits of a scorer that is not trained ``[n, C]``."""
@@ -50,7 +57,9 @@ class Cohort:
         """What a model says about some slides."""
         odds = np.exp(logits - logits.max(1, keepdims=True))
         fine = odds / odds.sum(1, keepdims=True)
-        return Predictions(slides.astype(str), self.label[slides], fine, self.patient[slides].astype(str))
+        return Predictions(
+            slides.astype(str), self.label[slides], fine, self.patient[slides].astype(str)
+        )
 
 
 Folds = list[tuple[np.ndarray, np.ndarray]]
@@ -63,8 +72,12 @@ def monte_carlo(rng: np.random.Generator, cohort: Cohort) -> Folds:
     for _ in range(FOLDS):
         by_class = [rng.permutation(np.flatnonzero(cohort.label == c)) for c in range(len(COUNTS))]
         tenths = [max(1, round(len(slides) / 10)) for slides in by_class]
-        train = np.concatenate([slides[2 * t :] for slides, t in zip(by_class, tenths, strict=True)])
-        test = np.concatenate([slides[t : 2 * t] for slides, t in zip(by_class, tenths, strict=True)])
+        train = np.concatenate(
+            [slides[2 * t :] for slides, t in zip(by_class, tenths, strict=True)]
+        )
+        test = np.concatenate(
+            [slides[t : 2 * t] for slides, t in zip(by_class, tenths, strict=True)]
+        )
         folds.append((train, test))
     return folds
 

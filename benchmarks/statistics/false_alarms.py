@@ -1,23 +1,35 @@
 """How often two methods that are equal by construction are called different.
 
-Each of the two sees features (or scores) of its own, drawn from the same distribution, so neither is better, yet
-their differences are alike in folds that share test slides, patients or training slides.
+Each of the two sees features (or scores) of its own, drawn from the same distribution, so neither
+is better, yet their differences are alike in folds that share test slides, patients or training
+slides.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from mil_bench.benchmarks.statistics.cohort import CLASSES, COUNTS, Cohort, Folds, monte_carlo, one_split, patient_kfold
+from mil_bench.benchmarks.statistics.cohort import (
+    CLASSES,
+    COUNTS,
+    Cohort,
+    Folds,
+    monte_carlo,
+    one_split,
+    patient_kfold,
+)
 
 from mil_bench import seeds
 from mil_bench.evaluation.bootstrap import p_value
 from mil_bench.evaluation.metrics import Measure
-from mil_bench.evaluation.predictions import Trial
+from mil_bench.evaluation.predictions import TrainedFold
 from mil_bench.evaluation.statistics import corrected_t_test
 from mil_bench.evaluation.verdicts import Evidence, verdicts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TESTED = (Measure("fine", "accuracy"), Measure("fine", "macro_auc"))
 TESTS = ("naive t-test", "corrected t-test", "patient bootstrap", "verdict")
@@ -66,7 +78,7 @@ def p_values(scenario: Scenario, repeat: int) -> list[list[float]]:
 
 def _trials(
     scenario: Scenario, cohort: Cohort, folds: Folds, centres: np.ndarray, rng: np.random.Generator
-) -> list[Trial]:
+) -> list[TrainedFold]:
     """One method on all folds, with features or scores of its own."""
     features = centres[cohort.label] + cohort.noise(rng, _WIDTH)
     fixed = cohort.noisy_logits(rng)
@@ -75,9 +87,11 @@ def _trials(
         logits = fixed[test]
         if scenario.trained:
             seen = features[:, rng.permutation(_WIDTH)[scenario.left_out :]]
-            means = np.stack([seen[train][cohort.label[train] == c].mean(0) for c in range(len(COUNTS))])
+            means = np.stack(
+                [seen[train][cohort.label[train] == c].mean(0) for c in range(len(COUNTS))]
+            )
             logits = -((seen[test][:, None] - means) ** 2).sum(2) / 2
-        trials.append(Trial(0, k, "", cohort.predictions(test, logits)))
+        trials.append(TrainedFold(0, k, "", cohort.predictions(test, logits)))
     return trials
 
 

@@ -1,7 +1,7 @@
 """How often the interval of a class-wise AUC holds the truth when few patients have the class.
 
-Where no wrong ranking happened to be drawn, the bootstrap cannot know of any: intervals of rare classes are too
-narrow. That is why a report gives none below a number of patients.
+Where no wrong ranking happened to be drawn, the bootstrap cannot know of any: intervals of rare
+classes are too narrow. That is why a report gives none below a number of patients.
 """
 
 from __future__ import annotations

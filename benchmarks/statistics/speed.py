@@ -11,7 +11,7 @@ import numpy as np
 
 from mil_bench import seeds
 from mil_bench.evaluation.metrics import Measure
-from mil_bench.evaluation.predictions import Predictions, Trial
+from mil_bench.evaluation.predictions import Predictions, TrainedFold
 from mil_bench.evaluation.verdicts import Evidence, verdicts
 from mil_bench.hierarchy import LabelHierarchy
 
@@ -28,7 +28,9 @@ def measure_speed() -> str:
         started = time.perf_counter()
         trials = {
             method: [
-                Trial(0, k, method, Predictions.read((Path(folder) / f"{method}-{k}").read_bytes()))
+                TrainedFold(
+                    0, k, method, Predictions.read((Path(folder) / f"{method}-{k}").read_bytes())
+                )
                 for k in range(_FOLDS)
             ]
             for method in map(str, range(_METHODS))
@@ -55,5 +57,7 @@ def _store(folder: Path) -> None:
         for k in range(_FOLDS):
             part = slice(k, None, _FOLDS)
             file = io.BytesIO()
-            Predictions(slides[part], labels[part], fine[part], patients[part], coarse[part]).write(file)
+            Predictions(slides[part], labels[part], fine[part], patients[part], coarse[part]).write(
+                file
+            )
             (folder / f"{method}-{k}").write_bytes(file.getvalue())

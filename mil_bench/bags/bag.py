@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +20,8 @@ class Bag:
         features: ``[n, D]`` float16 or float32, n >= 1.
         coords: ``[n, 2]`` x, y of each instance's top left corner, or None.
         patch_size: side of a patch in the unit of ``coords``, or None where the file does not say.
-        instance_labels: ``[n]`` int16, the fine class an instance is a witness of, -1 for background; or None.
+        instance_labels: ``[n]`` int16, the fine class an instance is a witness of, -1 for
+            background; or None.
         split: the dataset's own role of the slide ("train", "val", "test"), "" where it has none.
         centre: who made the slide (hospital, data provider), "" where it is not known.
     """

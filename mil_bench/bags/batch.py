@@ -14,11 +14,13 @@ class BagBatch:
 
     Args:
         features: ``[N, D]`` floating point.
-        offsets: ``[B + 1]`` int64; bag b owns the rows ``offsets[b]`` to ``offsets[b + 1] - 1``, at least one.
+        offsets: ``[B + 1]`` int64; bag b owns the rows ``offsets[b]`` to ``offsets[b + 1] - 1``, at
+            least one.
         bag_of: ``[N]`` int64, the bag of each row.
         labels: ``[B]`` int64 fine classes.
         coords: ``[N, 2]`` or None.
-        instance_labels: ``[N]`` int64, fine class a row is a witness of, -1 for background; or None.
+        instance_labels: ``[N]`` int64, fine class a row is a witness of, -1 for background; or
+            None.
         lengths: rows of each bag as plain numbers, so that nobody has to ask a GPU for them.
     """
 
@@ -46,7 +48,9 @@ class BagBatch:
         """
         lengths, device = tuple(sizes.tolist()), features.device
         if min(lengths) < 1 or sum(lengths) != len(features):
-            raise ValueError(f"bag sizes {list(lengths)} do not fit {len(features)} rows; no bag may be empty")
+            raise ValueError(
+                f"bag sizes {list(lengths)} do not fit {len(features)} rows; no bag may be empty"
+            )
         sizes = sizes.to(device)
         offsets = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
         bags = torch.arange(len(lengths), device=device)
@@ -74,12 +78,18 @@ class BagBatch:
             return None if column is None else column[rows]
 
         return BagBatch.pack(
-            self.features[rows], sizes, self.labels[bags], take(self.coords), take(self.instance_labels)
+            self.features[rows],
+            sizes,
+            self.labels[bags],
+            take(self.coords),
+            take(self.instance_labels),
         )
 
     def to(self, device: torch.device) -> BagBatch:
         """The batch on a device, features as they are."""
         moved = {
-            name: value.to(device, non_blocking=True) for name, value in vars(self).items() if isinstance(value, Tensor)
+            name: value.to(device, non_blocking=True)
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor)
         }
         return replace(self, **moved)

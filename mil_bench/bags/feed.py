@@ -4,41 +4,53 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from mil_bench.bags.batch import BagBatch
-from mil_bench.bags.store import BagStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from mil_bench.bags.store import BagStore
 
 # Keeps activations of a forward pass without gradients below a few hundred MB for every method.
 _ROWS_PER_EVALUATION = 8192
 _AHEAD = 2  # batches read before they are asked for: one being copied while one waits
-# Of features: so much fits into a processor's cache, and small batches are asked for up to it at a time.
+# Of features: so much fits into a processor's cache, and small batches are asked for up to it at a
+# time.
 BYTES_TOGETHER = 8 * 2**20
-_SHARE_OF_GPU = 0.5  # of its free memory that features may fill; the rest is for the stack and its activations
+_SHARE_OF_GPU = (
+    0.5  # of its free memory that features may fill; the rest is for the stack and its activations
+)
 
 
 class Feed:
     """Reads bags of a store into batches on a device.
 
-    Where all features fit into half of a GPU's free memory they move there, in the type of the store, and a batch is
-    made of them without the CPU.
+    Where all features fit into half of a GPU's free memory they move there, in the type of the
+    store, and a batch is made of them without the CPU.
 
     Args:
         store: the bags.
         device: where batches go.
     """
 
-    def __init__(self, store: BagStore, device: torch.device):
+    def __init__(self, store: BagStore, device: torch.device) -> None:
         self._store, self._device = store, device
         self._features = _shared(store.features)
-        if device.type == "cuda" and store.features.nbytes < _SHARE_OF_GPU * torch.cuda.mem_get_info(device)[0]:
+        if (
+            device.type == "cuda"
+            and store.features.nbytes < _SHARE_OF_GPU * torch.cuda.mem_get_info(device)[0]
+        ):
             self._features = self._features.to(device)
         self._coords = None if store.coords is None else _shared(store.coords)
-        self._instance_labels = None if store.instance_labels is None else _shared(store.instance_labels)
+        self._instance_labels = (
+            None if store.instance_labels is None else _shared(store.instance_labels)
+        )
 
     def batch(self, bags: np.ndarray) -> BagBatch:
         """The bags at these positions of the store, ``[B]``, as one batch; features become float32."""
@@ -50,13 +62,18 @@ class Feed:
             torch.from_numpy(ends - starts),
             torch.from_numpy(store.labels[bags]).to(self._device),
             None if self._coords is None else self._gather(self._coords, rows, torch.float32),
-            None if self._instance_labels is None else self._gather(self._instance_labels, rows, torch.int64),
+            None
+            if self._instance_labels is None
+            else self._gather(self._instance_labels, rows, torch.int64),
         )
 
     def ahead(self, parts: Iterable[np.ndarray]) -> Iterator[BagBatch]:
         """The batches of these positions, one after another; the next ones are read in a thread meanwhile."""
         waiting: deque[tuple[Future[BagBatch], int]] = deque()
-        row, held = 4 * self._features.shape[1], 0  # bytes of a row, and of those that wait behind the first
+        row, held = (
+            4 * self._features.shape[1],
+            0,
+        )  # bytes of a row, and of those that wait behind the first
         with ThreadPoolExecutor(1, "feed") as reader:
             try:
                 for part in parts:
@@ -82,7 +99,8 @@ class Feed:
             return torch.cat([column[r] for r in rows]).to(dtype)
         kept = dtype if self._device.type == "cpu" else column.dtype
         shape = (sum(r.stop - r.start for r in rows), *column.shape[1:])
-        # NumPy asks for huge pages and torch does not: 1.4 and 5.9 ms for a bag of 12 MB (measured).
+        # NumPy asks for huge pages and torch does not: 1.4 and 5.9 ms for a bag of 12 MB
+        # (measured).
         gathered = torch.from_numpy(np.empty(shape, dtype=str(kept).removeprefix("torch.")))
         at = 0
         for r in rows:

@@ -1,21 +1,25 @@
 """The row-wise columns of a bag store as bytes at known places, so that several processes can fill them at once.
 
-HDF5 lets one process write a file. A store's columns are contiguous, though, and their places are fixed when the file
-is laid out: whoever knows them writes rows with plain positioned writes, in any order, and takes their digest on the
-way.
+HDF5 lets one process write a file. A store's columns are contiguous, though, and their places are
+fixed when the file is laid out: whoever knows them writes rows with plain positioned writes, in any
+order, and takes their digest on the way.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xxhash
 
-# A piece stays in the processor's cache between its digest and its writing (measured: 1 MiB is at the flat bottom).
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+# A piece stays in the processor's cache between its digest and its writing (measured: 1 MiB is at
+# the flat bottom).
 _PIECE = 2**20
 
 
@@ -52,7 +56,7 @@ class RowFile:
         columns: its columns by name.
     """
 
-    def __init__(self, path: Path, columns: Mapping[str, Column]):
+    def __init__(self, path: Path, columns: Mapping[str, Column]) -> None:
         self.columns = dict(columns)
         self._descriptor = os.open(path, os.O_RDWR)
 
@@ -63,8 +67,9 @@ class RowFile:
     def write(self, name: str, first: int, values: np.ndarray) -> str:
         """Write rows from row ``first`` on, in the column's type; returns their digest.
 
-        The digest is XXH3-128: it tells contents apart and is no seal against forgery. A cryptographic one would take
-        longer than reading and writing together (measured: SHA-256 1.6 GB/s, XXH3-128 25 GB/s on one core).
+        The digest is XXH3-128: it tells contents apart and is no seal against forgery. A
+        cryptographic one would take longer than reading and writing together (measured: SHA-256 1.6
+        GB/s, XXH3-128 25 GB/s on one core).
         """
         column = self.columns[name]
         raw = np.ascontiguousarray(values, dtype=column.dtype).reshape(-1).view(np.uint8).data

@@ -1,17 +1,19 @@
 """Reductions over the rows of each bag of a packed batch.
 
-The result for a bag does not depend on its neighbours, and every one runs under ``torch.func.vmap``.
+The result for a bag does not depend on its neighbours, and every one runs under
+``torch.func.vmap``.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mil_bench.bags.batch import BagBatch
+if TYPE_CHECKING:
+    from mil_bench.bags.batch import BagBatch
 
 
 def segment_sum(values: Tensor, bags: BagBatch) -> Tensor:
@@ -47,8 +49,8 @@ def segment_softmax(scores: Tensor, bags: BagBatch) -> Tensor:
 class _SegmentSoftmax(torch.autograd.Function):
     """Its own gradient takes two passes where that of its steps takes six.
 
-    And it is exactly 0 in a bag of one row, where the steps' differs from 0 by rounding, which Adam would blow up to
-    steps of full size.
+    And it is exactly 0 in a bag of one row, where the steps' differs from 0 by rounding, which Adam
+    would blow up to steps of full size.
     """
 
     generate_vmap_rule = True
@@ -74,8 +76,9 @@ class _SegmentSoftmax(torch.autograd.Function):
 def attention_pool(attention: Tensor, embeddings: Tensor, bags: BagBatch) -> Tensor:
     """One attention-weighted mean a bag and attention column: ``[N, K]``, ``[N, M]`` -> ``[B, K, M]``.
 
-    A small matrix product a bag: columns times rows need no ``[N, K, M]`` in between. A GPU takes all bags in one
-    product instead, with zeros where a row is not of the bag: a launch a bag would take longer.
+    A small matrix product a bag: columns times rows need no ``[N, K, M]`` in between. A GPU takes
+    all bags in one product instead, with zeros where a row is not of the bag: a launch a bag would
+    take longer.
     """
     if bags.n_bags == 1:
         return (attention.T @ embeddings)[None]
@@ -90,8 +93,9 @@ def attention_pool(attention: Tensor, embeddings: Tensor, bags: BagBatch) -> Ten
 def extreme_rows(scores: Tensor, bags: BagBatch, k: int) -> tuple[Tensor, Tensor]:
     """Rows of the k highest and the k lowest scores of each bag, for every column of scores.
 
-    A bag of n < k rows gives all n of them, as highest and as lowest; the places left over repeat a row. Rows of equal
-    score stand in the order of the bag, so that among them the first are highest and the last are lowest.
+    A bag of n < k rows gives all n of them, as highest and as lowest; the places left over repeat a
+    row. Rows of equal score stand in the order of the bag, so that among them the first are highest
+    and the last are lowest.
 
     Args:
         scores: ``[N, P]``.
@@ -99,13 +103,17 @@ def extreme_rows(scores: Tensor, bags: BagBatch, k: int) -> tuple[Tensor, Tensor
         k: how many.
 
     Returns:
-        Row numbers ``[B, 2k, P]``, the highest by falling score, then the lowest by rising score; and which of the 2k
-        places are filled ``[B, 2k]``.
+        Row numbers ``[B, 2k, P]``, the highest by falling score, then the lowest by rising score;
+        and which of the 2k places are filled ``[B, 2k]``.
     """
     order = scores.argsort(dim=0, descending=True, stable=True)
     if bags.n_bags > 1:
-        order = order.gather(0, bags.bag_of[order].argsort(dim=0, stable=True))  # bag after bag, by falling score
+        order = order.gather(
+            0, bags.bag_of[order].argsort(dim=0, stable=True)
+        )  # bag after bag, by falling score
     place = torch.arange(k, device=order.device)
     inside = torch.minimum(place, bags.sizes[:, None] - 1)  # [B, k]
-    positions = torch.cat([bags.offsets[:-1, None] + inside, bags.offsets[1:, None] - 1 - inside], dim=1)
+    positions = torch.cat(
+        [bags.offsets[:-1, None] + inside, bags.offsets[1:, None] - 1 - inside], dim=1
+    )
     return order[positions], (place < bags.sizes[:, None]).repeat(1, 2)

@@ -1,7 +1,8 @@
 """All bags of a dataset in one HDF5 file.
 
-Reading per-slide files is the slow part of every training loop in this field, so features are packed once: one
-contiguous matrix, the offsets of the bags in it, ids, labels and groups. The matrix is read through a memory map.
+Reading per-slide files is the slow part of every training loop in this field, so features are
+packed once: one contiguous matrix, the offsets of the bags in it, ids, labels and groups. The
+matrix is read through a memory map.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
@@ -23,6 +24,9 @@ from mil_bench.bags.bag import Bag
 from mil_bench.bags.rows import Column, RowFile
 from mil_bench.errors import InputError
 from mil_bench.hierarchy import LabelHierarchy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
 
 FORMAT = "mil-bench bag store"
 VERSION = 2
@@ -88,9 +92,11 @@ def lay_out(path: Path, header: StoreHeader) -> dict[str, Column]:
     Raises:
         OSError: the disk has not enough space.
     """
-    # HDF5 does not survive a disk that fills up while it writes, so the space is asked for before it opens the file,
-    # which gives it back, and taken for good when the file is laid out.
-    row_bytes = header.width * np.dtype(header.dtype).itemsize + 18  # and coordinates, instance label
+    # HDF5 does not survive a disk that fills up while it writes, so the space is asked for before
+    # it opens the file, which gives it back, and taken for good when the file is laid out.
+    row_bytes = (
+        header.width * np.dtype(header.dtype).itemsize + 18
+    )  # and coordinates, instance label
     durable.reserve(path, header.rows * row_bytes + 16 * _PAGE)
     with h5py.File(path, "w", alignment_threshold=_PAGE, alignment_interval=_PAGE) as file:
         columns = {"features": _column(file, "features", header.dtype, (header.rows, header.width))}
@@ -129,7 +135,9 @@ def write_index(path: Path, header: StoreHeader, entries: Sequence[BagEntry]) ->
         "centres": [entry.centre for entry in entries],
     }
     labels = [entry.label for entry in entries]
-    digests = {f"{name}_digests": [entry.digests[name] for entry in entries] for name in entries[0].digests}
+    digests = {
+        f"{name}_digests": [entry.digests[name] for entry in entries] for name in entries[0].digests
+    }
     index = [header.dataset, header.hierarchy.to_json(), header.group_name]
     content = [*index, *columns.values(), labels, offsets.tolist(), *digests.values()]
     with h5py.File(path, "r+") as file:
@@ -138,7 +146,9 @@ def write_index(path: Path, header: StoreHeader, entries: Sequence[BagEntry]) ->
         sizes = [np.nan if entry.patch_size is None else entry.patch_size for entry in entries]
         file["patch_sizes"] = np.asarray(sizes, dtype=np.float64)
         for name, texts in (columns | digests).items():
-            file.create_dataset(name, data=np.asarray(texts, dtype=object), dtype=h5py.string_dtype())
+            file.create_dataset(
+                name, data=np.asarray(texts, dtype=object), dtype=h5py.string_dtype()
+            )
         file.attrs.update(
             format=FORMAT,
             version=VERSION,
@@ -154,7 +164,7 @@ def write_index(path: Path, header: StoreHeader, entries: Sequence[BagEntry]) ->
 class StoreWriter:
     """Writes a store bag by bag; nothing appears under the final name unless every announced row was added."""
 
-    def __init__(self, path: Path, header: StoreHeader):
+    def __init__(self, path: Path, header: StoreHeader) -> None:
         self._path, self._header = path, header
         self._rows = RowFile(path, lay_out(path, header))
         self._entries: list[BagEntry] = []
@@ -165,7 +175,10 @@ class StoreWriter:
         rows = len(bag.features)
         if self._added + rows > self._header.rows:
             raise ValueError(f"{self._header.rows} rows were announced, more were added")
-        digests = {name: self._rows.write(name, self._added, getattr(bag, name)) for name in self._rows.columns}
+        digests = {
+            name: self._rows.write(name, self._added, getattr(bag, name))
+            for name in self._rows.columns
+        }
         named = bag.slide, bag.label, bag.group, bag.split, bag.centre
         self._entries.append(BagEntry(*named, rows, bag.patch_size, digests))
         self._added += rows
@@ -184,7 +197,10 @@ class StoreWriter:
 @contextlib.contextmanager
 def create_store(path: Path, header: StoreHeader) -> Iterator[StoreWriter]:
     """A writer whose file becomes ``path`` when the block ends well, and leaves nothing when it does not."""
-    with durable.new_file(path) as temporary, contextlib.closing(StoreWriter(temporary, header)) as writer:
+    with (
+        durable.new_file(path) as temporary,
+        contextlib.closing(StoreWriter(temporary, header)) as writer,
+    ):
         yield writer
         writer.finish()
 
@@ -199,7 +215,7 @@ class BagStore:
         InputError: not a store, of another version, or cut short.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path) -> None:
         self.path = Path(path)
         try:
             with h5py.File(self.path, "r") as file:
@@ -214,7 +230,9 @@ class BagStore:
     def _check_version(self, file: h5py.File) -> None:
         found = file.attrs.get("format"), file.attrs.get("version")
         if found != (FORMAT, VERSION):
-            raise self._broken(f"is not a bag store of version {VERSION} (it says {found[0]!r}, version {found[1]})")
+            raise self._broken(
+                f"is not a bag store of version {VERSION} (it says {found[0]!r}, version {found[1]})"
+            )
 
     def _broken(self, problem: str) -> InputError:
         remedy = "Move it away and pack the features again (mil-bench data pack); generated datasets are made anew."
@@ -238,7 +256,9 @@ class BagStore:
         self.offsets: np.ndarray = file["offsets"][:]
         self.labels: np.ndarray = file["labels"][:].astype(np.int64)
         self.patch_sizes: np.ndarray = file["patch_sizes"][:]
-        columns = {name: file[name].asstr()[:] for name in ("slides", "groups", "splits", "centres")}
+        columns = {
+            name: file[name].asstr()[:] for name in ("slides", "groups", "splits", "centres")
+        }
         self.slides = pd.DataFrame(
             {
                 "slide": columns["slides"],

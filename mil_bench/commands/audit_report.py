@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
@@ -11,8 +11,12 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from mil_bench.errors import printable
-from mil_bench.split_files.audit import Overlap, SplitAudit
 from mil_bench.splits.plan import ROLES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mil_bench.split_files.audit import Overlap, SplitAudit
 
 _NAMES = {"train": "training", "val": "validation", "test": "test"}
 _NARROWEST = 120  # a file or pipe has no width of its own
@@ -27,7 +31,9 @@ def print_audit(audit: SplitAudit) -> None:
     console.print(Text(f"Audit of {audit.title}", style="bold"))
     for line in sentences(audit):
         style = "bold red" if line.startswith("LEAKS") else ""
-        console.print(Text(f"- {line}", style=style), soft_wrap=True)  # one line each where a program reads them
+        console.print(
+            Text(f"- {line}", style=style), soft_wrap=True
+        )  # one line each where a program reads them
     for title, head, rows in tables(audit):
         console.print()
         console.print(Text(title, style="bold"), end="")
@@ -55,9 +61,18 @@ def sentences(audit: SplitAudit, not_looked_for: str = _NOT_LOOKED_FOR) -> list[
     found += [f"FAULT: {fault}." for fault in audit.faults]
     found += conflicts(audit)
     found += [
-        line for overlap in audit.overlaps if overlap.others != ("train", "val") for line in _overlap(audit, overlap)
+        line
+        for overlap in audit.overlaps
+        if overlap.others != ("train", "val")
+        for line in _overlap(audit, overlap)
     ]
-    found += [*_leaking(audit), *audit.group_notes, *_tested(audit), *_classes(audit), *_labels(audit)]
+    found += [
+        *_leaking(audit),
+        *audit.group_notes,
+        *_tested(audit),
+        *_classes(audit),
+        *_labels(audit),
+    ]
     found += [*_metadata(audit), *_centres(audit)]
     if all(overlap.near_duplicates is None for overlap in audit.overlaps):
         found.append(not_looked_for)
@@ -75,9 +90,13 @@ def _overlap(audit: SplitAudit, overlap: Overlap) -> list[str]:
     lines = []
     if blind:
         what = f"fold{'s' * (len(blind) > 1)} {', '.join(blind)}"
-        lines.append(f"Of {what} it cannot be said whether {whose} slides meet {met} slides: none are listed there.")
+        lines.append(
+            f"Of {what} it cannot be said whether {whose} slides meet {met} slides: none are listed there."
+        )
     if sum(overlap.slides):
-        lines.append(f"{sign}{_share(sum(overlap.slides), total)} {whose} slides are {met} slides too.")
+        lines.append(
+            f"{sign}{_share(sum(overlap.slides), total)} {whose} slides are {met} slides too."
+        )
     if overlap.groups is not None and sum(overlap.groups):
         line = f"{sign}{_share(sum(overlap.groups), total)} {whose} slides share a {audit.group_name} with {met} slides"
         if overlap.same_label is not None:
@@ -88,7 +107,9 @@ def _overlap(audit: SplitAudit, overlap: Overlap) -> list[str]:
         unknown = len(audit.unknown) + len(audit.without_group)
         known = f", as far as they are known ({unknown} are not)" if unknown else ""
         where = " in the other folds" if blind else ""
-        lines.append(f"No {whose} slide shares a {audit.group_name} with {met} slides{where}{known}.")
+        lines.append(
+            f"No {whose} slide shares a {audit.group_name} with {met} slides{where}{known}."
+        )
     if overlap.near_duplicates is not None:
         number = sum(overlap.near_duplicates)
         who = f"{_share(number, total)} {whose} slides have" if number else f"No {whose} slide has"
@@ -106,7 +127,9 @@ def _leaking(audit: SplitAudit) -> list[str]:
         for what, names in ((f"{audit.group_name}s", groups), ("slides", slides)):
             if names:
                 shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-                found.append(f"The {what} on both sides are {len(names)}: {shown} (--json lists them by fold).")
+                found.append(
+                    f"The {what} on both sides are {len(names)}: {shown} (--json lists them by fold)."
+                )
     return found
 
 
@@ -134,7 +157,10 @@ def _tested(audit: SplitAudit) -> list[str]:
 
 def _nadeau_bengio(audit: SplitAudit) -> list[str]:
     """How far the spread over repeated hold-outs is from a standard error (Nadeau and Bengio, 2003)."""
-    folds, train, test = len(audit.sizes), *(sum(size[role] for size in audit.sizes) for role in ("train", "test"))
+    folds, train, test = (
+        len(audit.sizes),
+        *(sum(size[role] for size in audit.sizes) for role in ("train", "test")),
+    )
     if not train:
         return []
     factor = math.sqrt(1 + folds * test / train)
@@ -150,7 +176,11 @@ def _classes(audit: SplitAudit) -> list[str]:
         return ["No labels are known: classes cannot be counted."]
     found = []
     for number, count in zip(audit.numbers, audit.class_counts, strict=True):
-        missing = [name for name, n in zip(audit.classes, count["train"], strict=True) if sum(count["train"]) and not n]
+        missing = [
+            name
+            for name, n in zip(audit.classes, count["train"], strict=True)
+            if sum(count["train"]) and not n
+        ]
         if missing:
             found.append(f"Fold {number} has no training slide of {', '.join(missing)}.")
     without = [
@@ -159,8 +189,15 @@ def _classes(audit: SplitAudit) -> list[str]:
         if names
     ]
     if without:
-        return [*found, f"A class-wise AUC is undefined for want of test slides in {'; '.join(without)}."]
-    return [*found, "Every test part can support a class-wise AUC of every class."] if max(audit.tested) else found
+        return [
+            *found,
+            f"A class-wise AUC is undefined for want of test slides in {'; '.join(without)}.",
+        ]
+    return (
+        [*found, "Every test part can support a class-wise AUC of every class."]
+        if max(audit.tested)
+        else found
+    )
 
 
 def _labels(audit: SplitAudit) -> list[str]:
@@ -173,7 +210,11 @@ def _labels(audit: SplitAudit) -> list[str]:
 
 
 def _reading(audit: SplitAudit) -> str:
-    return " (they are numbers, read as positions in the order of the classes)" if audit.labels_are_numbers else ""
+    return (
+        " (they are numbers, read as positions in the order of the classes)"
+        if audit.labels_are_numbers
+        else ""
+    )
 
 
 def conflicts(audit: SplitAudit) -> list[str]:
@@ -192,7 +233,10 @@ def conflicts(audit: SplitAudit) -> list[str]:
 def _metadata(audit: SplitAudit) -> list[str]:
     found = []
     for slides, what in (
-        (audit.unknown, f"of these slides {'is' if len(audit.unknown) == 1 else 'are'} not in the {audit.metadata}"),
+        (
+            audit.unknown,
+            f"of these slides {'is' if len(audit.unknown) == 1 else 'are'} not in the {audit.metadata}",
+        ),
         (
             audit.unlisted,
             f"of the slides in the {audit.metadata} {'is' if len(audit.unlisted) == 1 else 'are'} in no fold",
@@ -201,7 +245,9 @@ def _metadata(audit: SplitAudit) -> list[str]:
         if slides:
             hint = f"; {audit.near_miss}" if slides is audit.unknown and audit.near_miss else ""
             end = hint or ("" if len(slides) > 5 else ".")
-            found.append(f"{len(slides)} {what}: {', '.join(slides[:5])}{', ...' if len(slides) > 5 else ''}{end}")
+            found.append(
+                f"{len(slides)} {what}: {', '.join(slides[:5])}{', ...' if len(slides) > 5 else ''}{end}"
+            )
     return found
 
 
@@ -233,7 +279,9 @@ def tables(audit: SplitAudit) -> list[tuple[str, list[str], list[list[str]]]]:
 
 def _fold_table(audit: SplitAudit) -> tuple[list[str], list[list[str]]]:
     """Sizes, and how many slides of one role meet others; what is nowhere met has no column."""
-    columns: dict[str, Sequence[int]] = {role: [size[role] for size in audit.sizes] for role in ROLES}
+    columns: dict[str, Sequence[int]] = {
+        role: [size[role] for size in audit.sizes] for role in ROLES
+    }
     for overlap in audit.overlaps:
         if len(overlap.others) > 1:
             continue
@@ -244,8 +292,15 @@ def _fold_table(audit: SplitAudit) -> tuple[list[str], list[list[str]]]:
             "near-dupl.": overlap.near_duplicates,
         }
         pair = f"{overlap.role} in {overlap.others[0]}:"
-        columns |= {f"{pair}\n{what}": numbers for what, numbers in counts.items() if numbers and sum(numbers)}
-    rows = [[str(k), *(str(column[i]) for column in columns.values())] for i, k in enumerate(audit.numbers)]
+        columns |= {
+            f"{pair}\n{what}": numbers
+            for what, numbers in counts.items()
+            if numbers and sum(numbers)
+        }
+    rows = [
+        [str(k), *(str(column[i]) for column in columns.values())]
+        for i, k in enumerate(audit.numbers)
+    ]
     if len(rows) > 1:
         rows.append(["all", *(str(sum(column)) for column in columns.values())])
     return ["fold", *columns], rows
@@ -258,7 +313,10 @@ def _class_table(audit: SplitAudit) -> tuple[list[str], list[list[str]]]:
         for number, count in zip(audit.numbers, audit.class_counts, strict=True):
             if sum(count[role]):
                 folds_of.setdefault((role, count[role]), []).append(number)
-    rows = [[f"{role}, {_folds(numbers, audit)}", *map(str, count)] for (role, count), numbers in folds_of.items()]
+    rows = [
+        [f"{role}, {_folds(numbers, audit)}", *map(str, count)]
+        for (role, count), numbers in folds_of.items()
+    ]
     return ["part", *audit.classes], rows
 
 

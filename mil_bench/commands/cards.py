@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import argparse
 
 
 def add_cards(actions: Any) -> None:
@@ -13,7 +15,9 @@ def add_cards(actions: Any) -> None:
         "card", help="what is known of a dataset: classes, groups, protocols, traps, what to cite"
     )
     about.set_defaults(call=card)
-    about.add_argument("dataset", metavar="NAME", help="see mil-bench list datasets; or a card file, my-study.toml")
+    about.add_argument(
+        "dataset", metavar="NAME", help="see mil-bench list datasets; or a card file, my-study.toml"
+    )
     own = actions.add_parser(
         "new",
         help="write a commented card, NAME.toml, for a dataset of your own",
@@ -23,7 +27,10 @@ def add_cards(actions: Any) -> None:
     own.set_defaults(call=new)
     own.add_argument("name", metavar="NAME", help="lower case with hyphens: my-study")
     own.add_argument(
-        "--labels", type=Path, metavar="TABLE", help="CSV, TSV or .xlsx: its classes and headings are filled in"
+        "--labels",
+        type=Path,
+        metavar="TABLE",
+        help="CSV, TSV or .xlsx: its classes and headings are filled in",
     )
 
 
@@ -34,20 +41,29 @@ def card(arguments: argparse.Namespace) -> int:
     spec = find_dataset(arguments.dataset)
     shown = {name: name for name in spec.hierarchy.fine}
     if spec.class_counts:
-        shown = {name: f"{name} ({n})" for name, n in zip(spec.hierarchy.fine, spec.class_counts, strict=True)}
+        shown = {
+            name: f"{name} ({n})"
+            for name, n in zip(spec.hierarchy.fine, spec.class_counts, strict=True)
+        }
     print(f"{spec.caption}\n{spec.title}\n")
     if spec.hierarchy.is_flat:
         print(f"  {', '.join(shown.values())}")
     else:
         for g, coarse in enumerate(spec.hierarchy.coarse):
-            own = [f for f, parent in zip(spec.hierarchy.fine, spec.hierarchy.parent, strict=True) if parent == g]
+            own = [
+                f
+                for f, parent in zip(spec.hierarchy.fine, spec.hierarchy.parent, strict=True)
+                if parent == g
+            ]
             print(f"  {coarse}: {', '.join(shown[name] for name in own)}")
     if spec.ordered:
         print("  (grades, from low to high)")
     print(f"\ngroups:    {spec.groups.count or 'an unknown number'} of kind {spec.groups.name}")
     if spec.bags:
         print(f"bags:      median {spec.bags.median} instances ({spec.bags.basis})")
-    print(f"protocols: {', '.join(spec.protocols)}\nsource:    {spec.source}\nlicence:   {spec.licence}")
+    print(
+        f"protocols: {', '.join(spec.protocols)}\nsource:    {spec.source}\nlicence:   {spec.licence}"
+    )
     print(f"cite:      {spec.citation}")
     if spec.traps:
         print("traps:")

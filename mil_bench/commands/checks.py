@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mil_bench.commands.options import add_data_folder, add_folders, progress_bar
 
 if TYPE_CHECKING:
+    import argparse
+
     import numpy as np
 
     from mil_bench.bags.store import BagStore
@@ -17,9 +18,15 @@ if TYPE_CHECKING:
 
 def add_checks(actions: Any) -> None:
     """``mil-bench data info`` and ``mil-bench data check``."""
-    about = actions.add_parser("info", help="what is in a packed dataset: slides, features, groups, digest")
+    about = actions.add_parser(
+        "info", help="what is in a packed dataset: slides, features, groups, digest"
+    )
     about.set_defaults(call=info)
-    about.add_argument("target", metavar="NAME|FILE", help="a packed dataset's name, its card file or its store file")
+    about.add_argument(
+        "target",
+        metavar="NAME|FILE",
+        help="a packed dataset's name, its card file or its store file",
+    )
     add_data_folder(about)
     looking = actions.add_parser(
         "check",
@@ -29,9 +36,13 @@ def add_checks(actions: Any) -> None:
     )
     looking.set_defaults(call=check)
     looking.add_argument(
-        "target", metavar="TARGET", help="folder of feature files, dataset name, card file, store file or .npz"
+        "target",
+        metavar="TARGET",
+        help="folder of feature files, dataset name, card file, store file or .npz",
     )
-    looking.add_argument("--dataset", metavar="NAME", help="the card to compare with; or a card file")
+    looking.add_argument(
+        "--dataset", metavar="NAME", help="the card to compare with; or a card file"
+    )
     looking.add_argument("--labels", type=Path, metavar="TABLE", help="label sheet to compare with")
     add_folders(looking)
 
@@ -44,7 +55,9 @@ def info(arguments: argparse.Namespace) -> int:
 
     path = Path(arguments.target)
     is_store = path.is_file() and path.suffix != ".toml"
-    store = BagStore(path) if is_store else open_store(find_dataset(arguments.target), arguments.data)
+    store = (
+        BagStore(path) if is_store else open_store(find_dataset(arguments.target), arguments.data)
+    )
     for name, fact in _facts(store):
         print(printable(f"{name + ':':12} {fact}"))
     return 0
@@ -55,7 +68,10 @@ def _facts(store: BagStore) -> list[tuple[str, str]]:
 
     frame = store.slides
     known = store.patch_sizes[~np.isnan(store.patch_sizes)]
-    sides = [f"{side:g} ({n} slides)" for side, n in zip(*np.unique(known, return_counts=True), strict=True)]
+    sides = [
+        f"{side:g} ({n} slides)"
+        for side, n in zip(*np.unique(known, return_counts=True), strict=True)
+    ]
     counts = np.bincount(store.labels, minlength=store.hierarchy.n_fine)
     sizes = frame["rows"]
     return [
@@ -63,14 +79,28 @@ def _facts(store: BagStore) -> list[tuple[str, str]]:
         ("dataset", store.dataset),
         ("features", f"{store.width} of type {store.dtype.name}, {store.origin}"),
         ("slides", str(len(store))),
-        ("instances", f"{store.rows}; a bag has {sizes.min()} to {sizes.max()}, median {sizes.median():g}"),
+        (
+            "instances",
+            f"{store.rows}; a bag has {sizes.min()} to {sizes.max()}, median {sizes.median():g}",
+        ),
         ("coordinates", store.coords_unit or "none"),
         ("patch sizes", ", ".join(sides) or "not known"),
-        ("classes", ", ".join(f"{name} {n}" for name, n in zip(store.hierarchy.fine, counts, strict=True))),
-        ("groups", f"{frame['group'].nunique()} of kind {store.group_name}" if store.group_name else "not known"),
+        (
+            "classes",
+            ", ".join(f"{name} {n}" for name, n in zip(store.hierarchy.fine, counts, strict=True)),
+        ),
+        (
+            "groups",
+            f"{frame['group'].nunique()} of kind {store.group_name}"
+            if store.group_name
+            else "not known",
+        ),
         ("centres", _counted(frame["centre"]) or "not known"),
         ("own split", _counted(frame["split"]) or "none"),
-        ("witnesses", "none" if store.instance_labels is None else "every instance has its own label"),
+        (
+            "witnesses",
+            "none" if store.instance_labels is None else "every instance has its own label",
+        ),
         ("digest", store.digest),
     ]
 
@@ -120,7 +150,9 @@ def check(arguments: argparse.Namespace) -> int:
 
 def _print_classes(source: BagSource, expected: tuple[int, ...]) -> None:
     if not source.classes:
-        print("Labels are not known: name --dataset and --labels to have classes and leaking columns looked at.\n")
+        print(
+            "Labels are not known: name --dataset and --labels to have classes and leaking columns looked at.\n"
+        )
         return
     print("Bags a class" + (", and on the card:" if expected else ":"))
     for c, (name, count) in enumerate(zip(source.classes, source.class_counts, strict=True)):

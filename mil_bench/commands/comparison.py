@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mil_bench.commands.options import add_folders, add_plugin_files
+
+if TYPE_CHECKING:
+    import argparse
 
 
 def add_comparison(parser: Any) -> None:
@@ -27,23 +29,33 @@ def add_comparison(parser: Any) -> None:
         help="one or several; generated ones take settings: bracs-sim:slides=200,difficulty=1.5",
     )
     what.add_argument(
-        "--protocol", help="how slides are split (default: the dataset's first; see mil-bench list protocols)"
+        "--protocol",
+        help="how slides are split (default: the dataset's first; see mil-bench list protocols)",
     )
-    what.add_argument("--folds", type=int, metavar="K", help="number of folds (default: the preset's)")
+    what.add_argument(
+        "--folds", type=int, metavar="K", help="number of folds (default: the preset's)"
+    )
     what.add_argument(
         "--splits",
         type=Path,
         metavar="FILE",
         help="follow a split file: its protocol and all its folds (mil-bench splits)",
     )
-    what.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="S", help="training seeds (default: 0)")
+    what.add_argument(
+        "--seeds", type=int, nargs="+", default=[0], metavar="S", help="training seeds (default: 0)"
+    )
     what.add_argument(
         "--preset",
         default="paper",
         help="budget: paper, the authors' recipes on all folds (default); or quick, 3 folds and at most 40 epochs; "
         "where settings are tuned, 100 or 20 epochs for every method",
     )
-    what.add_argument("--epochs", type=int, metavar="N", help="epochs for every method (default: recipe and preset)")
+    what.add_argument(
+        "--epochs",
+        type=int,
+        metavar="N",
+        help="epochs for every method (default: recipe and preset)",
+    )
     add_plugin_files(what)
 
 
@@ -61,8 +73,15 @@ def add_selection(parser: Any) -> None:
 def add_workplace(parser: Any) -> Any:
     """Workers, device, folders; the group, for more of its kind."""
     how = parser.add_argument_group("where and how")
-    how.add_argument("--workers", type=int, metavar="N", help="trainings at the same time (default: one a core)")
-    how.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="default: a GPU if there is one")
+    how.add_argument(
+        "--workers", type=int, metavar="N", help="trainings at the same time (default: one a core)"
+    )
+    how.add_argument(
+        "--device",
+        choices=["auto", "cpu", "cuda"],
+        default="auto",
+        help="default: a GPU if there is one",
+    )
     add_folders(how)
     return how
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from pathlib import Path
@@ -13,16 +12,21 @@ from mil_bench.commands.checks import add_checks
 from mil_bench.commands.options import add_data_folder, named_again, progress_bar
 
 if TYPE_CHECKING:
+    import argparse
+
     from mil_bench.datasets.card import DatasetSpec
     from mil_bench.intake.pack import Packed
 
-# Each process beyond these waits for the disk (and holds a bag in memory); --workers says otherwise.
+# Each process beyond these waits for the disk (and holds a bag in memory); --workers says
+# otherwise.
 _MOST_WORKERS = 8
 
 
 def add_data(subparsers: Any) -> None:
     """``mil-bench data``."""
-    group = subparsers.add_parser("data", help="bring your own features in, look at them, check them")
+    group = subparsers.add_parser(
+        "data", help="bring your own features in, look at them, check them"
+    )
     actions = group.add_subparsers(required=True, metavar="ACTION")
     add_cards(actions)
     packing = actions.add_parser(
@@ -33,9 +37,14 @@ def add_data(subparsers: Any) -> None:
         "at once. Interrupted, even killed, the same command goes on where it was.",
     )
     packing.set_defaults(call=pack)
-    packing.add_argument("folder", type=Path, metavar="FOLDER", help="one file a slide, or a tool's output folder")
     packing.add_argument(
-        "--dataset", required=True, metavar="NAME", help="a real dataset, see mil-bench list datasets; or a card file"
+        "folder", type=Path, metavar="FOLDER", help="one file a slide, or a tool's output folder"
+    )
+    packing.add_argument(
+        "--dataset",
+        required=True,
+        metavar="NAME",
+        help="a real dataset, see mil-bench list datasets; or a card file",
     )
     packing.add_argument(
         "--labels",
@@ -62,11 +71,15 @@ def pack(arguments: argparse.Namespace) -> int:
     from mil_bench.intake.partial_store import hidden_path
 
     if arguments.workers is not None and arguments.workers < 1:
-        raise InputError("--workers", [f"{arguments.workers} processes cannot pack"], "Give 1 or more.")
+        raise InputError(
+            "--workers", [f"{arguments.workers} processes cannot pack"], "Give 1 or more."
+        )
     workers = arguments.workers or min(_MOST_WORKERS, os.cpu_count() or 1)
     spec = find_dataset(arguments.dataset)
     try:
-        packed = packing.pack(arguments.folder, spec, arguments.labels, arguments.data, progress_bar, workers)
+        packed = packing.pack(
+            arguments.folder, spec, arguments.labels, arguments.data, progress_bar, workers
+        )
     except KeyboardInterrupt:
         hidden = hidden_path(store_path(spec, arguments.data))
         if not hidden.exists():
@@ -92,16 +105,26 @@ def _print_packed(packed: Packed, spec: DatasetSpec) -> None:
 
     store, sheet_classes = packed.store, spec.hierarchy.fine
     formats = ", ".join(f"{count} {name}" for name, count in packed.formats.items())
-    print(f"{store.path}: {len(store)} slides, {store.rows} instances, {store.width} features ({formats})")
+    print(
+        f"{store.path}: {len(store)} slides, {store.rows} instances, {store.width} features ({formats})"
+    )
     counts = np.bincount(store.labels, minlength=len(sheet_classes))
     for c, name in enumerate(sheet_classes):
-        expected = f", on the card {spec.class_counts[c] / sum(spec.class_counts):.1%}" if spec.class_counts else ""
+        expected = (
+            f", on the card {spec.class_counts[c] / sum(spec.class_counts):.1%}"
+            if spec.class_counts
+            else ""
+        )
         print(f"  {name}: {counts[c]} slides ({counts[c] / len(store):.1%}{expected})")
     if packed.resumed:
-        print(f"{counted(packed.resumed, 'slide was', 'slides were')} packed by an earlier call that was interrupted.")
+        print(
+            f"{counted(packed.resumed, 'slide was', 'slides were')} packed by an earlier call that was interrupted."
+        )
     if not store.group_name:
         blank = f"{len(store)} of {len(store)} slides have no {spec.groups.name}"
-        print(f"{blank}: slides of one {spec.groups.name} may fall on two sides of a split, and captions say so.")
+        print(
+            f"{blank}: slides of one {spec.groups.name} may fall on two sides of a split, and captions say so."
+        )
     for note in packed_slides(store, spec).group_notes(store.slides["slide"]):
         print(printable(note))
     for what, without in (
@@ -111,8 +134,12 @@ def _print_packed(packed: Packed, spec: DatasetSpec) -> None:
         if without:
             print(f"{without} of {len(store)} files come without {what}, so the store has none.")
     if packed.empty:
-        left_out = counted(len(packed.empty), "slide has no instances and is", "slides have no instances and are")
+        left_out = counted(
+            len(packed.empty), "slide has no instances and is", "slides have no instances and are"
+        )
         print(printable(f"{left_out} left out: {some(packed.empty)}"))
     if packed.without_features:
-        missing = counted(len(packed.without_features), "labelled slide has", "labelled slides have")
+        missing = counted(
+            len(packed.without_features), "labelled slide has", "labelled slides have"
+        )
         print(printable(f"{missing} no feature file: {some(packed.without_features)}"))

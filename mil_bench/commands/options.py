@@ -16,7 +16,9 @@ def add_folders(parser: Any) -> None:
 
 def add_results_folder(parser: Any) -> None:
     """Where results lie."""
-    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+    parser.add_argument(
+        "--results", type=Path, default=Path("results"), metavar="DIR", help="default: results"
+    )
 
 
 def add_data_folder(parser: Any) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mil_bench.commands.options import add_plugin_files
+
+if TYPE_CHECKING:
+    import argparse
 
 
 def add_plugins(subparsers: Any) -> None:
@@ -17,7 +19,9 @@ def add_plugins(subparsers: Any) -> None:
         description="Run the conformance checks on a method, and print each with pass, fail and the reason.",
     )
     checking.set_defaults(call=check)
-    checking.add_argument("method", metavar="NAME", help="name of a method; see mil-bench list methods")
+    checking.add_argument(
+        "method", metavar="NAME", help="name of a method; see mil-bench list methods"
+    )
     add_plugin_files(checking)
     package = subparsers.add_parser(
         "new",
@@ -26,7 +30,9 @@ def add_plugins(subparsers: Any) -> None:
     )
     package.set_defaults(call=new)
     package.add_argument("name", metavar="NAME", help="lower case with hyphens: my-method")
-    package.add_argument("--folder", type=Path, default=Path(), metavar="DIR", help="where (default: here)")
+    package.add_argument(
+        "--folder", type=Path, default=Path(), metavar="DIR", help="where (default: here)"
+    )
     checkpoint = subparsers.add_parser(
         "import-checkpoint",
         help="turn a checkpoint of the authors' code into one of ours",
@@ -34,12 +40,24 @@ def add_plugins(subparsers: Any) -> None:
         "as a method that mil_bench.load_method opens.",
     )
     checkpoint.set_defaults(call=import_checkpoint)
-    checkpoint.add_argument("file", type=Path, metavar="FILE", help="as torch.save(model.state_dict()) wrote it")
-    checkpoint.add_argument("--method", required=True, metavar="NAME", help="which method it is for")
-    checkpoint.add_argument("--dataset", required=True, metavar="NAME", help="whose classes it was trained for")
-    checkpoint.add_argument("--in-dim", type=int, default=1024, metavar="D", help="feature width (default: 1024)")
     checkpoint.add_argument(
-        "--param", nargs="+", default=[], metavar="NAME=VALUE", help="parameters other than the method's defaults"
+        "file", type=Path, metavar="FILE", help="as torch.save(model.state_dict()) wrote it"
+    )
+    checkpoint.add_argument(
+        "--method", required=True, metavar="NAME", help="which method it is for"
+    )
+    checkpoint.add_argument(
+        "--dataset", required=True, metavar="NAME", help="whose classes it was trained for"
+    )
+    checkpoint.add_argument(
+        "--in-dim", type=int, default=1024, metavar="D", help="feature width (default: 1024)"
+    )
+    checkpoint.add_argument(
+        "--param",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="parameters other than the method's defaults",
     )
 
 
@@ -76,7 +94,12 @@ def new(arguments: argparse.Namespace) -> int:
 def import_checkpoint(arguments: argparse.Namespace) -> int:
     """The authors' checkpoint as one of ours."""
     from mil_bench.datasets.catalogue import find_dataset
-    from mil_bench.methods.checkpoints import build_method, parse_params, read_checkpoint, save_method
+    from mil_bench.methods.checkpoints import (
+        build_method,
+        parse_params,
+        read_checkpoint,
+        save_method,
+    )
 
     hierarchy = find_dataset(arguments.dataset).hierarchy
     params = parse_params(arguments.method, arguments.param)
@@ -84,6 +107,8 @@ def import_checkpoint(arguments: argparse.Namespace) -> int:
     method.load_official_state(read_checkpoint(arguments.file))
     target = arguments.file.with_name(f"{arguments.file.stem}.mil-bench.pt")
     save_method(method, arguments.method, params, target)
-    print(f"{target}: {arguments.method} with {sum(p.numel() for p in method.parameters()):,} parameters")
+    print(
+        f"{target}: {arguments.method} with {sum(p.numel() for p in method.parameters()):,} parameters"
+    )
     print(f"In Python:  mil_bench.load_method({str(target)!r})")
     return 0

@@ -59,7 +59,12 @@ def add_reproduce(subparsers: Any) -> None:
         metavar="FILE",
         help="follow these split files, one a dataset, instead of the paper's rule",
     )
-    what.add_argument("--epochs", type=int, metavar="N", help="epochs for every method (default: recipe and preset)")
+    what.add_argument(
+        "--epochs",
+        type=int,
+        metavar="N",
+        help="epochs for every method (default: recipe and preset)",
+    )
     what.add_argument(
         "--tune",
         type=int,
@@ -67,8 +72,15 @@ def add_reproduce(subparsers: Any) -> None:
         help="choose the settings of every row by N trials on validation slides; those that a row fixes stay",
     )
     how = parser.add_argument_group("where and how")
-    how.add_argument("--workers", type=int, metavar="N", help="trainings at the same time (default: one a core)")
-    how.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="default: a GPU if there is one")
+    how.add_argument(
+        "--workers", type=int, metavar="N", help="trainings at the same time (default: one a core)"
+    )
+    how.add_argument(
+        "--device",
+        choices=["auto", "cpu", "cuda"],
+        default="auto",
+        help="default: a GPU if there is one",
+    )
     how.add_argument("--no-tracking", action="store_true", help="do not log to MLflow")
     add_folders(how)
 

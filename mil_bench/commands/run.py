@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mil_bench.commands.comparison import add_comparison, add_selection, add_workplace, requests_of, workplace_of
+from mil_bench.commands.comparison import (
+    add_comparison,
+    add_selection,
+    add_workplace,
+    requests_of,
+    workplace_of,
+)
 from mil_bench.commands.options import add_folders
 from mil_bench.errors import InputError
+
+if TYPE_CHECKING:
+    import argparse
+    from pathlib import Path
 
 
 def add_run(subparsers: Any) -> None:
@@ -24,12 +32,19 @@ def add_run(subparsers: Any) -> None:
     tuning = parser.add_argument_group("settings (default: the authors' recipes)")
     budget = tuning.add_mutually_exclusive_group()
     budget.add_argument(
-        "--tune", type=int, metavar="N", help="choose settings by N trials for every method first; stored ones count"
+        "--tune",
+        type=int,
+        metavar="N",
+        help="choose settings by N trials for every method first; stored ones count",
     )
-    budget.add_argument("--tuned", action="store_true", help="take the settings that stored trials have chosen")
+    budget.add_argument(
+        "--tuned", action="store_true", help="take the settings that stored trials have chosen"
+    )
     add_selection(tuning)
     how = add_workplace(parser)
-    how.add_argument("--dry-run", action="store_true", help="show what would be trained, and train nothing")
+    how.add_argument(
+        "--dry-run", action="store_true", help="show what would be trained, and train nothing"
+    )
     how.add_argument("--no-tracking", action="store_true", help="do not log to MLflow")
 
 
@@ -51,7 +66,9 @@ def add_report(subparsers: Any) -> None:
         "ranked together, with a critical-difference diagram.",
     )
     parser.set_defaults(call=report)
-    parser.add_argument("run", nargs="+", metavar="RUN", help="name of a run; see mil-bench list runs")
+    parser.add_argument(
+        "run", nargs="+", metavar="RUN", help="name of a run; see mil-bench list runs"
+    )
     add_folders(parser)
 
 
@@ -61,12 +78,16 @@ def run(arguments: argparse.Namespace) -> int:
 
     place = workplace_of(arguments, tracking=not arguments.no_tracking)
     requests = requests_of(arguments, tune=arguments.tune, tuned=arguments.tuned)
-    prepared = [prepare(request, place) for request in requests]  # all of them are checked before the first trains
+    prepared = [
+        prepare(request, place) for request in requests
+    ]  # all of them are checked before the first trains
     if arguments.dry_run:
         for each in prepared:
             _print_plan(each.plan, place.store)
             if each.request.is_tuned and each.request.tune:
-                print(f"settings are chosen first, as by {each.request.tune_command(each.request.tune)}")
+                print(
+                    f"settings are chosen first, as by {each.request.tune_command(each.request.tune)}"
+                )
         return 0
     results = []
     for each in prepared:
@@ -80,7 +101,9 @@ def _print_plan(plan: Any, store: Any) -> None:
     folds = len(plan.splits.folds)
     print(f"run {plan.run_id}\n{plan.caption}\n")
     for k, fold in enumerate(plan.splits.folds):
-        print(f"fold {k}: {len(fold.train)} training, {len(fold.val)} validation, {len(fold.test)} test slides")
+        print(
+            f"fold {k}: {len(fold.train)} training, {len(fold.val)} validation, {len(fold.test)} test slides"
+        )
     print()
     for job in plan.jobs:
         recipe = job.recipe
@@ -176,7 +199,9 @@ def report(arguments: argparse.Namespace) -> int:
     from mil_bench.runs.result import RunResult
 
     store, reports = ResultStore(arguments.results / "runs"), arguments.results / "reports"
-    plans = [store.load_plan(name) for name in dict.fromkeys(arguments.run)]  # all are known before the first is shown
+    plans = [
+        store.load_plan(name) for name in dict.fromkeys(arguments.run)
+    ]  # all are known before the first is shown
     results = [RunResult.collect(store, plan) for plan in plans]
     for result in results:
         _show(result, reports / result.run_id)

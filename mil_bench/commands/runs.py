@@ -27,7 +27,9 @@ def add_runs(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(call=runs)
-    parser.add_argument("run", nargs="*", metavar="RUN", help="runs to compare; a part of a name will do")
+    parser.add_argument(
+        "run", nargs="*", metavar="RUN", help="runs to compare; a part of a name will do"
+    )
     parser.add_argument("--dataset", metavar="NAME", help="only runs on this dataset")
     parser.add_argument("--method", metavar="NAME", help="only runs that have this method")
     parser.add_argument("--protocol", metavar="NAME", help="only runs by this protocol")

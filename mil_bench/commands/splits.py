@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import shlex
 import sys
@@ -14,10 +13,12 @@ from mil_bench.commands.options import add_data_folder, named_again, progress_ba
 from mil_bench.errors import InputError
 
 if TYPE_CHECKING:
+    import argparse
+
     import pandas as pd
 
     from mil_bench.datasets.card import DatasetSpec
-    from mil_bench.datasets.slides import SlideTable
+    from mil_bench.datasets.slides import Slides
     from mil_bench.split_files import audit as split_audit
     from mil_bench.split_files.formats.own import SplitFile
     from mil_bench.splits.lists import SplitLists
@@ -37,7 +38,9 @@ def add_splits(subparsers: Any) -> None:
     making.set_defaults(call=make)
     _add_metadata(making, required=True)
     _add_protocol(making)
-    making.add_argument("out", type=Path, metavar="OUT", help="the split file, JSON; never overwritten")
+    making.add_argument(
+        "out", type=Path, metavar="OUT", help="the split file, JSON; never overwritten"
+    )
     importing = actions.add_parser(
         "import",
         help="take over splits that another tool has made",
@@ -47,15 +50,23 @@ def add_splits(subparsers: Any) -> None:
         "named and not taken over.",
     )
     importing.set_defaults(call=import_)
-    importing.add_argument("path", type=Path, metavar="PATH", help="a folder with the files of one split, or one file")
+    importing.add_argument(
+        "path", type=Path, metavar="PATH", help="a folder with the files of one split, or one file"
+    )
     _add_metadata(importing, required=True)
-    importing.add_argument("out", type=Path, metavar="OUT", help="the split file, JSON; never overwritten")
+    importing.add_argument(
+        "out", type=Path, metavar="OUT", help="the split file, JSON; never overwritten"
+    )
     exporting = actions.add_parser("export", help="write a split file in the form of another tool")
     exporting.set_defaults(call=export)
     exporting.add_argument("file", type=Path, metavar="FILE", help="a split file of mil-bench")
-    exporting.add_argument("--to", required=True, choices=["clam", "patho-bench"], help="whose form")
+    exporting.add_argument(
+        "--to", required=True, choices=["clam", "patho-bench"], help="whose form"
+    )
     _add_metadata(exporting, required=True)
-    exporting.add_argument("folder", type=Path, metavar="FOLDER", help="made if absent; no file in it is overwritten")
+    exporting.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="made if absent; no file in it is overwritten"
+    )
     _add_audit(actions)
 
 
@@ -69,27 +80,42 @@ def _add_audit(actions: Any) -> None:
     )
     auditing.set_defaults(call=audit)
     auditing.add_argument(
-        "path", type=Path, nargs="?", metavar="PATH", help="a split file, or what splits import takes"
+        "path",
+        type=Path,
+        nargs="?",
+        metavar="PATH",
+        help="a split file, or what splits import takes",
     )
     _add_metadata(auditing, required=False)
     _add_protocol(auditing)
     auditing.add_argument("--json", action="store_true", help="print everything as JSON")
-    auditing.add_argument("--allow-leaks", metavar="GROUP", default="", help="what groups may leak, such as: patient")
+    auditing.add_argument(
+        "--allow-leaks", metavar="GROUP", default="", help="what groups may leak, such as: patient"
+    )
 
 
 def _add_metadata(parser: Any, required: bool) -> None:
-    parser.add_argument("--dataset", required=required, metavar="NAME", help="see mil-bench list datasets")
     parser.add_argument(
-        "--labels", type=Path, metavar="TABLE", help="label sheet with groups (default: what the packed store knows)"
+        "--dataset", required=required, metavar="NAME", help="see mil-bench list datasets"
+    )
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        metavar="TABLE",
+        help="label sheet with groups (default: what the packed store knows)",
     )
     add_data_folder(parser)
 
 
 def _add_protocol(parser: Any) -> None:
     parser.add_argument(
-        "--protocol", metavar="NAME", help="see mil-bench list protocols (default: the dataset's first)"
+        "--protocol",
+        metavar="NAME",
+        help="see mil-bench list protocols (default: the dataset's first)",
     )
-    parser.add_argument("--folds", type=int, metavar="K", help="number of folds (default: the protocol's)")
+    parser.add_argument(
+        "--folds", type=int, metavar="K", help="number of folds (default: the protocol's)"
+    )
 
 
 def make(arguments: argparse.Namespace) -> int:
@@ -118,7 +144,9 @@ def import_(arguments: argparse.Namespace) -> int:
     spec = find_dataset(arguments.dataset)
     table = known_slides(spec, arguments.labels, arguments.data)
     file = import_lists(lists, spec, table)
-    done = _write(file, replace(file.lists, labels=lists.labels, groups=lists.groups), arguments, spec, table)
+    done = _write(
+        file, replace(file.lists, labels=lists.labels, groups=lists.groups), arguments, spec, table
+    )
     for line in conflicts(done):
         print(f"mil-bench: warning: {line} Runs follow the metadata.", file=sys.stderr)
     return 0
@@ -149,20 +177,24 @@ def audit(arguments: argparse.Namespace) -> int:
     if arguments.allow_leaks and arguments.allow_leaks != done.group_name:
         kind = f"of kind '{done.group_name}'" if done.group_name else "unknown"
         problem = f"--allow-leaks {arguments.allow_leaks}, but groups here are {kind}"
-        raise InputError("the request", [problem], "Name what may leak as the audit names it, or leave it out.")
+        raise InputError(
+            "the request", [problem], "Name what may leak as the audit names it, or leave it out."
+        )
     if arguments.json:
         print(json.dumps(done.to_json(), indent=1))
     else:
         print_audit(done)
     leaks = [name for name in done.leaks if name != arguments.allow_leaks]
     said = [f"leaks of kind {' and '.join(leaks)} into the test part"] if leaks else []
-    said += [f"the lists cannot be followed ({len(done.faults)} FAULT lines)"] if done.faults else []
+    said += (
+        [f"the lists cannot be followed ({len(done.faults)} FAULT lines)"] if done.faults else []
+    )
     if said:
         print(f"mil-bench: {', '.join(said)}, exit code 1", file=sys.stderr)
     return 1 if said else 0
 
 
-def _required_table(arguments: argparse.Namespace, spec: DatasetSpec) -> SlideTable:
+def _required_table(arguments: argparse.Namespace, spec: DatasetSpec) -> Slides:
     from mil_bench.datasets.slides import known_slides
 
     table = known_slides(spec, arguments.labels, arguments.data)
@@ -172,7 +204,7 @@ def _required_table(arguments: argparse.Namespace, spec: DatasetSpec) -> SlideTa
     return table
 
 
-def _made(arguments: argparse.Namespace, spec: DatasetSpec, table: SlideTable) -> SplitPlan:
+def _made(arguments: argparse.Namespace, spec: DatasetSpec, table: Slides) -> SplitPlan:
     from mil_bench.splits.plan import make_splits, protocol_named
 
     protocol = arguments.protocol or spec.protocols[0]
@@ -182,7 +214,11 @@ def _made(arguments: argparse.Namespace, spec: DatasetSpec, table: SlideTable) -
 
 
 def _write(
-    file: SplitFile, lists: SplitLists, arguments: argparse.Namespace, spec: DatasetSpec, table: SlideTable | None
+    file: SplitFile,
+    lists: SplitLists,
+    arguments: argparse.Namespace,
+    spec: DatasetSpec,
+    table: Slides | None,
 ) -> split_audit.SplitAudit:
     """Keep a split file, and tell at once what is wrong with it; ``lists`` are its folds with what else is known."""
     from mil_bench.commands.audit_report import sentences
@@ -203,7 +239,7 @@ def _write(
     return done
 
 
-def _audited(arguments: argparse.Namespace) -> tuple[SplitLists, DatasetSpec | None, SlideTable | None]:
+def _audited(arguments: argparse.Namespace) -> tuple[SplitLists, DatasetSpec | None, Slides | None]:
     """The lists to audit, the dataset's card and what is known of its slides."""
     from mil_bench.datasets.catalogue import find_dataset
     from mil_bench.datasets.slides import known_slides
@@ -215,15 +251,23 @@ def _audited(arguments: argparse.Namespace) -> tuple[SplitLists, DatasetSpec | N
         problem = "name either a PATH, or --dataset and --protocol (and --folds) for a split made on the fly"
         raise InputError("the request", [problem], "See mil-bench splits audit --help.")
     if arguments.dataset is None and (drawn or arguments.labels is not None):
-        raise InputError("the request", ["no --dataset is named"], "Name it: its card says what labels mean.")
+        raise InputError(
+            "the request", ["no --dataset is named"], "Name it: its card says what labels mean."
+        )
     spec = find_dataset(arguments.dataset) if arguments.dataset is not None else None
     if drawn:
         table = _required_table(arguments, spec)
         plan = _made(arguments, spec, table)
-        title = f"{plan.protocol} on {spec.slug}, made from the {table.origin}, digest {plan.digest}"
+        title = (
+            f"{plan.protocol} on {spec.slug}, made from the {table.origin}, digest {plan.digest}"
+        )
         return SplitLists(title, plan.folds, tuple(range(len(plan.folds)))), spec, table
     lists = read_split_lists(arguments.path)
-    return lists, spec, known_slides(spec, arguments.labels, arguments.data) if spec is not None else None
+    return (
+        lists,
+        spec,
+        known_slides(spec, arguments.labels, arguments.data) if spec is not None else None,
+    )
 
 
 def _near_duplicates(spec: DatasetSpec | None, data: Path) -> pd.DataFrame | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mil_bench.commands.options import add_results_folder
+
+if TYPE_CHECKING:
+    import argparse
 
 
 def add_track(subparsers: Any) -> None:
@@ -17,7 +19,13 @@ def add_track(subparsers: Any) -> None:
         "logged twice. The server is the one that MLFLOW_TRACKING_URI names, else a SQLite file beside the results.",
     )
     parser.set_defaults(call=track)
-    parser.add_argument("--resync", nargs="+", required=True, metavar="RUN", help="names of runs; see mil-bench runs")
+    parser.add_argument(
+        "--resync",
+        nargs="+",
+        required=True,
+        metavar="RUN",
+        help="names of runs; see mil-bench runs",
+    )
     add_results_folder(parser)
 
 
@@ -32,6 +40,7 @@ def track(arguments: argparse.Namespace) -> int:
     for run in runs:
         missing, stored = resync(arguments.results, run)
         print(
-            f"{run}: {missing} of {stored} stored trainings were missing in MLflow" + (", now there" if missing else "")
+            f"{run}: {missing} of {stored} stored trainings were missing in MLflow"
+            + (", now there" if missing else "")
         )
     return 0

@@ -6,7 +6,13 @@ import argparse
 import dataclasses
 from typing import Any
 
-from mil_bench.commands.comparison import add_comparison, add_selection, add_workplace, requests_of, workplace_of
+from mil_bench.commands.comparison import (
+    add_comparison,
+    add_selection,
+    add_workplace,
+    requests_of,
+    workplace_of,
+)
 
 _EXAMPLES = """\
 examples:
@@ -54,11 +60,15 @@ def tune(arguments: argparse.Namespace) -> int:
 
     if arguments.select == "fixed":
         problem = "select=fixed keeps the authors' recipes, so there is nothing to tune"
-        raise InputError("the request", [problem], "Leave it out, or say mil-bench run --select fixed --tune N.")
+        raise InputError(
+            "the request", [problem], "Leave it out, or say mil-bench run --select fixed --tune N."
+        )
     place = workplace_of(arguments, tracking=False)
     requests = requests_of(arguments, tune=arguments.trials, tuned=False)
     failed = False
-    for prepared in [prepare(request, place) for request in requests]:  # all are checked before the first trains
+    for prepared in [
+        prepare(request, place) for request in requests
+    ]:  # all are checked before the first trains
         plan = tuned(prepared, place).plan
         records = place.trials.of_plan(plan)
         print_tables([spent_table(records, plan.caption), chosen_table(records, plan.caption)])
@@ -68,5 +78,7 @@ def tune(arguments: argparse.Namespace) -> int:
         failed = failed or bool(plan.skipped.keys() - prepared.plan.skipped.keys())
         again = dataclasses.replace(prepared.request, tune=None, tuned=True)
         print(f"\nThe comparison with what was chosen:\n  {again.command}")
-    print(f"Every trial in a browser (pip install optuna-dashboard):\n  optuna-dashboard {place.dashboard_file}")
+    print(
+        f"Every trial in a browser (pip install optuna-dashboard):\n  optuna-dashboard {place.dashboard_file}"
+    )
     return 1 if failed else 0

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from mil_bench.bags.bag import Bag
 from mil_bench.errors import InputError
-from mil_bench.hierarchy import LabelHierarchy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from mil_bench.bags.bag import Bag
+    from mil_bench.hierarchy import LabelHierarchy
 
 
 @dataclass(frozen=True)
@@ -34,10 +37,10 @@ class GroupProfile:
         name: what a group is ("patient", "centre").
         count: number of groups in the whole dataset, 0 where it is not known.
         grows: whether a smaller sample of slides has fewer groups (patients do, centres do not).
-        purity: share of slides placed next to others of their label when a twin deals slides to groups;
-            1 makes groups as pure as they can be, 0 deals labels at random.
-        optional: whether a slide without a group is known to stand alone; else its group is unknown, and it counts as
-            its own.
+        purity: share of slides placed next to others of their label when a twin deals slides to
+            groups; 1 makes groups as pure as they can be, 0 deals labels at random.
+        optional: whether a slide without a group is known to stand alone; else its group is
+            unknown, and it counts as its own.
     """
 
     name: str
@@ -52,17 +55,25 @@ class GroupProfile:
 
 
 @dataclass(frozen=True)
-class SheetColumns:
+class LabelColumns:
     """Accepted headings of a label sheet, upper and lower case alike; ``sheet`` is a workbook's sheet, "" for any.
 
-    Two columns that fit one role must agree; of groups and centres the first name here is the dataset's own and wins.
+    Two columns that fit one role must agree; of groups and centres the first name here is the
+    dataset's own and wins.
     """
 
     slide: tuple[str, ...] = ("slide", "slide_id", "slide_name", "wsi filename", "filename")
     label: tuple[str, ...] = ("label", "fine_label", "class", "wsi label")
     group: tuple[str, ...] = ("patient", "patient_id", "patient id", "case_id", "case")
     split: tuple[str, ...] = ("split", "set")
-    centre: tuple[str, ...] = ("centre", "center", "data_provider", "site", "institution", "hospital")
+    centre: tuple[str, ...] = (
+        "centre",
+        "center",
+        "data_provider",
+        "site",
+        "institution",
+        "hospital",
+    )
     sheet: str = ""
 
 
@@ -113,7 +124,8 @@ class DatasetSpec:
         licence: under which terms.
         citation: what to cite.
         traps: known mistakes in or around the dataset, one sentence each.
-        folds: usual number of folds where the protocol leaves it open; less than ten where groups are few.
+        folds: usual number of folds where the protocol leaves it open; less than ten where groups
+            are few.
         columns: column names of its label sheet.
         ordered: whether the fine classes are grades, in their order.
         generator: makes the bags where nothing is to be downloaded, else None.
@@ -132,7 +144,7 @@ class DatasetSpec:
     citation: str
     traps: tuple[str, ...] = ()
     folds: int = 10
-    columns: SheetColumns = field(default_factory=SheetColumns)
+    columns: LabelColumns = field(default_factory=LabelColumns)
     ordered: bool = False
     generator: BagGenerator | None = None
     twin_of: str | None = None

@@ -6,22 +6,34 @@ import dataclasses
 import difflib
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mil_bench import registry
-from mil_bench.datasets.card import DatasetSpec, GroupProfile, SheetColumns
+from mil_bench.datasets.card import DatasetSpec, GroupProfile, LabelColumns
 from mil_bench.errors import InputError
 from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.regular_file import open_regular
 from mil_bench.splits.plan import PROTOCOLS
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
 _KEYS = (
-    *("name", "title", "labels", "hierarchy", "ordered", "group", "protocols", "folds", "slides_per_class"),
+    *(
+        "name",
+        "title",
+        "labels",
+        "hierarchy",
+        "ordered",
+        "group",
+        "protocols",
+        "folds",
+        "slides_per_class",
+    ),
     *("columns", "source", "licence", "citation", "traps"),
 )
-_COLUMNS = tuple(field.name for field in dataclasses.fields(SheetColumns))
+_COLUMNS = tuple(field.name for field in dataclasses.fields(LabelColumns))
 _MOST_BYTES = 2**20
 _UNKNOWN = "not given on the card"
 _REMEDY = "Correct the card; mil-bench data new NAME writes one with every key explained."
@@ -42,12 +54,17 @@ def read_card(path: Path) -> DatasetSpec:
     protocols = values.texts("protocols", tuple(PROTOCOLS))
     for protocol in protocols:
         if protocol not in PROTOCOLS:
-            values.problems.append(f"protocols: there is none called '{protocol}'{_near(protocol, PROTOCOLS)}")
+            values.problems.append(
+                f"protocols: there is none called '{protocol}'{_near(protocol, PROTOCOLS)}"
+            )
     folds = values.of("folds", int, 10, "a whole number")
     if folds < 2:
         values.problems.append(f"folds: {folds}, at least 2 are needed")
     columns = _columns(values)
-    group, ordered = values.text("group", "patient"), values.of("ordered", bool, False, "true or false")
+    group, ordered = (
+        values.text("group", "patient"),
+        values.of("ordered", bool, False, "true or false"),
+    )
     texts = {key: values.text(key, "") for key in ("title", "source", "licence", "citation")}
     traps = values.texts("traps", (), empty=True)
     if values.problems or hierarchy is None:
@@ -84,19 +101,29 @@ def _content(path: Path) -> Mapping[str, Any]:
         with open_regular(path) as file:
             raw = file.read(_MOST_BYTES + 1)
         if len(raw) > _MOST_BYTES:
-            raise InputError(f"card {path}", [f"it has more than {_MOST_BYTES:,} bytes; no card has"], _REMEDY)
+            raise InputError(
+                f"card {path}", [f"it has more than {_MOST_BYTES:,} bytes; no card has"], _REMEDY
+            )
         return tomllib.loads(raw.decode("utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:  # TOML's and decoding errors are ValueErrors
+    except (
+        OSError,
+        ValueError,
+        RecursionError,
+    ) as error:  # TOML's and decoding errors are ValueErrors
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"card {path}", [f"it cannot be read as TOML in UTF-8: {reason}"], _REMEDY) from error
+        raise InputError(
+            f"card {path}", [f"it cannot be read as TOML in UTF-8: {reason}"], _REMEDY
+        ) from error
 
 
 class _Values:
     """The values of a card by key; what is wrong with them is collected."""
 
-    def __init__(self, content: Mapping[str, Any]):
+    def __init__(self, content: Mapping[str, Any]) -> None:
         self._content = content
-        self.problems = [f"unknown key '{key}'{_near(key, _KEYS)}" for key in content if key not in _KEYS]
+        self.problems = [
+            f"unknown key '{key}'{_near(key, _KEYS)}" for key in content if key not in _KEYS
+        ]
 
     def of(self, key: str, kind: type, default: Any, what: str) -> Any:
         """The value if it is of this very type, else the default."""
@@ -127,25 +154,36 @@ class _Values:
             return ()
         for text in value:
             if not isinstance(text, str):
-                self.problems.append(f'{key}: {text!r} is not text; write it in quotation marks: "{text}"')
+                self.problems.append(
+                    f'{key}: {text!r} is not text; write it in quotation marks: "{text}"'
+                )
             elif not text.strip() or text != text.strip():
                 self.problems.append(f"{key}: {text!r} is blank or has blanks around it")
         return tuple(text for text in value if isinstance(text, str))
 
 
 def _hierarchy(values: _Values) -> LabelHierarchy | None:
-    groups = {key: values.listed(f"hierarchy.{key}", fine) for key, fine in values.table("hierarchy").items()}
+    groups = {
+        key: values.listed(f"hierarchy.{key}", fine)
+        for key, fine in values.table("hierarchy").items()
+    }
     labels = values.texts("labels", ())
     if bool(groups) == bool(labels):
         which = "both labels and a hierarchy are" if labels else "neither labels nor a hierarchy is"
-        values.problems.append(f"labels: {which} given; write labels = [...] or hierarchy.COARSE = [...]")
+        values.problems.append(
+            f"labels: {which} given; write labels = [...] or hierarchy.COARSE = [...]"
+        )
         return None
     try:
         return LabelHierarchy.from_groups(groups) if groups else LabelHierarchy.flat(labels)
     except InputError as error:
         key = "hierarchy" if groups else "labels"
         # Flat classes are their own coarse classes: what is wrong with them is said once.
-        said = [problem for problem in error.problems if groups or not problem.startswith("a coarse class")]
+        said = [
+            problem
+            for problem in error.problems
+            if groups or not problem.startswith("a coarse class")
+        ]
         values.problems += [f"{key}: {problem}" for problem in said]
         return None
 
@@ -154,19 +192,25 @@ def _counts(values: _Values, hierarchy: LabelHierarchy | None) -> tuple[int, ...
     given = values.table("slides_per_class")
     for label, count in given.items():
         if type(count) is not int or count < 1:
-            values.problems.append(f"slides_per_class.{label}: {count!r} is not a whole number from 1 on")
+            values.problems.append(
+                f"slides_per_class.{label}: {count!r} is not a whole number from 1 on"
+            )
         if hierarchy and label not in hierarchy.fine:
             near = _near(label, hierarchy.fine)
-            values.problems.append(f"slides_per_class.{label}: there is no class of that name{near}")
+            values.problems.append(
+                f"slides_per_class.{label}: there is no class of that name{near}"
+            )
     if not given or hierarchy is None:
         return ()
     missing = [label for label in hierarchy.fine if label not in given]
     if missing:
-        values.problems.append(f"slides_per_class: {', '.join(missing)} is missing; give all classes or none")
+        values.problems.append(
+            f"slides_per_class: {', '.join(missing)} is missing; give all classes or none"
+        )
     return tuple(given.get(label, 0) for label in hierarchy.fine)
 
 
-def _columns(values: _Values) -> SheetColumns:
+def _columns(values: _Values) -> LabelColumns:
     chosen: dict[str, Any] = {}
     for role, heading in values.table("columns").items():
         key = f"columns.{role}"
@@ -176,8 +220,10 @@ def _columns(values: _Values) -> SheetColumns:
             values.problems.append(f"{key}: {heading!r} is not a text in quotation marks")
         else:
             one = isinstance(heading, str)
-            chosen[role] = heading if role == "sheet" else values.listed(key, [heading] if one else heading)
-    return SheetColumns(**chosen)
+            chosen[role] = (
+                heading if role == "sheet" else values.listed(key, [heading] if one else heading)
+            )
+    return LabelColumns(**chosen)
 
 
 def _near(name: str, known: Iterable[str]) -> str:

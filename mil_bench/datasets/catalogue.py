@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mil_bench import registry
-from mil_bench.bags.bag import Bag
 from mil_bench.bags.store import VERSION, BagStore, StoreHeader, create_store
-from mil_bench.datasets.card import DatasetSpec
 from mil_bench.datasets.card_file import read_card
 from mil_bench.errors import InputError, MissingFeaturesError, UnknownNameError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from mil_bench.bags.bag import Bag
+    from mil_bench.datasets.card import DatasetSpec
 
 _CARD_FILE = ".toml"
 
@@ -24,7 +27,8 @@ def find_dataset(text: str) -> DatasetSpec:
 
     Raises:
         UnknownNameError: no such dataset, or its generator has no such setting.
-        InputError: a value does not fit its setting, the dataset has no settings, or the card file is faulty.
+        InputError: a value does not fit its setting, the dataset has no settings, or the card file
+            is faulty.
     """
     if text.endswith(_CARD_FILE):
         return read_card(Path(text))
@@ -45,8 +49,12 @@ def on_the_command_line(slug: str) -> str:
 def _parse(spec: DatasetSpec, text: str) -> dict[str, Any]:
     where = f"dataset '{spec.name}:{text}'"
     if spec.generator is None:
-        raise InputError(where, [f"{spec.name} is real data and has no settings"], f"Write {spec.name} alone.")
-    known = {f.name: type(getattr(spec.generator, f.name)) for f in dataclasses.fields(spec.generator)}  # type: ignore[arg-type]
+        raise InputError(
+            where, [f"{spec.name} is real data and has no settings"], f"Write {spec.name} alone."
+        )
+    known = {
+        f.name: type(getattr(spec.generator, f.name)) for f in dataclasses.fields(spec.generator)
+    }  # type: ignore[arg-type]
     parsed = {}
     for item in text.split(","):
         key, _, value = item.partition("=")
@@ -56,7 +64,9 @@ def _parse(spec: DatasetSpec, text: str) -> dict[str, Any]:
             parsed[key] = known[key](value)
         except ValueError as error:
             problem = f"'{item}': {key} takes a value of type {known[key].__name__}"
-            raise InputError(where, [problem], "Write settings as name=value,name=value.") from error
+            raise InputError(
+                where, [problem], "Write settings as name=value,name=value."
+            ) from error
     return parsed
 
 
@@ -64,20 +74,33 @@ def store_path(spec: DatasetSpec, data_dir: Path) -> Path:
     """Where the dataset's store lies: real data under their name, generated ones with their settings' digest."""
     if spec.generator is None:
         return data_dir / f"{spec.name}.h5"
-    # With the versions of the store and of the generator: files of older code are left alone and not used.
-    settings = repr((VERSION, spec.hierarchy, spec.class_counts, spec.groups, spec.generator, spec.generator.version))
+    # With the versions of the store and of the generator: files of older code are left alone and
+    # not used.
+    settings = repr(
+        (
+            VERSION,
+            spec.hierarchy,
+            spec.class_counts,
+            spec.groups,
+            spec.generator,
+            spec.generator.version,
+        )
+    )
     return data_dir / f"{spec.slug}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}.h5"
 
 
 def open_store(
-    spec: DatasetSpec, data_dir: Path, watch: Callable[[Iterable[Bag], int], Iterable[Bag]] | None = None
+    spec: DatasetSpec,
+    data_dir: Path,
+    watch: Callable[[Iterable[Bag], int], Iterable[Bag]] | None = None,
 ) -> BagStore:
     """The dataset's bags; a generated dataset is made on first use.
 
     Args:
         spec: the card.
         data_dir: folder of the stores.
-        watch: wraps the iteration over the bags being made, given them and their number (a progress bar).
+        watch: wraps the iteration over the bags being made, given them and their number (a progress
+            bar).
 
     Raises:
         MissingFeaturesError: a real dataset whose features are not packed here.
@@ -91,10 +114,14 @@ def open_store(
     store = BagStore(path)
     if store.dataset != spec.slug:
         problem = f"it holds {store.dataset}, not {spec.slug}"
-        raise InputError(f"bag store {path}", [problem], f"Move it away and pack the features of {spec.name}.")
+        raise InputError(
+            f"bag store {path}", [problem], f"Move it away and pack the features of {spec.name}."
+        )
     if store.hierarchy != spec.hierarchy:
         problem = f"its classes are {list(store.hierarchy.fine)}, the card says {list(spec.hierarchy.fine)}"
-        raise InputError(f"bag store {path}", [problem], "Pack the features again with this version's card.")
+        raise InputError(
+            f"bag store {path}", [problem], "Pack the features again with this version's card."
+        )
     return store
 
 

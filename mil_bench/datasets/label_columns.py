@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mil_bench.datasets.card import SheetColumns
 from mil_bench.datasets.slide_ids import without_ending
-from mil_bench.datasets.tables import Table, TableRow, read_table
+from mil_bench.datasets.tables import TableRow, TextTable, read_table
 from mil_bench.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from mil_bench.datasets.card import LabelColumns
 
 ROLES = ("slide", "label", "group", "split", "centre")
 _NEEDED = ("slide", "label")
@@ -20,13 +24,14 @@ _SPOILED = {
     "a number with a decimal point": re.compile(r"\d+[.,]0+"),
     "a number in powers of ten": re.compile(r"\d([.,]\d+)?E\+\d+", re.IGNORECASE),
     "a date": re.compile(
-        rf"\d{{4}}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d)?|\d{{1,2}}-{_MONTH}(-\d\d(\d\d)?)?|{_MONTH}-\d\d", re.IGNORECASE
+        rf"\d{{4}}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d)?|\d{{1,2}}-{_MONTH}(-\d\d(\d\d)?)?|{_MONTH}-\d\d",
+        re.IGNORECASE,
     ),
 }
 
 
 @dataclass(frozen=True)
-class SheetEntry:
+class LabelEntry:
     """One row of a label table.
 
     Args:
@@ -41,7 +46,7 @@ class SheetEntry:
 
 
 @dataclass(frozen=True)
-class SheetEntries:
+class LabelEntries:
     """The rows of a label table.
 
     Args:
@@ -51,11 +56,11 @@ class SheetEntries:
     """
 
     headings: Mapping[str, str]
-    entries: tuple[SheetEntry, ...]
+    entries: tuple[LabelEntry, ...]
     problems: tuple[str, ...]
 
 
-def read_entries(path: Path, columns: SheetColumns) -> SheetEntries:
+def read_entries(path: Path, columns: LabelColumns) -> LabelEntries:
     """Read a label table.
 
     Args:
@@ -84,12 +89,20 @@ def read_entries(path: Path, columns: SheetColumns) -> SheetEntries:
     chosen = {role: positions[0] for role, positions in matches.items() if positions}
     entries = []
     for row in table.rows:
-        faults = [fault for role, at in chosen.items() if (fault := _fault(role, at, row, table.columns[at]))]
+        faults = [
+            fault
+            for role, at in chosen.items()
+            if (fault := _fault(role, at, row, table.columns[at]))
+        ]
         faults = list(dict.fromkeys(faults))  # one column may have two roles
         problems += faults
-        entries.append(SheetEntry(row.place, {role: _text(role, chosen.get(role), row) for role in ROLES}, not faults))
+        entries.append(
+            LabelEntry(
+                row.place, {role: _text(role, chosen.get(role), row) for role in ROLES}, not faults
+            )
+        )
     headings = {role: table.columns[at] for role, at in chosen.items()}
-    return SheetEntries(headings, tuple(entries), tuple(problems))
+    return LabelEntries(headings, tuple(entries), tuple(problems))
 
 
 def spoiled(text: str) -> str:
@@ -103,13 +116,16 @@ def _matching(header: tuple[str, ...], accepted: tuple[str, ...]) -> list[int]:
     return [at for name in accepted for at, heading in enumerate(lower) if heading == name.lower()]
 
 
-def _ambiguous(role: str, positions: list[int], table: Table, columns: SheetColumns) -> list[str]:
+def _ambiguous(
+    role: str, positions: list[int], table: TextTable, columns: LabelColumns
+) -> list[str]:
     """Two columns that could both be meant and do not say the same."""
     if len(positions) < 2:
         return []
     first, second = positions[:2]
     one, two = table.columns[first], table.columns[second]
-    # A table may name patients and cases, cases and centres: the card's own word says which of them is the group.
+    # A table may name patients and cases, cases and centres: the card's own word says which of them
+    # is the group.
     own = getattr(columns, role)[0].lower()
     if role in ("group", "centre") and one.lower() == own != two.lower():
         return []

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from mil_bench.datasets.card import DatasetSpec
-from mil_bench.datasets.label_columns import SheetEntry, read_entries
+from mil_bench.datasets.label_columns import LabelEntry, read_entries
 from mil_bench.datasets.slide_ids import SlideNames, own_group
 from mil_bench.errors import InputError
 
-_ROLE_NAMES = {"train": "train", "training": "train", "val": "val", "validation": "val", "valid": "val"}
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mil_bench.datasets.card import DatasetSpec
+
+_ROLE_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "validation": "val",
+    "valid": "val",
+}
 _ROLE_NAMES |= {"test": "test", "testing": "test"}
 
 
@@ -35,7 +45,7 @@ class SlideLabel:
 
 
 @dataclass(frozen=True)
-class LabelSheet:
+class LabelTable:
     """A label sheet.
 
     Args:
@@ -51,7 +61,9 @@ class LabelSheet:
     @cached_property
     def frame(self) -> pd.DataFrame:
         """One row a slide with the columns slide, label, group, split, centre, as ``BagStore.slides`` has them."""
-        rows = [(slide, row.label, row.group, row.split, row.centre) for slide, row in self.rows.items()]
+        rows = [
+            (slide, row.label, row.group, row.split, row.centre) for slide, row in self.rows.items()
+        ]
         return pd.DataFrame(rows, columns=["slide", "label", "group", "split", "centre"])
 
     def near_miss(self, slide: str) -> str:
@@ -63,19 +75,19 @@ class LabelSheet:
         return SlideNames(self.named)
 
 
-def read_label_sheet(path: Path, spec: DatasetSpec) -> LabelSheet:
+def read_label_sheet(path: Path, spec: DatasetSpec) -> LabelTable:
     """Read a CSV, TSV or .xlsx with the columns that the dataset's card names; every value is text.
 
     Raises:
         InputError: every problem of the sheet at once, with its place.
     """
-    sheet, problems = parse_label_sheet(path, spec)
+    sheet, problems = parse_label_table(path, spec)
     if problems:
         raise InputError(f"label sheet {path}", problems, "Correct these places and read it again.")
     return sheet
 
 
-def parse_label_sheet(path: Path, spec: DatasetSpec) -> tuple[LabelSheet, list[str]]:
+def parse_label_table(path: Path, spec: DatasetSpec) -> tuple[LabelTable, list[str]]:
     """The faultless rows of a label sheet, and what is wrong with the others.
 
     Raises:
@@ -97,15 +109,21 @@ def parse_label_sheet(path: Path, spec: DatasetSpec) -> tuple[LabelSheet, list[s
         place_of.setdefault(slide.lower(), (slide, entry.place))
         if entry.sound and label in index_of:
             group = entry.text["group"] or own_group(slide)
-            rows[slide] = SlideLabel(index_of[label], group, _ROLE_NAMES.get(role.lower(), ""), entry.text["centre"])
+            rows[slide] = SlideLabel(
+                index_of[label], group, _ROLE_NAMES.get(role.lower(), ""), entry.text["centre"]
+            )
     name = _group_name(spec, table.headings.get("group"))
-    if not spec.groups.may_be_blank(name) and not any(entry.text["group"] for entry in table.entries):
+    if not spec.groups.may_be_blank(name) and not any(
+        entry.text["group"] for entry in table.entries
+    ):
         name = ""
     named = frozenset(entry.text["slide"] for entry in table.entries) - {""}
-    return LabelSheet(rows, named, name), problems
+    return LabelTable(rows, named, name), problems
 
 
-def _row_problems(entry: SheetEntry, index_of: dict[str, int], place_of: dict[str, tuple[str, str]]) -> list[str]:
+def _row_problems(
+    entry: LabelEntry, index_of: dict[str, int], place_of: dict[str, tuple[str, str]]
+) -> list[str]:
     """What a row says that cannot be."""
     slide, label, role = entry.text["slide"], entry.text["label"], entry.text["split"]
     where = f"{entry.place}, slide '{slide}'"
@@ -115,7 +133,9 @@ def _row_problems(entry: SheetEntry, index_of: dict[str, int], place_of: dict[st
     if not label:
         problems.append(f"{where}: no label")
     elif label not in index_of:
-        meant = next((f", written '{name}' there" for name in index_of if name.lower() == label.lower()), "")
+        meant = next(
+            (f", written '{name}' there" for name in index_of if name.lower() == label.lower()), ""
+        )
         problems.append(f"{where}: label '{label}' is not one of {', '.join(index_of)}{meant}")
     if role and role.lower() not in _ROLE_NAMES:
         problems.append(f"{where}: role '{role}' is not train, val or test")

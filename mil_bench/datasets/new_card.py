@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from collections import Counter
 from importlib import resources
-from pathlib import Path
 from string import Template
+from typing import TYPE_CHECKING
 
 from mil_bench import durable
-from mil_bench.datasets.card import SheetColumns
+from mil_bench.datasets.card import LabelColumns
 from mil_bench.datasets.card_file import name_problems
-from mil_bench.datasets.label_columns import SheetEntries, read_entries
+from mil_bench.datasets.label_columns import LabelEntries, read_entries
 from mil_bench.errors import InputError
 from mil_bench.splits.plan import PROTOCOLS
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _EXAMPLES = ("benign", "malignant")
 _MOST_CLASSES = 100
@@ -24,14 +27,16 @@ def new_card(name: str, labels: Path | None, folder: Path) -> Path:
 
     Args:
         name: of the dataset, lower case with hyphens.
-        labels: its label table, whose classes, their numbers of slides and headings are filled in; None: examples.
+        labels: its label table, whose classes, their numbers of slides and headings are filled in;
+            None: examples.
         folder: where.
 
     Returns:
         The file written.
 
     Raises:
-        InputError: the name is taken or not of that form, the file exists, or the table has something wrong.
+        InputError: the name is taken or not of that form, the file exists, or the table has
+            something wrong.
     """
     path = folder / f"{name}.toml"
     problems = name_problems(name)
@@ -39,8 +44,14 @@ def new_card(name: str, labels: Path | None, folder: Path) -> Path:
         problems.append(f"{path} exists and is not replaced")
     if problems:
         raise InputError(f"new card {name}", problems, "Choose another name or another folder.")
-    words = _words(labels, read_entries(labels, SheetColumns())) if labels else _words_without_table()
-    template = resources.files("mil_bench").joinpath("templates", "card.toml.in").read_text(encoding="utf-8")
+    words = (
+        _words(labels, read_entries(labels, LabelColumns())) if labels else _words_without_table()
+    )
+    template = (
+        resources.files("mil_bench")
+        .joinpath("templates", "card.toml.in")
+        .read_text(encoding="utf-8")
+    )
     protocols = ", ".join(map(_quoted, PROTOCOLS))
     text = Template(template).substitute(words, name=name, protocols=protocols)
     durable.write_once(path, lambda file: file.write(text.encode()))
@@ -57,7 +68,7 @@ def _words_without_table() -> dict[str, str]:
     }
 
 
-def _words(path: Path, table: SheetEntries) -> dict[str, str]:
+def _words(path: Path, table: LabelEntries) -> dict[str, str]:
     """What a label table fills in."""
     counts = Counter(entry.text["label"] for entry in table.entries)
     blank = counts.pop("", 0)
@@ -66,18 +77,26 @@ def _words(path: Path, table: SheetEntries) -> dict[str, str]:
         problems.append(f"{blank} rows have no label")
     if not 2 <= len(counts) <= _MOST_CLASSES:
         heading = table.headings["label"]
-        problems.append(f"the column '{heading}' holds {len(counts)} different labels, 2 to {_MOST_CLASSES} can be")
+        problems.append(
+            f"the column '{heading}' holds {len(counts)} different labels, 2 to {_MOST_CLASSES} can be"
+        )
     if problems:
-        raise InputError(f"table {path}", problems, "Correct the table, or write the card without --labels.")
+        raise InputError(
+            f"table {path}", problems, "Correct the table, or write the card without --labels."
+        )
     classes = sorted(counts, key=lambda label: (int(label) if label.isdecimal() else -1, label))
-    columns = "".join(f"columns.{role} = {_quoted(heading)}\n" for role, heading in table.headings.items())
+    columns = "".join(
+        f"columns.{role} = {_quoted(heading)}\n" for role, heading in table.headings.items()
+    )
     group = table.headings.get("group", "patient").lower()
     return {
         "found": f"# Classes, their numbers of slides and the headings were found in {path.name}.\n",
         "labels": f"[{', '.join(map(_quoted, classes))}]",
         "group": group.removesuffix("_id").removesuffix(" id"),
         "columns": columns,
-        "counts": "".join(f"slides_per_class.{_quoted(label)} = {counts[label]}\n" for label in classes),
+        "counts": "".join(
+            f"slides_per_class.{_quoted(label)} = {counts[label]}\n" for label in classes
+        ),
     }
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-# Slide files that openslide, bio-formats and the vendors' programs read, and the feature files made of them.
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# Slide files that openslide, bio-formats and the vendors' programs read, and the feature files made
+# of them.
 _ENDINGS = re.compile(
     r"\.(ome\.tiff?|svs|tiff?|ndpi|mrxs|scn|vms|vmu|bif|czi|qptiff|isyntax|svslide|dcm|h5|hdf5|npy|pth?)$",
     re.IGNORECASE,
@@ -30,7 +34,7 @@ def own_group(slide: str) -> str:
 class SlideNames:
     """Known slide ids, to tell which of them an unknown one may mean."""
 
-    def __init__(self, names: Iterable[str]):
+    def __init__(self, names: Iterable[str]) -> None:
         self._names = frozenset(names)
 
     def near_miss(self, slide: str, place: str) -> str:

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from mil_bench.bags.store import BagStore
-from mil_bench.datasets.card import DatasetSpec
 from mil_bench.datasets.catalogue import open_store, store_path
 from mil_bench.datasets.labels import read_label_sheet
 from mil_bench.datasets.slide_ids import SlideNames, own_group
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    import pandas as pd
+
+    from mil_bench.bags.store import BagStore
+    from mil_bench.datasets.card import DatasetSpec
 
 _WORDS_FOR_NONE = {"nan", "na", "n/a", "none", "null", "unknown", "missing", "-", "?", "."}
 
 
 @dataclass(frozen=True)
-class SlideTable:
+class Slides:
     """Slides and where they are known from.
 
     Args:
         frame: one row a slide with columns slide, label (fine index), group, split, centre.
         group_name: what a group is, "" where groups are unknown.
         origin: where this is known from, in words.
-        may_stand_alone: whether a slide without a group is known to have none, so that nothing is unknown.
+        may_stand_alone: whether a slide without a group is known to have none, so that nothing is
+            unknown.
     """
 
     frame: pd.DataFrame
@@ -48,7 +53,9 @@ class SlideTable:
         if not number:
             return ()
         have = "slide has" if number == 1 else "slides have"
-        return (f"{number} {have} no {name}: each counts as a {name} of its own, so leaks among them cannot be seen",)
+        return (
+            f"{number} {have} no {name}: each counts as a {name} of its own, so leaks among them cannot be seen",
+        )
 
     def group_notes(self, slides: Iterable[str]) -> tuple[str, ...]:
         """Where counting groups among some slides may be wrong, one sentence each."""
@@ -63,8 +70,12 @@ class SlideTable:
                 found.append(f"{number} slides share the {self.group_name} '{group}'; {cure}.")
         twins = [names for names in spelled.values() if len(names) > 1]
         if twins:
-            shown = "; ".join(" and ".join(names) for names in twins[:5]) + ("; ..." if len(twins) > 5 else "")
-            found.append(f"Counted as different, but spelled alike, is each {self.group_name} of {shown}.")
+            shown = "; ".join(" and ".join(names) for names in twins[:5]) + (
+                "; ..." if len(twins) > 5 else ""
+            )
+            found.append(
+                f"Counted as different, but spelled alike, is each {self.group_name} of {shown}."
+            )
         return tuple(found)
 
     def near_miss(self, slides: Iterable[str]) -> str:
@@ -77,13 +88,13 @@ class SlideTable:
         return SlideNames(self.frame["slide"])
 
 
-def packed_slides(store: BagStore, spec: DatasetSpec) -> SlideTable:
+def packed_slides(store: BagStore, spec: DatasetSpec) -> Slides:
     """The slides of a packed store."""
     alone = spec.groups.may_be_blank(store.group_name)
-    return SlideTable(store.slides, store.group_name, f"packed store {store.path.name}", alone)
+    return Slides(store.slides, store.group_name, f"packed store {store.path.name}", alone)
 
 
-def known_slides(spec: DatasetSpec, labels: Path | None, data: Path) -> SlideTable | None:
+def known_slides(spec: DatasetSpec, labels: Path | None, data: Path) -> Slides | None:
     """The slides of a label sheet; without one those of the packed store; None where there is neither.
 
     A generated dataset is made if it is not there.
@@ -94,6 +105,6 @@ def known_slides(spec: DatasetSpec, labels: Path | None, data: Path) -> SlideTab
     if labels is not None:
         sheet = read_label_sheet(labels, spec)
         alone = spec.groups.may_be_blank(sheet.group_name)
-        return SlideTable(sheet.frame, sheet.group_name, f"label sheet {labels.name}", alone)
+        return Slides(sheet.frame, sheet.group_name, f"label sheet {labels.name}", alone)
     packed = spec.generator is not None or store_path(spec, data).exists()
     return packed_slides(open_store(spec, data), spec) if packed else None

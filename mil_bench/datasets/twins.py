@@ -1,26 +1,27 @@
 """Generated twins of real datasets: same labels, hierarchy, balance and grouping, made features.
 
-A twin shows that a pipeline works and how methods behave on bags built this way. Its figures say nothing about
-the real dataset, and every place that shows them says so.
+A twin shows that a pipeline works and how methods behave on bags built this way. Its figures say
+nothing about the real dataset, and every place that shows them says so.
 
-How a slide is made. Features vary mostly in a few directions, as those of trained encoders do: an instance is a point
-in 16 dimensions, mapped to the feature width, plus a little noise in every feature. Most instances are background
-tissue: a slide has its own mixture of eight tissue types, and all instances of a group carry the group's shift, as
-stain and scanner do. A few instances, the witnesses, show the
-finding that gives the slide its label. The prototype of a fine class is the sum of a direction it shares with
-all fine classes of its coarse class and a shorter one of its own, so siblings lie close to each other. The first
-fine class of a card is the one without any finding. A slide may show milder findings (of classes before its own)
-beside the one that counts.
+How a slide is made. Features vary mostly in a few directions, as those of trained encoders do: an
+instance is a point in 16 dimensions, mapped to the feature width, plus a little noise in every
+feature. Most instances are background
+tissue: a slide has its own mixture of eight tissue types, and all instances of a group carry the
+group's shift, as stain and scanner do. A few instances, the witnesses, show the
+finding that gives the slide its label. The prototype of a fine class is the sum of a direction it
+shares with all fine classes of its coarse class and a shorter one of its own, so siblings lie close
+to each other. The first fine class of a card is the one without any finding. A slide may show
+milder findings (of classes before its own) beside the one that counts.
 
-With ``hierarchy=0`` the shared directions are dealt to the fine classes across the coarse ones: the same directions and
-the same distances, but siblings by name are not siblings by sight, and the hierarchy carries no signal.
+With ``hierarchy=0`` the shared directions are dealt to the fine classes across the coarse ones: the
+same directions and the same distances, but siblings by name are not siblings by sight, and the
+hierarchy carries no signal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -28,6 +29,9 @@ from mil_bench import seeds
 from mil_bench.bags.bag import Bag
 from mil_bench.datasets.card import DatasetSpec, check_limits
 from mil_bench.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _LATENT = 16
 _TISSUES = 8
@@ -46,9 +50,11 @@ class TwinGenerator:
         width: feature width D.
         rows: median bag size. The real datasets have hundreds to thousands; 100 trains on a laptop.
         spread: standard deviation of the logarithm of the bag size.
-        difficulty: divides the distance of witnesses from background and from each other; 1 by default.
+        difficulty: divides the distance of witnesses from background and from each other; 1 by
+            default.
         witnesses: mean share of witnesses among a bag's instances.
-        hierarchy: 1: siblings look alike; 0: which classes look alike has nothing to do with the hierarchy.
+        hierarchy: 1: siblings look alike; 0: which classes look alike has nothing to do with the
+            hierarchy.
         seed: another seed, another twin.
     """
 
@@ -64,7 +70,12 @@ class TwinGenerator:
 
     def __post_init__(self) -> None:
         limits = {"slides": (20, 10**6), "width": (8, 8192), "rows": (4, 10**6), "spread": (0, 2)}
-        limits |= {"difficulty": (0.1, 100), "witnesses": (0.001, 0.5), "hierarchy": (0, 1), "seed": (0, 2**31)}
+        limits |= {
+            "difficulty": (0.1, 100),
+            "witnesses": (0.001, 0.5),
+            "hierarchy": (0, 1),
+            "seed": (0, 2**31),
+        }
         check_limits("the twin", self, limits)
 
     def describe(self) -> str:
@@ -84,13 +95,17 @@ class TwinGenerator:
         world = _World.draw(self, spec)
         labels = self._labels(spec)
         groups = _deal_groups(labels, spec, self.seed)
-        for i, (label, group, size) in enumerate(zip(labels, groups, self._sizes(len(labels)), strict=True)):
+        for i, (label, group, size) in enumerate(
+            zip(labels, groups, self._sizes(len(labels)), strict=True)
+        ):
             rng = seeds.generator("twin", spec.name, self.seed, "slide", i)
             features, instance_labels = world.slide(rng, int(label), int(group), int(size))
             name = f"{spec.groups.name}-{group:04d}"
             centre = name if spec.groups.name == "centre" else ""
             slide = f"{spec.slug}-{i:05d}"
-            yield Bag(slide, int(label), name, features, instance_labels=instance_labels, centre=centre)
+            yield Bag(
+                slide, int(label), name, features, instance_labels=instance_labels, centre=centre
+            )
 
     def _labels(self, spec: DatasetSpec) -> np.ndarray:
         """Fine labels with the card's shares, shuffled."""
@@ -100,12 +115,18 @@ class TwinGenerator:
         if counts.min() < _FEWEST_OF_A_CLASS:
             needed = _FEWEST_OF_A_CLASS * len(counts)
             problem = f"slides={self.slides} is too few for {len(counts)} classes"
-            raise InputError(f"settings of {spec.name}", [problem], f"Ask for {needed + needed // 2} slides or more.")
+            raise InputError(
+                f"settings of {spec.name}",
+                [problem],
+                f"Ask for {needed + needed // 2} slides or more.",
+            )
         labels = np.repeat(np.arange(len(counts)), counts)
         return seeds.generator("twin", spec.name, self.seed, "labels").permutation(labels)
 
     def _sizes(self, slides: int) -> np.ndarray:
-        draws = seeds.generator("twin", "sizes", self.seed).normal(np.log(self.rows), self.spread, slides)
+        draws = seeds.generator("twin", "sizes", self.seed).normal(
+            np.log(self.rows), self.spread, slides
+        )
         return np.maximum(np.round(np.exp(draws)).astype(int), 4)
 
 
@@ -136,7 +157,9 @@ class _World:
         mapping = rng.standard_normal((_LATENT, settings.width)) / np.sqrt(_LATENT)
         return cls(settings, spec.name, tissues, coarse[_families(settings, spec)] + fine, mapping)
 
-    def slide(self, rng: np.random.Generator, label: int, group: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    def slide(
+        self, rng: np.random.Generator, label: int, group: int, size: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Features ``[size, D]`` and witness labels ``[size]`` of one slide."""
         settings = self.settings
         group_rng = seeds.generator("twin", self.name, settings.seed, "group", group)
@@ -152,7 +175,9 @@ class _World:
             rng.shuffle(shown)
         centres = np.where((shown >= 0)[:, None], self.findings[shown], self.tissues[tissue])
         points = centres + shift + rng.standard_normal((size, _LATENT))
-        features = points @ self.mapping + _FEATURE_NOISE * rng.standard_normal((size, settings.width))
+        features = points @ self.mapping + _FEATURE_NOISE * rng.standard_normal(
+            (size, settings.width)
+        )
         return features.astype(np.float32), shown
 
 
@@ -166,8 +191,12 @@ def _families(settings: TwinGenerator, spec: DatasetSpec) -> list[int]:
     if settings.hierarchy:
         return parents
     if len(set(parents[1:])) < 2:
-        problem = "all its findings belong to one coarse class, so none can look like those of another"
-        raise InputError(f"hierarchy=0 for {spec.name}", [problem], "Choose a twin with findings in several.")
+        problem = (
+            "all its findings belong to one coarse class, so none can look like those of another"
+        )
+        raise InputError(
+            f"hierarchy=0 for {spec.name}", [problem], "Choose a twin with findings in several."
+        )
     # Every family of the findings (all classes but the first) in turn, until each is used up.
     left = {g: parents[1:].count(g) for g in dict.fromkeys(parents[1:])}
     dealt: list[int] = []
@@ -203,5 +232,7 @@ def twin_of(spec: DatasetSpec, slides: int) -> DatasetSpec:
         protocols=tuple(p for p in spec.protocols if p != "official"),
         source="generated on this machine, nothing to download",
         licence="none needed",
-        traps=(f"It is generated: its figures are not {spec.name.upper()}'s and cannot stand in for them.",),
+        traps=(
+            f"It is generated: its figures are not {spec.name.upper()}'s and cannot stand in for them.",
+        ),
     )

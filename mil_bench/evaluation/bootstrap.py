@@ -1,32 +1,38 @@
 """Bootstrap over patients: how far the figures of these models would move with other test patients.
 
-Slides of a patient are alike, so patients are drawn, with replacement, and bring all their slides with them. All
-methods, folds and metrics see the same draws, which makes differences between methods paired. The models stay as they
-are: an interval says what other test patients would change, not what other training slides would. For averages over
-the folds of a cross-validation that is enough if training is stable (Bayle et al., NeurIPS 2020).
+Slides of a patient are alike, so patients are drawn, with replacement, and bring all their slides
+with them. All methods, folds and metrics see the same draws, which makes differences between
+methods paired. The models stay as they
+are: an interval says what other test patients would change, not what other training slides would.
+For averages over the folds of a cross-validation that is enough if training is stable (Bayle et
+al., NeurIPS 2020).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from mil_bench import seeds
 from mil_bench.evaluation.metrics import METRICS, Measure, figures
-from mil_bench.evaluation.predictions import Predictions
 from mil_bench.evaluation.weighted_sums import ModelScorer, Ratio, Sums
-from mil_bench.hierarchy import LabelHierarchy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from mil_bench.evaluation.predictions import Predictions
+    from mil_bench.hierarchy import LabelHierarchy
 
 CONFIDENCE = 0.95
 """Of every interval."""
 FEWEST_UNITS = 20
 """Patients (or slides) below which no interval is given: percentiles over so few are too narrow.
 
-It holds for those with a class, too, where a figure is of that class alone: ``mil_bench.benchmarks.statistics`` shows
-how seldom the intervals of rare classes hold the truth.
+It holds for those with a class, too, where a figure is of that class alone:
+``mil_bench.benchmarks.statistics`` shows how seldom the intervals of rare classes hold the truth.
 """
 MOST_UNDEFINED = 0.05
 """Share of replicates in which a figure may be undefined (a rare class was not drawn) before its interval is, too."""
@@ -82,7 +88,11 @@ class Bootstrap:
     def few(self) -> str:
         """Why no interval can be given at all, "" where it can."""
         enough = self.units >= FEWEST_UNITS
-        return "" if enough else f"{self.units} {self.unit}s are too few to draw from, {FEWEST_UNITS} are needed"
+        return (
+            ""
+            if enough
+            else f"{self.units} {self.unit}s are too few to draw from, {FEWEST_UNITS} are needed"
+        )
 
     def interval(self, values: np.ndarray, figure: Measure | None = None) -> Interval:
         """The interval of a figure or difference from its values ``[1 + R]``.
@@ -136,14 +146,24 @@ def bootstrap(
     units = len(set(unit_of.values()))
     drawn = draws(units, replicates if units >= FEWEST_UNITS else 0)
     pooled, means = {}, {}
-    with threadpool_limits(1, "blas"):  # the products are small: handing them to several threads costs more
+    with threadpool_limits(
+        1, "blas"
+    ):  # the products are small: handing them to several threads costs more
         for name, done in methods.items():
-            folds = [_Model(ModelScorer(p, hierarchy, ordered), [unit_of[s] for s in p.slides]) for p in done]
-            parts = [[figures(sums, hierarchy) for sums in _added(folds, weight)] for weight in drawn]
+            folds = [
+                _Model(ModelScorer(p, hierarchy, ordered), [unit_of[s] for s in p.slides])
+                for p in done
+            ]
+            parts = [
+                [figures(sums, hierarchy) for sums in _added(folds, weight)] for weight in drawn
+            ]
             pooled[name], means[name] = (
-                {m: np.concatenate([part[which][m] for part in parts]) for m in parts[0][which]} for which in (0, 1)
+                {m: np.concatenate([part[which][m] for part in parts]) for m in parts[0][which]}
+                for which in (0, 1)
             )
-    bearers = _bearers({figure: 0 for found in pooled.values() for figure in found}, methods, hierarchy, unit_of)
+    bearers = _bearers(
+        {figure: 0 for found in pooled.values() for figure in found}, methods, hierarchy, unit_of
+    )
     return Bootstrap(group_name or "slide", units, Replicates(pooled), Replicates(means), bearers)
 
 
@@ -153,16 +173,21 @@ def draws(units: int, replicates: int) -> list[np.ndarray]:
     The first array is one row of ones: nothing drawn.
     """
     rng = seeds.generator("bootstrap", units)
-    step = max(1, min(1000, 4_000_000 // units))  # so many rows at a time: 100 MB of sums and weights
+    step = max(
+        1, min(1000, 4_000_000 // units)
+    )  # so many rows at a time: 100 MB of sums and weights
     sizes = [min(step, replicates - start) for start in range(0, replicates, step)]
     even = np.full(units, 1 / units)
-    return [np.ones((1, units), np.uint8), *(rng.multinomial(units, even, n).astype(np.uint8) for n in sizes)]
+    return [
+        np.ones((1, units), np.uint8),
+        *(rng.multinomial(units, even, n).astype(np.uint8) for n in sizes),
+    ]
 
 
 class _Model:
     """One trained fold: how to sum its slides, where their weights stand, and what makes it count as one fold."""
 
-    def __init__(self, scorer: ModelScorer, places: Sequence[int]):
+    def __init__(self, scorer: ModelScorer, places: Sequence[int]) -> None:
         self._scorer, self._places = scorer, np.array(places)
         plain = scorer.sums(np.ones((1, len(places))))
         self.scales = {name: self._scale(name[1], ratio) for name, ratio in plain.items()}
@@ -171,9 +196,10 @@ class _Model:
     def _scale(key: str, ratio: Ratio) -> np.ndarray:
         """Factors ``[columns]`` that make the undrawn fold's ``whole`` 1, or 0 where the fold says nothing.
 
-        The sum over folds of scaled parts by the sum of scaled wholes is the mean over folds. Under draws it
-        stays defined when a fold loses all of the one or two patients it has of a class, and the spread is that
-        around the mean of all folds, not of so few patients around their own mean.
+        The sum over folds of scaled parts by the sum of scaled wholes is the mean over folds. Under
+        draws it stays defined when a fold loses all of the one or two patients it has of a class,
+        and the spread is that around the mean of all folds, not of so few patients around their own
+        mean.
         """
         defined = ~np.isnan(ratio.value[0])
         if not METRICS[key].classwise:
@@ -204,14 +230,22 @@ def _bearers(
 ) -> dict[Measure, int]:
     """How many units have a slide of the class that a figure is of, for the figures of one class."""
     label_of = {
-        slide: label for done in methods.values() for p in done for slide, label in zip(p.slides, p.labels, strict=True)
+        slide: label
+        for done in methods.values()
+        for p in done
+        for slide, label in zip(p.slides, p.labels, strict=True)
     }
     counts = {}
     for figure in figures:
         if figure.of:
             fine = figure.level == "fine"
-            of = [hierarchy.fine[c] if fine else hierarchy.coarse[p] for c, p in enumerate(hierarchy.parent)]
-            counts[figure] = len({unit_of[slide] for slide, label in label_of.items() if of[label] == figure.of})
+            of = [
+                hierarchy.fine[c] if fine else hierarchy.coarse[p]
+                for c, p in enumerate(hierarchy.parent)
+            ]
+            counts[figure] = len(
+                {unit_of[slide] for slide, label in label_of.items() if of[label] == figure.of}
+            )
     return counts
 
 

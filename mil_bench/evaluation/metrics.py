@@ -1,30 +1,33 @@
 """Metrics of one fold or of several together. What they cannot say is not a number, with the reason beside it.
 
-A class that no test slide of a fold has makes its recall, its F1, its AUC and its average precision undefined, and with
-them the averages over classes. Elsewhere such averages silently run over the classes that are left; here they are
-undefined in that fold.
+A class that no test slide of a fold has makes its recall, its F1, its AUC and its average precision
+undefined, and with them the averages over classes. Elsewhere such averages silently run over the
+classes that are left; here they are undefined in that fold.
 
-Several folds are pooled without mixing their models: every test prediction counts, a slide as often as it was tested
-(Monte-Carlo splits, several seeds), and what compares slides with each other (AUC, average precision, the chance
-agreement in kappa) compares only slides that the same model scored. Ranking one model's scores against another's would
-measure how alike the models are calibrated; averaging a slide's probabilities over models would measure an ensemble
-that nobody trained.
+Several folds are pooled without mixing their models: every test prediction counts, a slide as often
+as it was tested (Monte-Carlo splits, several seeds), and what compares slides with each other (AUC,
+average precision, the chance agreement in kappa) compares only slides that the same model scored.
+Ranking one model's scores against another's would measure how alike the models are calibrated;
+averaging a slide's probabilities over models would measure an ensemble that nobody trained.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from mil_bench.evaluation.predictions import Predictions
 from mil_bench.evaluation.weighted_sums import BINS, ModelScorer, Sums
-from mil_bench.hierarchy import LabelHierarchy
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mil_bench.evaluation.predictions import Predictions
+    from mil_bench.hierarchy import LabelHierarchy
 
 LEVELS: Mapping[str, str] = {
     "fine": "",
@@ -33,7 +36,8 @@ LEVELS: Mapping[str, str] = {
     "slide": "",
 }
 """Where a metric is taken, and the word before its name: fine labels; coarse labels, from fine probabilities summed
-over the children; coarse labels, from the method's own coarse head; and means over slides that belong to no level."""
+over the children; coarse labels, from the method's own coarse head; and means over slides that
+belong to no level."""
 _LABEL_LEVELS = ("fine", "coarse", "coarse_head")
 
 
@@ -70,13 +74,21 @@ class Metric:
 _AP_NOTE = "It grows as fewer slides are compared, and with slides drawn twice: no bootstrap interval is given."
 
 METRICS: Mapping[str, Metric] = {
-    "accuracy": Metric("Accuracy", "accuracy", "Share of slides whose most probable class is right."),
-    "balanced_accuracy": Metric("Balanced accuracy", "balanced accuracy", "Mean recall (sensitivity) of the classes."),
+    "accuracy": Metric(
+        "Accuracy", "accuracy", "Share of slides whose most probable class is right."
+    ),
+    "balanced_accuracy": Metric(
+        "Balanced accuracy", "balanced accuracy", "Mean recall (sensitivity) of the classes."
+    ),
     "specificity": Metric(
-        "Specificity", "specificity", "Mean over classes of the share of other classes' slides not called that class."
+        "Specificity",
+        "specificity",
+        "Mean over classes of the share of other classes' slides not called that class.",
     ),
     "macro_f1": Metric("Macro F1", "macro F1", "Unweighted mean of the classes' F1."),
-    "macro_auc": Metric("Macro AUC", "macro AUC", "Unweighted mean of the classes' one-vs-rest AUC."),
+    "macro_auc": Metric(
+        "Macro AUC", "macro AUC", "Unweighted mean of the classes' one-vs-rest AUC."
+    ),
     "macro_ap": Metric(
         "Macro AP",
         "macro average precision",
@@ -84,7 +96,10 @@ METRICS: Mapping[str, Metric] = {
         resampled=False,
     ),
     "quadratic_kappa": Metric(
-        "Quadratic kappa", "quadratic kappa", "Quadratic weighted kappa; ordered classes only.", percent=False
+        "Quadratic kappa",
+        "quadratic kappa",
+        "Quadratic weighted kappa; ordered classes only.",
+        percent=False,
     ),
     "nll": Metric(
         "NLL",
@@ -159,7 +174,9 @@ class Measure(NamedTuple):
     @property
     def words(self) -> str:
         """In the middle of a sentence: "coarse macro AUC", "AUC of FEA"."""
-        return " ".join(filter(None, [LEVELS[self.level], self.metric.words, self.of and f"of {self.of}"]))
+        return " ".join(
+            filter(None, [LEVELS[self.level], self.metric.words, self.of and f"of {self.of}"])
+        )
 
 
 @dataclass(frozen=True)
@@ -186,12 +203,16 @@ def measure(predictions: Predictions, hierarchy: LabelHierarchy, ordered: bool =
     return _measured(_sums_of([predictions], hierarchy, ordered)[0], hierarchy)
 
 
-def pooled(predictions: Sequence[Predictions], hierarchy: LabelHierarchy, ordered: bool = False) -> Measured:
+def pooled(
+    predictions: Sequence[Predictions], hierarchy: LabelHierarchy, ordered: bool = False
+) -> Measured:
     """All figures of several folds and seeds of one method together; see the module's docstring."""
     return _measured(total(_sums_of(predictions, hierarchy, ordered)), hierarchy)
 
 
-def _sums_of(predictions: Sequence[Predictions], hierarchy: LabelHierarchy, ordered: bool) -> list[Sums]:
+def _sums_of(
+    predictions: Sequence[Predictions], hierarchy: LabelHierarchy, ordered: bool
+) -> list[Sums]:
     """Sums of each trained fold, every slide once."""
     return [ModelScorer(p, hierarchy, ordered).all_sums() for p in predictions]
 
@@ -211,14 +232,18 @@ def figures(sums: Sums, hierarchy: LabelHierarchy) -> dict[Measure, np.ndarray]:
         elif key == "ece":
             values[Measure(level, key)] = np.abs(ratio.value).sum(1)
         else:
-            values[Measure(level, key)] = ratio.value.mean(1)  # not a number as soon as one class has none
+            values[Measure(level, key)] = ratio.value.mean(
+                1
+            )  # not a number as soon as one class has none
     return values
 
 
 def _measured(sums: Sums, hierarchy: LabelHierarchy) -> Measured:
     """The figures behind sums with R = 1."""
     values = {name: float(value[0]) for name, value in figures(sums, hierarchy).items()}
-    return Measured(values, {name: _reason(name, sums, hierarchy) for name, v in values.items() if np.isnan(v)})
+    return Measured(
+        values, {name: _reason(name, sums, hierarchy) for name, v in values.items() if np.isnan(v)}
+    )
 
 
 def class_names(level: str, hierarchy: LabelHierarchy) -> tuple[str, ...]:
@@ -236,7 +261,9 @@ def _reason(name: Measure, sums: Sums, hierarchy: LabelHierarchy) -> str:
     names = class_names(name.level, hierarchy)
     if np.count_nonzero(slides) == 1:
         return f"all test slides are {names[int(slides.argmax())]}"
-    absent = [n for n, count in zip(names, slides, strict=True) if count == 0 and name.of in ("", n)]
+    absent = [
+        n for n, count in zip(names, slides, strict=True) if count == 0 and name.of in ("", n)
+    ]
     return f"no test slide is {', '.join(absent)}"
 
 
@@ -253,5 +280,7 @@ def attention_auc(attention: np.ndarray, witness: np.ndarray) -> float:
     witnesses, others = int(witness.sum()), int((~witness).sum())
     if not witnesses or not others:
         return float("nan")
-    ranks = pd.Series(attention).rank().to_numpy()  # ties share their mean rank; memory grows with n, not n squared
+    ranks = (
+        pd.Series(attention).rank().to_numpy()
+    )  # ties share their mean rank; memory grows with n, not n squared
     return float((ranks[witness].sum() - witnesses * (witnesses + 1) / 2) / (witnesses * others))

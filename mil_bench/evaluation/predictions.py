@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import pandas as pd
 
-from mil_bench.hierarchy import LabelHierarchy
+if TYPE_CHECKING:
+    from mil_bench.hierarchy import LabelHierarchy
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,10 +21,12 @@ class Predictions:
         slides: ids ``[B]``.
         labels: fine labels ``[B]``.
         fine: fine probabilities ``[B, C]`` float64, rows sum to 1.
-        groups: what a slide shares with others, its patient mostly, as text ``[B]``; "" everywhere where unknown.
+        groups: what a slide shares with others, its patient mostly, as text ``[B]``; "" everywhere
+            where unknown.
         coarse_head: probabilities of the method's own coarse head ``[B, G]``, or None.
-        attention_auc: for each slide the AUC of its attention against its witness instances ``[B]``, not a number
-            where it has no witness or nothing else; None where witnesses or attention do not exist.
+        attention_auc: for each slide the AUC of its attention against its witness instances
+            ``[B]``, not a number where it has no witness or nothing else; None where witnesses or
+            attention do not exist.
     """
 
     slides: np.ndarray
@@ -43,7 +46,11 @@ class Predictions:
             "coarse_head": self.coarse_head,
             "attention_auc": self.attention_auc,
         }
-        np.savez(file, allow_pickle=False, **{name: array for name, array in arrays.items() if array is not None})
+        np.savez(
+            file,
+            allow_pickle=False,
+            **{name: array for name, array in arrays.items() if array is not None},
+        )
 
     @classmethod
     def read(cls, content: bytes) -> Predictions:
@@ -63,19 +70,28 @@ class Predictions:
             found = getattr(self, name)
             if found.shape != shape:
                 return f"{name} is {found.shape}, not {shape}"
-        if self.labels.dtype.kind not in "iu" or not np.isin(self.labels, range(hierarchy.n_fine)).all():
+        if (
+            self.labels.dtype.kind not in "iu"
+            or not np.isin(self.labels, range(hierarchy.n_fine)).all()
+        ):
             return "labels are no fine classes"
         return "" if np.isfinite(self.fine).all() else "probabilities are not finite"
 
     def frame(self, hierarchy: LabelHierarchy) -> pd.DataFrame:
         """One row a slide: id, label, predicted class, one probability column a fine class."""
         names = np.array(hierarchy.fine)
-        table = {"slide": self.slides, "label": names[self.labels], "predicted": names[self.fine.argmax(1)]}
-        return pd.DataFrame(table | {f"p({name})": self.fine[:, c] for c, name in enumerate(hierarchy.fine)})
+        table = {
+            "slide": self.slides,
+            "label": names[self.labels],
+            "predicted": names[self.fine.argmax(1)],
+        }
+        return pd.DataFrame(
+            table | {f"p({name})": self.fine[:, c] for c, name in enumerate(hierarchy.fine)}
+        )
 
 
 @dataclass(frozen=True)
-class Trial:
+class TrainedFold:
     """One trained fold: which seed and fold, from which job, and what it said about its test slides."""
 
     seed: int

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import stats
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SIGNIFICANCE = 0.05
 """Level of every test and, turned round, of every interval."""
@@ -21,7 +24,8 @@ class PairedTest:
         low: lower end of its 95 % interval.
         high: upper end.
         p: two-sided p value.
-        standardised: mean difference in standard deviations over folds (Cohen's d of paired samples).
+        standardised: mean difference in standard deviations over folds (Cohen's d of paired
+            samples).
     """
 
     mean: float
@@ -34,8 +38,8 @@ class PairedTest:
 def corrected_t_test(differences: np.ndarray, overlap: float) -> PairedTest:
     """The corrected resampled t-test of Nadeau and Bengio (Machine Learning 52, 2003).
 
-    Folds share training slides, so their differences are alike and their mean varies more than independent ones would:
-    by ``1/J + overlap`` times their variance instead of ``1/J``.
+    Folds share training slides, so their differences are alike and their mean varies more than
+    independent ones would: by ``1/J + overlap`` times their variance instead of ``1/J``.
 
     Args:
         differences: one a fold ``[J]``, J > 1, not all equal.
@@ -67,7 +71,8 @@ class Ranking:
         ranks: average rank of each, 1 is best.
         p: of Friedman's test that all methods are equal.
         critical_difference: Nemenyi's; average ranks closer than it are not told apart.
-        cliques: runs of methods that are not told apart, as (first, last) positions; none inside another.
+        cliques: runs of methods that are not told apart, as (first, last) positions; none inside
+            another.
         datasets: number of datasets.
         sentence: what it says, in words.
     """
@@ -81,7 +86,9 @@ class Ranking:
     sentence: str
 
 
-def rank_methods(methods: Sequence[str], figures: np.ndarray, higher_is_better: bool = True) -> Ranking | str:
+def rank_methods(
+    methods: Sequence[str], figures: np.ndarray, higher_is_better: bool = True
+) -> Ranking | str:
     """Friedman's and Nemenyi's tests.
 
     Args:
@@ -98,7 +105,9 @@ def rank_methods(methods: Sequence[str], figures: np.ndarray, higher_is_better: 
     if count < 3:
         return f"Methods cannot be ranked over datasets: {count} methods, at least 3 are needed."
     if np.isnan(figures).any():
-        missing = ", ".join(m for m, column in zip(methods, figures.T, strict=True) if np.isnan(column).any())
+        missing = ", ".join(
+            m for m, column in zip(methods, figures.T, strict=True) if np.isnan(column).any()
+        )
         return f"Methods cannot be ranked over datasets: {missing} lack a figure on some of them."
     ranks = stats.rankdata(-figures if higher_is_better else figures, axis=1)
     # If all methods tie on every dataset, nothing speaks against their being equal.
@@ -108,7 +117,15 @@ def rank_methods(methods: Sequence[str], figures: np.ndarray, higher_is_better: 
     names, means = tuple(methods[i] for i in order), tuple(average[order].tolist())
     difference = critical_difference(count, datasets)
     cliques = _cliques(means, difference)
-    return Ranking(names, means, p, difference, cliques, datasets, _sentence(names, means, p, difference, datasets))
+    return Ranking(
+        names,
+        means,
+        p,
+        difference,
+        cliques,
+        datasets,
+        _sentence(names, means, p, difference, datasets),
+    )
 
 
 def critical_difference(methods: int, datasets: int) -> float:
@@ -127,13 +144,23 @@ def _cliques(ranks: Sequence[float], difference: float) -> tuple[tuple[int, int]
     return tuple(runs)
 
 
-def _sentence(names: Sequence[str], ranks: Sequence[float], p: float, difference: float, datasets: int) -> str:
-    few = "" if datasets >= 5 else f" {datasets} datasets are few: only very large differences can show."
+def _sentence(
+    names: Sequence[str], ranks: Sequence[float], p: float, difference: float, datasets: int
+) -> str:
+    few = (
+        ""
+        if datasets >= 5
+        else f" {datasets} datasets are few: only very large differences can show."
+    )
     test = f"Friedman's test over {datasets} datasets: {p_text(p)}."
     if p >= SIGNIFICANCE:
         return f"No difference between the {len(names)} methods can be shown. {test}{few}"
     worse = [name for name, rank in zip(names, ranks, strict=True) if rank - ranks[0] >= difference]
-    than = f"better than {', '.join(worse)}" if worse else "not told apart from any other by Nemenyi's test"
+    than = (
+        f"better than {', '.join(worse)}"
+        if worse
+        else "not told apart from any other by Nemenyi's test"
+    )
     return f"{names[0]} has the best average rank ({ranks[0]:.2f}) and is {than}. {test}{few}"
 
 

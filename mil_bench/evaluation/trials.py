@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
 
 
 @dataclass(frozen=True)
-class TrialRecord:
+class Trial:
     """A setting of a method, and what its validation slides said of it; knows nothing of test slides.
 
     Args:
@@ -23,8 +25,8 @@ class TrialRecord:
         settings: what differs from the method's own settings, by name.
         job_key: of the job that was trained.
         state: "complete", "pruned" or "failed".
-        value: what the study minimises, the lowest validation cross-entropy, averaged over the folds where there are
-            several; None unless the trial is complete.
+        value: what the study minimises, the lowest validation cross-entropy, averaged over the
+            folds where there are several; None unless the trial is complete.
         curves: fold to its validation cross-entropy after each epoch, as far as it came.
         epochs: trained, over all folds.
         seconds: of training, over all folds.
@@ -52,6 +54,8 @@ class TrialRecord:
         return self.state == COMPLETE
 
 
-def best_of(records: Sequence[TrialRecord]) -> TrialRecord | None:
+def best_of(records: Sequence[Trial]) -> Trial | None:
     """The complete trial with the lowest value, the earliest of equals; None if none is complete."""
-    return min((r for r in records if r.is_complete), key=lambda r: (r.value, r.number), default=None)
+    return min(
+        (r for r in records if r.is_complete), key=lambda r: (r.value, r.number), default=None
+    )

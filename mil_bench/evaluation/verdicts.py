@@ -1,32 +1,38 @@
 """Which method is better, in words and with every number behind them; or why that cannot be said.
 
-Two methods are compared by their differences over folds, seeds averaged within a fold first. A difference counts only
-if it holds against both things that could have made it:
+Two methods are compared by their differences over folds, seeds averaged within a fold first. A
+difference counts only if it holds against both things that could have made it:
 
-- other training slides: the corrected resampled t-test over folds, with the test and training sizes of the protocol;
+- other training slides: the corrected resampled t-test over folds, with the test and training sizes
+  of the protocol;
 - other patients: the paired bootstrap over patients of the same difference.
 
-Either alone finds too many differences where folds repeat patients (``python -m mil_bench.benchmarks.statistics``
-shows by how much), so the larger of the two p values stands, and an interval that covers both. A single split has no
-folds: there the patients alone decide, and the sentence says so. Every method is compared with every other, yardsticks
-included, and p values are adjusted for all these pairs: comparing only with the best would choose the pairs by their
-outcome.
+Either alone finds too many differences where folds repeat patients (``python -m
+mil_bench.benchmarks.statistics`` shows by how much), so the larger of the two p values stands, and
+an interval that covers both. A single split has no
+folds: there the patients alone decide, and the sentence says so. Every method is compared with
+every other, yardsticks included, and p values are adjusted for all these pairs: comparing only with
+the best would choose the pairs by their outcome.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mil_bench.evaluation.bootstrap import Bootstrap, Interval, bootstrap, p_value
 from mil_bench.evaluation.metrics import Measure, Measured, measure
-from mil_bench.evaluation.predictions import Trial
 from mil_bench.evaluation.statistics import SIGNIFICANCE, corrected_t_test, holm, p_text
-from mil_bench.hierarchy import LabelHierarchy
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mil_bench.evaluation.predictions import TrainedFold
+    from mil_bench.hierarchy import LabelHierarchy
 
 FEWEST_FOLDS = 3
 """Folds below which their spread says nothing; a single one is judged by its patients."""
@@ -46,7 +52,7 @@ class Evidence:
         replicates: bootstrap draws.
     """
 
-    trials: Mapping[str, Sequence[Trial]]
+    trials: Mapping[str, Sequence[TrainedFold]]
     hierarchy: LabelHierarchy
     sizes: tuple[tuple[int, int], ...]
     seeds: int
@@ -57,13 +63,17 @@ class Evidence:
     @property
     def complete(self) -> list[str]:
         """Methods with all their trainings; others are not compared."""
-        return [name for name, done in self.trials.items() if len(done) == len(self.sizes) * self.seeds]
+        return [
+            name for name, done in self.trials.items() if len(done) == len(self.sizes) * self.seeds
+        ]
 
     @cached_property
     def measured(self) -> Mapping[str, Mapping[tuple[int, int], Measured]]:
         """Figures of every training: method to (seed, fold) to figures."""
         return {
-            name: {(t.seed, t.fold): measure(t.predictions, self.hierarchy, self.ordered) for t in done}
+            name: {
+                (t.seed, t.fold): measure(t.predictions, self.hierarchy, self.ordered) for t in done
+            }
             for name, done in self.trials.items()
         }
 
@@ -71,7 +81,9 @@ class Evidence:
     def bootstrap(self) -> Bootstrap:
         """Complete methods on drawn patients."""
         predictions = {name: [t.predictions for t in self.trials[name]] for name in self.complete}
-        return bootstrap(predictions, self.hierarchy, self.group_name, self.ordered, self.replicates)
+        return bootstrap(
+            predictions, self.hierarchy, self.group_name, self.ordered, self.replicates
+        )
 
     @property
     def overlap(self) -> float:
@@ -87,7 +99,11 @@ class Evidence:
 
     def undefined(self, method: str, figure: Measure) -> list[str]:
         """Why a figure is undefined, one entry a fold."""
-        found = {fold: m.reasons[figure] for (_, fold), m in self.measured[method].items() if figure in m.reasons}
+        found = {
+            fold: m.reasons[figure]
+            for (_, fold), m in self.measured[method].items()
+            if figure in m.reasons
+        }
         return [f"fold {fold}: {reason}" for fold, reason in sorted(found.items())]
 
 
@@ -107,7 +123,8 @@ class Verdict:
         adjusted: after Holm's adjustment for all pairs.
         pairs: how many pairs were compared.
         reason: why they cannot be compared, "" where they can; then the numbers are not numbers.
-        folds_alone: why patients had no say beside the folds, "" where they had or where there are no folds.
+        folds_alone: why patients had no say beside the folds, "" where they had or where there are
+            no folds.
         sentence: the verdict in words.
     """
 
@@ -133,7 +150,11 @@ class Verdict:
 
 def verdicts(evidence: Evidence, figure: Measure) -> list[Verdict]:
     """Every pair of complete methods that have the figure, in the order of the methods."""
-    methods = [m for m in evidence.complete if all(figure in each.values for each in evidence.measured[m].values())]
+    methods = [
+        m
+        for m in evidence.complete
+        if all(figure in each.values for each in evidence.measured[m].values())
+    ]
     found = [_compared(evidence, figure, *pair) for pair in combinations(methods, 2)]
     able = [i for i, verdict in enumerate(found) if not verdict.reason]
     for i, adjusted in zip(able, holm([found[i].p for i in able]), strict=True):
@@ -147,9 +168,13 @@ def _compared(evidence: Evidence, figure: Measure, first: str, second: str) -> V
     if undefined:
         return Verdict(figure, first, second, reason=f"undefined in {'; '.join(undefined)}")
     if not figure.metric.resampled:
-        return Verdict(figure, first, second, reason=f"{figure.metric.words} cannot be resampled without bias")
+        return Verdict(
+            figure, first, second, reason=f"{figure.metric.words} cannot be resampled without bias"
+        )
     if 1 < folds < FEWEST_FOLDS:
-        return Verdict(figure, first, second, reason=f"only {folds} folds, {FEWEST_FOLDS} are needed")
+        return Verdict(
+            figure, first, second, reason=f"only {folds} folds, {FEWEST_FOLDS} are needed"
+        )
     differences = evidence.by_fold(first, figure) - evidence.by_fold(second, figure)
     if differences.mean() * figure.metric.sign < 0:
         first, second, differences = second, first, -differences
@@ -157,7 +182,9 @@ def _compared(evidence: Evidence, figure: Measure, first: str, second: str) -> V
     interval = evidence.bootstrap.interval(drawn, figure)
     if folds == 1:
         return _by_patients(Verdict(figure, first, second, float(differences[0])), drawn, interval)
-    return _by_folds(Verdict(figure, first, second, float(differences.mean())), differences, evidence, drawn)
+    return _by_folds(
+        Verdict(figure, first, second, float(differences.mean())), differences, evidence, drawn
+    )
 
 
 def _by_patients(verdict: Verdict, drawn: np.ndarray, interval: Interval) -> Verdict:
@@ -166,17 +193,28 @@ def _by_patients(verdict: Verdict, drawn: np.ndarray, interval: Interval) -> Ver
     return replace(verdict, low=interval.low, high=interval.high, p=p_value(drawn))
 
 
-def _by_folds(verdict: Verdict, differences: np.ndarray, evidence: Evidence, drawn: np.ndarray) -> Verdict:
+def _by_folds(
+    verdict: Verdict, differences: np.ndarray, evidence: Evidence, drawn: np.ndarray
+) -> Verdict:
     if np.ptp(differences) < 1e-12:  # equal but for rounding
         if abs(verdict.difference) < 1e-12:
             return replace(verdict, difference=0.0, low=0.0, high=0.0, standardised=0.0, p=1.0)
-        return replace(verdict, difference=float("nan"), reason="the difference is the same in every fold")
+        return replace(
+            verdict, difference=float("nan"), reason="the difference is the same in every fold"
+        )
     test = corrected_t_test(differences, evidence.overlap)
     interval = evidence.bootstrap.interval(drawn, verdict.figure)
     low, high, p = test.low, test.high, test.p
     if not interval.reason:
         low, high, p = min(low, interval.low), max(high, interval.high), max(p, p_value(drawn))
-    return replace(verdict, low=low, high=high, p=p, standardised=test.standardised, folds_alone=interval.reason)
+    return replace(
+        verdict,
+        low=low,
+        high=high,
+        p=p,
+        standardised=test.standardised,
+        folds_alone=interval.reason,
+    )
 
 
 def _sentence(verdict: Verdict, evidence: Evidence) -> str:
@@ -187,7 +225,9 @@ def _sentence(verdict: Verdict, evidence: Evidence) -> str:
         return f"{first} and {second} have the same {words}."
     sign = verdict.figure.metric.sign
     low, high = sorted((sign * verdict.low, sign * verdict.high))
-    by, low, high = (amount(value, verdict.figure) for value in (sign * verdict.difference, low, high))
+    by, low, high = (
+        amount(value, verdict.figure) for value in (sign * verdict.difference, low, high)
+    )
     points = "points of " if verdict.figure.metric.percent else "of "
     after = f" after Holm over {verdict.pairs} pairs" if verdict.pairs > 1 else ""
     numbers = f"(95 % interval {low} to {high}, {p_text(verdict.adjusted)}{after})"
@@ -223,7 +263,9 @@ def headline(found: Sequence[Verdict], evidence: Evidence, figure: Measure) -> s
         reasons = "; ".join(dict.fromkeys(v.reason for v in found if v.reason))
         return f"No method can be compared on {figure.words}{reasons and ': '}{reasons}."
     best = max(means, key=lambda method: means[method] * figure.metric.sign)
-    own = {(v.second if v.first == best else v.first): v for v in found if best in (v.first, v.second)}
+    own = {
+        (v.second if v.first == best else v.first): v for v in found if best in (v.first, v.second)
+    }
     beaten = [other for other, v in own.items() if v.shown]
     level = [other for other, v in own.items() if not (v.shown or v.reason)]
     value = f"{100 * means[best]:.1f} %" if figure.metric.percent else f"{means[best]:.3f}"
@@ -242,4 +284,6 @@ def _not_compared(own: Mapping[str, Verdict]) -> str:
     for other, verdict in own.items():
         if verdict.reason:
             names.setdefault(verdict.reason, []).append(other)
-    return "".join(f" It cannot be compared with {', '.join(others)}: {why}." for why, others in names.items())
+    return "".join(
+        f" It cannot be compared with {', '.join(others)}: {why}." for why, others in names.items()
+    )

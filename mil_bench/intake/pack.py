@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mil_bench.bags.store import BagEntry, BagStore, StoreHeader
-from mil_bench.datasets.card import DatasetSpec
 from mil_bench.datasets.catalogue import store_path
-from mil_bench.datasets.labels import LabelSheet, parse_label_sheet
+from mil_bench.datasets.labels import LabelTable, parse_label_table
 from mil_bench.errors import InputError
 from mil_bench.intake.partial_store import PackedRows, PartialStore, open_partial
 from mil_bench.intake.readers import FeatureFile, FoundFile, find_feature_files, named_as_labelled
 from mil_bench.intake.row_packing import Opened, RowJob, Spread, open_one, pack_rows, spread_over
-from mil_bench.progress import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from mil_bench.datasets.card import DatasetSpec
+    from mil_bench.progress import Watch
 
 _REMEDY = "Nothing was packed. Correct these, or take the files out of the folder, and pack again."
 _SHOWN = 5
@@ -29,7 +33,8 @@ class Packed:
         store: the new store.
         formats: number of files by format.
         without_features: labelled slides that have no file.
-        empty: slides that are left out: their file has no instances, as where a tool found no tissue.
+        empty: slides that are left out: their file has no instances, as where a tool found no
+            tissue.
         without_coords: files without coordinates, if others have them; the store has none then.
         without_instance_labels: files without labels of their instances, likewise.
         resumed: slides whose rows an interrupted call had written.
@@ -44,11 +49,13 @@ class Packed:
     resumed: int
 
 
-def pack(folder: Path, spec: DatasetSpec, labels: Path, data_dir: Path, watch: Watch, workers: int = 1) -> Packed:
+def pack(
+    folder: Path, spec: DatasetSpec, labels: Path, data_dir: Path, watch: Watch, workers: int = 1
+) -> Packed:
     """Pack a folder of feature files; every problem of the input is found before the user is told.
 
-    A call that was interrupted, even killed, has left a hidden file, and the same call goes on from it: no slide is
-    packed twice unless its file has another size or time by then.
+    A call that was interrupted, even killed, has left a hidden file, and the same call goes on from
+    it: no slide is packed twice unless its file has another size or time by then.
 
     Args:
         folder: one file a slide, or the output folder of a tool (see ``find_feature_files``).
@@ -64,7 +71,9 @@ def pack(folder: Path, spec: DatasetSpec, labels: Path, data_dir: Path, watch: W
     """
     target = store_path(spec, data_dir)
     if spec.generator is not None:
-        raise InputError(f"packing {spec.name}", ["it is generated, nothing is to be packed"], "Run it as it is.")
+        raise InputError(
+            f"packing {spec.name}", ["it is generated, nothing is to be packed"], "Run it as it is."
+        )
     _refuse_existing(target, spec)
     sheet, found, problems = _look(folder, spec, labels)
     with spread_over(workers) as spread:
@@ -73,12 +82,18 @@ def pack(folder: Path, spec: DatasetSpec, labels: Path, data_dir: Path, watch: W
         files = [each.file for each in usable if each.file is not None]
         problems += more + _mixed(files)
         if empty and not usable:
-            problems.append(f"{folder}: none of its {len(empty)} slides that can be read has any instances")
+            problems.append(
+                f"{folder}: none of its {len(empty)} slides that can be read has any instances"
+            )
         if sheet is None or problems:
             jobs = [RowJob(each) for each in usable]
-            problems += _problems(watch(spread(pack_rows, jobs), len(jobs), "looking for more problems"))
+            problems += _problems(
+                watch(spread(pack_rows, jobs), len(jobs), "looking for more problems")
+            )
             raise InputError(f"packing {folder}", problems, _REMEDY)
-        with open_partial(target, _header(spec, sheet, files), {file.slide: file.rows for file in files}) as partial:
+        with open_partial(
+            target, _header(spec, sheet, files), {file.slide: file.rows for file in files}
+        ) as partial:
             problems, resumed = _fill(partial, usable, sheet, watch, spread)
         if problems:
             raise InputError(f"packing {folder}", problems, _REMEDY)
@@ -99,11 +114,13 @@ def _without(has: Sequence[bool]) -> int:
     return has.count(False) if any(has) else 0
 
 
-def _look(folder: Path, spec: DatasetSpec, labels: Path) -> tuple[LabelSheet | None, list[FoundFile], list[str]]:
+def _look(
+    folder: Path, spec: DatasetSpec, labels: Path
+) -> tuple[LabelTable | None, list[FoundFile], list[str]]:
     """The sheet, the files, and what is wrong so far; a fault of one does not hide those of the other."""
     sheet, found, problems = None, [], []
     try:
-        sheet, faults = parse_label_sheet(labels, spec)
+        sheet, faults = parse_label_table(labels, spec)
         problems += [f"{labels}: {fault}" for fault in faults]
     except InputError as error:
         problems += [f"{labels}: {fault}" for fault in error.advised()]
@@ -120,11 +137,13 @@ def _look(folder: Path, spec: DatasetSpec, labels: Path) -> tuple[LabelSheet | N
 def _refuse_existing(target: Path, spec: DatasetSpec) -> None:
     if target.exists():
         problem = f"{target} exists; results refer to it, so it is not replaced"
-        raise InputError(f"packing {spec.name}", [problem], "Move it away, or name another folder with --data.")
+        raise InputError(
+            f"packing {spec.name}", [problem], "Move it away, or name another folder with --data."
+        )
 
 
 def _fill(
-    partial: PartialStore, usable: Sequence[Opened], sheet: LabelSheet, watch: Watch, spread: Spread
+    partial: PartialStore, usable: Sequence[Opened], sheet: LabelTable, watch: Watch, spread: Spread
 ) -> tuple[list[str], int]:
     """Write rows and index; returns what is wrong with the rows, and how many slides were there already."""
     jobs, first, resumed = [], 0, 0
@@ -147,10 +166,12 @@ def _fill(
 
 
 def _problems(results: Iterable[PackedRows | tuple[str, ...]]) -> list[str]:
-    return [problem for result in results if not isinstance(result, PackedRows) for problem in result]
+    return [
+        problem for result in results if not isinstance(result, PackedRows) for problem in result
+    ]
 
 
-def _entry(job: RowJob, rows: PackedRows, sheet: LabelSheet) -> BagEntry:
+def _entry(job: RowJob, rows: PackedRows, sheet: LabelTable) -> BagEntry:
     file = job.opened.file
     assert file is not None
     row = sheet.rows[file.slide]
@@ -158,7 +179,9 @@ def _entry(job: RowJob, rows: PackedRows, sheet: LabelSheet) -> BagEntry:
     return BagEntry(*named, file.rows, rows.patch_size, rows.digests)
 
 
-def _usable(opened: Sequence[Opened], sheet: LabelSheet | None) -> tuple[list[Opened], list[str], list[str]]:
+def _usable(
+    opened: Sequence[Opened], sheet: LabelTable | None
+) -> tuple[list[Opened], list[str], list[str]]:
     """The files that can be packed, the slides without instances, and what is wrong with names and shapes of all."""
     problems, usable, empty = [], [], []
     seen: dict[str, Path] = {}
@@ -169,7 +192,9 @@ def _usable(opened: Sequence[Opened], sheet: LabelSheet | None) -> tuple[list[Op
         seen.setdefault(slide.lower(), path)
         if sheet is not None and slide not in sheet.named:
             hint = sheet.near_miss(slide)
-            problems.append(f"{path}: slide '{slide}' has no label in the sheet{hint and f'; {hint}'}")
+            problems.append(
+                f"{path}: slide '{slide}' has no label in the sheet{hint and f'; {hint}'}"
+            )
         problems += each.problems
         file = each.file
         if file is None:
@@ -201,7 +226,9 @@ def _mixed(files: list[FeatureFile]) -> list[str]:
             most, *others = sorted(kinds.items(), key=lambda item: -len(item[1]))
             listed = "; ".join(f"{kind} in {_first(paths)}" for kind, paths in others)
             count = f"{len(most[1])} file{'s' * (len(most[1]) > 1)}"
-            problems.append(f"several {what}: {most[0]} in {count} such as {most[1][0]}, but {listed}")
+            problems.append(
+                f"several {what}: {most[0]} in {count} such as {most[1][0]}, but {listed}"
+            )
     return problems
 
 
@@ -210,7 +237,7 @@ def _first(paths: Sequence[str]) -> str:
     return ", ".join(paths[:_SHOWN]) + more
 
 
-def _header(spec: DatasetSpec, sheet: LabelSheet, files: list[FeatureFile]) -> StoreHeader:
+def _header(spec: DatasetSpec, sheet: LabelTable, files: list[FeatureFile]) -> StoreHeader:
     formats = ", ".join(sorted({file.format for file in files}))
     encoder = files[0].encoder or "encoder not named"
     return StoreHeader(

@@ -1,8 +1,9 @@
 """A store that is still being packed: a hidden file beside the final one, and a journal of the slides it holds.
 
-Whatever moment packing is killed at, the same command goes on from here. A line of the journal is a claim, not a proof:
-after a power cut its rows may be missing, so their digest is read again before they count. Labels, groups and centres
-are no part of it: the index is written last, from the sheet as it is then.
+Whatever moment packing is killed at, the same command goes on from here. A line of the journal is a
+claim, not a proof: after a power cut its rows may be missing, so their digest is read again before
+they count. Labels, groups and centres are no part of it: the index is written last, from the sheet
+as it is then.
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mil_bench import durable
 from mil_bench.bags.rows import Column
 from mil_bench.bags.store import VERSION, BagEntry, StoreHeader, lay_out, write_index
 from mil_bench.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
 Stamp = tuple[int, ...]
 """Sizes and times of a slide's files; another stamp, another content."""
@@ -98,7 +102,9 @@ class PartialStore:
 
 
 def _taken(target: Path) -> StorageError:
-    return StorageError(f"{target} exists by now, made by another process; it was not replaced. Move it away first.")
+    return StorageError(
+        f"{target} exists by now, made by another process; it was not replaced. Move it away first."
+    )
 
 
 def hidden_path(target: Path) -> Path:
@@ -107,14 +113,16 @@ def hidden_path(target: Path) -> Path:
 
 
 @contextlib.contextmanager
-def open_partial(target: Path, header: StoreHeader, sizes: Mapping[str, int]) -> Iterator[PartialStore]:
+def open_partial(
+    target: Path, header: StoreHeader, sizes: Mapping[str, int]
+) -> Iterator[PartialStore]:
     """Start a store, or go on with the one that an interrupted call has left.
 
     Args:
         target: its final name.
         header: what it will hold.
-        sizes: rows of each slide, in the order of the store. Other slides, rows or types than those of the unfinished
-            store mean other places for the rows, and all is packed anew.
+        sizes: rows of each slide, in the order of the store. Other slides, rows or types than those
+            of the unfinished store mean other places for the rows, and all is packed anew.
 
     Folders that are made for it and left empty are removed again.
 
@@ -123,7 +131,9 @@ def open_partial(target: Path, header: StoreHeader, sizes: Mapping[str, int]) ->
     """
     path = hidden_path(target)
     journal = path.with_name(f"{path.name}.journal")
-    layout = hashlib.sha256(json.dumps([VERSION, _shape(header), list(sizes.items())]).encode()).hexdigest()
+    layout = hashlib.sha256(
+        json.dumps([VERSION, _shape(header), list(sizes.items())]).encode()
+    ).hexdigest()
     folders = [folder for folder in target.parents if not folder.exists()]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -131,7 +141,9 @@ def open_partial(target: Path, header: StoreHeader, sizes: Mapping[str, int]) ->
             if target.exists():  # from the process that held the lock until now
                 journal.unlink()
                 raise _taken(target)
-            yield _resume(target, header, path, journal, layout) or _start(target, header, path, journal, layout)
+            yield _resume(target, header, path, journal, layout) or _start(
+                target, header, path, journal, layout
+            )
     except OSError as error:
         raise durable.cannot_write(target, error) from error
     finally:
@@ -141,7 +153,13 @@ def open_partial(target: Path, header: StoreHeader, sizes: Mapping[str, int]) ->
 
 
 def _shape(header: StoreHeader) -> list[object]:
-    return [header.rows, header.width, header.dtype, bool(header.coords_unit), header.has_instance_labels]
+    return [
+        header.rows,
+        header.width,
+        header.dtype,
+        bool(header.coords_unit),
+        header.has_instance_labels,
+    ]
 
 
 @contextlib.contextmanager
@@ -172,13 +190,19 @@ def _same(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _start(target: Path, header: StoreHeader, path: Path, journal: Path, layout: str) -> PartialStore:
+def _start(
+    target: Path, header: StoreHeader, path: Path, journal: Path, layout: str
+) -> PartialStore:
     path.unlink(missing_ok=True)
     os.truncate(journal, 0)
     try:
         columns = lay_out(path, header)
         size = path.stat().st_size
-        start = {"columns": {name: vars(column) for name, column in columns.items()}, "layout": layout, "size": size}
+        start = {
+            "columns": {name: vars(column) for name, column in columns.items()},
+            "layout": layout,
+            "size": size,
+        }
         _append(journal, start | {"outside": _outside(path, columns, size)})
     except OSError:
         path.unlink(missing_ok=True)
@@ -187,7 +211,9 @@ def _start(target: Path, header: StoreHeader, path: Path, journal: Path, layout:
     return PartialStore(target, header, Place(path, journal, columns), {})
 
 
-def _resume(target: Path, header: StoreHeader, path: Path, journal: Path, layout: str) -> PartialStore | None:
+def _resume(
+    target: Path, header: StoreHeader, path: Path, journal: Path, layout: str
+) -> PartialStore | None:
     """The unfinished store, if there is one of this layout."""
     lines = list(_lines(journal))
     if not lines or lines[0].get("layout") != layout or not path.is_file():
@@ -195,22 +221,35 @@ def _resume(target: Path, header: StoreHeader, path: Path, journal: Path, layout
     if path.stat().st_nlink > 1:
         return None  # it was finished and has its final name too: writing into it would change a stored file
     start = lines[0]
-    columns = {name: Column(c["start"], c["dtype"], tuple(c["shape"])) for name, c in start["columns"].items()}
-    # If the index was being written when the process died, HDF5's own bytes are in disorder: back to the beginning.
+    columns = {
+        name: Column(c["start"], c["dtype"], tuple(c["shape"]))
+        for name, c in start["columns"].items()
+    }
+    # If the index was being written when the process died, HDF5's own bytes are in disorder: back
+    # to the beginning.
     with path.open("r+b") as file:
         file.truncate(start["size"])
         for at, content in start["outside"]:
             file.seek(at)
             file.write(base64.b64decode(content))
     claimed = {
-        line["slide"]: (tuple(line["stamp"]), PackedRows(line["digests"], line["patch_size"])) for line in lines[1:]
+        line["slide"]: (tuple(line["stamp"]), PackedRows(line["digests"], line["patch_size"]))
+        for line in lines[1:]
     }
     return PartialStore(target, header, Place(path, journal, columns), claimed)
 
 
 def _outside(path: Path, columns: Mapping[str, Column], size: int) -> list[tuple[int, str]]:
     """Everything in a file that is laid out except the columns: a few kilobytes."""
-    edges = [0, *(edge for c in sorted(columns.values(), key=lambda c: c.start) for edge in (c.start, c.stop)), size]
+    edges = [
+        0,
+        *(
+            edge
+            for c in sorted(columns.values(), key=lambda c: c.start)
+            for edge in (c.start, c.stop)
+        ),
+        size,
+    ]
     gaps = [(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if b > a]
     with path.open("rb") as file:
         return [(a, base64.b64encode(os.pread(file.fileno(), b - a, a)).decode()) for a, b in gaps]

@@ -36,8 +36,8 @@ def spread_over(workers: int) -> Iterator[Spread]:
     if workers == 1:
         yield map
         return
-    # torch, which reads .pt files, does not survive a fork with threads: workers are forked from a server without any,
-    # which has imported this module once for all of them.
+    # torch, which reads .pt files, does not survive a fork with threads: workers are forked from a
+    # server without any, which has imported this module once for all of them.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     pool = ProcessPoolExecutor(workers, context, initializer=processes.start_worker)
@@ -45,7 +45,9 @@ def spread_over(workers: int) -> Iterator[Spread]:
         yield lambda work, items: pool.map(work, items)
     except BrokenProcessPool as error:
         reason = "A packing process was killed, as happens when memory runs out."
-        raise MilBenchError(f"{reason} Call again with fewer --workers; what is packed stays packed.") from error
+        raise MilBenchError(
+            f"{reason} Call again with fewer --workers; what is packed stays packed."
+        ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -75,7 +77,11 @@ def open_one(found: FoundFile) -> Opened:
     except InputError as error:
         return Opened(found, None, problems=problem_lines(error))
     except OSError as error:
-        return Opened(found, None, problems=(f"{error.filename or found.path} cannot be read: {error.strerror}",))
+        return Opened(
+            found,
+            None,
+            problems=(f"{error.filename or found.path} cannot be read: {error.strerror}",),
+        )
 
 
 def _stamp(file: FeatureFile) -> Stamp:
@@ -105,7 +111,11 @@ class RowJob:
     def stamp(self) -> Stamp:
         """What the slide's rows are made of: its files and, where it has witnesses, their class."""
         file = self.opened.file
-        return (*self.opened.stamp, self.label) if file and file.has_instance_labels else self.opened.stamp
+        return (
+            (*self.opened.stamp, self.label)
+            if file and file.has_instance_labels
+            else self.opened.stamp
+        )
 
 
 def pack_rows(job: RowJob) -> PackedRows | tuple[str, ...]:
@@ -154,13 +164,15 @@ def _read(opened: Opened) -> tuple[RawBag | None, tuple[str, ...]]:
     for what, values in (("features", raw.features), ("coordinates", raw.coords)):
         if values is not None and not _all_finite(values):
             broken = int(np.count_nonzero(~np.isfinite(values).all(1)))
-            problems.append(f"{path}: {broken} of {file.rows} instances hold NaN or infinite {what}")
+            problems.append(
+                f"{path}: {broken} of {file.rows} instances hold NaN or infinite {what}"
+            )
     return raw, tuple(problems)
 
 
 def _all_finite(values: np.ndarray) -> bool:
     if values.dtype != np.float16 or not values.size:
         return bool(np.isfinite(values).all())
-    # NumPy converts half precision number by number. As integers without their sign, bits of NaN and infinity are the
-    # largest: three times as fast.
+    # NumPy converts half precision number by number. As integers without their sign, bits of NaN
+    # and infinity are the largest: three times as fast.
     return int((values.view(np.uint16) << 1).max()) < 0xF800

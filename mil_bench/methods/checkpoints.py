@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from mil_bench import durable, registry
 from mil_bench.errors import InputError, UnknownNameError
 from mil_bench.hierarchy import LabelHierarchy
-from mil_bench.methods.method import Method
 from mil_bench.methods.settings import defaults_of, parse_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mil_bench.methods.method import Method
 
 
 def build_method(name: str, in_dim: int, hierarchy: LabelHierarchy, **params: Any) -> Method:
@@ -55,7 +58,12 @@ def save_method(method: Method, name: str, params: Mapping[str, Any], path: Path
     """
     if path.exists():
         raise InputError(f"checkpoint {path}", ["it exists"], "Move it away first.")
-    about = {"method": name, "in_dim": method.in_dim, "hierarchy": method.hierarchy.to_json(), "params": dict(params)}
+    about = {
+        "method": name,
+        "in_dim": method.in_dim,
+        "hierarchy": method.hierarchy.to_json(),
+        "params": dict(params),
+    }
     durable.write_once(path, lambda file: torch.save(about | {"state": method.state_dict()}, file))
 
 
@@ -72,7 +80,9 @@ def load_method(path: str | Path) -> Method:
         method.load_state_dict(saved["state"])
     except (KeyError, TypeError, RuntimeError) as error:
         problem = f"it is not a method that mil-bench saved ({str(error).partition(chr(10))[0]})"
-        raise InputError(f"checkpoint {path}", [problem], "Make it with mil-bench import-checkpoint.") from error
+        raise InputError(
+            f"checkpoint {path}", [problem], "Make it with mil-bench import-checkpoint."
+        ) from error
     return method.eval()
 
 
@@ -100,4 +110,6 @@ def _load_plain(path: Path, remedy: str) -> Any:
         raise InputError(f"checkpoint {path}", [problem], remedy) from error
     except Exception as error:  # a damaged file makes torch raise almost anything
         problem = getattr(error, "strerror", None) or str(error).partition("\n")[0]
-        raise InputError(f"checkpoint {path}", [f"it cannot be read ({problem})"], remedy) from error
+        raise InputError(
+            f"checkpoint {path}", [f"it cannot be read ({problem})"], remedy
+        ) from error

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 class Dropout(nn.Dropout):
     """Dropout that costs a tenth of torch's on a CPU (there measured: 12 ns an element).
 
-    Every element takes 8 bits of a random word where they hold the rate exactly, as they do 0.25 and 0.5. Else it takes
-    16, the rate is rounded to a multiple of 1 / 65536, and elements that stay are scaled by exactly that rate.
+    Every element takes 8 bits of a random word where they hold the rate exactly, as they do 0.25
+    and 0.5. Else it takes 16, the rate is rounded to a multiple of 1 / 65536, and elements that
+    stay are scaled by exactly that rate.
     """
 
     def forward(self, values: Tensor) -> Tensor:
@@ -39,7 +40,9 @@ def _kept(values: Tensor, rate: float) -> Tensor:
     dropped = round(rate * 2**bits)
     if dropped == 2**bits:  # a limit that the bits do not hold
         return torch.zeros_like(values)
-    words = torch.randint(-(2**63), 2**63 - 1, (values.numel() * bits // 64 + 1,), dtype=torch.int64)
+    words = torch.randint(
+        -(2**63), 2**63 - 1, (values.numel() * bits // 64 + 1,), dtype=torch.int64
+    )
     uniform = words.view(integer)[: values.numel()].view(values.shape)
     least = dropped - 2 ** (bits - 1)  # of those that stay
     # Truth values would take three times as long to make and to convert.
@@ -59,7 +62,9 @@ Affine = tuple[Tensor, Tensor]
 """Weight ``[out, in]`` and bias ``[out]`` of a linear map."""
 
 
-def gated_scores(rows: Tensor, tanh: Affine, sigmoid: Affine, scores: Affine, dropout: float) -> Tensor:
+def gated_scores(
+    rows: Tensor, tanh: Affine, sigmoid: Affine, scores: Affine, dropout: float
+) -> Tensor:
     """Scores of gated attention: ``C (tanh(A h + a) * sigmoid(B h + b)) + c`` of every row h.
 
     Args:
@@ -67,13 +72,15 @@ def gated_scores(rows: Tensor, tanh: Affine, sigmoid: Affine, scores: Affine, dr
         tanh: A ``[L, M]`` and a ``[L]``.
         sigmoid: B and b, likewise.
         scores: C ``[K, L]`` and c ``[K]``.
-        dropout: rate on both factors, 0 outside training. Two independent ones of rate p are one of rate
-            ``1 - (1 - p)^2`` on the product.
+        dropout: rate on both factors, 0 outside training. Two independent ones of rate p are one of
+            rate ``1 - (1 - p)^2`` on the product.
 
     Returns:
         ``[N, K]``.
     """
-    kept = _kept(rows.new_empty(len(rows), len(tanh[1])), 1 - (1 - dropout) ** 2) if dropout else None
+    kept = (
+        _kept(rows.new_empty(len(rows), len(tanh[1])), 1 - (1 - dropout) ** 2) if dropout else None
+    )
     return _GatedScores.apply(rows, kept, *tanh, *sigmoid, *scores)[0]
 
 
@@ -83,7 +90,7 @@ _ROWS = 1024  # of a block: its tensors of 256 columns take a megabyte each
 class AffineGradient:
     """The gradient of a linear map's weight and bias, summed over blocks of rows."""
 
-    def __init__(self, layer: nn.Linear):
+    def __init__(self, layer: nn.Linear) -> None:
         self._layer = layer
         self._weight: Tensor | None = None
         self._bias: Tensor | None = None
@@ -104,8 +111,8 @@ class AffineGradient:
 class _GatedScores(torch.autograd.Function):
     """Block of rows after block, so that all but the products happens in the processor's cache.
 
-    The gradient is written by hand: it takes fewer passes than autograd's, and none writes a tensor of N rows but that
-    of the rows. A GPU takes all rows as one block.
+    The gradient is written by hand: it takes fewer passes than autograd's, and none writes a tensor
+    of N rows but that of the rows. A GPU takes all rows as one block.
     """
 
     generate_vmap_rule = True
@@ -138,7 +145,9 @@ class _GatedScores(torch.autograd.Function):
         return whole
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor | None, ...], output: tuple[Tensor, ...]) -> None:
+    def setup_context(
+        ctx: Any, inputs: tuple[Tensor | None, ...], output: tuple[Tensor, ...]
+    ) -> None:
         rows, kept, a_weight, _, b_weight, _, c_weight, _ = inputs
         _, a, b = output
         ctx.mark_non_differentiable(a, b)
@@ -161,7 +170,9 @@ class _GatedScores(torch.autograd.Function):
             to_b = to_a * a  # g a b
             to_a = torch.addcmul(to_a, to_b, a, value=-1)  # g b (1 - a^2)
             to_b = torch.addcmul(to_b, to_b, b, value=-1)  # g a b (1 - b)
-            to_rows = torch.addmm(to_a @ a_weight, to_b, b_weight) if ctx.needs_input_grad[0] else None
+            to_rows = (
+                torch.addmm(to_a @ a_weight, to_b, b_weight) if ctx.needs_input_grad[0] else None
+            )
             return to_rows, [to_a.T @ own, to_a.sum(0), to_b.T @ own, to_b.sum(0), to_c]
 
         first, *others = blocks(rows)

@@ -1,27 +1,30 @@
 """The contract of a method.
 
-    Build from sizes and parameters; map a batch of bags to logits; return one scalar loss in which each bag counts
-    by its weight. **A bag of weight 0 influences neither loss nor gradient.**
+    Build from sizes and parameters; map a batch of bags to logits; return one scalar loss in which
+    each bag counts by its weight. **A bag of weight 0 influences neither loss nor gradient.**
 
-That sentence is what lets all folds of a cross-validation be trained in one pass over the data: every fold sees the
-same batch and gives weight 1 to its training bags and 0 to all others.
+That sentence is what lets all folds of a cross-validation be trained in one pass over the data:
+every fold sees the same batch and gives weight 1 to its training bags and 0 to all others.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mil_bench.bags.batch import BagBatch
 from mil_bench.errors import InputError
-from mil_bench.hierarchy import LabelHierarchy
-from mil_bench.methods.recipe import Recipe
-from mil_bench.methods.space import Range
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from mil_bench.bags.batch import BagBatch
+    from mil_bench.hierarchy import LabelHierarchy
+    from mil_bench.methods.recipe import Recipe
+    from mil_bench.methods.space import Range
 
 
 class Output(NamedTuple):
@@ -29,7 +32,8 @@ class Output(NamedTuple):
 
     Args:
         fine: logits of the fine classes ``[B, C]``.
-        coarse: logits of a coarse head ``[B, G]``, or None; coarse probabilities are then lifted from fine ones.
+        coarse: logits of a coarse head ``[B, G]``, or None; coarse probabilities are then lifted
+            from fine ones.
         attention: ``[N, A]``, each column summing to 1 over each bag, or None.
         extras: whatever the method's own loss needs.
     """
@@ -43,9 +47,9 @@ class Output(NamedTuple):
 class Method(nn.Module, ABC):
     """Base of all methods.
 
-    A subclass takes ``(in_dim, hierarchy, **params)``, where every parameter has a default that says where its number
-    comes from, and returns an ``Output`` from ``forward``. Randomness comes from torch's global generator alone, which
-    the trainer seeds.
+    A subclass takes ``(in_dim, hierarchy, **params)``, where every parameter has a default that
+    says where its number comes from, and returns an ``Output`` from ``forward``. Randomness comes
+    from torch's global generator alone, which the trainer seeds.
 
     Args:
         in_dim: feature width D.
@@ -67,7 +71,7 @@ class Method(nn.Module, ABC):
     version: ClassVar[int] = 1
     """Raise it when a change alters results, so that stored results of the older code are not mixed in."""
 
-    def __init__(self, in_dim: int, hierarchy: LabelHierarchy):
+    def __init__(self, in_dim: int, hierarchy: LabelHierarchy) -> None:
         super().__init__()
         self.in_dim, self.hierarchy = in_dim, hierarchy
         self.register_buffer("_parent", torch.tensor(hierarchy.parent), persistent=False)
@@ -90,10 +94,10 @@ class Method(nn.Module, ABC):
     def backward(self, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:
         """The loss of a batch, without its graph; the parameters' gradients are added to what ``grad`` holds.
 
-        Autograd finds them. A method may override this where gradients written by hand are faster; they are those of
-        ``loss`` (the check "gradients" holds it to that), and random numbers are drawn as by autograd. It is not
-        inherited, since a subclass may compute something else: there it is autograd's again, unless the class says so
-        (``backward = Parent.backward``).
+        Autograd finds them. A method may override this where gradients written by hand are faster;
+        they are those of ``loss`` (the check "gradients" holds it to that), and random numbers are
+        drawn as by autograd. It is not inherited, since a subclass may compute something else:
+        there it is autograd's again, unless the class says so (``backward = Parent.backward``).
 
         Args:
             bags: the batch.
@@ -121,7 +125,9 @@ class Method(nn.Module, ABC):
         translated = self.from_official(dict(state))
         own = self.state_dict()
         problems = [f"{name} is missing" for name in own if name not in translated]
-        problems += [f"{name} has no place in this method" for name in translated if name not in own]
+        problems += [
+            f"{name} has no place in this method" for name in translated if name not in own
+        ]
         problems += [
             f"{name} has the shape {tuple(value.shape)}, expected {tuple(own[name].shape)}"
             for name, value in translated.items()
@@ -136,7 +142,9 @@ class Method(nn.Module, ABC):
         """A checkpoint with the authors' names under ours; override where more than prefixes differ."""
         renamed = {}
         for name, value in state.items():
-            theirs = max((t for t in self.official_names if name.startswith(t)), key=len, default="")
+            theirs = max(
+                (t for t in self.official_names if name.startswith(t)), key=len, default=""
+            )
             renamed[self.official_names.get(theirs, "") + name.removeprefix(theirs)] = value
         return renamed
 

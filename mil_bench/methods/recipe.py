@@ -22,9 +22,11 @@ class Recipe:
         optimizer: one of ``OPTIMIZERS``.
         weight_decay: in the optimizer's own sense (L2 inside Adam, decoupled in AdamW).
         betas: decay rates of the moments.
-        schedule: "constant", or "cosine" from ``learning_rate`` to ``final_learning_rate``, stepped each epoch.
+        schedule: "constant", or "cosine" from ``learning_rate`` to ``final_learning_rate``, stepped
+            each epoch.
         final_learning_rate: where a schedule ends.
-        patience: epochs without a lower validation loss after which a fold stops; None never stops early.
+        patience: epochs without a lower validation loss after which a fold stops; None never stops
+            early.
 
     Raises:
         UnknownNameError: no such optimizer or schedule.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mil_bench.errors import InputError, UnknownNameError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 def defaults_of(method: Any) -> dict[str, Any]:
@@ -18,10 +20,16 @@ def defaults_of(method: Any) -> dict[str, Any]:
 
 def recipe_of(method: Any) -> dict[str, Any]:
     """Fields of the method's recipe that are single values."""
-    return {name: value for name, value in dataclasses.asdict(method.recipe).items() if not isinstance(value, tuple)}
+    return {
+        name: value
+        for name, value in dataclasses.asdict(method.recipe).items()
+        if not isinstance(value, tuple)
+    }
 
 
-def parse_settings(method: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+def parse_settings(
+    method: str, given: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> dict[str, Any]:
     """Settings as values.
 
     Args:

@@ -1,14 +1,16 @@
 """Yardsticks: what can be said of a slide without looking at it.
 
-A score is worth what it adds to them. They stand in every table of a dataset whose groups are known.
+A score is worth what it adds to them. They stand in every table of a dataset whose groups are
+known.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class Yardstick(ABC):
@@ -18,7 +20,9 @@ class Yardstick(ABC):
     """Raise it when a change alters results."""
 
     @abstractmethod
-    def predict(self, labels: np.ndarray, groups: np.ndarray, test_groups: np.ndarray, classes: int) -> np.ndarray:
+    def predict(
+        self, labels: np.ndarray, groups: np.ndarray, test_groups: np.ndarray, classes: int
+    ) -> np.ndarray:
         """Probabilities of the test slides.
 
         Args:

@@ -1,28 +1,42 @@
 """Protocol files: what makes a table or figure of a paper, as TOML.
 
-Packages offer folders of them under the entry-point group ``mil_bench.papers``; a file's name without its ending is the
-name of the item. Everything in a file is checked when it is read, but for the values of methods' settings, which need
-the methods themselves: those are checked when the item is planned, before anything trains.
+Packages offer folders of them under the entry-point group ``mil_bench.papers``; a file's name
+without its ending is the name of the item. Everything in a file is checked when it is read, but for
+the values of methods' settings, which need the methods themselves: those are checked when the item
+is planned, before anything trains.
 """
 
 from __future__ import annotations
 
 import importlib.resources
 import tomllib
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib.resources.abc import Traversable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mil_bench import registry
 from mil_bench.datasets.catalogue import find_dataset
 from mil_bench.errors import InputError, MilBenchError, UnknownNameError
 from mil_bench.evaluation.metrics import METRICS
 from mil_bench.papers.questions import STANDINGS, Published, Question
-from mil_bench.planning.rows import Variant
+from mil_bench.planning.rows import MethodRow
 from mil_bench.report.result_tables import MAIN
 
-_KEYS = ("title", "datasets", "protocol", "level", "metrics", "seeds", "notes", "rows", "published", "questions")
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from importlib.resources.abc import Traversable
+
+_KEYS = (
+    "title",
+    "datasets",
+    "protocol",
+    "level",
+    "metrics",
+    "seeds",
+    "notes",
+    "rows",
+    "published",
+    "questions",
+)
 _ROW_KEYS = ("method", "label", "settings")
 _PUBLISHED_KEYS = ("row", "dataset", "standing", "source", "values")
 _QUESTION_KEYS = ("text", "better", "than")
@@ -40,7 +54,8 @@ class Item:
         datasets: names of datasets, with settings if they are generated.
         protocol: by which slides are split.
         level: "fine" or "coarse".
-        metrics: keys of ``METRICS``: some of the main tables' metrics, or "auc" alone for a column a class.
+        metrics: keys of ``METRICS``: some of the main tables' metrics, or "auc" alone for a column
+            a class.
         seeds: training seeds.
         notes: what a reader must know, one sentence each.
         rows: methods with their settings.
@@ -56,7 +71,7 @@ class Item:
     metrics: tuple[str, ...]
     seeds: tuple[int, ...]
     notes: tuple[str, ...]
-    rows: tuple[Variant, ...]
+    rows: tuple[MethodRow, ...]
     published: tuple[Published, ...]
     questions: tuple[Question, ...]
 
@@ -92,7 +107,9 @@ def find_item(name: str) -> Item:
 
 
 def _files() -> dict[str, Traversable]:
-    folders = (importlib.resources.files(registry.papers.load(paper)) for paper in registry.papers.names())
+    folders = (
+        importlib.resources.files(registry.papers.load(paper)) for paper in registry.papers.names()
+    )
     paths = (path for folder in folders for path in folder.iterdir() if path.name.endswith(".toml"))
     return {path.name.removesuffix(".toml"): path for path in paths}
 
@@ -106,11 +123,15 @@ def read_item(name: str, text: str) -> Item:
     try:
         content = tomllib.loads(text)
     except ValueError as error:
-        raise InputError(f"protocol file {name}", [f"it is no TOML: {error}"], "Correct the file.") from error
+        raise InputError(
+            f"protocol file {name}", [f"it is no TOML: {error}"], "Correct the file."
+        ) from error
     read = _Reader()
     read.keys("", content, _KEYS)
     rows = tuple(_row(read, at, value) for at, value in read.tables(content, "rows"))
-    published = tuple(_published(read, at, value) for at, value in read.tables(content, "published"))
+    published = tuple(
+        _published(read, at, value) for at, value in read.tables(content, "published")
+    )
     questions = tuple(
         Question(*(read.text(at, value, key) for key in read.keys(at, value, _QUESTION_KEYS)))
         for at, value in read.tables(content, "questions")
@@ -142,15 +163,21 @@ class _Reader:
 
     def keys(self, at: str, value: Mapping[str, Any], known: tuple[str, ...]) -> tuple[str, ...]:
         """The known keys; complains about others."""
-        self.problems += [f"{at}{UnknownNameError('key', key, known)}" for key in value if key not in known]
+        self.problems += [
+            f"{at}{UnknownNameError('key', key, known)}" for key in value if key not in known
+        ]
         return known
 
-    def of(self, kind: type, at: str, value: Mapping[str, Any], key: str, default: Any = None) -> Any:
+    def of(
+        self, kind: type, at: str, value: Mapping[str, Any], key: str, default: Any = None
+    ) -> Any:
         """The value of this very type, which must be there unless it has a default."""
         found = value.get(key, default)
         if type(found) is kind:  # true and false are whole numbers to isinstance
             return found
-        said = "is missing" if key not in value else f"is {found!r:.60}, not of type {kind.__name__}"
+        said = (
+            "is missing" if key not in value else f"is {found!r:.60}, not of type {kind.__name__}"
+        )
         self.problems.append(f"{at}{key} {said}")
         return kind()
 
@@ -179,10 +206,12 @@ class _Reader:
         return [(f"{key} {number}: ", entry) for number, entry in enumerate(found, 1)]
 
 
-def _row(read: _Reader, at: str, value: Mapping[str, Any]) -> Variant:
+def _row(read: _Reader, at: str, value: Mapping[str, Any]) -> MethodRow:
     read.keys(at, value, _ROW_KEYS)
     method = read.text(at, value, "method")
-    return Variant(method, read.of(dict, at, value, "settings", {}), read.text(at, value, "label", method))
+    return MethodRow(
+        method, read.of(dict, at, value, "settings", {}), read.text(at, value, "label", method)
+    )
 
 
 def _published(read: _Reader, at: str, value: Mapping[str, Any]) -> Published:
@@ -197,16 +226,24 @@ def _published(read: _Reader, at: str, value: Mapping[str, Any]) -> Published:
 def _problems(item: Item) -> list[str]:
     """What the values of an item name that does not exist."""
     labels = [row.label for row in item.rows]
-    problems = [f"two rows are called {label}" for label in dict.fromkeys(labels) if labels.count(label) > 1]
+    problems = [
+        f"two rows are called {label}" for label in dict.fromkeys(labels) if labels.count(label) > 1
+    ]
 
     def named(kind: str, names: Iterable[str], known: Iterable[str], at: str = "") -> None:
         known = list(known)
-        problems.extend(f"{at}{UnknownNameError(kind, name, known)}" for name in names if name not in known)
+        problems.extend(
+            f"{at}{UnknownNameError(kind, name, known)}" for name in names if name not in known
+        )
 
     named("method", (row.method for row in item.rows), registry.methods.names())
     named("level", [item.level], _LEVELS)
     if not item.is_classwise:
-        named("metric", item.metrics, [key for key in METRICS if key in MAIN] + [f"{_CLASSWISE} alone"])
+        named(
+            "metric",
+            item.metrics,
+            [key for key in METRICS if key in MAIN] + [f"{_CLASSWISE} alone"],
+        )
     for number, each in enumerate(item.published, 1):
         at = f"published {number}: "
         named("row", [each.row], labels, at)
@@ -215,7 +252,9 @@ def _problems(item: Item) -> list[str]:
         named("metric of this item", each.values, item.metrics, at)
     for number, each in enumerate(item.questions, 1):
         named("row", [each.better, each.than], labels, f"questions {number}: ")
-    return problems + [problem for text in item.datasets for problem in _dataset_problems(text, item.protocol)]
+    return problems + [
+        problem for text in item.datasets for problem in _dataset_problems(text, item.protocol)
+    ]
 
 
 def _dataset_problems(text: str, protocol: str) -> list[str]:
@@ -223,4 +262,8 @@ def _dataset_problems(text: str, protocol: str) -> list[str]:
         spec = find_dataset(text)
     except MilBenchError as error:
         return [str(error)]
-    return [] if protocol in spec.protocols else [f"{text}: {UnknownNameError('protocol', protocol, spec.protocols)}"]
+    return (
+        []
+        if protocol in spec.protocols
+        else [f"{text}: {UnknownNameError('protocol', protocol, spec.protocols)}"]
+    )

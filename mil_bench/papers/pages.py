@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mil_bench import durable
 from mil_bench.evaluation.metrics import METRICS
-from mil_bench.papers.items import Item
-from mil_bench.papers.questions import Answer, across, answer, in_short, published_beside, questions_table
-from mil_bench.papers.reproduce import Outcome, Part
+from mil_bench.papers.questions import (
+    Answer,
+    across,
+    answer,
+    in_short,
+    published_beside,
+    questions_table,
+)
 from mil_bench.report.render import write_report
 from mil_bench.report.render.markdown import markdown
-from mil_bench.report.tables import Table
-from mil_bench.runs.result import RunResult
+from mil_bench.report.tables import ResultTable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from mil_bench.papers.items import Item
+    from mil_bench.papers.reproduce import Part, PartResult
+    from mil_bench.runs.result import RunResult
 
 _QUICK = "Preset quick: a first look, not a verdict. Few folds and epochs, by the same rule for every method."
 
@@ -34,14 +45,15 @@ class Page:
     name: str
     title: str
     facts: tuple[str, ...]
-    tables: tuple[Table, ...]
+    tables: tuple[ResultTable, ...]
 
 
-def page_of(item: Item, outcomes: Sequence[Outcome]) -> Page:
+def page_of(item: Item, outcomes: Sequence[PartResult]) -> Page:
     """The page of an item from what became of it on each of its datasets."""
     done = {each.part.name: each.result for each in outcomes if each.result is not None}
     answers = {
-        name: [answer(question, result.verdicts) for question in item.questions] for name, result in done.items()
+        name: [answer(question, result.verdicts) for question in item.questions]
+        for name, result in done.items()
     }
     facts = []
     for outcome in outcomes:
@@ -51,13 +63,18 @@ def page_of(item: Item, outcomes: Sequence[Outcome]) -> Page:
         facts.append(across({name: each[0] for name, each in answers.items()}))
     if done and outcomes[0].part.request.preset == "quick":
         facts += [_QUICK, *dict.fromkeys(_steps(result) for result in done.values())]
-    tables = [table for each in outcomes if each.result is not None for table in _tables(each.part, each.result)]
+    tables = [
+        table
+        for each in outcomes
+        if each.result is not None
+        for table in _tables(each.part, each.result)
+    ]
     if item.questions and done:
         tables.append(questions_table(answers))
     return Page(item.name, item.title, (*facts, *item.notes), tuple(tables))
 
 
-def _lines(outcome: Outcome, answers: Sequence[Answer]) -> list[str]:
+def _lines(outcome: PartResult, answers: Sequence[Answer]) -> list[str]:
     """What a run says, first on the item's first question, and what must be known of it."""
     result = outcome.result
     if result is None:
@@ -66,19 +83,30 @@ def _lines(outcome: Outcome, answers: Sequence[Answer]) -> list[str]:
     return [*said, *result.facts, f"Everything about this run: mil-bench report {result.run_id}"]
 
 
-def _tables(part: Part, result: RunResult) -> list[Table]:
+def _tables(part: Part, result: RunResult) -> list[ResultTable]:
     """The item's table and, where settings were tuned, what that brought and cost."""
     tuning = [table for table in result.report_tables if table.name in ("tuning_gain", "tuning")]
-    named = [replace(t, name=f"{result.run_id}_{t.name}", title=f"{t.title}, {part.name}") for t in tuning]
+    named = [
+        replace(t, name=f"{result.run_id}_{t.name}", title=f"{t.title}, {part.name}")
+        for t in tuning
+    ]
     return [_table(part, result), *named]
 
 
-def _table(part: Part, result: RunResult) -> Table:
+def _table(part: Part, result: RunResult) -> ResultTable:
     item = part.item
     table = next(table for table in result.report_tables if table.name == item.table)
     table = replace(table, name=result.run_id, title=f"{item.title}, {part.name} (%)")
-    columns = {c: c for c in table.columns} if item.is_classwise else {METRICS[k].heading: k for k in item.metrics}
-    published = None if part.spec.twin_of else [each for each in item.published if each.dataset == part.spec.name]
+    columns = (
+        {c: c for c in table.columns}
+        if item.is_classwise
+        else {METRICS[k].heading: k for k in item.metrics}
+    )
+    published = (
+        None
+        if part.spec.twin_of
+        else [each for each in item.published if each.dataset == part.spec.name]
+    )
     return published_beside(table, columns, published)
 
 
@@ -88,7 +116,9 @@ def _steps(result: RunResult) -> str:
     methods: dict[int, dict[str, None]] = {}
     for job in result.plan.jobs:
         if job.recipe:
-            steps = job.recipe["epochs"] * math.ceil(sum(slides) / len(slides) / job.recipe["batch_size"])
+            steps = job.recipe["epochs"] * math.ceil(
+                sum(slides) / len(slides) / job.recipe["batch_size"]
+            )
             methods.setdefault(steps, {})[job.label] = None
     counts = (f"{steps:,} for {', '.join(names)}" for steps, names in sorted(methods.items()))
     return f"Optimizer steps of a training, at most: {'; '.join(counts)}."
@@ -110,13 +140,13 @@ class Overview:
         command: what was typed.
     """
 
-    def __init__(self, command: str):
+    def __init__(self, command: str) -> None:
         self._command = command
         self._rows: dict[str, dict[str, str]] = {}
         self.missing: dict[str, list[str]] = {}
         """Each reason for which something could not be run or finished, to the names of the items it holds back."""
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: PartResult) -> None:
         """Take in what became of a part."""
         item = outcome.part.item.name
         self._rows[f"{item} on {outcome.part.name}"] = _row(outcome)
@@ -126,18 +156,32 @@ class Overview:
 
     def write(self, folder: Path) -> Path:
         """Write ``overview.md``; its path."""
-        table = Table("overview", "What was asked for", "", self._rows, row_heading="what")
-        missing = [f"Not done: {', '.join(names)}. {_one_line(reason)}" for reason, names in self.missing.items()]
-        durable.replace(folder / "overview.md", markdown("Reproduction", [f"`{self._command}`", *missing], [table]))
+        table = ResultTable("overview", "What was asked for", "", self._rows, row_heading="what")
+        missing = [
+            f"Not done: {', '.join(names)}. {_one_line(reason)}"
+            for reason, names in self.missing.items()
+        ]
+        durable.replace(
+            folder / "overview.md",
+            markdown("Reproduction", [f"`{self._command}`", *missing], [table]),
+        )
         return folder / "overview.md"
 
 
-def _row(outcome: Outcome) -> dict[str, str]:
+def _row(outcome: PartResult) -> dict[str, str]:
     result, name = outcome.result, outcome.part.item.name
     if result is None:
-        return {"Trainings": "could not be run", "In short": "", "Page": f"[{name}]({name}/report.md)"}
+        return {
+            "Trainings": "could not be run",
+            "In short": "",
+            "Page": f"[{name}]({name}/report.md)",
+        }
     asked = len(result.plan.trainings)
     done = sum(map(len, result.trials.values()))
     answers = [answer(question, result.verdicts) for question in outcome.part.item.questions]
     said = in_short(answers) if answers else result.summary[0]
-    return {"Trainings": f"{done} of {asked}", "In short": said, "Page": f"[{name}]({name}/report.md)"}
+    return {
+        "Trainings": f"{done} of {asked}",
+        "In short": said,
+        "Page": f"[{name}]({name}/report.md)",
+    }

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mil_bench.evaluation.metrics import Measure
 from mil_bench.evaluation.statistics import p_text
 from mil_bench.evaluation.verdicts import Verdict, amount
-from mil_bench.report.tables import Cell, Table
+from mil_bench.report.tables import Cell, ResultTable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mil_bench.evaluation.metrics import Measure
 
 STANDINGS = ("read", "second-hand")
 """How we know a published figure: read by us in the publication, or quoted by somebody else."""
@@ -52,13 +56,16 @@ class Question:
     than: str
 
 
-def published_beside(table: Table, columns: Mapping[str, str], published: Sequence[Published] | None) -> Table:
+def published_beside(
+    table: ResultTable, columns: Mapping[str, str], published: Sequence[Published] | None
+) -> ResultTable:
     """A table of ours with a column of published figures behind each metric that has any.
 
     Args:
         table: of a run.
         columns: headings to show, in their order, to keys of published values.
-        published: of this dataset; None for a generated twin, whose figures are not comparable with any.
+        published: of this dataset; None for a generated twin, whose figures are not comparable with
+            any.
     """
     known = {(each.row, key): each for each in published or () for key in each.values}
     cells: dict[str, dict[str, Cell | str]] = {}
@@ -67,7 +74,9 @@ def published_beside(table: Table, columns: Mapping[str, str], published: Sequen
         for heading, key in columns.items():
             cells[row][heading] = ours[heading]
             if any(key == k for _, k in known):
-                cells[row][f"{heading}, published"] = _beside(ours[heading], key, known.get((row, key)))
+                cells[row][f"{heading}, published"] = _beside(
+                    ours[heading], key, known.get((row, key))
+                )
     return replace(table, cells=cells, note=f"{table.note} {_sources(published)}".strip())
 
 
@@ -99,8 +108,8 @@ class Answer:
         word: "Yes", "No" (the other way round), "Not shown" or "Cannot be said".
         reason: the verdict in words, or why there is none.
         figure: on what the rows were compared, None where they were not.
-        difference: figure of the row ``better`` minus that of ``than``, positive where it is better; not a number
-            where they were not compared.
+        difference: figure of the row ``better`` minus that of ``than``, positive where it is
+            better; not a number where they were not compared.
         low: lower end of its 95 % interval.
         high: upper end.
         p: p value, adjusted as in the run's verdicts.
@@ -158,7 +167,14 @@ def answer(question: Question, verdicts: Sequence[Verdict]) -> Answer:
     low, high = sorted((sign * verdict.low, sign * verdict.high))
     word = {True: "Yes", False: "No"}[better_first] if verdict.shown else "Not shown"
     return Answer(
-        question, word, verdict.sentence, verdict.figure, sign * verdict.difference, low, high, verdict.adjusted
+        question,
+        word,
+        verdict.sentence,
+        verdict.figure,
+        sign * verdict.difference,
+        low,
+        high,
+        verdict.adjusted,
     )
 
 
@@ -170,7 +186,9 @@ def in_short(answers: Sequence[Answer]) -> str:
     shown = [each.pair for each in known if each.shown]
     of = f"{len(shown)} of {len(answers)} questions"
     found = (
-        f"A difference is shown for {of} ({'; '.join(shown)})" if shown else "No difference is shown for any question"
+        f"A difference is shown for {of} ({'; '.join(shown)})"
+        if shown
+        else "No difference is shown for any question"
     )
     largest = max(known, key=lambda each: abs(each.difference))
     return f"{found}; the largest is {largest.numbers}, {largest.pair}{'' if largest.shown else ', not shown'}."
@@ -192,7 +210,9 @@ def across(answers: Mapping[str, Answer]) -> str:
             changes.append(f"{first} and {name} cannot be compared")
             continue
         overlap = "do not overlap" if one.low > other.high or other.low > one.high else "overlap"
-        changes.append(f"from {first} to {name} it changes by {change}, and the intervals {overlap}")
+        changes.append(
+            f"from {first} to {name} it changes by {change}, and the intervals {overlap}"
+        )
     return f"{answers[first].question.text} The difference is {differences}; {'; '.join(changes)}."
 
 
@@ -202,11 +222,12 @@ def _change(one: Answer, other: Answer) -> str:
     return _signed(other.difference - one.difference, one.figure)
 
 
-def questions_table(answers: Mapping[str, Sequence[Answer]]) -> Table:
+def questions_table(answers: Mapping[str, Sequence[Answer]]) -> ResultTable:
     """Every question with its answers.
 
     Args:
-        answers: name of the dataset to the answers there, the same questions in the same order for each.
+        answers: name of the dataset to the answers there, the same questions in the same order for
+            each.
     """
     first, *others = answers
     cells: dict[str, dict[str, Cell | str]] = {}
@@ -220,10 +241,19 @@ def questions_table(answers: Mapping[str, Sequence[Answer]]) -> Table:
     every = [each for same in answers.values() for each in same]
     words = dict.fromkeys(each.figure.words for each in every if each.figure is not None)
     reasons = dict.fromkeys(each.reason for each in every if each.figure is None)
-    notes = [f"Differences of {each}: percentage points, positive where the first row is better." for each in words]
+    notes = [
+        f"Differences of {each}: percentage points, positive where the first row is better."
+        for each in words
+    ]
     notes += ["95 % intervals and p values are those of the run's verdicts.", *reasons]
-    return Table("questions", "Questions", "", cells, note=" ".join(notes), row_heading="question")
+    return ResultTable(
+        "questions", "Questions", "", cells, note=" ".join(notes), row_heading="question"
+    )
 
 
 def _answered(answer: Answer) -> str:
-    return answer.word if answer.figure is None else f"{answer.word}: {answer.numbers}, {p_text(answer.p)}"
+    return (
+        answer.word
+        if answer.figure is None
+        else f"{answer.word}: {answer.numbers}, {p_text(answer.p)}"
+    )

@@ -1,27 +1,33 @@
 """Reproduce tables and figures of a paper: run what its protocol files ask for, with the ordinary runner.
 
-Results are shared: items with the same trainings train them once. A real dataset without packed features is left out
-with what is missing; a generated twin takes its place only if it is asked for by name.
+Results are shared: items with the same trainings train them once. A real dataset without packed
+features is left out with what is missing; a generated twin takes its place only if it is asked for
+by name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mil_bench.api import Prepared, Workplace, execute, prepare
-from mil_bench.datasets.card import DatasetSpec
 from mil_bench.datasets.catalogue import find_dataset
 from mil_bench.errors import InputError, MissingFeaturesError, SplitError
 from mil_bench.papers.items import Item, find_item, item_names
 from mil_bench.planning.request import RunRequest
-from mil_bench.runs.result import RunResult
 from mil_bench.split_files.formats.own import read_split_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from mil_bench.datasets.card import DatasetSpec
+    from mil_bench.runs.result import RunResult
 
 QUICK_TWIN: Mapping[str, str] = {"slides": "120", "rows": "15"}
 """Settings of a twin at the quick preset that are not given; with ``QUICK_EPOCHS`` chosen by cost alone, the same for
-every method: TransMIL takes about 30 ms a slide on one core, and everything is to end within 15 minutes on two."""
+every method: TransMIL takes about 30 ms a slide on one core, and everything is to end within 15
+minutes on two."""
 QUICK_EPOCHS = 20
 """Epochs on a twin at the quick preset."""
 
@@ -31,7 +37,8 @@ class ReproduceRequest:
     """What a user asks for.
 
     Args:
-        items: names of items, or ("all",), which leaves out what is about a twin unless ``datasets`` name it.
+        items: names of items, or ("all",), which leaves out what is about a twin unless
+            ``datasets`` name it.
         datasets: only these, twins by name in the place of their datasets; () for the items' own.
         preset: a key of ``PRESETS``.
         splits: split files, at most one a dataset, followed instead of the items' protocols.
@@ -65,7 +72,7 @@ class Part:
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class PartResult:
     """What became of a part: its result, or why it has none."""
 
     part: Part
@@ -78,10 +85,13 @@ def parts_of(request: ReproduceRequest) -> list[Part]:
 
     Raises:
         UnknownNameError: an item, dataset, or preset that does not exist.
-        InputError: a dataset or split file that no item asked for is about, or an item without its datasets.
+        InputError: a dataset or split file that no item asked for is about, or an item without its
+            datasets.
     """
     everything = "all" in request.items
-    items = [find_item(name) for name in (item_names() if everything else dict.fromkeys(request.items))]
+    items = [
+        find_item(name) for name in (item_names() if everything else dict.fromkeys(request.items))
+    ]
     asked = {text: find_dataset(text) for text in request.datasets}
     splits = _split_files(request)
     found = [(item, text) for item in items for text in _datasets(item, asked)]
@@ -89,12 +99,20 @@ def parts_of(request: ReproduceRequest) -> list[Part]:
         found = [(item, text) for item, text in found if find_dataset(text).generator is None]
     parts = [_part(item, text, request, splits) for item, text in found]
     bases = {_base(text) for _, text in found}
-    problems = [f"no item that was asked for is about {text}" for text in asked if _base(text) not in bases]
+    problems = [
+        f"no item that was asked for is about {text}" for text in asked if _base(text) not in bases
+    ]
     if not everything:
         missing = [item for item in items if item not in [each for each, _ in found]]
-        problems += [f"{item.name} is about {', '.join(item.datasets)}, or a twin of it" for item in missing]
+        problems += [
+            f"{item.name} is about {', '.join(item.datasets)}, or a twin of it" for item in missing
+        ]
     slugs = {part.spec.slug for part in parts}
-    problems += [f"{path}: no dataset asked for is {slug}" for slug, path in splits.items() if slug not in slugs]
+    problems += [
+        f"{path}: no dataset asked for is {slug}"
+        for slug, path in splits.items()
+        if slug not in slugs
+    ]
     if problems:
         raise InputError("what is to be reproduced", problems, "See mil-bench reproduce --help.")
     return parts
@@ -122,7 +140,11 @@ def _settings(text: str) -> dict[str, str]:
 
 def _with_settings(text: str, more: Mapping[str, str]) -> str:
     settings = {**_settings(text), **more}
-    return _base(text) + (":" if settings else "") + ",".join(f"{name}={value}" for name, value in settings.items())
+    return (
+        _base(text)
+        + (":" if settings else "")
+        + ",".join(f"{name}={value}" for name, value in settings.items())
+    )
 
 
 def _split_files(request: ReproduceRequest) -> dict[str, Path]:
@@ -132,7 +154,9 @@ def _split_files(request: ReproduceRequest) -> dict[str, Path]:
         slug = read_split_file(path).dataset
         if slug in files:
             problem = f"{files[slug]} and {path} are both splits of {slug}"
-            raise InputError("what is to be reproduced", [problem], "Give one split file a dataset.")
+            raise InputError(
+                "what is to be reproduced", [problem], "Give one split file a dataset."
+            )
         files[slug] = path
     return files
 
@@ -157,7 +181,7 @@ def _part(item: Item, text: str, request: ReproduceRequest, splits: Mapping[str,
     return Part(item, name, spec, run)
 
 
-def reproduce(parts: list[Part], place: Workplace) -> Iterator[Outcome]:
+def reproduce(parts: list[Part], place: Workplace) -> Iterator[PartResult]:
     """Run all parts that can be run, one after another; all of them are checked before the first trains.
 
     Args:
@@ -174,4 +198,8 @@ def reproduce(parts: list[Part], place: Workplace) -> Iterator[Outcome]:
         except (MissingFeaturesError, SplitError) as error:
             prepared.append(str(error))
     for part, ready in zip(parts, prepared, strict=True):
-        yield Outcome(part, None, ready) if isinstance(ready, str) else Outcome(part, execute(ready, place))
+        yield (
+            PartResult(part, None, ready)
+            if isinstance(ready, str)
+            else PartResult(part, execute(ready, place))
+        )

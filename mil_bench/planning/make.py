@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mil_bench import registry
-from mil_bench.bags.store import BagStore
-from mil_bench.datasets.card import DatasetSpec
 from mil_bench.datasets.slides import packed_slides
 from mil_bench.errors import PluginError
 from mil_bench.methods.settings import defaults_of, parse_settings, recipe_of
 from mil_bench.planning.plan import Job, RunPlan
 from mil_bench.planning.request import PRESETS, RunRequest
-from mil_bench.planning.rows import Variant
+from mil_bench.planning.rows import MethodRow
 from mil_bench.split_files.formats.own import follow_file
 from mil_bench.splits.plan import SplitPlan, make_splits, protocol_named
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mil_bench.bags.store import BagStore
+    from mil_bench.datasets.card import DatasetSpec
 
 
 def make_plan(request: RunRequest, spec: DatasetSpec, store: BagStore) -> RunPlan:
@@ -35,9 +38,17 @@ def make_plan(request: RunRequest, spec: DatasetSpec, store: BagStore) -> RunPla
     if spec.generator is None:
         caption += f" ({len(store)} slides; {store.origin}, {store.width} features)"
     methods, skipped = _usable(request, store)
-    remarks = {each.label: method.without_hierarchy for each, method in methods if spec.hierarchy.is_flat}
+    remarks = {
+        each.label: method.without_hierarchy for each, method in methods if spec.hierarchy.is_flat
+    }
 
-    def job(variant: Variant, method: Any, params: Mapping[str, Any], recipe: Mapping[str, Any], seed: int) -> Job:
+    def job(
+        variant: MethodRow,
+        method: Any,
+        params: Mapping[str, Any],
+        recipe: Mapping[str, Any],
+        seed: int,
+    ) -> Job:
         return Job(
             dataset=spec.slug,
             data_digest=store.digest,
@@ -57,8 +68,15 @@ def make_plan(request: RunRequest, spec: DatasetSpec, store: BagStore) -> RunPla
         for seed in request.seeds
     ]
     if store.group_name:
-        yardsticks = [(Variant(name), registry.yardsticks.load(name)) for name in registry.yardsticks.names()]
-        jobs += [job(each, yardstick, {}, {}, seed) for each, yardstick in yardsticks for seed in request.seeds]
+        yardsticks = [
+            (MethodRow(name), registry.yardsticks.load(name))
+            for name in registry.yardsticks.names()
+        ]
+        jobs += [
+            job(each, yardstick, {}, {}, seed)
+            for each, yardstick in yardsticks
+            for seed in request.seeds
+        ]
     return RunPlan(
         dataset=spec.slug,
         dataset_caption=caption,
@@ -79,12 +97,18 @@ def _splits(request: RunRequest, spec: DatasetSpec, store: BagStore) -> SplitPla
         return follow_file(Path(request.splits), spec, table)
     protocol = request.protocol or spec.protocols[0]
     own_folds = protocol_named(protocol, spec.protocols, spec.name).folds or spec.folds
-    folds = request.folds if request.folds is not None else min(PRESETS[request.preset].folds or own_folds, own_folds)
+    folds = (
+        request.folds
+        if request.folds is not None
+        else min(PRESETS[request.preset].folds or own_folds, own_folds)
+    )
     plan = make_splits(protocol, table.frame, spec.hierarchy, folds, table.group_name)
     return dataclasses.replace(plan, facts=table.blind_spots(table.frame["slide"]))
 
 
-def _usable(request: RunRequest, store: BagStore) -> tuple[list[tuple[Variant, Any]], dict[str, str]]:
+def _usable(
+    request: RunRequest, store: BagStore
+) -> tuple[list[tuple[MethodRow, Any]], dict[str, str]]:
     """The methods asked for that can be trained on these bags, and why the others cannot.
 
     Raises:
@@ -109,18 +133,24 @@ def _usable(request: RunRequest, store: BagStore) -> tuple[list[tuple[Variant, A
 
 def _require_form(name: str, method: Any) -> None:
     """Refuse what cannot be planned: no recipe, or parameters whose defaults cannot be written down."""
-    problems = [] if dataclasses.is_dataclass(getattr(method, "recipe", None)) else ["it has no recipe"]
+    problems = (
+        [] if dataclasses.is_dataclass(getattr(method, "recipe", None)) else ["it has no recipe"]
+    )
     for param, default in defaults_of(method).items():
         if default is inspect.Parameter.empty:
             problems.append(f"its parameter '{param}' has no default")
         elif not isinstance(default, str | int | float | bool | None):
-            problems.append(f"the default of '{param}' is a {type(default).__name__}, not a number, text, bool or None")
+            problems.append(
+                f"the default of '{param}' is a {type(default).__name__}, not a number, text, bool or None"
+            )
     if problems:
-        raise PluginError(f"The method '{name}' cannot be planned: {'; '.join(problems)}. See mil-bench check {name}.")
+        raise PluginError(
+            f"The method '{name}' cannot be planned: {'; '.join(problems)}. See mil-bench check {name}."
+        )
 
 
 def _settings(
-    variant: Variant, method: Any, request: RunRequest, store: BagStore
+    variant: MethodRow, method: Any, request: RunRequest, store: BagStore
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """All constructor parameters and the whole recipe; the variant's own settings come last."""
     params, recipe = defaults_of(method), dataclasses.asdict(method.recipe)

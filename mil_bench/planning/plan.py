@@ -1,7 +1,7 @@
 """What is to be trained, as frozen values that know their own name.
 
-A job's key is a hash of everything that decides its result, and of nothing else: no device, no path, no time. Same
-key, same result; a changed setting is a changed key.
+A job's key is a hash of everything that decides its result, and of nothing else: no device, no
+path, no time. Same key, same result; a changed setting is a changed key.
 """
 
 from __future__ import annotations
@@ -9,14 +9,16 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.planning.choice import Tuning
 from mil_bench.splits.plan import SplitPlan
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 TRAINING_VERSION = 4
 """Part of every key; raised when a change of the training code alters results."""
@@ -79,8 +81,8 @@ class RunPlan:
         remarks: methods that do something else here than usual, and what.
         ordered: whether the order of the fine classes means something (grades).
         command: what to type for the same run.
-        parts: for each job the folds that it is trained on; () where every job is trained on all. In a tuned plan
-            the folds of a row may come from different jobs.
+        parts: for each job the folds that it is trained on; () where every job is trained on all.
+            In a tuned plan the folds of a row may come from different jobs.
         tuning: how the jobs' settings were chosen, None if they were not tuned.
     """
 
@@ -148,7 +150,9 @@ class RunPlan:
         for job in self.jobs:
             if job.recipe and job.label not in methods.setdefault(job.recipe["epochs"], []):
                 methods[job.recipe["epochs"]].append(job.label)
-        return "; ".join(f"{epochs} for {', '.join(names)}" for epochs, names in sorted(methods.items()))
+        return "; ".join(
+            f"{epochs} for {', '.join(names)}" for epochs, names in sorted(methods.items())
+        )
 
     def to_json(self) -> dict[str, Any]:
         """A plain value."""

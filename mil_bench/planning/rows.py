@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mil_bench.errors import InputError
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 
 @dataclass(frozen=True)
-class Variant:
+class MethodRow:
     """A method, and what differs from its defaults.
 
     Args:
@@ -29,7 +31,7 @@ class Variant:
             object.__setattr__(self, "label", f"{self.method}:{text}" if text else self.method)
 
     @classmethod
-    def parse(cls, text: str) -> Variant:
+    def parse(cls, text: str) -> MethodRow:
         """From ``name`` or ``name:setting=value,...``.
 
         Raises:
@@ -39,7 +41,9 @@ class Variant:
         pairs = [item.partition("=") for item in settings.split(",")] if settings else []
         faulty = [f"'{name}' has no value" for name, sign, value in pairs if not (sign and value)]
         if faulty:
-            raise InputError(f"method '{text}'", faulty, "Write it as name:setting=value,setting=value.")
+            raise InputError(
+                f"method '{text}'", faulty, "Write it as name:setting=value,setting=value."
+            )
         return cls(method, {name.strip(): value.strip() for name, _, value in pairs})
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mil_bench.report.tables import Cell, Table
+from mil_bench.report.tables import Cell, ResultTable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 _NOTE = (
     "Epochs run are fewer than asked where training stopped early; kept is the one that is tested, counted from 1; "
@@ -26,7 +29,8 @@ class History:
         fold: its number.
         epochs: that were asked for; 0 where nothing is trained.
         best_epoch: the one that was kept, from 0.
-        curves: name ("train_loss", "val_loss") to one value an epoch; empty where nothing is trained.
+        curves: name ("train_loss", "val_loss") to one value an epoch; empty where nothing is
+            trained.
         seconds: wall time of training and prediction.
         environment: versions and device.
     """
@@ -40,7 +44,9 @@ class History:
     environment: Mapping[str, str]
 
 
-def budget_table(histories: Mapping[str, Sequence[History]], expected: int, caption: str, tuned: bool) -> Table:
+def budget_table(
+    histories: Mapping[str, Sequence[History]], expected: int, caption: str, tuned: bool
+) -> ResultTable:
     """Epochs and seconds of every trained method.
 
     Args:
@@ -49,8 +55,14 @@ def budget_table(histories: Mapping[str, Sequence[History]], expected: int, capt
         caption: of the run.
         tuned: whether settings were chosen by trials.
     """
-    cells = {method: _row(done, expected) for method, done in histories.items() if any(h.curves for h in done)}
-    return Table("budget", "Budget", caption, cells, note=_NOTE + (_TUNED if tuned else _NOT_TUNED))
+    cells = {
+        method: _row(done, expected)
+        for method, done in histories.items()
+        if any(h.curves for h in done)
+    }
+    return ResultTable(
+        "budget", "Budget", caption, cells, note=_NOTE + (_TUNED if tuned else _NOT_TUNED)
+    )
 
 
 def _row(done: Sequence[History], expected: int) -> dict[str, Cell | str]:
@@ -66,4 +78,6 @@ def _row(done: Sequence[History], expected: int) -> dict[str, Cell | str]:
 
 
 def _mean(values: Sequence[float]) -> Cell:
-    return Cell(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else float("nan"))
+    return Cell(
+        float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+    )

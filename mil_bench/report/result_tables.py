@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mil_bench.evaluation.metrics import Measure, class_names, pooled
-from mil_bench.evaluation.verdicts import Evidence
-from mil_bench.report.tables import DAGGER, Cell, Table, ranked
+from mil_bench.report.tables import DAGGER, Cell, ResultTable, ranked
+
+if TYPE_CHECKING:
+    from mil_bench.evaluation.verdicts import Evidence
 
 MAIN = ("accuracy", "macro_auc", "balanced_accuracy", "specificity", "macro_f1")
 """Metrics of the main tables, in their order."""
@@ -20,15 +23,13 @@ _HEADS = (
     "have one."
 )
 _INTERVALS = "Behind each figure its 95 % interval from a bootstrap over {}s."
-_POOLED = (
-    "All test predictions of a method count; slides are ranked only against slides that the same trained model scored."
-)
+_POOLED = "All test predictions of a method count; slides are ranked only against slides that the same trained model scored."
 
 Columns = Mapping[str, Measure]
 """Column heading to what stands in the column."""
 
 
-def result_tables(evidence: Evidence, caption: str) -> list[Table]:
+def result_tables(evidence: Evidence, caption: str) -> list[ResultTable]:
     """The tables of mean ± std.
 
     Args:
@@ -42,10 +43,16 @@ def result_tables(evidence: Evidence, caption: str) -> list[Table]:
     tables = [build.table("fine", f"Fine level, {fine}", _level("fine"))]
     if deep:
         tables.append(_coarse_table(build, f"Coarse level, {coarse}"))
-    tables.append(build.table("classwise_auc", "Class-wise one-vs-rest AUC, fine classes (%)", _each(evidence, "fine")))
+    tables.append(
+        build.table(
+            "classwise_auc", "Class-wise one-vs-rest AUC, fine classes (%)", _each(evidence, "fine")
+        )
+    )
     if deep:
         title = "Class-wise one-vs-rest AUC, coarse classes (%)"
-        tables.append(build.table("classwise_auc_coarse", title, _each(evidence, "coarse"), _LIFTED))
+        tables.append(
+            build.table("classwise_auc_coarse", title, _each(evidence, "coarse"), _LIFTED)
+        )
     title = "Class-wise average precision, fine classes (%)"
     tables.append(build.table("classwise_ap", title, _each(evidence, "fine", "average_precision")))
     further = {"more": "More metrics", "calibration": "Calibration", "hierarchy": "Hierarchy"}
@@ -57,18 +64,22 @@ def result_tables(evidence: Evidence, caption: str) -> list[Table]:
     return tables
 
 
-def pooled_tables(evidence: Evidence, caption: str) -> list[Table]:
+def pooled_tables(evidence: Evidence, caption: str) -> list[ResultTable]:
     """All folds together, with bootstrap intervals: the main metrics and the class-wise AUC of the fine level."""
     if not evidence.complete:
         return []
     found = evidence.bootstrap
-    note = f"{_POOLED} " + (f"No intervals: {found.few}." if found.few else _INTERVALS.format(found.unit))
+    note = f"{_POOLED} " + (
+        f"No intervals: {found.few}." if found.few else _INTERVALS.format(found.unit)
+    )
     build = _Builder(evidence, caption)
     columns = {
         "pooled": ("All folds together, fine level (%)", _level("fine")),
         "pooled_classwise_auc": ("All folds together, class-wise AUC (%)", _each(evidence, "fine")),
     }
-    return [build.pooled_table(name, title, chosen, note) for name, (title, chosen) in columns.items()]
+    return [
+        build.pooled_table(name, title, chosen, note) for name, (title, chosen) in columns.items()
+    ]
 
 
 def _level(level: str) -> Columns:
@@ -89,7 +100,7 @@ def _further(deep: bool) -> tuple[list[Measure], ...]:
     )
 
 
-def _coarse_table(build: _Builder, title: str) -> Table:
+def _coarse_table(build: _Builder, title: str) -> ResultTable:
     """The coarse level from fine probabilities, and beside it from the coarse heads there are."""
     rows: dict[str, tuple[str, str]] = {}
     for name, done in build.evidence.measured.items():
@@ -100,24 +111,29 @@ def _coarse_table(build: _Builder, title: str) -> Table:
     cells = {row: build.row(method, _level(level)) for row, (method, level) in rows.items()}
     keys = {row: build.keys(method) for row, (method, _) in rows.items()}
     note = f"{_LIFTED} {_HEADS}" if heads else _LIFTED
-    # What is undefined follows from the coarse labels, so heads lack the same folds as the lifted level.
+    # What is undefined follows from the coarse labels, so heads lack the same folds as the lifted
+    # level.
     return build.finished("coarse", title, cells, _level("coarse"), note, keys)
 
 
 class _Builder:
     """Cells and tables of one run."""
 
-    def __init__(self, evidence: Evidence, caption: str):
+    def __init__(self, evidence: Evidence, caption: str) -> None:
         self.evidence, self._caption = evidence, caption
 
-    def table(self, name: str, title: str, columns: Columns, note: str = "") -> Table:
+    def table(self, name: str, title: str, columns: Columns, note: str = "") -> ResultTable:
         """One row a method."""
         cells = {method: self.row(method, columns) for method in self.evidence.trials}
         return self.finished(name, title, cells, columns, note)
 
     def existing(self, measures: Sequence[Measure]) -> Columns:
         """The columns of those figures that any method has, under headings of their own."""
-        done = [each.values for trainings in self.evidence.measured.values() for each in trainings.values()]
+        done = [
+            each.values
+            for trainings in self.evidence.measured.values()
+            for each in trainings.values()
+        ]
         return {_heading(m): m for m in measures if any(m in values for values in done)}
 
     def row(self, method: str, columns: Columns) -> dict[str, Cell | str]:
@@ -138,14 +154,16 @@ class _Builder:
         std = float(np.std(defined, ddof=1)) if len(defined) > 1 else float("nan")
         return Cell(mean, std, undefined, digits=digits)
 
-    def pooled_table(self, name: str, title: str, columns: Columns, note: str) -> Table:
+    def pooled_table(self, name: str, title: str, columns: Columns, note: str) -> ResultTable:
         """Figures of all folds together, with intervals."""
         found = self.evidence.bootstrap
         cells: dict[str, dict[str, Cell | str]] = {}
         reasons: dict[str, None] = {}
         for method in self.evidence.complete:
             trials = self.evidence.trials[method]
-            values = pooled([t.predictions for t in trials], self.evidence.hierarchy, self.evidence.ordered).values
+            values = pooled(
+                [t.predictions for t in trials], self.evidence.hierarchy, self.evidence.ordered
+            ).values
             cells[method] = {}
             for heading, measure in columns.items():
                 scale, digits = _shown(measure)
@@ -156,7 +174,7 @@ class _Builder:
                     reasons[f"No interval for {heading}: {interval.reason}."] = None
         note = " ".join([note, *reasons])
         keys = {method: self.keys(method) for method in cells}
-        return Table(name, title, self._caption, ranked(cells, cells.keys()), keys, note)
+        return ResultTable(name, title, self._caption, ranked(cells, cells.keys()), keys, note)
 
     def finished(
         self,
@@ -166,11 +184,15 @@ class _Builder:
         columns: Columns,
         note: str,
         keys: Mapping[str, tuple[str, ...]] | None = None,
-    ) -> Table:
-        lower = [heading for heading, measure in columns.items() if not measure.metric.higher_is_better]
+    ) -> ResultTable:
+        lower = [
+            heading for heading, measure in columns.items() if not measure.metric.higher_is_better
+        ]
         note = f"{note} {self._undefined(columns)}".strip()
         keys = keys or {method: self.keys(method) for method in cells}
-        return Table(name, title, self._caption, ranked(cells, self.evidence.complete, lower), keys, note)
+        return ResultTable(
+            name, title, self._caption, ranked(cells, self.evidence.complete, lower), keys, note
+        )
 
     def _undefined(self, columns: Columns) -> str:
         """Which folds lack some of these figures, and why."""

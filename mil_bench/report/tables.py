@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
 
 DAGGER = "†"
 """Stands behind a figure that is not defined everywhere; the table's note says where and why."""
@@ -17,7 +20,8 @@ class Cell:
     """One figure of a table, in the unit it is shown in.
 
     Args:
-        mean: over the trainings in which it is defined, or a single figure; not a number if there is none.
+        mean: over the trainings in which it is defined, or a single figure; not a number if there
+            is none.
         std: sample standard deviation (ddof 1) over them; not a number for fewer than two.
         undefined_folds: folds in which it is undefined because a class has no test slide.
         rank: 1 for the best row of the column, 2 for the second best, 0 for all others.
@@ -52,7 +56,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Table:
+class ResultTable:
     """A table with its caption; every figure is traceable to the jobs that gave it.
 
     Args:
@@ -121,12 +125,14 @@ def rank_of(cell: Cell | str) -> int:
 
 
 def ranked(
-    cells: Mapping[str, Mapping[str, Cell | str]], complete: Collection[str], lower_is_better: Sequence[str] = ()
+    cells: Mapping[str, Mapping[str, Cell | str]],
+    complete: Collection[str],
+    lower_is_better: Sequence[str] = (),
 ) -> dict[str, dict[str, Cell | str]]:
     """Mark best and second best of each column among complete rows; equal means share a rank.
 
-    A column in which these rows are undefined in different folds stays unmarked: their means would not be about the
-    same slides.
+    A column in which these rows are undefined in different folds stays unmarked: their means would
+    not be about the same slides.
 
     Args:
         cells: row to column heading to cell.
@@ -135,7 +141,11 @@ def ranked(
     """
     marked = {name: dict(row) for name, row in cells.items()}
     for column in next(iter(cells.values()), {}):
-        own = {n: row[column] for n, row in marked.items() if n in complete and isinstance(row[column], Cell)}
+        own = {
+            n: row[column]
+            for n, row in marked.items()
+            if n in complete and isinstance(row[column], Cell)
+        }
         own = {name: cell for name, cell in own.items() if not np.isnan(cell.mean)}
         if len({cell.undefined_folds for cell in own.values()}) != 1:
             continue

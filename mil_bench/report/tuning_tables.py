@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mil_bench.evaluation.metrics import Measure
-from mil_bench.evaluation.trials import COMPLETE, FAILED, PRUNED, TrialRecord, best_of
-from mil_bench.evaluation.verdicts import Evidence
-from mil_bench.report.tables import Cell, Table
+from mil_bench.evaluation.trials import COMPLETE, FAILED, PRUNED, Trial, best_of
+from mil_bench.report.tables import Cell, ResultTable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mil_bench.evaluation.verdicts import Evidence
 
 _SPENT = (
     "Every method gets the same number of trials, the same sampler seeds, the same epochs and the same rule for giving "
@@ -28,15 +31,15 @@ _GAIN = (
 )
 
 
-def by_study(records: Sequence[TrialRecord]) -> dict[tuple[str, int, int | None], list[TrialRecord]]:
+def by_study(records: Sequence[Trial]) -> dict[tuple[str, int, int | None], list[Trial]]:
     """Method, seed and fold to the trials of its study, in order."""
-    found: dict[tuple[str, int, int | None], list[TrialRecord]] = {}
+    found: dict[tuple[str, int, int | None], list[Trial]] = {}
     for record in records:
         found.setdefault((record.label, record.seed, record.fold), []).append(record)
     return found
 
 
-def spent_table(records: Sequence[TrialRecord], caption: str) -> Table:
+def spent_table(records: Sequence[Trial], caption: str) -> ResultTable:
     """One row a method: trials by what became of them, epochs, seconds."""
     cells: dict[str, dict[str, Cell | str]] = {}
     for label in dict.fromkeys(record.label for record in records):
@@ -51,27 +54,40 @@ def spent_table(records: Sequence[TrialRecord], caption: str) -> Table:
             "Epochs": _count(sum(record.epochs for record in own)),
             "Seconds": _count(sum(record.seconds for record in own)),
         }
-    return Table("tuning", "Tuning: what was spent", caption, cells, note=_SPENT)
+    return ResultTable("tuning", "Tuning: what was spent", caption, cells, note=_SPENT)
 
 
-def chosen_table(records: Sequence[TrialRecord], caption: str) -> Table:
+def chosen_table(records: Sequence[Trial], caption: str) -> ResultTable:
     """One row a study: the trial that was chosen, and its settings."""
     studies = by_study(records)
     seeds = {seed for _, seed, _ in studies}
     cells: dict[str, dict[str, Cell | str]] = {}
     for (label, seed, fold), own in studies.items():
         best = best_of(own)
-        name = label + (f" seed {seed}" if len(seeds) > 1 else "") + ("" if fold is None else f" fold {fold}")
+        name = (
+            label
+            + (f" seed {seed}" if len(seeds) > 1 else "")
+            + ("" if fold is None else f" fold {fold}")
+        )
         cells[name] = {
             "Trial": "none" if best is None else str(best.number),
             "Loss, recipe": _loss(own[0]),
             "Loss, chosen": _loss(best),
-            "Settings": "no trial came to its end" if best is None else written(best.settings) or "its own recipe",
+            "Settings": "no trial came to its end"
+            if best is None
+            else written(best.settings) or "its own recipe",
         }
-    return Table("tuning_chosen", "Tuning: what was chosen", caption, cells, note=_CHOSEN, row_heading="study")
+    return ResultTable(
+        "tuning_chosen",
+        "Tuning: what was chosen",
+        caption,
+        cells,
+        note=_CHOSEN,
+        row_heading="study",
+    )
 
 
-def gain_table(recipe: Evidence, tuned: Evidence, figure: Measure, caption: str) -> Table:
+def gain_table(recipe: Evidence, tuned: Evidence, figure: Measure, caption: str) -> ResultTable:
     """One row a method: its recipe's figures, the tuned ones, and the difference.
 
     Args:
@@ -87,14 +103,17 @@ def gain_table(recipe: Evidence, tuned: Evidence, figure: Measure, caption: str)
             continue
         cells[label] = {}
         for measure in figures:
-            before, after = 100 * recipe.by_fold(label, measure), 100 * tuned.by_fold(label, measure)
+            before, after = (
+                100 * recipe.by_fold(label, measure),
+                100 * tuned.by_fold(label, measure),
+            )
             heading = measure.metric.heading
             cells[label] |= {
                 f"{heading}, recipe": _mean(before),
                 f"{heading}, tuned": _mean(after),
                 f"{heading}, difference": _mean(after - before),
             }
-    return Table("tuning_gain", "Tuning: what it brought (%)", caption, cells, note=_GAIN)
+    return ResultTable("tuning_gain", "Tuning: what it brought (%)", caption, cells, note=_GAIN)
 
 
 def written(settings: Mapping[str, Any]) -> str:
@@ -108,7 +127,7 @@ def _value(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _loss(record: TrialRecord | None) -> Cell | str:
+def _loss(record: Trial | None) -> Cell | str:
     return "–" if record is None or record.value is None else Cell(record.value, digits=3)
 
 
@@ -117,4 +136,6 @@ def _count(number: float) -> Cell:
 
 
 def _mean(values: np.ndarray) -> Cell:
-    return Cell(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else float("nan"))
+    return Cell(
+        float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+    )

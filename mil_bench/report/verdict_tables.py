@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,12 +11,17 @@ from mil_bench.evaluation.metrics import Measure
 from mil_bench.evaluation.statistics import p_text
 from mil_bench.evaluation.verdicts import Evidence, Verdict, headline, verdicts
 from mil_bench.report.result_tables import ABSENT
-from mil_bench.report.tables import Cell, Table
+from mil_bench.report.tables import Cell, ResultTable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _ALONE = "The interval is of the pair alone, p is after Holm for all pairs."
 _BASIS = (
     "Interval and p value hold against other training slides (corrected resampled t-test over folds) and other {}s "
-    "(paired bootstrap), whichever says less. " + _ALONE + " d: difference in standard deviations over folds."
+    "(paired bootstrap), whichever says less. "
+    + _ALONE
+    + " d: difference in standard deviations over folds."
 )
 _BASIS_OF_FOLDS = (
     "Interval and p value hold against other training slides alone (corrected resampled t-test over folds): {}. "
@@ -32,11 +37,16 @@ def main_figure(evidence: Evidence) -> tuple[Measure, str]:
     It depends on which classes the test folds have, never on how the methods do.
     """
     figure = Measure("fine", "macro_auc")
-    missing = next((found for m in evidence.complete if (found := evidence.undefined(m, figure))), [])
+    missing = next(
+        (found for m in evidence.complete if (found := evidence.undefined(m, figure))), []
+    )
     if not missing:
         return figure, ""
     other = Measure("fine", "accuracy")
-    return other, f"Methods are compared on {other.words}, since {figure.words} is undefined in {'; '.join(missing)}."
+    return (
+        other,
+        f"Methods are compared on {other.words}, since {figure.words} is undefined in {'; '.join(missing)}.",
+    )
 
 
 def summary(evidence: Evidence, found: Sequence[Verdict], figure: Measure) -> list[str]:
@@ -61,17 +71,27 @@ def _against_yardsticks(found: Sequence[Verdict], rows: Sequence[str]) -> list[s
     methods = [row for row in rows if row not in yardsticks]
     for yardstick in yardsticks:
         own = [v for v in found if yardstick in (v.first, v.second) and not v.reason]
-        level = [v.second if v.first == yardstick else v.first for v in own if not (v.shown and v.second == yardstick)]
+        level = [
+            v.second if v.first == yardstick else v.first
+            for v in own
+            if not (v.shown and v.second == yardstick)
+        ]
         if level:
-            sentences.append(f"Not shown to be better than {yardstick}, which sees no image: {', '.join(level)}.")
+            sentences.append(
+                f"Not shown to be better than {yardstick}, which sees no image: {', '.join(level)}."
+            )
         elif len(own) == len(methods):
             sentences.append(f"Every method is better than {yardstick}, which sees no image.")
         elif own:  # others have no results, or none that can be compared
-            sentences.append(f"Better than {yardstick}, which sees no image: {', '.join(v.first for v in own)}.")
+            sentences.append(
+                f"Better than {yardstick}, which sees no image: {', '.join(v.first for v in own)}."
+            )
     return sentences
 
 
-def verdict_tables(evidence: Evidence, found: Sequence[Verdict], figure: Measure, caption: str) -> list[Table]:
+def verdict_tables(
+    evidence: Evidence, found: Sequence[Verdict], figure: Measure, caption: str
+) -> list[ResultTable]:
     """The best-looking method against each other one, and all pairs.
 
     Args:
@@ -83,16 +103,26 @@ def verdict_tables(evidence: Evidence, found: Sequence[Verdict], figure: Measure
     if not found:
         return []
     note = _basis(evidence, found)
-    title = f"Verdicts on {figure.words}" + (" (percentage points)" if figure.metric.percent else "")
+    title = f"Verdicts on {figure.words}" + (
+        " (percentage points)" if figure.metric.percent else ""
+    )
     means = {m: evidence.by_fold(m, figure).mean() for v in found for m in (v.first, v.second)}
     means = {m: value for m, value in means.items() if not np.isnan(value)}
     tables = []
     if len(means) > 1:
         best = (max if figure.metric.higher_is_better else min)(means, key=means.__getitem__)
-        own = {(v.second if v.first == best else v.first): v for v in found if best in (v.first, v.second)}
-        own = {m: own[m] for m in sorted(own, key=lambda m: (m in means, means.get(m)), reverse=True)}
+        own = {
+            (v.second if v.first == best else v.first): v
+            for v in found
+            if best in (v.first, v.second)
+        }
+        own = {
+            m: own[m] for m in sorted(own, key=lambda m: (m in means, means.get(m)), reverse=True)
+        }
         rows = {f"{best} vs {other}": v for other, v in own.items()}
-        tables.append(_table("verdicts", f"{title}: {best} against each other method", rows, caption, note))
+        tables.append(
+            _table("verdicts", f"{title}: {best} against each other method", rows, caption, note)
+        )
     rows = {f"{v.first} vs {v.second}": v for v in found}
     return [*tables, _table("verdicts_all", f"{title}: all pairs", rows, caption, note)]
 
@@ -112,19 +142,23 @@ def _basis(evidence: Evidence, found: Sequence[Verdict]) -> str:
     return _BASIS.format(unit) + "".join(alone)
 
 
-def _table(name: str, title: str, rows: dict[str, Verdict], caption: str, note: str) -> Table:
+def _table(name: str, title: str, rows: dict[str, Verdict], caption: str, note: str) -> ResultTable:
     cells = {row: _row(verdict) for row, verdict in rows.items()}
-    return Table(name, title, caption, cells, note=note, row_heading="pair")
+    return ResultTable(name, title, caption, cells, note=note, row_heading="pair")
 
 
 def _row(verdict: Verdict) -> dict[str, Cell | str]:
     if verdict.reason:
-        return dict.fromkeys(("Difference [95 % interval]", "p", "d"), ABSENT) | {"Verdict": verdict.reason}
+        return dict.fromkeys(("Difference [95 % interval]", "p", "d"), ABSENT) | {
+            "Verdict": verdict.reason
+        }
     scale, digits = (100, 1) if verdict.figure.metric.percent else (1, 3)
     interval = (scale * verdict.low, scale * verdict.high)
     word = f"{verdict.first} is better" if verdict.shown else "no difference shown"
     return {
-        "Difference [95 % interval]": Cell(scale * verdict.difference, digits=digits, interval=interval),
+        "Difference [95 % interval]": Cell(
+            scale * verdict.difference, digits=digits, interval=interval
+        ),
         "p": p_text(verdict.adjusted).removeprefix("p ").removeprefix("= "),
         "d": ABSENT if np.isnan(verdict.standardised) else Cell(verdict.standardised, digits=2),
         "Verdict": word,

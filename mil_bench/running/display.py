@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
-from mil_bench.planning.plan import Job, RunPlan
 from mil_bench.running.listeners import Listener
-from mil_bench.running.result_store import FoldResult
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mil_bench.planning.plan import Job, RunPlan
+    from mil_bench.running.result_store import FoldResult
 
 
 def long_bars(console: Console) -> Progress:
@@ -24,7 +34,8 @@ def long_bars(console: Console) -> Progress:
         TimeRemainingColumn(),
         console=console,
         disable=not console.is_terminal,
-        speed_estimate_period=24 * 3600,  # folds take minutes to hours; rich looks back 30 seconds otherwise
+        speed_estimate_period=24
+        * 3600,  # folds take minutes to hours; rich looks back 30 seconds otherwise
     )
 
 
@@ -41,12 +52,16 @@ class ProgressDisplay(Listener):
     def on_start(self, plan: RunPlan, done: int, total: int) -> None:
         """Show the bars."""
         per_method = len(plan.splits.folds) * len(plan.seeds)
-        self._left = {job.label: per_method for job in plan.jobs}  # without those that were left out
+        self._left = {
+            job.label: per_method for job in plan.jobs
+        }  # without those that were left out
         self._done, self._total, self._started = 0, total - done, time.monotonic()
         if done:
             self._console.print(f"{done} of {total} trainings are stored from an earlier call.")
         self._methods = self._bars.add_task("methods", total=len(self._left))
-        self._folds = self._bars.add_task("folds", total=total - done)  # or the time left would count stored ones
+        self._folds = self._bars.add_task(
+            "folds", total=total - done
+        )  # or the time left would count stored ones
         self._bars.start()
 
     def on_epoch(self, event: Any) -> None:
@@ -54,18 +69,26 @@ class ProgressDisplay(Listener):
         key = (event.label, event.seed, event.folds)
         if key not in self._epochs:
             folds = ", ".join(map(str, event.folds))
-            self._epochs[key] = self._bars.add_task(f"  {event.label} fold {folds}: epochs", total=event.epochs)
+            self._epochs[key] = self._bars.add_task(
+                f"  {event.label} fold {folds}: epochs", total=event.epochs
+            )
         self._bars.update(self._epochs[key], completed=event.epoch)
 
     def on_fold(self, job: Job, result: FoldResult) -> None:
         """Count the fold and drop its epoch bar."""
         self._count(job.label)
-        for key in [k for k in self._epochs if k[:2] == (job.label, job.seed) and result.fold in k[2]]:
+        for key in [
+            k for k in self._epochs if k[:2] == (job.label, job.seed) and result.fold in k[2]
+        ]:
             self._bars.remove_task(self._epochs.pop(key))
         if not self._console.is_terminal:
             elapsed = time.monotonic() - self._started
             line = f"{self._done}/{self._total} {job.label} seed {job.seed} fold {result.fold}"
-            how = f"{result.seconds:.0f} s, best epoch {result.best_epoch + 1}" if result.curves else "no training"
+            how = (
+                f"{result.seconds:.0f} s, best epoch {result.best_epoch + 1}"
+                if result.curves
+                else "no training"
+            )
             self._console.print(f"{line}: {how} ({elapsed:.0f} s)")
 
     def on_stored_fold(self, job: Job, result: FoldResult) -> None:
@@ -75,7 +98,9 @@ class ProgressDisplay(Listener):
 
     def on_failure(self, job: Job, folds: tuple[int, ...], reason: str) -> None:
         """Say it at once."""
-        self._console.print(f"{job.label} seed {job.seed} fold {', '.join(map(str, folds))} failed: {reason}")
+        self._console.print(
+            f"{job.label} seed {job.seed} fold {', '.join(map(str, folds))} failed: {reason}"
+        )
 
     def on_end(self, report: Path | None) -> None:
         """Take the bars away."""

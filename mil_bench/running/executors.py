@@ -7,10 +7,12 @@ import multiprocessing
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from multiprocessing.queues import Queue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mil_bench import processes
+
+if TYPE_CHECKING:
+    from multiprocessing.queues import Queue
 
 Report = Callable[[Any], None]
 _report: Report
@@ -24,8 +26,8 @@ class StoppedError(Exception):
 def open_executor(workers: int, on_report: Report, isolated: bool = False) -> Iterator[Executor]:
     """An executor whose tasks can send small values to ``on_report`` through ``report``.
 
-    Leaving the block through an exception gives up what is running at its next report. One worker is a thread of this
-    process unless it is to be ``isolated``.
+    Leaving the block through an exception gives up what is running at its next report. One worker
+    is a thread of this process unless it is to be ``isolated``.
     """
     if workers == 1 and not isolated:
         stopping = threading.Event()
@@ -37,7 +39,9 @@ def open_executor(workers: int, on_report: Report, isolated: bool = False) -> It
     reports, stopping = context.Queue(), context.Event()
     listener = threading.Thread(target=_forward, args=(reports, on_report), daemon=True)
     listener.start()
-    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(reports, stopping))
+    pool = ProcessPoolExecutor(
+        workers, context, initializer=_start_worker, initargs=(reports, stopping)
+    )
     try:
         with _stopped_by_exceptions(pool, stopping) as executor:
             yield executor

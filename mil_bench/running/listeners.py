@@ -5,12 +5,14 @@ Listeners only listen. A run has the same result with all of them or none.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mil_bench.evaluation.trials import TrialRecord
-from mil_bench.planning.plan import Job, RunPlan
-from mil_bench.running.result_store import FoldResult
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mil_bench.evaluation.trials import Trial
+    from mil_bench.planning.plan import Job, RunPlan
+    from mil_bench.running.result_store import FoldResult
 
 
 class Listener:
@@ -34,7 +36,7 @@ class Listener:
     def on_tuning(self, studies: int, trials: int) -> None:
         """Settings are being chosen: so many studies of so many trials each."""
 
-    def on_trial(self, trial: TrialRecord) -> None:
+    def on_trial(self, trial: Trial) -> None:
         """A trial is finished, now or in an earlier call; those of one study come in their order."""
 
     def on_end(self, report: Path | None) -> None:

@@ -17,7 +17,7 @@ _POLL = 1.0  # seconds between looks at what another process is doing
 _DIED = "the process died, most likely out of memory; try --workers 1 or smaller bags"
 
 
-Outcome = Sequence[FoldResult | PrunedFold] | Failure
+TaskResult = Sequence[FoldResult | PrunedFold] | Failure
 
 
 class TaskSource(Protocol):
@@ -26,7 +26,7 @@ class TaskSource(Protocol):
     def next_task(self) -> Task | None:
         """A task that can be started now; None if there is none at the moment."""
 
-    def receive(self, task: Task, outcome: Outcome) -> None:
+    def receive(self, task: Task, outcome: TaskResult) -> None:
         """What became of a task."""
 
     @property
@@ -37,8 +37,9 @@ class TaskSource(Protocol):
 def train_all(source: TaskSource, workers: int, on_report: Report) -> None:
     """Train everything a source offers, ``workers`` tasks at a time.
 
-    A process that dies, usually for want of memory, takes the whole pool with it: what was being trained is then
-    trained again one by one, each in a process of its own, and the others go on in a new pool.
+    A process that dies, usually for want of memory, takes the whole pool with it: what was being
+    trained is then trained again one by one, each in a process of its own, and the others go on in
+    a new pool.
     """
     orphans: list[Task] = []
     while True:
@@ -54,7 +55,8 @@ def train_all(source: TaskSource, workers: int, on_report: Report) -> None:
 def _drain(source: TaskSource, executor: Executor, workers: int) -> list[Task]:
     """Hand out tasks and take in outcomes until there are none; the tasks that were lost with a dead process.
 
-    One task more than there are workers is handed out, so that none waits while an outcome is being stored.
+    One task more than there are workers is handed out, so that none waits while an outcome is being
+    stored.
     """
     from mil_bench.running import worker  # brings torch
 
@@ -73,7 +75,9 @@ def _drain(source: TaskSource, executor: Executor, workers: int) -> list[Task]:
         # Where another process holds what could be next, look again before long.
         done, _ = wait(running, _POLL if source.is_waiting else None, FIRST_COMPLETED)
         lost = []
-        for future in [each for each in running if each in done]:  # in the order in which they were handed out
+        for future in [
+            each for each in running if each in done
+        ]:  # in the order in which they were handed out
             task = running.pop(future)
             if isinstance(future.exception(), BrokenExecutor):
                 lost.append(task)
@@ -83,7 +87,7 @@ def _drain(source: TaskSource, executor: Executor, workers: int) -> list[Task]:
             return [*lost, *running.values()]
 
 
-def _alone(executor: Executor, task: Task) -> Outcome:
+def _alone(executor: Executor, task: Task) -> TaskResult:
     from mil_bench.running import worker
 
     try:

@@ -5,10 +5,11 @@
     <root>/<dataset>/<method>/<key>/job.json        a job
     <root>/<dataset>/<method>/<key>/fold-03.npz     test predictions of a fold
     <root>/<dataset>/<method>/<key>/fold-03.weights.npz   its weights; none where nothing is trained
-    <root>/<dataset>/<method>/<key>/fold-03.json    how it was trained; its presence means the fold is done
+    <root>/<dataset>/<method>/<key>/fold-03.json    how it was trained; its presence means the fold
+    is done
 
-Files appear whole or not at all, the first writer wins, and nothing is overwritten or deleted. To resume is to run
-the same command again.
+Files appear whole or not at all, the first writer wins, and nothing is overwritten or deleted. To
+resume is to run the same command again.
 """
 
 from __future__ import annotations
@@ -18,10 +19,9 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,8 +30,17 @@ from mil_bench.errors import StorageError, UnknownNameError
 from mil_bench.evaluation.predictions import Predictions
 from mil_bench.planning.plan import Job, RunPlan
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 FORMAT = 3
-_RECORD = {"best_epoch": int, "curves": dict, "slides": dict, "seconds": (int, float), "environment": dict}
+_RECORD = {
+    "best_epoch": int,
+    "curves": dict,
+    "slides": dict,
+    "seconds": (int, float),
+    "environment": dict,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +56,8 @@ class FoldResult:
         seconds: wall time of training and prediction.
         environment: versions and device.
         in_dim: feature width the method was built for, None where nothing is trained.
-        weights: weights and buffers of the epoch that was kept, by name; None where nothing is trained, and where a
-            stored fold was read: ``ResultStore.load_weights`` has them.
+        weights: weights and buffers of the epoch that was kept, by name; None where nothing is
+            trained, and where a stored fold was read: ``ResultStore.load_weights`` has them.
     """
 
     fold: int
@@ -102,7 +111,7 @@ class ResultStore:
         StorageError: the folder holds results of another version.
     """
 
-    def __init__(self, root: Path):
+    def __init__(self, root: Path) -> None:
         self.root = Path(root)
         marker = self.root / "format.json"
         if marker.exists() and (found := _read_json(marker).get("format")) != FORMAT:
@@ -143,15 +152,24 @@ class ResultStore:
         self._write_json(self.folder(job) / "job.json", job.to_json())
         path, weights = self._record(job, result.fold), result.weights
         arrays = ("predictions", "weights")
-        record = {f.name: getattr(result, f.name) for f in dataclasses.fields(result) if f.name not in arrays}
+        record = {
+            f.name: getattr(result, f.name)
+            for f in dataclasses.fields(result)
+            if f.name not in arrays
+        }
         durable.write_once(path.with_suffix(".npz"), result.predictions.write)
         if weights is not None:
             durable.write_once(
-                path.with_suffix(".weights.npz"), lambda file: np.savez(file, allow_pickle=False, **weights)
+                path.with_suffix(".weights.npz"),
+                lambda file: np.savez(file, allow_pickle=False, **weights),
             )
-            record["weights_sha256"] = hashlib.sha256(path.with_suffix(".weights.npz").read_bytes()).hexdigest()
+            record["weights_sha256"] = hashlib.sha256(
+                path.with_suffix(".weights.npz").read_bytes()
+            ).hexdigest()
         # Another writer may have been first: the record names the bytes that really lie there.
-        record["predictions_sha256"] = hashlib.sha256(path.with_suffix(".npz").read_bytes()).hexdigest()
+        record["predictions_sha256"] = hashlib.sha256(
+            path.with_suffix(".npz").read_bytes()
+        ).hexdigest()
         self._write_json(path, record)
 
     def load_fold(self, job: Job, fold: int) -> FoldResult:
@@ -162,7 +180,9 @@ class ResultStore:
         """
         path = self._record(job, fold)
         record = _read_json(path)
-        if misfits := [name for name, kind in _RECORD.items() if not isinstance(record.get(name), kind)]:
+        if misfits := [
+            name for name, kind in _RECORD.items() if not isinstance(record.get(name), kind)
+        ]:
             raise _broken(path, TypeError(f"{', '.join(misfits)} cannot be understood"))
         record.pop("weights_sha256", None)
         predictions = path.with_suffix(".npz")
@@ -182,7 +202,10 @@ class ResultStore:
         Raises:
             StorageError: one of its files is broken; it is named and left as it is.
         """
-        digest, path = _read_json(self._record(job, fold)).get("weights_sha256"), self.weights_path(job, fold)
+        digest, path = (
+            _read_json(self._record(job, fold)).get("weights_sha256"),
+            self.weights_path(job, fold),
+        )
         if digest is None:
             return None
         try:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import platform
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,16 +19,21 @@ from mil_bench.code_version import commit
 from mil_bench.errors import MilBenchError, TrainingError
 from mil_bench.evaluation.predictions import Predictions
 from mil_bench.methods import Method, Recipe
-from mil_bench.methods.yardstick import Yardstick
-from mil_bench.planning.plan import Job
 from mil_bench.running.executors import report
 from mil_bench.running.result_store import Failure, FoldResult, PrunedFold
-from mil_bench.splits.plan import SplitPlan
 from mil_bench.training.fold_stack import FoldStack
 from mil_bench.training.memory import freed_memory_kept
 from mil_bench.training.stack import LoopedStack, Stack
 from mil_bench.training.trainer import FoldHistory, FoldRoles, Schedule, fit, predict
 from mil_bench.training.witnesses import WitnessWatch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from mil_bench.methods.yardstick import Yardstick
+    from mil_bench.planning.plan import Job
+    from mil_bench.splits.plan import SplitPlan
 
 
 @dataclass(frozen=True)
@@ -39,12 +43,13 @@ class Task:
     Args:
         job: what to train.
         folds: which folds.
-        splits: all folds of the job; the order of bags depends on all of them, so that a fold's result does not
-            depend on which folds are trained beside it.
+        splits: all folds of the job; the order of bags depends on all of them, so that a fold's
+            result does not depend on which folds are trained beside it.
         store: path of the bag store.
         device: "cpu" or "cuda".
         plugins: files whose methods are offered beside the installed ones.
-        limits: for each of ``folds`` one number an epoch; a fold whose validation loss never got below is given up.
+        limits: for each of ``folds`` one number an epoch; a fold whose validation loss never got
+            below is given up.
     """
 
     job: Job
@@ -73,7 +78,9 @@ def attempt(task: Task) -> list[FoldResult | PrunedFold] | Failure:
     try:
         return train(task)
     except Exception as error:
-        reason = str(error) if isinstance(error, MilBenchError) else f"{type(error).__name__}: {error}"
+        reason = (
+            str(error) if isinstance(error, MilBenchError) else f"{type(error).__name__}: {error}"
+        )
         return Failure(reason, round(time.monotonic() - started, 3), getattr(error, "epochs", 0))
 
 
@@ -107,15 +114,21 @@ def train(task: Task) -> list[FoldResult | PrunedFold]:
 
     with _one_thread(), freed_memory_kept():
         stack = _build_stack(task, store, recipe, device)
-        histories = fit(stack, feed, roles, Schedule.of(all_train, recipe, identity), recipe, on_epoch)
+        histories = fit(
+            stack, feed, roles, Schedule.of(all_train, recipe, identity), recipe, on_epoch
+        )
         predictions = [
-            None if histories[i].pruned else _predict(stack, feed, store, task.splits.folds[k].test, i)
+            None
+            if histories[i].pruned
+            else _predict(stack, feed, store, task.splits.folds[k].test, i)
             for i, k in enumerate(task.folds)
         ]
     seconds = round((time.monotonic() - started) / len(task.folds), 3)
     results: list[FoldResult | PrunedFold] = []
     for i, k in enumerate(task.folds):
-        curves = {name: getattr(histories[i], name) for name in ("train_loss", "val_loss", "val_accuracy")}
+        curves = {
+            name: getattr(histories[i], name) for name in ("train_loss", "val_loss", "val_accuracy")
+        }
         if (predicted := predictions[i]) is None:
             results.append(PrunedFold(k, curves, seconds))
             continue
@@ -124,7 +137,9 @@ def train(task: Task) -> list[FoldResult | PrunedFold]:
             predictions=predicted,
             best_epoch=histories[i].best_epoch,
             curves=curves,
-            slides={role: len(getattr(task.splits.folds[k], role)) for role in ("train", "val", "test")},
+            slides={
+                role: len(getattr(task.splits.folds[k], role)) for role in ("train", "val", "test")
+            },
             seconds=seconds,
             environment=_environment(device),
             in_dim=store.width,
@@ -139,9 +154,13 @@ def _measure(task: Task, store: BagStore, k: int) -> FoldResult:
     yardstick: Yardstick = registry.yardsticks.load(task.job.method)()
     fold, groups = task.splits.folds[k], store.slides["group"].to_numpy()
     train, test = store.index_of(fold.train), store.index_of(fold.test)
-    fine = yardstick.predict(store.labels[train], groups[train], groups[test], store.hierarchy.n_fine)
+    fine = yardstick.predict(
+        store.labels[train], groups[train], groups[test], store.hierarchy.n_fine
+    )
     slides = {role: len(getattr(fold, role)) for role in ("train", "val", "test")}
-    predictions = Predictions(np.array(fold.test, dtype=str), store.labels[test], fine, _groups(store, test))
+    predictions = Predictions(
+        np.array(fold.test, dtype=str), store.labels[test], fine, _groups(store, test)
+    )
     return FoldResult(k, predictions, -1, {}, slides, 0.0, _environment(torch.device("cpu")))
 
 
@@ -158,13 +177,19 @@ def _build_stack(task: Task, store: BagStore, recipe: Recipe, device: torch.devi
     return kind(methods, recipe, identities)
 
 
-def _predict(stack: Stack, feed: Feed, store: BagStore, slides: tuple[str, ...], k: int) -> Predictions:
+def _predict(
+    stack: Stack, feed: Feed, store: BagStore, slides: tuple[str, ...], k: int
+) -> Predictions:
     """What fold k of the stack says about some slides."""
     witnesses = WitnessWatch()
     predicted = predict(stack, feed, store.index_of(slides), k, witnesses)
     coarse = predicted.coarse_logits
     if not predicted.fine_logits.isfinite().all():
-        bad = [s for s, row in zip(slides, predicted.fine_logits, strict=True) if not row.isfinite().all()]
+        bad = [
+            s
+            for s, row in zip(slides, predicted.fine_logits, strict=True)
+            if not row.isfinite().all()
+        ]
         raise TrainingError(
             f"the predictions of {len(bad)} test slides are not finite (first: {bad[0]}); check their features"
         )
@@ -194,8 +219,8 @@ def _groups(store: BagStore, bags: np.ndarray) -> np.ndarray:
 def _one_thread() -> Iterator[None]:
     """One compute thread inside the block.
 
-    Bags are small, so two trainings side by side are faster than one on two threads, and results do not depend on
-    how many cores a machine has.
+    Bags are small, so two trainings side by side are faster than one on two threads, and results do
+    not depend on how many cores a machine has.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -206,7 +231,11 @@ def _one_thread() -> Iterator[None]:
 
 
 def _environment(device: torch.device) -> dict[str, str]:
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    name = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else platform.processor() or platform.machine()
+    )
     return {
         "mil_bench": mil_bench.__version__,
         "commit": commit(),

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
+from typing import TYPE_CHECKING
 
 from mil_bench.errors import InputError
-from mil_bench.planning.plan import RunPlan
 from mil_bench.report.result_tables import ABSENT, result_tables
-from mil_bench.report.tables import Cell, Table
-from mil_bench.running.result_store import ResultStore
+from mil_bench.report.tables import Cell, ResultTable
 from mil_bench.runs.listing import date_of, progress_of
 from mil_bench.runs.result import RunResult
 
-_FIGURES = (("fine", "Macro AUC"), ("fine", "Balanced accuracy"), ("fine", "Accuracy"), ("coarse", "Macro AUC"))
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from mil_bench.planning.plan import RunPlan
+    from mil_bench.running.result_store import ResultStore
+
+_FIGURES = (
+    ("fine", "Macro AUC"),
+    ("fine", "Balanced accuracy"),
+    ("fine", "Accuracy"),
+    ("coarse", "Macro AUC"),
+)
 _NOTE = "Mean ± sample standard deviation over trainings (%)."
 
 
@@ -22,7 +31,7 @@ _NOTE = "Mean ± sample standard deviation over trainings (%)."
 class Comparison:
     """Tables, and what must be known to read them."""
 
-    tables: Sequence[Table]
+    tables: Sequence[ResultTable]
     sentences: Sequence[str]
 
 
@@ -47,16 +56,25 @@ def compare(store: ResultStore, run_ids: Sequence[str]) -> Comparison:
     chosen = list(dict.fromkeys(run_ids))
     if not 2 <= len(chosen) <= len(ascii_uppercase):
         problem = f"{len(chosen)} run{'s' * (len(chosen) != 1)} cannot be compared"
-        raise InputError("comparing runs", [problem], f"Name 2 to {len(ascii_uppercase)}; one alone: mil-bench report.")
-    plans = {letter: store.load_plan(run_id) for letter, run_id in zip(ascii_uppercase, chosen, strict=False)}
+        raise InputError(
+            "comparing runs",
+            [problem],
+            f"Name 2 to {len(ascii_uppercase)}; one alone: mil-bench report.",
+        )
+    plans = {
+        letter: store.load_plan(run_id)
+        for letter, run_id in zip(ascii_uppercase, chosen, strict=False)
+    }
     tables = [_overview(store, plans), *_figures(store, plans)]
     differing = _differences(plans)
     if differing:
-        tables.append(Table("differences", "What differs", "", differing, row_heading="setting"))
+        tables.append(
+            ResultTable("differences", "What differs", "", differing, row_heading="setting")
+        )
     return Comparison(tables, _sentences(plans, bool(differing)))
 
 
-def _overview(store: ResultStore, plans: Mapping[str, RunPlan]) -> Table:
+def _overview(store: ResultStore, plans: Mapping[str, RunPlan]) -> ResultTable:
     cells: dict[str, dict[str, Cell | str]] = {
         letter: {
             "Run": plan.run_id,
@@ -66,13 +84,16 @@ def _overview(store: ResultStore, plans: Mapping[str, RunPlan]) -> Table:
         }
         for letter, plan in plans.items()
     }
-    return Table("runs", "Runs", "", cells, row_heading="")
+    return ResultTable("runs", "Runs", "", cells, row_heading="")
 
 
-def _figures(store: ResultStore, plans: Mapping[str, RunPlan]) -> list[Table]:
+def _figures(store: ResultStore, plans: Mapping[str, RunPlan]) -> list[ResultTable]:
     """One table a figure: methods by runs."""
     found = {
-        letter: {table.name: table.cells for table in result_tables(RunResult.collect(store, plan).evidence, "")}
+        letter: {
+            table.name: table.cells
+            for table in result_tables(RunResult.collect(store, plan).evidence, "")
+        }
         for letter, plan in plans.items()
     }
     methods = dict.fromkeys(method for tables in found.values() for method in tables["fine"])
@@ -80,18 +101,25 @@ def _figures(store: ResultStore, plans: Mapping[str, RunPlan]) -> list[Table]:
     for level, heading in _FIGURES:
         of_level = {letter: tables[level] for letter, tables in found.items() if level in tables}
         cells = {
-            method: {letter: _plain(of_level.get(letter, {}).get(method, {}).get(heading)) for letter in plans}
+            method: {
+                letter: _plain(of_level.get(letter, {}).get(method, {}).get(heading))
+                for letter in plans
+            }
             for method in methods
         }
         if of_level:
             title = f"{heading}, {level} level (%)"
-            shown.append(Table(f"{level}_{heading.lower()}", title, "", cells, note=_NOTE))
+            shown.append(ResultTable(f"{level}_{heading.lower()}", title, "", cells, note=_NOTE))
     return shown
 
 
 def _plain(cell: Cell | str | None) -> Cell | str:
     """A figure without its rank, which was among the methods of its own run."""
-    return Cell(cell.mean, cell.std, cell.undefined_folds, digits=cell.digits) if isinstance(cell, Cell) else ABSENT
+    return (
+        Cell(cell.mean, cell.std, cell.undefined_folds, digits=cell.digits)
+        if isinstance(cell, Cell)
+        else ABSENT
+    )
 
 
 def _differences(plans: Mapping[str, RunPlan]) -> dict[str, dict[str, Cell | str]]:
@@ -99,7 +127,9 @@ def _differences(plans: Mapping[str, RunPlan]) -> dict[str, dict[str, Cell | str
     common = set.intersection(*({job.label for job in plan.jobs} for plan in plans.values()))
     settings = {letter: _settings(plan, common) for letter, plan in plans.items()}
     names = dict.fromkeys(name for own in settings.values() for name in own)
-    rows = {name: {letter: own.get(name, ABSENT) for letter, own in settings.items()} for name in names}
+    rows = {
+        name: {letter: own.get(name, ABSENT) for letter, own in settings.items()} for name in names
+    }
     return {name: dict(row) for name, row in rows.items() if len(set(row.values())) > 1}
 
 
@@ -117,7 +147,12 @@ def _settings(plan: RunPlan, methods: Collection[str]) -> dict[str, str]:
     settings["settings"] = plan.tuning.sentence if plan.tuning else "not tuned"
     own: dict[str, dict[str, None]] = {}  # folds of a tuned method may differ in their settings
     for job in (job for job in plan.jobs if job.label in methods):
-        about = {"version": job.method_version, **job.recipe, **job.params, "training code": job.training_version}
+        about = {
+            "version": job.method_version,
+            **job.recipe,
+            **job.params,
+            "training code": job.training_version,
+        }
         for name, value in about.items():
             own.setdefault(f"{job.label}: {name}", {})[str(value)] = None
     return settings | {name: ", ".join(values) for name, values in own.items()}
@@ -127,9 +162,16 @@ def _sentences(plans: Mapping[str, RunPlan], differ: bool) -> list[str]:
     own = list(plans.values())
     sentences = []
     if len({next((job.data_digest for job in plan.jobs), "") for plan in own}) > 1:
-        sentences.append("! The runs have different bags: their figures are not about the same slides.")
+        sentences.append(
+            "! The runs have different bags: their figures are not about the same slides."
+        )
     elif len({plan.splits.digest for plan in own}) > 1:
-        sentences.append("! The runs have different splits: their figures are not about the same test slides.")
+        sentences.append(
+            "! The runs have different splits: their figures are not about the same test slides."
+        )
     if not differ:
         sentences.append("Settings do not differ.")
-    return [*sentences, "Differences between runs are not tested here: run the methods together for a verdict."]
+    return [
+        *sentences,
+        "Differences between runs are not tested here: run the methods together for a verdict.",
+    ]

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mil_bench.evaluation.predictions import Trial
-from mil_bench.planning.plan import RunPlan
-from mil_bench.report.tables import Cell, Table
+from mil_bench.report.tables import Cell, ResultTable
 from mil_bench.splits.plan import SplitPlan, kind_of_test
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
-def fold_table(plan: RunPlan, trials: Mapping[str, Sequence[Trial]]) -> Table:
+    from mil_bench.evaluation.predictions import TrainedFold
+    from mil_bench.planning.plan import RunPlan
+
+
+def fold_table(plan: RunPlan, trials: Mapping[str, Sequence[TrainedFold]]) -> ResultTable:
     """One row a fold: slides by role, test slides of each class, test slides whose group trains.
 
     Args:
         plan: its splits.
-        trials: whose labels tell the classes of test slides; a fold nothing is stored of has no such columns' values.
+        trials: whose labels tell the classes of test slides; a fold nothing is stored of has no
+            such columns' values.
     """
     labels = {trial.fold: trial.predictions.labels for done in trials.values() for trial in done}
     splits, names = plan.splits, plan.hierarchy.fine
@@ -31,15 +36,25 @@ def fold_table(plan: RunPlan, trials: Mapping[str, Sequence[Trial]]) -> Table:
         if splits.group_name:
             row[f"Test, shared {splits.group_name}"] = _count(splits.leaks[k])
         counts = np.bincount(labels[k], minlength=len(names)) if k in labels else None
-        row |= {f"Test {name}": "–" if counts is None else _count(int(counts[c])) for c, name in enumerate(names)}
+        row |= {
+            f"Test {name}": "–" if counts is None else _count(int(counts[c]))
+            for c, name in enumerate(names)
+        }
         cells[f"fold {k}"] = row
-    return Table("folds", "Folds", plan.caption, cells, note="Number of slides.", row_heading="fold")
+    return ResultTable(
+        "folds", "Folds", plan.caption, cells, note="Number of slides.", row_heading="fold"
+    )
 
 
 def audit_lines(splits: SplitPlan) -> list[str]:
     """What is known of the splits: leaks first, then who is tested."""
     tested = [slide for fold in splits.folds for slide in fold.test]
-    listed = {slide for fold in splits.folds for part in (fold.train, fold.val, fold.test) for slide in part}
+    listed = {
+        slide
+        for fold in splits.folds
+        for part in (fold.train, fold.val, fold.test)
+        for slide in part
+    }
     leak = splits.leak_sentence
     return [
         f"{leak[0].upper()}{leak[1:]}.",

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mil_bench.datasets.catalogue import on_the_command_line
 from mil_bench.errors import UnknownNameError
-from mil_bench.planning.plan import RunPlan
 from mil_bench.report.result_tables import ABSENT, result_tables
-from mil_bench.report.tables import Cell, Table, rank_of
-from mil_bench.running.result_store import ResultStore
+from mil_bench.report.tables import Cell, ResultTable, rank_of
 from mil_bench.runs.result import RunResult
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from mil_bench.planning.plan import RunPlan
+    from mil_bench.running.result_store import ResultStore
 
 _FIGURE = "Macro AUC"
 _NOTE = (
@@ -59,7 +63,7 @@ class RunFilter:
         return chosen
 
 
-def run_table(store: ResultStore, plans: Mapping[str, RunPlan]) -> Table:
+def run_table(store: ResultStore, plans: Mapping[str, RunPlan]) -> ResultTable:
     """One row a run.
 
     Args:
@@ -67,7 +71,7 @@ def run_table(store: ResultStore, plans: Mapping[str, RunPlan]) -> Table:
         plans: run id to plan, in the order of the rows.
     """
     cells = {run_id: _row(store, plan) for run_id, plan in plans.items()}
-    return Table("runs", "Runs", "", cells, note=_NOTE, row_heading="run")
+    return ResultTable("runs", "Runs", "", cells, note=_NOTE, row_heading="run")
 
 
 def progress_of(store: ResultStore, plan: RunPlan) -> str:
@@ -95,4 +99,7 @@ def _best(store: ResultStore, plan: RunPlan) -> str:
     """The best-looking complete method with its figure."""
     fine = result_tables(RunResult.collect(store, plan).evidence, "")[0]
     best = [(name, row[_FIGURE]) for name, row in fine.cells.items() if rank_of(row[_FIGURE]) == 1]
-    return "; ".join(f"{name} {cell.text()}" for name, cell in best if isinstance(cell, Cell)) or ABSENT
+    return (
+        "; ".join(f"{name} {cell.text()}" for name, cell in best if isinstance(cell, Cell))
+        or ABSENT
+    )

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 
 from mil_bench import registry
 from mil_bench.errors import InputError
-from mil_bench.hierarchy import LabelHierarchy
-from mil_bench.methods import Method
 from mil_bench.methods.checkpoints import build_method
-from mil_bench.planning.plan import Job
-from mil_bench.running.result_store import ResultStore
+
+if TYPE_CHECKING:
+    from mil_bench.hierarchy import LabelHierarchy
+    from mil_bench.methods import Method
+    from mil_bench.planning.plan import Job
+    from mil_bench.running.result_store import ResultStore
 
 
 def trained_method(store: ResultStore, job: Job, fold: int, hierarchy: LabelHierarchy) -> Method:
@@ -23,14 +27,18 @@ def trained_method(store: ResultStore, job: Job, fold: int, hierarchy: LabelHier
         hierarchy: the classes of the job's dataset.
 
     Raises:
-        InputError: the fold is not trained, or the method trains nothing, or its code has another version now.
-        UnknownNameError: the method is not installed; a method of a single file has to be named first, as for a run.
+        InputError: the fold is not trained, or the method trains nothing, or its code has another
+            version now.
+        UnknownNameError: the method is not installed; a method of a single file has to be named
+            first, as for a run.
         StorageError: a stored file is broken.
     """
     what = f"the trained {job.label}, seed {job.seed}, fold {fold}"
     if fold not in store.done(job):
         done = ", ".join(map(str, sorted(store.done(job)))) or "none"
-        raise InputError(what, [f"fold {fold} is not stored; stored are: {done}"], "Repeat the run to train it.")
+        raise InputError(
+            what, [f"fold {fold} is not stored; stored are: {done}"], "Repeat the run to train it."
+        )
     weights, in_dim = store.load_weights(job, fold), store.load_fold(job, fold).in_dim
     if weights is None or in_dim is None:
         raise InputError(what, [f"{job.label} trains nothing"], "Name a method that is trained.")

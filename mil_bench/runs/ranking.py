@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,11 +14,18 @@ from mil_bench.errors import InputError
 from mil_bench.evaluation.metrics import Measure
 from mil_bench.evaluation.statistics import Ranking, rank_methods
 from mil_bench.report.render import write_report
-from mil_bench.report.tables import Cell, Table, ranked
-from mil_bench.runs.result import RunResult
+from mil_bench.report.tables import Cell, ResultTable, ranked
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from mil_bench.runs.result import RunResult
 
 _FIGURE = Measure("fine", "macro_auc")
-_NOTE = "Macro AUC of the fine level, mean over trainings; ranks are averages over datasets, 1 is best."
+_NOTE = (
+    "Macro AUC of the fine level, mean over trainings; ranks are averages over datasets, 1 is best."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,13 +52,21 @@ class Across:
     def methods(self) -> list[str]:
         """Methods with all their trainings in every run, in the order of the first."""
         complete = [set(result.evidence.complete) for result in self.results]
-        return [method for method in self.results[0].plan.methods if all(method in each for each in complete)]
+        return [
+            method
+            for method in self.results[0].plan.methods
+            if all(method in each for each in complete)
+        ]
 
     @cached_property
     def ranking(self) -> Ranking | str:
         """The ranking, or the sentence why there is none."""
-        figures = [[r.evidence.by_fold(m, _FIGURE).mean() for m in self.methods] for r in self.results]
-        return rank_methods(self.methods, np.array(figures).reshape(len(self.results), len(self.methods)))
+        figures = [
+            [r.evidence.by_fold(m, _FIGURE).mean() for m in self.methods] for r in self.results
+        ]
+        return rank_methods(
+            self.methods, np.array(figures).reshape(len(self.results), len(self.methods))
+        )
 
     @property
     def sentence(self) -> str:
@@ -60,30 +74,44 @@ class Across:
         return self.ranking if isinstance(self.ranking, str) else self.ranking.sentence
 
     @property
-    def table(self) -> Table:
+    def table(self) -> ResultTable:
         """One column a dataset, and the average rank."""
         ranks = (
-            {} if isinstance(self.ranking, str) else dict(zip(self.ranking.methods, self.ranking.ranks, strict=True))
+            {}
+            if isinstance(self.ranking, str)
+            else dict(zip(self.ranking.methods, self.ranking.ranks, strict=True))
         )
         cells: dict[str, dict[str, Cell | str]] = {}
         for method in sorted(self.methods, key=lambda m: ranks.get(m, 0)):
-            cells[method] = {r.plan.dataset: self._main_table(r).cells[method]["Macro AUC"] for r in self.results}
+            cells[method] = {
+                r.plan.dataset: self._main_table(r).cells[method]["Macro AUC"] for r in self.results
+            }
             cells[method]["Average rank"] = Cell(ranks[method], digits=2) if ranks else "–"
         captions = " ".join(result.plan.caption for result in self.results)
         cells = ranked(cells, cells.keys(), lower_is_better=["Average rank"])
-        return Table("ranking", f"Ranks over {len(self.results)} datasets (macro AUC, %)", captions, cells, note=_NOTE)
+        return ResultTable(
+            "ranking",
+            f"Ranks over {len(self.results)} datasets (macro AUC, %)",
+            captions,
+            cells,
+            note=_NOTE,
+        )
 
     def write(self, reports: Path) -> Path:
         """Write the table and the critical-difference diagram into a folder of their own under ``reports``."""
-        digest = hashlib.sha256(" ".join(result.run_id for result in self.results).encode()).hexdigest()[:8]
+        digest = hashlib.sha256(
+            " ".join(result.run_id for result in self.results).encode()
+        ).hexdigest()[:8]
         folder = reports / f"ranking_{digest}"
         if not isinstance(self.ranking, str):
             from mil_bench.report.figures.ranking import critical_difference
             from mil_bench.report.figures.style import svg
 
-            durable.replace(folder / "critical_difference.svg", svg(critical_difference(self.ranking)).decode())
+            durable.replace(
+                folder / "critical_difference.svg", svg(critical_difference(self.ranking)).decode()
+            )
         return write_report(folder, folder.name, [self.sentence], [self.table])
 
     @staticmethod
-    def _main_table(result: RunResult) -> Table:
+    def _main_table(result: RunResult) -> ResultTable:
         return next(table for table in result.report_tables if table.name == "fine")

@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from mil_bench import durable
 from mil_bench.errors import InputError, UnknownNameError
-from mil_bench.evaluation.metrics import Measure
-from mil_bench.evaluation.predictions import Trial
+from mil_bench.evaluation.predictions import TrainedFold
 from mil_bench.evaluation.verdicts import Evidence, Verdict, verdicts
-from mil_bench.planning.plan import RunPlan
 from mil_bench.report.budget import History, budget_table
 from mil_bench.report.render import write_report
 from mil_bench.report.result_tables import pooled_tables, result_tables
-from mil_bench.report.tables import Table
 from mil_bench.report.verdict_tables import main_figure, summary, verdict_tables
-from mil_bench.running.result_store import ResultStore
 from mil_bench.runs.fold_table import audit_lines, fold_table
 from mil_bench.tuning.tuned_run import TunedRun
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from mil_bench.evaluation.metrics import Measure
     from mil_bench.methods import Method
+    from mil_bench.planning.plan import RunPlan
     from mil_bench.report.figures.gallery import Gallery
     from mil_bench.report.render.page import Report
+    from mil_bench.report.tables import ResultTable
+    from mil_bench.running.result_store import ResultStore
 
 _SHOWN_FIRST = ("fine", "coarse", "classwise_auc", "tuning", "tuning_gain", "verdicts")
 _TWIN = "Nothing here is a result on the real dataset."
@@ -49,25 +50,35 @@ class RunResult:
     """
 
     plan: RunPlan
-    trials: Mapping[str, tuple[Trial, ...]]
+    trials: Mapping[str, tuple[TrainedFold, ...]]
     failures: tuple[str, ...] = ()
     histories: Mapping[str, tuple[History, ...]] = field(default_factory=dict)
     tuned: TunedRun | None = None
     store: ResultStore | None = None
 
     @classmethod
-    def collect(cls, store: ResultStore, plan: RunPlan, failures: tuple[str, ...] = ()) -> RunResult:
+    def collect(
+        cls, store: ResultStore, plan: RunPlan, failures: tuple[str, ...] = ()
+    ) -> RunResult:
         """Everything that is stored of a plan."""
-        trials: dict[str, tuple[Trial, ...]] = dict.fromkeys(plan.methods, ())
+        trials: dict[str, tuple[TrainedFold, ...]] = dict.fromkeys(plan.methods, ())
         histories: dict[str, tuple[History, ...]] = dict.fromkeys(plan.methods, ())
         done = {job.key: store.done(job) for job in plan.jobs}
-        for job, fold in sorted(plan.trainings, key=lambda item: (plan.seeds.index(item[0].seed), item[1])):
+        for job, fold in sorted(
+            plan.trainings, key=lambda item: (plan.seeds.index(item[0].seed), item[1])
+        ):
             if fold in done[job.key]:
                 found = store.load_fold(job, fold)
                 if fault := found.predictions.fault(plan.hierarchy):
                     raise store.broken(job, fold, fault)
-                how = (job.recipe.get("epochs", 0), found.best_epoch, found.curves, found.seconds, found.environment)
-                trials[job.label] += (Trial(job.seed, fold, job.key, found.predictions),)
+                how = (
+                    job.recipe.get("epochs", 0),
+                    found.best_epoch,
+                    found.curves,
+                    found.seconds,
+                    found.environment,
+                )
+                trials[job.label] += (TrainedFold(job.seed, fold, job.key, found.predictions),)
                 histories[job.label] += (History(job.seed, fold, *how),)
         tuned = TunedRun.collect(store, plan) if plan.tuning else None
         return cls(plan, trials, failures, histories, tuned, store)
@@ -83,7 +94,12 @@ class RunResult:
         plan = self.plan
         sizes = tuple((len(fold.train), len(fold.test)) for fold in plan.splits.folds)
         return Evidence(
-            self.trials, plan.hierarchy, sizes, len(plan.seeds), plan.splits.group_name, ordered=plan.ordered
+            self.trials,
+            plan.hierarchy,
+            sizes,
+            len(plan.seeds),
+            plan.splits.group_name,
+            ordered=plan.ordered,
         )
 
     @cached_property
@@ -99,10 +115,13 @@ class RunResult:
     def summary(self) -> list[str]:
         """What the run says, in a few sentences."""
         reason = self._main[1]
-        return [*([reason] if reason else []), *summary(self.evidence, self.verdicts, self._main[0])]
+        return [
+            *([reason] if reason else []),
+            *summary(self.evidence, self.verdicts, self._main[0]),
+        ]
 
     @cached_property
-    def report_tables(self) -> list[Table]:
+    def report_tables(self) -> list[ResultTable]:
         """All tables with captions and marks."""
         caption = self.plan.caption
         return [
@@ -110,18 +129,22 @@ class RunResult:
             *verdict_tables(self.evidence, self.verdicts, self._main[0], caption),
             *pooled_tables(self.evidence, caption),
             budget_table(self.histories, self._expected, caption, self.tuned is not None),
-            *([] if self.tuned is None else self.tuned.tables(self.evidence, self._main[0], caption)),
+            *(
+                []
+                if self.tuned is None
+                else self.tuned.tables(self.evidence, self._main[0], caption)
+            ),
             fold_table(self.plan, self.trials),
         ]
 
     @property
-    def main_tables(self) -> list[Table]:
+    def main_tables(self) -> list[ResultTable]:
         """Those that a terminal and a notebook show."""
         return [table for table in self.report_tables if table.name in _SHOWN_FIRST]
 
     @property
     def tables(self) -> dict[str, pd.DataFrame]:
-        """Table name ("fine", "coarse", "classwise_auc", ...) to a frame of its figures, as they are shown."""
+        """ResultTable name ("fine", "coarse", "classwise_auc", ...) to a frame of its figures, as they are shown."""
         return {table.name: table.frame for table in self.report_tables}
 
     @cached_property
@@ -129,14 +152,20 @@ class RunResult:
         """Name ("classwise_auc", "roc", ...) to a matplotlib figure, drawn when it is first asked for."""
         from mil_bench.report.figures.gallery import Gallery
 
-        gallery = Gallery.of(self.evidence, {table.name: table for table in self.report_tables}, self.histories)
-        return gallery if self.tuned is None else Gallery({**gallery.pictures, **self.tuned.pictures})
+        gallery = Gallery.of(
+            self.evidence, {table.name: table for table in self.report_tables}, self.histories
+        )
+        return (
+            gallery if self.tuned is None else Gallery({**gallery.pictures, **self.tuned.pictures})
+        )
 
     @property
     def predictions(self) -> pd.DataFrame:
         """All test predictions: one row a method, seed, fold and slide."""
         frames = [
-            trial.predictions.frame(self.plan.hierarchy).assign(method=method, seed=trial.seed, fold=trial.fold)
+            trial.predictions.frame(self.plan.hierarchy).assign(
+                method=method, seed=trial.seed, fold=trial.fold
+            )
             for method, done in self.trials.items()
             for trial in done
         ]
@@ -155,20 +184,29 @@ class RunResult:
 
         Raises:
             UnknownNameError: there is no such method in the run, or it is not installed.
-            InputError: the fold is not stored, nothing was trained, or the method's code has changed since.
+            InputError: the fold is not stored, nothing was trained, or the method's code has
+                changed since.
         """
         from mil_bench.runs.models import trained_method
 
         if self.store is None:
-            raise InputError("the trained model", ["this result comes from no result store"], "Collect it from one.")
+            raise InputError(
+                "the trained model",
+                ["this result comes from no result store"],
+                "Collect it from one.",
+            )
         own = [job for job in self.plan.jobs if job.label == method]
         if not own:
-            raise UnknownNameError("method in this run", method, {job.label for job in self.plan.jobs})
+            raise UnknownNameError(
+                "method in this run", method, {job.label for job in self.plan.jobs}
+            )
         seed = own[0].seed if seed is None else seed
         jobs = [job for job in own if job.seed == seed]
         if not jobs:
             raise UnknownNameError("training seed", str(seed), {str(job.seed) for job in own})
-        of_fold = [job for job, k in self.plan.trainings if job in jobs and k == fold]  # tuned folds differ in theirs
+        of_fold = [
+            job for job, k in self.plan.trainings if job in jobs and k == fold
+        ]  # tuned folds differ in theirs
         return trained_method(self.store, (of_fold or jobs)[0], fold, self.plan.hierarchy)
 
     @property
@@ -184,7 +222,12 @@ class RunResult:
             if len(done) < self._expected and method not in self.plan.skipped
         ]
         left_out = [f"{name} was left out: {why}" for name, why in self.plan.skipped.items()]
-        return [*self.failures, *missing, *left_out, *(f"{name}: {what}" for name, what in self.plan.remarks.items())]
+        return [
+            *self.failures,
+            *missing,
+            *left_out,
+            *(f"{name}: {what}" for name, what in self.plan.remarks.items()),
+        ]
 
     def write_tables(self, folder: Path) -> Path:
         """Write the tables as Markdown, CSV and LaTeX into ``folder``; the path of the Markdown page."""

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from mil_bench.datasets.slides import SlideTable
-from mil_bench.splits.lists import SplitLists
 from mil_bench.splits.plan import ROLES, Fold, kind_of_test
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mil_bench.datasets.slides import Slides
+    from mil_bench.splits.lists import SplitLists
 
 _PAIRS = (("test", ("train",)), ("test", ("val",)), ("test", ("train", "val")), ("val", ("train",)))
 
@@ -27,14 +30,17 @@ class Overlap:
     Args:
         role: whose slides are counted.
         others: the roles they meet.
-        of: slides of the role; 0 in a fold where the other roles list none, so that nothing can be counted there.
+        of: slides of the role; 0 in a fold where the other roles list none, so that nothing can be
+            counted there.
         slides: those that the other roles list too.
         groups: those whose group is in the other roles; None where groups are unknown.
         shared_slides: which slides ``slides`` counts.
         grouped_slides: which slides ``groups`` counts.
         shared_groups: the groups they belong to.
-        same_label: those that meet a slide of their group and their label there; None where either is unknown.
-        near_duplicates: those with an equal or almost equal bag there; None where features are not packed.
+        same_label: those that meet a slide of their group and their label there; None where either
+            is unknown.
+        near_duplicates: those with an equal or almost equal bag there; None where features are not
+            packed.
     """
 
     role: str
@@ -71,19 +77,22 @@ class SplitAudit:
         faults: why the lists cannot be followed as they are.
         sizes: for each fold the number of slides by role.
         overlaps: the pairs of roles that both have slides.
-        tested: number of tests to the number of slides tested that often; 0 counts those in no test part.
+        tested: number of tests to the number of slides tested that often; 0 counts those in no test
+            part.
         classes: names of the classes.
         class_counts: for each fold, role to one count a class.
         without_auc: for each fold the classes without a positive or without a negative test slide.
         labelled: number of slides that the files give a label.
         conflicts: labels that differ.
-        labels_are_numbers: whether labels in the files were read as positions in the order of the classes.
+        labels_are_numbers: whether labels in the files were read as positions in the order of the
+            classes.
         unknown: slides that the metadata do not know.
         near_miss: what one of those may mean, "" without a guess.
         without_group: slides whose group is not known although others' are; each counts as its own.
         group_notes: what counting groups cannot see, one sentence each.
         unlisted: slides of the metadata in no fold.
-        centres: for each fold, role to centre to its share of the slides; empty where centres are unknown.
+        centres: for each fold, role to centre to its share of the slides; empty where centres are
+            unknown.
     """
 
     title: str
@@ -133,7 +142,10 @@ class _Known:
 
 
 def audit(
-    lists: SplitLists, table: SlideTable | None, classes: Sequence[str], near_duplicates: pd.DataFrame | None
+    lists: SplitLists,
+    table: Slides | None,
+    classes: Sequence[str],
+    near_duplicates: pd.DataFrame | None,
 ) -> SplitAudit:
     """Count everything that may be wrong with a split.
 
@@ -143,13 +155,22 @@ def audit(
         classes: names of the fine classes, empty for those that the files name.
         near_duplicates: columns slide_a, slide_b, share; None where features are not packed.
     """
-    frame = table.frame if table is not None else pd.DataFrame(columns=["slide", "label", "group", "centre"])
-    official = {slide: classes[label] for slide, label in zip(frame["slide"], frame["label"], strict=True)}
+    frame = (
+        table.frame
+        if table is not None
+        else pd.DataFrame(columns=["slide", "label", "group", "centre"])
+    )
+    official = {
+        slide: classes[label] for slide, label in zip(frame["slide"], frame["label"], strict=True)
+    }
     named, as_numbers = _named_labels(lists, classes)
     one_label = {slide: texts[0] for slide, texts in named.items() if len(texts) == 1}
     known = _Known({**one_label, **official}, _groups(lists, table), _twins(near_duplicates))
     classes = tuple(classes) or tuple(sorted(set(one_label.values())))
-    counts = [{role: _class_counts(getattr(fold, role), known, classes) for role in ROLES} for fold in lists.folds]
+    counts = [
+        {role: _class_counts(getattr(fold, role), known, classes) for role in ROLES}
+        for fold in lists.folds
+    ]
     listed = set(lists.slides)
     unknown = tuple(sorted(listed - set(official))) if table is not None else ()
     return SplitAudit(
@@ -160,7 +181,9 @@ def audit(
         numbers=lists.numbers,
         faults=tuple(lists.problems()),
         sizes=tuple({role: len(getattr(fold, role)) for role in ROLES} for fold in lists.folds),
-        overlaps=tuple(filter(None, (_overlap(lists.folds, role, others, known) for role, others in _PAIRS))),
+        overlaps=tuple(
+            filter(None, (_overlap(lists.folds, role, others, known) for role, others in _PAIRS))
+        ),
         tested=_times_tested(lists),
         classes=classes,
         class_counts=tuple(counts),
@@ -177,22 +200,32 @@ def audit(
     )
 
 
-def _named_labels(lists: SplitLists, classes: Sequence[str]) -> tuple[dict[str, tuple[str, ...]], bool]:
+def _named_labels(
+    lists: SplitLists, classes: Sequence[str]
+) -> tuple[dict[str, tuple[str, ...]], bool]:
     """Slide to the class names that the files give it, and whether they were numbers that had to be translated."""
     texts = {text for several in lists.labels.values() for text in several}
-    numbers = bool(texts) and bool(classes) and all(text.isdecimal() for text in texts) and not texts <= set(classes)
+    numbers = (
+        bool(texts)
+        and bool(classes)
+        and all(text.isdecimal() for text in texts)
+        and not texts <= set(classes)
+    )
     name_of = {str(c): name for c, name in enumerate(classes)} if numbers else {}
-    named = {slide: tuple(sorted(name_of.get(t, t) for t in several)) for slide, several in lists.labels.items()}
+    named = {
+        slide: tuple(sorted(name_of.get(t, t) for t in several))
+        for slide, several in lists.labels.items()
+    }
     return named, numbers
 
 
-def _groups(lists: SplitLists, table: SlideTable | None) -> Mapping[str, str] | None:
+def _groups(lists: SplitLists, table: Slides | None) -> Mapping[str, str] | None:
     if table is not None and table.group_name:
         return dict(zip(table.frame["slide"], table.frame["group"], strict=True))
     return lists.groups or None
 
 
-def _group_name(lists: SplitLists, table: SlideTable | None) -> str:
+def _group_name(lists: SplitLists, table: Slides | None) -> str:
     if table is not None and table.group_name:
         return table.group_name
     return "case" if lists.groups else ""
@@ -208,10 +241,13 @@ def _twins(pairs: pd.DataFrame | None) -> Mapping[str, frozenset[str]] | None:
     return {slide: frozenset(others) for slide, others in found.items()}
 
 
-def _overlap(folds: Sequence[Fold], role: str, others: tuple[str, ...], known: _Known) -> Overlap | None:
+def _overlap(
+    folds: Sequence[Fold], role: str, others: tuple[str, ...], known: _Known
+) -> Overlap | None:
     """The overlap of a role with others, None where no fold lists both sides or one of the others stands nowhere."""
     sides = [
-        (set(getattr(fold, role)), {slide for other in others for slide in getattr(fold, other)}) for fold in folds
+        (set(getattr(fold, role)), {slide for other in others for slide in getattr(fold, other)})
+        for fold in folds
     ]
     everywhere = all(any(getattr(fold, other) for fold in folds) for other in others)
     if not everywhere or not any(own and met for own, met in sides):
@@ -219,12 +255,19 @@ def _overlap(folds: Sequence[Fold], role: str, others: tuple[str, ...], known: _
     grouped = shared = same_label = twins = None
     if known.group is not None:
         grouped = tuple(_meeting(*side, known.group) for side in sides)
-        shared = tuple(tuple(sorted({known.group[slide] for slide in slides})) for slides in grouped)
+        shared = tuple(
+            tuple(sorted({known.group[slide] for slide in slides})) for slides in grouped
+        )
         if known.label:
-            both = {s: (group, known.label[s]) for s, group in known.group.items() if s in known.label}
+            both = {
+                s: (group, known.label[s]) for s, group in known.group.items() if s in known.label
+            }
             same_label = tuple(len(_meeting(*side, both)) for side in sides)
     if known.twins is not None:
-        twins = tuple(sum(not met.isdisjoint(known.twins.get(slide, ())) for slide in own) for own, met in sides)
+        twins = tuple(
+            sum(not met.isdisjoint(known.twins.get(slide, ())) for slide in own)
+            for own, met in sides
+        )
     listed = tuple(tuple(sorted(own & met)) for own, met in sides)
     return Overlap(
         role=role,
@@ -280,6 +323,15 @@ def _centres(folds: Sequence[Fold], frame: pd.DataFrame) -> tuple[dict[str, dict
     names = sorted({centre or "unknown" for centre in centre_of.values()})
     made = []
     for fold in folds:
-        counts = {r: Counter(centre_of[s] or "unknown" for s in getattr(fold, r) if s in centre_of) for r in ROLES}
-        made.append({r: {name: count[name] / count.total() for name in names} for r, count in counts.items() if count})
+        counts = {
+            r: Counter(centre_of[s] or "unknown" for s in getattr(fold, r) if s in centre_of)
+            for r in ROLES
+        }
+        made.append(
+            {
+                r: {name: count[name] / count.total() for name in names}
+                for r, count in counts.items()
+                if count
+            }
+        )
     return tuple(made)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from mil_bench import durable
-from mil_bench.datasets.card import DatasetSpec
 from mil_bench.errors import InputError
 from mil_bench.split_files.formats.clam import clam_files
 from mil_bench.split_files.formats.patho_bench import patho_bench_files
-from mil_bench.splits.plan import SplitPlan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    import pandas as pd
+
+    from mil_bench.datasets.card import DatasetSpec
+    from mil_bench.splits.plan import SplitPlan
 
 FORMS: Mapping[str, Callable[[SplitPlan, DatasetSpec, pd.DataFrame], dict[str, str]]] = {
     "clam": clam_files,
@@ -20,7 +24,9 @@ FORMS: Mapping[str, Callable[[SplitPlan, DatasetSpec, pd.DataFrame], dict[str, s
 }
 
 
-def export_plan(plan: SplitPlan, form: str, spec: DatasetSpec, slides: pd.DataFrame, folder: Path) -> list[str]:
+def export_plan(
+    plan: SplitPlan, form: str, spec: DatasetSpec, slides: pd.DataFrame, folder: Path
+) -> list[str]:
     """Write a split as another tool has it; the names of the files.
 
     Args:
@@ -38,7 +44,9 @@ def export_plan(plan: SplitPlan, form: str, spec: DatasetSpec, slides: pd.DataFr
     there = [name for name in files if (folder / name).exists()]
     if there:
         problems = [f"{name} exists already" for name in there]
-        raise InputError(f"export to {folder}", problems, "Name another folder: nothing is overwritten.")
+        raise InputError(
+            f"export to {folder}", problems, "Name another folder: nothing is overwritten."
+        )
     for name, text in files.items():
         durable.write_once(folder / name, lambda file, text=text: file.write(text.encode()))
     return list(files)

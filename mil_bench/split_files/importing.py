@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pandas as pd
 
-from mil_bench.datasets.card import DatasetSpec
 from mil_bench.datasets.slide_ids import own_group
-from mil_bench.datasets.slides import SlideTable
 from mil_bench.errors import InputError
 from mil_bench.split_files.formats.own import SplitFile
 from mil_bench.splits.lists import SplitLists, first_of
 from mil_bench.splits.plan import IMPORTED
 
+if TYPE_CHECKING:
+    from mil_bench.datasets.card import DatasetSpec
+    from mil_bench.datasets.slides import Slides
 
-def import_lists(lists: SplitLists, spec: DatasetSpec, table: SlideTable | None) -> SplitFile:
+
+def import_lists(lists: SplitLists, spec: DatasetSpec, table: Slides | None) -> SplitFile:
     """A split file of these lists. Where nothing validates, a part is cut from every training part.
 
     Args:
@@ -22,7 +26,8 @@ def import_lists(lists: SplitLists, spec: DatasetSpec, table: SlideTable | None)
         table: what is known of the slides, None where nothing is.
 
     Raises:
-        InputError: the lists are incomplete, contradict themselves, or name slides that are not known.
+        InputError: the lists are incomplete, contradict themselves, or name slides that are not
+            known.
         SplitError: there are too few groups to cut a validation part from.
     """
     problems = lists.problems()
@@ -30,7 +35,9 @@ def import_lists(lists: SplitLists, spec: DatasetSpec, table: SlideTable | None)
         unknown = sorted(set(lists.slides) - set(table.frame["slide"]))
         if unknown:
             shown = "; ".join(filter(None, [first_of(unknown), table.near_miss(unknown)]))
-            problems.append(f"{len(unknown)} of {len(lists.slides)} slides are not in the {table.origin}: {shown}")
+            problems.append(
+                f"{len(unknown)} of {len(lists.slides)} slides are not in the {table.origin}: {shown}"
+            )
     if problems:
         remedy = "Correct the files, or see what can be said of them with mil-bench splits audit."
         raise InputError(f"importing {lists.title}", problems, remedy)
@@ -39,12 +46,14 @@ def import_lists(lists: SplitLists, spec: DatasetSpec, table: SlideTable | None)
     return SplitFile(spec.slug, IMPORTED, lists.source, lists.folds)
 
 
-def _what_is_known(lists: SplitLists, table: SlideTable | None) -> tuple[pd.DataFrame, str]:
+def _what_is_known(lists: SplitLists, table: Slides | None) -> tuple[pd.DataFrame, str]:
     """Label and group of every slide, and what a group is: from the metadata, else from the files."""
     if table is not None and (table.group_name or not lists.groups):
         return table.frame, table.group_name
     slides = lists.slides
     labels = pd.Series([min(lists.labels.get(slide, {""})) for slide in slides])
     groups = [lists.groups.get(slide, own_group(slide)) for slide in slides]
-    frame = pd.DataFrame({"slide": slides, "label": pd.factorize(labels, sort=True)[0], "group": groups})
+    frame = pd.DataFrame(
+        {"slide": slides, "label": pd.factorize(labels, sort=True)[0], "group": groups}
+    )
     return frame, "case" if lists.groups else ""

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from mil_bench import seeds
 from mil_bench.splits.plan import ROLES, Fold, kind_of_test
 from mil_bench.splits.stratified import cut_validation
 
-_VALIDATION_PARTS = 9  # of 90 % that train and validate, a ninth validates: 80/10/10, as in HMIL's splits
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pandas as pd
+
+_VALIDATION_PARTS = (
+    9  # of 90 % that train and validate, a ninth validates: 80/10/10, as in HMIL's splits
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,9 @@ class SplitLists:
     @property
     def slides(self) -> list[str]:
         """All slides that are listed anywhere, sorted."""
-        return sorted({slide for fold in self.folds for role in ROLES for slide in getattr(fold, role)})
+        return sorted(
+            {slide for fold in self.folds for role in ROLES for slide in getattr(fold, role)}
+        )
 
     @property
     def source(self) -> str:
@@ -61,7 +69,9 @@ class SplitLists:
                     found.append(f"fold {number} lists no {role} slides")
                 twice = [slide for slide, times in Counter(slides).items() if times > 1]
                 if twice:
-                    found.append(f"fold {number} lists {len(twice)} slides twice in {role}: {first_of(twice)}")
+                    found.append(
+                        f"fold {number} lists {len(twice)} slides twice in {role}: {first_of(twice)}"
+                    )
             parts = [set(getattr(fold, role)) for role in ROLES]
             both = sorted((parts[0] & parts[1]) | (parts[0] & parts[2]) | (parts[1] & parts[2]))
             if both:
@@ -83,10 +93,16 @@ class SplitLists:
         made = []
         for k, fold in enumerate(self.folds):
             rows = np.array([row_of[slide] for slide in fold.train])
-            train, val = cut_validation(rows, labels, groups, _VALIDATION_PARTS, seeds.derive("split-import", "val", k))
+            train, val = cut_validation(
+                rows, labels, groups, _VALIDATION_PARTS, seeds.derive("split-import", "val", k)
+            )
             made.append(Fold(tuple(ids[train]), tuple(ids[val]), fold.test))
-        rule = f"by mil-bench, a ninth of the training {group_name or 'slide'}s, stratified and seeded"
-        return replace(self, title=f"{self.title} (no validation part there; cut {rule})", folds=tuple(made))
+        rule = (
+            f"by mil-bench, a ninth of the training {group_name or 'slide'}s, stratified and seeded"
+        )
+        return replace(
+            self, title=f"{self.title} (no validation part there; cut {rule})", folds=tuple(made)
+        )
 
 
 def first_of(names: Sequence[int | str]) -> str:

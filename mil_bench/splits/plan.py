@@ -5,18 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from mil_bench import seeds
 from mil_bench.errors import SplitError, UnknownNameError
-from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.splits.stratified import cut_groups, cut_validation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import pandas as pd
+
+    from mil_bench.hierarchy import LabelHierarchy
 
 ROLES = ("train", "val", "test")
 IMPORTED = "imported"
@@ -46,7 +50,8 @@ class SplitPlan:
         group_name: what a group is ("patient"), or "" where groups are unknown.
         leaks: for each fold the number of test slides whose group also trains or validates.
         val_leaks: for each fold the number of validation slides whose group also trains.
-        source: where the folds come from, in words for a caption; "" where the protocol's name says it all.
+        source: where the folds come from, in words for a caption; "" where the protocol's name says
+            it all.
         facts: what a caption must say beside it, one clause each.
     """
 
@@ -98,11 +103,14 @@ def folds_digest(folds: Sequence[Fold]) -> str:
 def _patient_kfold(slides: pd.DataFrame, hierarchy: LabelHierarchy, folds: int) -> list[Fold]:
     """K stratified folds with no group on two sides; validation is cut from the training part the same way."""
     _require_groups_per_class(slides, hierarchy, folds)
-    # With K = 10 a ninth of the rest validates (80/10/10, as in the paper); never more than a sixth.
+    # With K = 10 a ninth of the rest validates (80/10/10, as in the paper); never more than a
+    # sixth.
     inner_folds = max(folds - 1, 6)
     labels, groups, ids = (slides[c].to_numpy() for c in ("label", "group", "slide"))
     made = []
-    outer = cut_groups(np.arange(len(slides)), labels, groups, folds, seeds.derive("patient-kfold", folds))
+    outer = cut_groups(
+        np.arange(len(slides)), labels, groups, folds, seeds.derive("patient-kfold", folds)
+    )
     for k, (rest, test) in enumerate(outer):
         seed = seeds.derive("patient-kfold", folds, "val", k)
         train, val = cut_validation(rest, labels, groups, inner_folds, seed)
@@ -111,15 +119,21 @@ def _patient_kfold(slides: pd.DataFrame, hierarchy: LabelHierarchy, folds: int) 
 
 
 def _require_groups_per_class(slides: pd.DataFrame, hierarchy: LabelHierarchy, folds: int) -> None:
-    groups_of = slides.groupby("label")["group"].nunique().reindex(range(hierarchy.n_fine), fill_value=0)
+    groups_of = (
+        slides.groupby("label")["group"].nunique().reindex(range(hierarchy.n_fine), fill_value=0)
+    )
     if folds < 2:
         raise SplitError(f"A cross-validation needs at least 2 folds, {folds} asked for.")
     if groups_of.min() >= folds:
         return
     short = "; ".join(f"{hierarchy.fine[c]} in {n}" for c, n in groups_of.items() if n < folds)
     most = int(groups_of.min())
-    remedy = f"Ask for --folds {most} at most." if most >= 2 else "Find slides of it from more groups."
-    raise SplitError(f"{folds} folds need every class in at least {folds} groups, but there is {short}. {remedy}")
+    remedy = (
+        f"Ask for --folds {most} at most." if most >= 2 else "Find slides of it from more groups."
+    )
+    raise SplitError(
+        f"{folds} folds need every class in at least {folds} groups, but there is {short}. {remedy}"
+    )
 
 
 def _monte_carlo(slides: pd.DataFrame, hierarchy: LabelHierarchy, folds: int) -> list[Fold]:
@@ -131,7 +145,9 @@ def _monte_carlo(slides: pd.DataFrame, hierarchy: LabelHierarchy, folds: int) ->
         for c in range(hierarchy.n_fine):
             ids = rng.permutation(slides.loc[slides["label"] == c, "slide"].to_numpy())
             tenth = max(1, round(len(ids) / 10))
-            for role, chosen in zip(ROLES, (ids[2 * tenth :], ids[:tenth], ids[tenth : 2 * tenth]), strict=True):
+            for role, chosen in zip(
+                ROLES, (ids[2 * tenth :], ids[:tenth], ids[tenth : 2 * tenth]), strict=True
+            ):
                 parts[role].extend(chosen)
         made.append(Fold(*(tuple(parts[role]) for role in ROLES)))
     return made
@@ -140,7 +156,9 @@ def _monte_carlo(slides: pd.DataFrame, hierarchy: LabelHierarchy, folds: int) ->
 def _official(slides: pd.DataFrame, hierarchy: LabelHierarchy, folds: int) -> list[Fold]:
     """The dataset's own split."""
     if folds != 1:
-        raise SplitError(f"The official split is one split, {folds} folds asked for. Repeat it with --seeds instead.")
+        raise SplitError(
+            f"The official split is one split, {folds} folds asked for. Repeat it with --seeds instead."
+        )
     without = slides.loc[~slides["split"].isin(ROLES), "slide"].tolist()
     if without:
         raise SplitError(
@@ -188,7 +206,9 @@ def protocol_named(name: str, offered: Sequence[str], dataset: str) -> Protocol:
     return PROTOCOLS[name]
 
 
-def make_splits(name: str, slides: pd.DataFrame, hierarchy: LabelHierarchy, folds: int, group_name: str) -> SplitPlan:
+def make_splits(
+    name: str, slides: pd.DataFrame, hierarchy: LabelHierarchy, folds: int, group_name: str
+) -> SplitPlan:
     """Folds by protocol.
 
     Args:
@@ -199,15 +219,19 @@ def make_splits(name: str, slides: pd.DataFrame, hierarchy: LabelHierarchy, fold
         group_name: what a group is, "" where groups are unknown.
 
     Raises:
-        SplitError: the folds cannot be made, a class would be missing in a training part, or groups would stand
-            on two sides of a protocol that promises they do not.
+        SplitError: the folds cannot be made, a class would be missing in a training part, or groups
+            would stand on two sides of a protocol that promises they do not.
     """
     made = PROTOCOLS[name].make(slides, hierarchy, folds)
     return bind_folds(name, made, slides, hierarchy, group_name)
 
 
 def bind_folds(
-    name: str, folds: Sequence[Fold], slides: pd.DataFrame, hierarchy: LabelHierarchy, group_name: str
+    name: str,
+    folds: Sequence[Fold],
+    slides: pd.DataFrame,
+    hierarchy: LabelHierarchy,
+    group_name: str,
 ) -> SplitPlan:
     """Check folds against what is known of their slides, and count the groups that stand on two sides.
 
@@ -223,23 +247,33 @@ def bind_folds(
     """
     label_of = dict(zip(slides["slide"], slides["label"], strict=True))
     group_of = dict(zip(slides["slide"], slides["group"], strict=True))
-    problems = [line for k, fold in enumerate(folds) for line in _problems(k, fold, label_of, hierarchy)]
+    problems = [
+        line for k, fold in enumerate(folds) for line in _problems(k, fold, label_of, hierarchy)
+    ]
     leaks = tuple(_shared(fold.test, (*fold.train, *fold.val), group_of) for fold in folds)
     val_leaks = tuple(_shared(fold.val, fold.train, group_of) for fold in folds)
     if any((*leaks, *val_leaks)) and name != IMPORTED and not PROTOCOLS[name].allows_leaks:
-        problems.append(f"groups stand on two sides ({sum(leaks)} test and {sum(val_leaks)} validation slides)")
+        problems.append(
+            f"groups stand on two sides ({sum(leaks)} test and {sum(val_leaks)} validation slides)"
+        )
     if problems:
         raise SplitError(f"The protocol '{name}' cannot be followed: " + "; ".join(problems))
     source = "" if name == IMPORTED else PROTOCOLS[name].source
     return SplitPlan(name, tuple(folds), group_name, leaks, val_leaks, source)
 
 
-def _problems(k: int, fold: Fold, label_of: Mapping[str, int], hierarchy: LabelHierarchy) -> list[str]:
+def _problems(
+    k: int, fold: Fold, label_of: Mapping[str, int], hierarchy: LabelHierarchy
+) -> list[str]:
     problems = []
     parts = [set(getattr(fold, role)) for role in ROLES]
     if sum(map(len, parts)) != len(set.union(*parts)):
         problems.append(f"fold {k} has a slide in two roles")
-    problems += [f"fold {k} has no {role} slides" for role, part in zip(ROLES, parts, strict=True) if not part]
+    problems += [
+        f"fold {k} has no {role} slides"
+        for role, part in zip(ROLES, parts, strict=True)
+        if not part
+    ]
     trained = {label_of[s] for s in fold.train}
     missing = [name for c, name in enumerate(hierarchy.fine) if c not in trained]
     if missing:
@@ -263,4 +297,8 @@ def kind_of_test(folds: Sequence[Fold]) -> str:
     if max(times.values()) > 1:
         return f"{len(folds)} Monte-Carlo hold-outs"
     everything = {slide for fold in folds for role in ROLES for slide in getattr(fold, role)}
-    return f"{len(folds)}-fold cross-validation" if set(times) == everything else f"{len(folds)} disjoint hold-outs"
+    return (
+        f"{len(folds)}-fold cross-validation"
+        if set(times) == everything
+        else f"{len(folds)} disjoint hold-outs"
+    )

@@ -1,25 +1,31 @@
 """What is logged of a benchmark, a method, a fold and a trial, as plain values; no MLflow here.
 
-Names are chosen for MLflow's own page: it groups metrics by what stands before a slash, shows the run's name first,
-and has columns of its own for the dataset, the command and the commit, which are tags that begin with ``mlflow.``.
+Names are chosen for MLflow's own page: it groups metrics by what stands before a slash, shows the
+run's name first, and has columns of its own for the dataset, the command and the commit, which are
+tags that begin with ``mlflow.``.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mil_bench import registry
 from mil_bench.evaluation.metrics import Measure, measure
-from mil_bench.evaluation.trials import TrialRecord
-from mil_bench.planning.plan import Job, RunPlan
-from mil_bench.running.result_store import FoldResult
 
-RUN, KIND, METHOD, FOLD, TRIAL = (f"mil_bench.{name}" for name in ("run", "kind", "method", "fold", "trial"))
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mil_bench.evaluation.trials import Trial
+    from mil_bench.planning.plan import Job, RunPlan
+    from mil_bench.running.result_store import FoldResult
+
+RUN, KIND, METHOD, FOLD, TRIAL = (
+    f"mil_bench.{name}" for name in ("run", "kind", "method", "fold", "trial")
+)
 DESCRIPTION = "mlflow.note.content"
 _LONGEST_TAG = 8000
 
@@ -72,13 +78,16 @@ def description(plan: RunPlan, report: str) -> str:
 
     Args:
         plan: the benchmark.
-        report: its report as Markdown, "" as long as there is none; its first tables are taken, as far as a tag holds.
+        report: its report as Markdown, "" as long as there is none; its first tables are taken, as
+            far as a tag holds.
     """
     left_out = "".join(f"\n\n{name} is left out: {why}" for name, why in plan.skipped.items())
     about = f"**{plan.dataset_caption}**, protocol {plan.splits.protocol}"
     made = f"{plan.caption}{left_out}\n\nAgain with: `{plan.command}`"
     sections = [section.replace(plan.caption, "").strip() for section in report.split("\n## ")]
-    text = sections[0].partition("\n")[2].strip() if report else ""  # without the title: the page has one
+    text = (
+        sections[0].partition("\n")[2].strip() if report else ""
+    )  # without the title: the page has one
     for section in sections[1:4]:
         longer = f"{text}\n\n## {section}"
         if len(about) + len(longer) + len(made) > _LONGEST_TAG - 10:
@@ -96,10 +105,17 @@ def method_entry(plan: RunPlan, label: str, started: float) -> Entry:
     seeds = dict.fromkeys(str(job.seed) for job in jobs)
     identity = {"method": label, "seeds": ", ".join(seeds), "folds": len(plan.splits.folds)}
     settings = {**jobs[0].recipe, **jobs[0].params}
-    common = {k: v for k, v in settings.items() if all({**job.recipe, **job.params}[k] == v for job in jobs)}
+    common = {
+        k: v
+        for k, v in settings.items()
+        if all({**job.recipe, **job.params}[k] == v for job in jobs)
+    }
     tags = _tags(plan, "method") | {METHOD: label} | ({DESCRIPTION: about} if about else {})
     return Entry(
-        f"{label} in {_short(plan)} on {plan.dataset}", tags, _all(identity | _where(plan), common), started=started
+        f"{label} in {_short(plan)} on {plan.dataset}",
+        tags,
+        _all(identity | _where(plan), common),
+        started=started,
     )
 
 
@@ -108,7 +124,9 @@ def fold_name(job: Job, fold: int) -> str:
     return f"{job.key}/{fold}"
 
 
-def fold_entry(plan: RunPlan, job: Job, result: FoldResult, figures: Mapping[str, float], ended: float) -> Entry:
+def fold_entry(
+    plan: RunPlan, job: Job, result: FoldResult, figures: Mapping[str, float], ended: float
+) -> Entry:
     """A grandchild: one training.
 
     Args:
@@ -120,7 +138,11 @@ def fold_entry(plan: RunPlan, job: Job, result: FoldResult, figures: Mapping[str
     """
     environment = dict(result.environment)
     commit, device = environment.pop("commit", ""), environment.pop("device", "")
-    tags = _tags(plan, "fold") | {METHOD: job.label, FOLD: fold_name(job, result.fold), "mil_bench.job": job.key}
+    tags = _tags(plan, "fold") | {
+        METHOD: job.label,
+        FOLD: fold_name(job, result.fold),
+        "mil_bench.job": job.key,
+    }
     tags |= {"mil_bench.method_version": job.method_version, "device": device}
     tags |= {f"version.{name}": version for name, version in environment.items()}
     if commit:
@@ -133,36 +155,66 @@ def fold_entry(plan: RunPlan, job: Job, result: FoldResult, figures: Mapping[str
         for name, curve in result.curves.items()
         for epoch, value in enumerate(curve)
     ]
-    cost = {"cost/seconds": result.seconds, "cost/epochs": epochs, "cost/best_epoch": result.best_epoch}
+    cost = {
+        "cost/seconds": result.seconds,
+        "cost/epochs": epochs,
+        "cost/best_epoch": result.best_epoch,
+    }
     values = dict(figures) | (cost if epochs else {})
     values |= {f"slides/{role}": count for role, count in result.slides.items()}
-    points += [Point(name, value, 0, ended) for name, value in values.items() if not math.isnan(value)]
+    points += [
+        Point(name, value, 0, ended) for name, value in values.items() if not math.isnan(value)
+    ]
     name = f"{job.label} seed {job.seed} fold {result.fold} in {_short(plan)} on {plan.dataset}"
     return Entry(name, tags, _beside(identity | _where(plan), job), points, started, ended)
 
 
-def trial_name(trial: TrialRecord) -> str:
+def trial_name(trial: Trial) -> str:
     """What tells a trial from all others."""
     return f"{trial.study}/{trial.number}"
 
 
-def trial_entry(plan: RunPlan, trial: TrialRecord, ended: float) -> Entry:
+def trial_entry(plan: RunPlan, trial: Trial, ended: float) -> Entry:
     """A grandchild: one setting that was tried; it has no test figures, since no test label chose anything."""
-    tags = _tags(plan, "trial") | {METHOD: trial.label, TRIAL: trial_name(trial), "mil_bench.job": trial.job_key}
-    tags |= {"mil_bench.state": trial.state} | ({"mil_bench.reason": trial.reason} if trial.reason else {})
+    tags = _tags(plan, "trial") | {
+        METHOD: trial.label,
+        TRIAL: trial_name(trial),
+        "mil_bench.job": trial.job_key,
+    }
+    tags |= {"mil_bench.state": trial.state} | (
+        {"mil_bench.reason": trial.reason} if trial.reason else {}
+    )
     about = "" if trial.fold is None else f" fold {trial.fold}"
-    identity = {"method": trial.label, "seed": trial.seed, "study": trial.study, "trial": trial.number}
+    identity = {
+        "method": trial.label,
+        "seed": trial.seed,
+        "study": trial.study,
+        "trial": trial.number,
+    }
     identity |= ({} if trial.fold is None else {"fold": trial.fold}) | _where(plan)
     points = [
-        Point("curves/val_loss" + (f" fold {fold}" if len(trial.curves) > 1 else ""), value, epoch, ended)
+        Point(
+            "curves/val_loss" + (f" fold {fold}" if len(trial.curves) > 1 else ""),
+            value,
+            epoch,
+            ended,
+        )
         for fold, curve in trial.curves.items()
         for epoch, value in enumerate(curve)
     ]
-    values = {"trial/value": trial.value, "cost/epochs": trial.epochs, "cost/seconds": trial.seconds}
-    points += [Point(key, value, trial.number, ended) for key, value in values.items() if value is not None]
+    values = {
+        "trial/value": trial.value,
+        "cost/epochs": trial.epochs,
+        "cost/seconds": trial.seconds,
+    }
+    points += [
+        Point(key, value, trial.number, ended) for key, value in values.items() if value is not None
+    ]
     status = {"pruned": "KILLED", "failed": "FAILED"}.get(trial.state, "FINISHED")
     name = f"{trial.label} seed {trial.seed}{about} trial {trial.number} in {_short(plan)} on {plan.dataset}"
-    return Entry(name, tags, _all(identity, trial.settings), points, ended - trial.seconds, ended, status)
+    return Entry(
+        name, tags, _all(identity, trial.settings), points, ended - trial.seconds, ended, status
+    )
 
 
 def test_figures(plan: RunPlan, result: FoldResult) -> dict[str, float]:
@@ -183,10 +235,14 @@ def summary_points(figures: Sequence[Mapping[str, float]], time: float) -> list[
     for each in figures:
         for name, value in each.items():
             values[name].append(value)
-    whole = {k: v for k, v in values.items() if len(v) == len(figures) and not any(map(math.isnan, v))}
+    whole = {
+        k: v for k, v in values.items() if len(v) == len(figures) and not any(map(math.isnan, v))
+    }
     step = len(figures)  # a later call that knows more trainings adds to the curve of the mean
     points = [Point(name, fmean(of), step, time) for name, of in whole.items()]
-    return points + [Point(f"std_{name}", stdev(of), step, time) for name, of in whole.items() if step > 1]
+    return points + [
+        Point(f"std_{name}", stdev(of), step, time) for name, of in whole.items() if step > 1
+    ]
 
 
 def headline_points(label: str, means: Mapping[str, tuple[float, int, float]]) -> list[Point]:
@@ -202,7 +258,10 @@ def headline_points(label: str, means: Mapping[str, tuple[float, int, float]]) -
 
 def _tags(plan: RunPlan, kind: str) -> dict[str, str]:
     tags = {RUN: plan.run_id, KIND: kind, "mil_bench.dataset": plan.dataset_caption}
-    tags |= {"mil_bench.data_digest": data_digest(plan), "mil_bench.split_digest": plan.splits.digest}
+    tags |= {
+        "mil_bench.data_digest": data_digest(plan),
+        "mil_bench.split_digest": plan.splits.digest,
+    }
     return tags | {"mlflow.source.name": plan.command or "mil-bench", "mlflow.source.type": "LOCAL"}
 
 

@@ -5,23 +5,27 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mil_bench import durable
-from mil_bench.evaluation.trials import TrialRecord
-from mil_bench.planning.plan import Job, RunPlan
 from mil_bench.running.result_store import FoldResult, ResultStore
 from mil_bench.tracking import entries
 from mil_bench.tracking.entries import FOLD, METHOD, TRIAL, Entry, Point
 from mil_bench.tracking.views import EXPERIMENT_TAGS, address
 from mil_bench.tuning.trial_store import TrialStore
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from mil_bench.evaluation.trials import Trial
+    from mil_bench.planning.plan import Job, RunPlan
+
 # Hospital data stay quiet: MLflow's usage telemetry is off, whatever its default.
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["DO_NOT_TRACK"] = "true"
-# A server that does not answer is given up after seconds, not after MLflow's minutes; whoever sets these keeps them.
+# A server that does not answer is given up after seconds, not after MLflow's minutes; whoever sets
+# these keeps them.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
@@ -42,7 +46,7 @@ class RunLog:
         plan: the benchmark.
     """
 
-    def __init__(self, results: Path, plan: RunPlan):
+    def __init__(self, results: Path, plan: RunPlan) -> None:
         self._folder, self._plan = results.resolve(), plan
         self._store, self._trials = ResultStore(results / "runs"), TrialStore(results / "studies")
         self._client: Any = None
@@ -71,11 +75,16 @@ class RunLog:
         found = self._client.get_experiment_by_name(name)
         location = None if server else (self._folder / "mlartifacts").as_uri()
         self._experiment = (
-            found.experiment_id if found else self._client.create_experiment(name, location, EXPERIMENT_TAGS)
+            found.experiment_id
+            if found
+            else self._client.create_experiment(name, location, EXPERIMENT_TAGS)
         )
         self._find()
         if ("", "") not in self._known:
-            self._create(("", ""), entries.benchmark_entry(self._plan, self._store.planned(self._plan.run_id)))
+            self._create(
+                ("", ""),
+                entries.benchmark_entry(self._plan, self._store.planned(self._plan.run_id)),
+            )
         elif any(place not in self._known for place in self._places):
             self._client.update_run(self._known["", ""].info.run_id, status="RUNNING")
             self._changed = True
@@ -98,7 +107,9 @@ class RunLog:
     def _places(self) -> list[_Place]:
         """Where the folds of a complete benchmark stand, and the trials behind it."""
         folds = [(job.label, entries.fold_name(job, fold)) for job, fold in self._plan.trainings]
-        return folds + [(trial.label, entries.trial_name(trial)) for trial in self._trials.of_plan(self._plan)]
+        return folds + [
+            (trial.label, entries.trial_name(trial)) for trial in self._trials.of_plan(self._plan)
+        ]
 
     def log_stored(self) -> int:
         """Log every stored fold and trial that is not there yet; how many folds these were."""
@@ -130,7 +141,7 @@ class RunLog:
         self._end(run, entry)
         return True
 
-    def _log_trial(self, trial: TrialRecord) -> None:
+    def _log_trial(self, trial: Trial) -> None:
         """Log a stored trial, unless it is there already."""
         place = (trial.label, entries.trial_name(trial))
         if place not in self._known:
@@ -143,7 +154,9 @@ class RunLog:
         self._changed = True
         lines = self._failures.setdefault(job.label, [])
         lines.append(f"seed {job.seed} fold {', '.join(map(str, folds))}: {reason}")
-        self._client.set_tag(self._method(job.label, time.time()), _FAILED, "\n".join(lines)[-5000:])
+        self._client.set_tag(
+            self._method(job.label, time.time()), _FAILED, "\n".join(lines)[-5000:]
+        )
 
     def close(self, report: Path | None) -> None:
         """Add what is known when a run is over: means over folds, tables, figures, the report; and end its runs.
@@ -168,16 +181,30 @@ class RunLog:
         parent = self._known["", ""]
         if report is not None:
             self._client.log_artifacts(parent.info.run_id, str(report.parent), "report")
-            text = entries.description(self._plan, (report.parent / "report.md").read_text(encoding="utf-8"))
+            text = entries.description(
+                self._plan, (report.parent / "report.md").read_text(encoding="utf-8")
+            )
             self._client.set_tag(parent.info.run_id, entries.DESCRIPTION, text)
         self._log(parent.info.run_id, {}, means)
-        status = "FAILED" if self._failures else "FINISHED" if complete and report is not None else "KILLED"
+        status = (
+            "FAILED"
+            if self._failures
+            else "FINISHED"
+            if complete and report is not None
+            else "KILLED"
+        )
         self._client.set_terminated(parent.info.run_id, status, _milliseconds(max(ends)))
 
-    def _close_method(self, label: str, done: Sequence[tuple[Job, int]], end: float, whole: bool) -> list[Point]:
+    def _close_method(
+        self, label: str, done: Sequence[tuple[Job, int]], end: float, whole: bool
+    ) -> list[Point]:
         """Give a method its means and its end, unless it has them; what the benchmark itself says of it."""
         run, count = self._known[label, ""], str(len(done))
-        if run.data.tags.get(_TRAININGS) == count and run.info.status != "RUNNING" and label not in self._failures:
+        if (
+            run.data.tags.get(_TRAININGS) == count
+            and run.info.status != "RUNNING"
+            and label not in self._failures
+        ):
             values = run.data.metrics
             return entries.headline_points(label, {k: (values[k], len(done), end) for k in values})
         known = self._figures.setdefault(label, {})
@@ -192,7 +219,9 @@ class RunLog:
 
     def _measured(self, job: Job, result: FoldResult) -> Mapping[str, float]:
         known = self._figures.setdefault(job.label, {})
-        known[entries.fold_name(job, result.fold)] = figures = entries.test_figures(self._plan, result)
+        known[entries.fold_name(job, result.fold)] = figures = entries.test_figures(
+            self._plan, result
+        )
         return figures
 
     def _method(self, label: str, started: float) -> str:
@@ -209,7 +238,11 @@ class RunLog:
         runs: list[Any] = []
         while page != "":
             found = self._client.search_runs(
-                [self._experiment], where, max_results=5000, order_by=["start_time"], page_token=page
+                [self._experiment],
+                where,
+                max_results=5000,
+                order_by=["start_time"],
+                page_token=page,
             )
             runs, page = [*runs, *found], found.token or ""
         for depth in range(3):
@@ -254,7 +287,9 @@ class RunLog:
         from mlflow.entities import Metric, Param, RunTag
 
         metrics = [Metric(p.name, p.value, _milliseconds(p.time), p.step) for p in points]
-        chosen = [Param(entries.plain(name), str(value)[:6000]) for name, value in (params or {}).items()]
+        chosen = [
+            Param(entries.plain(name), str(value)[:6000]) for name, value in (params or {}).items()
+        ]
         labels = [RunTag(name, value) for name, value in tags.items()]
         while metrics or chosen or labels:
             self._client.log_batch(run, metrics[:800], chosen[:100], labels[:100])

@@ -6,15 +6,18 @@ import queue
 import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mil_bench.errors import StorageError, TrackingError
-from mil_bench.planning.plan import Job, RunPlan
 from mil_bench.running.listeners import Listener
 from mil_bench.running.result_store import FoldResult, ResultStore
 from mil_bench.runs.result import RunResult
 from mil_bench.tracking.run_log import RunLog
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mil_bench.planning.plan import Job, RunPlan
 
 _Task = Callable[[RunLog], object]
 
@@ -22,14 +25,15 @@ _Task = Callable[[RunLog], object]
 class MlflowTracker(Listener):
     """Logs a run to MLflow. If MLflow fails, the run says so once and goes on without it.
 
-    What waits to be logged is which fold, not its figures: those are read from the result store when their turn
-    comes. So the queue needs no bound, and a slow server holds up nothing but the end of the run.
+    What waits to be logged is which fold, not its figures: those are read from the result store
+    when their turn comes. So the queue needs no bound, and a slow server holds up nothing but the
+    end of the run.
 
     Args:
         results: folder of the results.
     """
 
-    def __init__(self, results: Path):
+    def __init__(self, results: Path) -> None:
         self._results = results
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._log: RunLog | None = None
@@ -44,7 +48,8 @@ class MlflowTracker(Listener):
     def on_epoch(self, event: Any) -> None:
         """Begin to log.
 
-        Not earlier: by now everything is imported that training needs, and no import of MLflow's meets it half way.
+        Not earlier: by now everything is imported that training needs, and no import of MLflow's
+        meets it half way.
         """
         self._begin()
 
@@ -73,7 +78,9 @@ class MlflowTracker(Listener):
 
     def _begin(self) -> None:
         if self._log is not None and self._thread is None:
-            self._thread = threading.Thread(target=self._work, args=(self._log,), name="mlflow", daemon=True)
+            self._thread = threading.Thread(
+                target=self._work, args=(self._log,), name="mlflow", daemon=True
+            )
             self._thread.start()
 
     def _work(self, log: RunLog) -> None:

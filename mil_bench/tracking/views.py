@@ -1,18 +1,32 @@
 """What MLflow's own page shows of an experiment of ours: two prepared views, and the address that opens one.
 
-A view is a tag of the experiment with the page's settings as JSON, as its *Share* button writes it. A page that does
-not know a setting ignores it; an unknown view shows the plain list of runs.
+A view is a tag of the experiment with the page's settings as JSON, as its *Share* button writes it.
+A page that does not know a setting ignores it; an unknown view shows the plain list of runs.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from mil_bench.tracking.entries import DESCRIPTION, KIND
 
-_MAIN = ("test_fine/macro_auc", "std_test_fine/macro_auc", "test_fine/accuracy", "test_coarse/macro_auc")
-_OF_FOLD = ("test_fine/macro_auc", "test_fine/accuracy", "test_coarse/macro_auc", "cost/seconds", "cost/best_epoch")
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_MAIN = (
+    "test_fine/macro_auc",
+    "std_test_fine/macro_auc",
+    "test_fine/accuracy",
+    "test_coarse/macro_auc",
+)
+_OF_FOLD = (
+    "test_fine/macro_auc",
+    "test_fine/accuracy",
+    "test_coarse/macro_auc",
+    "cost/seconds",
+    "cost/best_epoch",
+)
 
 
 def _view(kind: str, metrics: Sequence[str], params: Sequence[str]) -> str:

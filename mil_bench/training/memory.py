@@ -1,10 +1,11 @@
 """Memory that a training frees stays its own.
 
-Every step frees tens of megabytes and takes them again. Glibc gives blocks of that size back to the system at once,
-which then clears each page anew: 1,250 page faults a step of a plain ABMIL on a bag of 500 rows, a fifth of the step's
-time (measured), and so for every method. Nor may it give the top of the heap back from some size on: a step of HMIL on
-64 bags of 3,000 rows takes 4 GB, and with 1 GB kept it took a fifth longer (measured when it took 5). What is
-kept is what the next step takes again, so the peak stays what it was.
+Every step frees tens of megabytes and takes them again. Glibc gives blocks of that size back to the
+system at once, which then clears each page anew: 1,250 page faults a step of a plain ABMIL on a bag
+of 500 rows, a fifth of the step's time (measured), and so for every method. Nor may it give the top
+of the heap back from some size on: a step of HMIL on 64 bags of 3,000 rows takes 4 GB, and with 1
+GB kept it took a fifth longer (measured when it took 5). What is kept is what the next step takes
+again, so the peak stays what it was.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import sys
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # parameters of mallopt (malloc.h)
 _KEEPING = {_MMAP_MAX: 0, _TRIM_THRESHOLD: -1, _TOP_PAD: 2**26}  # -1: never trim

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import nn
 from torch.optim.adam import adam
 from torch.optim.adamw import adamw
 
-from mil_bench.methods import Recipe
 from mil_bench.training.lookahead import LookaheadRAdam
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from mil_bench.methods import Recipe
 
 _EPSILON = 1e-8  # torch's default
 
@@ -33,7 +36,8 @@ class Stepper(Protocol):
 class FusedAdam:
     """Torch's fused Adam or AdamW without what its optimizer class does around each step.
 
-    Hooks, profiling and the sorting of parameters take longer there than the step of a small model (measured).
+    Hooks, profiling and the sorting of parameters take longer there than the step of a small model
+    (measured).
 
     Args:
         parameters: what to train.
@@ -50,14 +54,19 @@ class FusedAdam:
         betas: tuple[float, float],
         weight_decay: float,
         decoupled: bool = False,
-    ):
+    ) -> None:
         self.param_groups = [{"lr": lr}]
         self._parameters = list(parameters)
         self._first = [torch.zeros_like(p) for p in self._parameters]
         self._second = [torch.zeros_like(p) for p in self._parameters]
         self._steps = [torch.zeros((), device=p.device) for p in self._parameters]
         self._move = adamw if decoupled else adam
-        self._fixed = {"beta1": betas[0], "beta2": betas[1], "weight_decay": weight_decay, "eps": _EPSILON}
+        self._fixed = {
+            "beta1": betas[0],
+            "beta2": betas[1],
+            "weight_decay": weight_decay,
+            "eps": _EPSILON,
+        }
 
     @torch.no_grad()
     def step(self) -> None:
@@ -92,7 +101,9 @@ def _adam(module: nn.Module, recipe: Recipe) -> FusedAdam:
 
 
 def _adamw(module: nn.Module, recipe: Recipe) -> FusedAdam:
-    return FusedAdam(module.parameters(), recipe.learning_rate, recipe.betas, recipe.weight_decay, decoupled=True)
+    return FusedAdam(
+        module.parameters(), recipe.learning_rate, recipe.betas, recipe.weight_decay, decoupled=True
+    )
 
 
 MAKERS: Mapping[str, Callable[[nn.Module, Recipe], Stepper]] = {

@@ -1,24 +1,27 @@
 """K fold models behind one interface.
 
-A step is one batch for the whole stack, with a weight for every fold and bag. Fold k is trained on the bags it gives
-weight to; a fold that gives weight to none of them does not move at all: neither parameters nor moments nor step
-count. ``LoopedStack`` walks over the folds one after another and is what all others must equal;
-``mil_bench.training.fold_stack.FoldStack`` computes them as one.
+A step is one batch for the whole stack, with a weight for every fold and bag. Fold k is trained on
+the bags it gives weight to; a fold that gives weight to none of them does not move at all: neither
+parameters nor moments nor step count. ``LoopedStack`` walks over the folds one after another and is
+what all others must equal; ``mil_bench.training.fold_stack.FoldStack`` computes them as one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from mil_bench import seeds
-from mil_bench.bags.batch import BagBatch
 from mil_bench.bags.feed import BYTES_TOGETHER
 from mil_bench.methods import Method, Output, Recipe
 from mil_bench.training.optim import MAKERS, set_learning_rate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from mil_bench.bags.batch import BagBatch
 
 Identity = tuple[str | int, ...]
 
@@ -40,8 +43,9 @@ class Step(NamedTuple):
 def grouped(steps: Iterable[Step]) -> Iterator[list[Step]]:
     """Consecutive steps whose features fit into a processor's cache together; a single one may be larger.
 
-    Folds that are looped make the steps of a group one fold after another, so that a fold's weights and moments, often
-    several times as large as a bag, are fetched into the cache once a group instead of once a step.
+    Folds that are looped make the steps of a group one fold after another, so that a fold's weights
+    and moments, often several times as large as a bag, are fetched into the cache once a group
+    instead of once a step.
     """
     group, held = [], 0
     for step in steps:
@@ -69,7 +73,8 @@ class Stack(Protocol):
             progress: share of the training that is over; sets the step size.
 
         Returns:
-            Losses ``[steps, K]`` on the batches' device, not a number where a fold has no bag in a batch.
+            Losses ``[steps, K]`` on the batches' device, not a number where a fold has no bag in a
+            batch.
         """
         ...
 
@@ -94,7 +99,8 @@ def one_a_fold(recipe: Recipe | Sequence[Recipe], folds: int) -> list[Recipe]:
     """A recipe for each of K folds, from one for all or from K of them.
 
     Raises:
-        ValueError: recipes that differ in more than learning rate and weight decay cannot share a loop.
+        ValueError: recipes that differ in more than learning rate and weight decay cannot share a
+            loop.
     """
     recipes = [recipe] * folds if isinstance(recipe, Recipe) else list(recipe)
     shared = {(r.epochs, r.batch_size, r.optimizer, r.betas, r.patience) for r in recipes}
@@ -111,14 +117,22 @@ class LoopedStack:
     Args:
         methods: one freshly built method a fold; they may have different parameters.
         recipe: how to train them; one a fold where settings differ.
-        identities: one identity a fold; dropout of a fold depends on it and on the step, never on the other folds.
+        identities: one identity a fold; dropout of a fold depends on it and on the step, never on
+            the other folds.
     """
 
-    def __init__(self, methods: Sequence[Method], recipe: Recipe | Sequence[Recipe], identities: Sequence[Identity]):
+    def __init__(
+        self,
+        methods: Sequence[Method],
+        recipe: Recipe | Sequence[Recipe],
+        identities: Sequence[Identity],
+    ) -> None:
         self._methods = list(methods)
         self._seeds = [seeds.derive(*identity, "steps") for identity in identities]
         self._recipes = one_a_fold(recipe, len(self._methods))
-        self._optimizers = [MAKERS[r.optimizer](m, r) for m, r in zip(self._methods, self._recipes, strict=True)]
+        self._optimizers = [
+            MAKERS[r.optimizer](m, r) for m, r in zip(self._methods, self._recipes, strict=True)
+        ]
         self._best = [self.state(k) for k in range(len(self))]
 
     def __len__(self) -> int:
@@ -135,7 +149,9 @@ class LoopedStack:
                     own = weight[k].nonzero()[:, 0]
                     if len(own):
                         seed(seeds.of_step(self._seeds[k], step.number))
-                        losses[row, k] = self._step(k, *_own_part(step.bags, weight[k], own), progress)
+                        losses[row, k] = self._step(
+                            k, *_own_part(step.bags, weight[k], own), progress
+                        )
         return losses
 
     def _step(self, k: int, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:

@@ -6,13 +6,17 @@ Each fold has its own step count, step size and weight decay. Only the folds tha
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from mil_bench.methods import Recipe
 from mil_bench.training.lookahead import PERIOD, PULL, decays
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mil_bench.methods import Recipe
 
 _EPSILON = 1e-8  # torch's default for all of them
 
@@ -26,7 +30,9 @@ class StackedRule(ABC):
         recipes: one a fold; betas are those of the first.
     """
 
-    def __init__(self, values: Tensor, named: Mapping[str, Tensor], recipes: Sequence[Recipe]):
+    def __init__(
+        self, values: Tensor, named: Mapping[str, Tensor], recipes: Sequence[Recipe]
+    ) -> None:
         self._values, self._recipes, self._betas = values, recipes, recipes[0].betas
         self._first, self._second = torch.zeros_like(values), torch.zeros_like(values)
         self._steps = values.new_zeros((len(values), 1), dtype=torch.float64)
@@ -42,11 +48,15 @@ class StackedRule(ABC):
             progress: share of the training that is over; sets the step sizes.
         """
         if progress != self._progress:  # one transfer an epoch
-            self._rates = self._values.new_tensor([[r.learning_rate_at(progress)] for r in self._recipes])
+            self._rates = self._values.new_tensor(
+                [[r.learning_rate_at(progress)] for r in self._recipes]
+            )
             self._progress = progress
         state = [self._values, self._first, self._second, self._steps, *self._more()]
         own = state if folds is None else [each[folds] for each in state]
-        rate, decay = (each if folds is None else each[folds] for each in (self._rates, self._decay))
+        rate, decay = (
+            each if folds is None else each[folds] for each in (self._rates, self._decay)
+        )
         own[3] += 1
         self._move(gradients, own, rate, decay)
         if folds is not None:
@@ -98,7 +108,9 @@ class StackedAdamW(StackedAdam):
 class StackedLookaheadRAdam(StackedRule):
     """Rectified Adam with decoupled weight decay and Lookahead; see ``mil_bench.training.lookahead``."""
 
-    def __init__(self, values: Tensor, named: Mapping[str, Tensor], recipes: Sequence[Recipe]):
+    def __init__(
+        self, values: Tensor, named: Mapping[str, Tensor], recipes: Sequence[Recipe]
+    ) -> None:
         super().__init__(values, named, recipes)
         self._slow = torch.zeros_like(values)
         lengths = torch.tensor([p.numel() for p in named.values()])

@@ -1,32 +1,37 @@
 """The training loop: validation chooses the epoch, test bags never come near it.
 
-``fit`` receives the positions of training and validation bags only. Test bags are predicted once, afterwards, by a
-separate call of ``predict``.
+``fit`` receives the positions of training and validation bags only. Test bags are predicted once,
+afterwards, by a separate call of ``predict``.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from mil_bench import seeds
-from mil_bench.bags.batch import BagBatch
-from mil_bench.bags.feed import Feed
 from mil_bench.errors import TrainingError
-from mil_bench.methods import Output, Recipe
 from mil_bench.training.stack import Identity, Stack, Step, grouped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mil_bench.bags.batch import BagBatch
+    from mil_bench.bags.feed import Feed
+    from mil_bench.methods import Output, Recipe
 
 
 @dataclass(frozen=True)
 class FoldRoles:
     """Positions in the store of the bags that fold k trains on and validates on.
 
-    ``limits`` holds one number an epoch: a fold whose lowest validation loss so far lies above it is given up.
+    ``limits`` holds one number an epoch: a fold whose lowest validation loss so far lies above it
+    is given up.
     """
 
     train: np.ndarray
@@ -39,7 +44,8 @@ class Schedule:
     """The order of bags, the same for every fold of a job.
 
     Args:
-        bags: positions of all bags that any fold of the job trains on, also folds trained elsewhere.
+        bags: positions of all bags that any fold of the job trains on, also folds trained
+            elsewhere.
         batch: bags a step so that a fold's own share of them is the recipe's batch size on average.
         identity: seeds the order of every epoch.
     """
@@ -65,9 +71,10 @@ class Schedule:
 class FoldHistory:
     """Per-epoch curves of one fold, and the epoch it kept.
 
-    ``val_loss`` is the plain cross-entropy of the fine classes, the same for every method: a method's own loss may
-    change its weights with the epoch, which would make epochs incomparable. ``pruned`` says that the fold was given up
-    because its lowest validation loss lay above its limit.
+    ``val_loss`` is the plain cross-entropy of the fine classes, the same for every method: a
+    method's own loss may change its weights with the epoch, which would make epochs incomparable.
+    ``pruned`` says that the fold was given up because its lowest validation loss lay above its
+    limit.
     """
 
     train_loss: list[float] = field(default_factory=list)
@@ -137,8 +144,8 @@ def _epoch(
 ) -> list[float]:
     """One pass over the bags; ``trains [K, bags of the schedule]`` says who trains on what. The folds' mean losses.
 
-    Bags that only folds elsewhere train on are not read. Such steps still count, so that a step's number, and its
-    dropout, do not depend on which folds are trained together.
+    Bags that only folds elsewhere train on are not read. Such steps still count, so that a step's
+    number, and its dropout, do not depend on which folds are trained together.
     """
     batches = schedule.epoch(epoch)
 
@@ -149,7 +156,11 @@ def _epoch(
     parts = (batches[i][own(batches[i]).any(0)] for i in used)
     weights = (own(batches[i]) for i in used)
     steps = (
-        Step(batch, torch.from_numpy(weight[:, weight.any(0)].astype(np.float32)), epoch * len(batches) + i)
+        Step(
+            batch,
+            torch.from_numpy(weight[:, weight.any(0)].astype(np.float32)),
+            epoch * len(batches) + i,
+        )
         for i, weight, batch in zip(used, weights, feed.ahead(parts), strict=True)
     )
     total, count = torch.zeros(len(trains), dtype=torch.float64), np.zeros(len(trains))
@@ -161,7 +172,9 @@ def _epoch(
     return [a / b if b else math.nan for a, b in zip(total.tolist(), count.tolist(), strict=True)]
 
 
-def _close_epoch(stack: Stack, feed: Feed, val: np.ndarray, history: FoldHistory, train_loss: float, k: int) -> None:
+def _close_epoch(
+    stack: Stack, feed: Feed, val: np.ndarray, history: FoldHistory, train_loss: float, k: int
+) -> None:
     """Validate fold k and keep its weights if they are the best so far."""
     out = predict(stack, feed, val, k)
     val_loss = F.cross_entropy(out.fine_logits, out.labels).item()
@@ -202,8 +215,8 @@ def predict(
         feed: reads batches.
         bags: positions in the store ``[B]``.
         k: which fold.
-        on_batch: sees every batch with its output before both are let go; what belongs to instances is too large to
-            be kept for all bags.
+        on_batch: sees every batch with its output before both are let go; what belongs to instances
+            is too large to be kept for all bags.
     """
     fine, coarse, labels = [], [], []
     for batch in feed.ahead(feed.by_rows(bags)):

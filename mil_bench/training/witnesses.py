@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from mil_bench.bags.batch import BagBatch
 from mil_bench.evaluation.metrics import attention_auc
-from mil_bench.methods import Output
+
+if TYPE_CHECKING:
+    from mil_bench.bags.batch import BagBatch
+    from mil_bench.methods import Output
 
 
 class WitnessWatch:
     """Collects for each slide the AUC of its attention against its witness instances, batch after batch.
 
-    A witness is an instance that shows any finding, also a milder one than the slide's label. Of an attention with a
-    column for each fine class, the slide's own class counts (HMIL, CLAM-MB and DSMIL order their columns as the card
-    orders its classes); columns of any other number are heads of one attention, and their mean counts.
+    A witness is an instance that shows any finding, also a milder one than the slide's label. Of an
+    attention with a column for each fine class, the slide's own class counts (HMIL, CLAM-MB and
+    DSMIL order their columns as the card orders its classes); columns of any other number are heads
+    of one attention, and their mean counts.
     """
 
     def __init__(self) -> None:

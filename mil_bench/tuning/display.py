@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from mil_bench.evaluation.trials import TrialRecord, best_of
+from mil_bench.evaluation.trials import Trial, best_of
 from mil_bench.running.display import long_bars
 from mil_bench.running.listeners import Listener
-from mil_bench.tuning.studies import StudyPlan
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from mil_bench.tuning.studies import StudyPlan
 
 
 class TuningDisplay(Listener):
@@ -20,7 +24,7 @@ class TuningDisplay(Listener):
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
         self._bars = long_bars(self._console)
-        self._records: dict[str, list[TrialRecord]] = {}
+        self._records: dict[str, list[Trial]] = {}
         self._studies = self._trials = self._finished = 0
         self._started = time.monotonic()
 
@@ -30,7 +34,7 @@ class TuningDisplay(Listener):
         self._bar = self._bars.add_task("trials", total=studies * trials)
         self._bars.start()
 
-    def on_trial(self, trial: TrialRecord) -> None:
+    def on_trial(self, trial: Trial) -> None:
         """Count it."""
         own = self._records.setdefault(trial.study, [])
         own.append(trial)
@@ -52,9 +56,11 @@ class TuningDisplay(Listener):
         return time.monotonic() - self._started
 
 
-def _line(records: Sequence[TrialRecord]) -> str:
+def _line(records: Sequence[Trial]) -> str:
     first, best = records[0], best_of(records)
-    where = f"{first.label} seed {first.seed}" + ("" if first.fold is None else f" fold {first.fold}")
+    where = f"{first.label} seed {first.seed}" + (
+        "" if first.fold is None else f" fold {first.fold}"
+    )
     if best is None:
         return f"{where}: no trial of {len(records)} came to its end"
     return f"{where}: trial {best.number} of {len(records)} is the best, validation loss {best.value:.4f}"
@@ -68,13 +74,13 @@ class DashboardFile(Listener):
         plans: the studies.
     """
 
-    def __init__(self, path: Path, plans: Sequence[StudyPlan]):
+    def __init__(self, path: Path, plans: Sequence[StudyPlan]) -> None:
         from mil_bench.tuning.proposals import SharedFile
 
         self._file = SharedFile(path)
         self._plans = {plan.key: plan for plan in plans}
 
-    def on_trial(self, trial: TrialRecord) -> None:
+    def on_trial(self, trial: Trial) -> None:
         """Add it unless it is there."""
         plan = self._plans[trial.study]
         self._file.add(trial, plan.space, plan.defaults, plan.base.dataset)

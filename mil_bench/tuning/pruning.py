@@ -1,17 +1,21 @@
 """When a trial is given up: by epochs, against the trials before it, by a rule that needs no library.
 
-The rule is Optuna's percentile pruner on the lowest validation loss so far. Because earlier trials are finished when
-a trial starts, what it will be compared with is known beforehand: one number an epoch, which a worker can follow
-without asking anybody, so that the same trial always ends at the same epoch.
+The rule is Optuna's percentile pruner on the lowest validation loss so far. Because earlier trials
+are finished when a trial starts, what it will be compared with is known beforehand: one number an
+epoch, which a worker can follow without asking anybody, so that the same trial always ends at the
+same epoch.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @dataclass(frozen=True)
@@ -19,13 +23,15 @@ class Pruning:
     """The rule, the same for every method.
 
     Args:
-        percentile: a trial goes on while it is among so many percent best of the complete trials before it.
+        percentile: a trial goes on while it is among so many percent best of the complete trials
+            before it.
         first: complete trials that are waited for before anything is pruned.
         warmup: share of the epochs in which nothing is pruned.
     """
 
-    # Chosen on the validation losses of 72 trials of ABMIL and mean-pool that were trained to their end on the twin of
-    # BRACS: 55 % of the epochs. Half the warm-up costs 47 %, but slow starters were given up that had won.
+    # Chosen on the validation losses of 72 trials of ABMIL and mean-pool that were trained to their
+    # end on the twin of BRACS: 55 % of the epochs. Half the warm-up costs 47 %, but slow starters
+    # were given up that had won.
     percentile: float = 25.0
     first: int = 3
     warmup: float = 0.2
@@ -34,8 +40,8 @@ class Pruning:
         """The highest loss with which a trial may go on after each epoch ``[epochs]``; infinite where it always may.
 
         Args:
-            curves: validation loss after each epoch of the complete trials before it; those that stopped early count
-                with their lowest loss from there on.
+            curves: validation loss after each epoch of the complete trials before it; those that
+                stopped early count with their lowest loss from there on.
             epochs: of the recipe.
         """
         limits = np.full(epochs, math.inf)

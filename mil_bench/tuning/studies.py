@@ -1,7 +1,8 @@
 """A study: the trials of one method on one fold, or on all folds together, one after another.
 
-A trial is an ordinary job. What the result store has of it is not trained again, and what is trained goes there like
-every other result; only trials that end early leave nothing but their record.
+A trial is an ordinary job. What the result store has of it is not trained again, and what is
+trained goes there like every other result; only trials that end early leave nothing but their
+record.
 """
 
 from __future__ import annotations
@@ -9,19 +10,22 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mil_bench.evaluation.trials import COMPLETE, FAILED, PRUNED, TrialRecord
-from mil_bench.methods.space import Range
-from mil_bench.planning.plan import Job
+from mil_bench.evaluation.trials import COMPLETE, FAILED, PRUNED, Trial
 from mil_bench.running.result_store import Failure, FoldResult, PrunedFold
 from mil_bench.tuning import proposals as tuning
 from mil_bench.tuning.pruning import Pruning, first_over
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from mil_bench.methods.space import Range
+    from mil_bench.planning.plan import Job
 
 _BY_EPOCHS = "the lowest validation loss so far lay among the worse ones"
 _BY_FOLDS = "worse than the best trial on the folds so far (Wilcoxon signed-rank test)"
@@ -61,7 +65,9 @@ class StudyPlan:
         """A plain value that tells everything that decides the trials."""
         return {
             "job": {name: value for name, value in self.base.to_json().items() if name != "label"},
-            "space": {name: [type(r).__name__, dataclasses.asdict(r)] for name, r in self.space.items()},
+            "space": {
+                name: [type(r).__name__, dataclasses.asdict(r)] for name, r in self.space.items()
+            },
             "folds": list(self.folds),
             "select": self.select,
             "pruning": self.pruning and dataclasses.asdict(self.pruning),
@@ -103,10 +109,10 @@ class Study:
     def __init__(
         self,
         plan: StudyPlan,
-        records: Sequence[TrialRecord],
+        records: Sequence[Trial],
         job_of: Callable[[StudyPlan, Mapping[str, Any]], Job],
-        finish: Callable[[TrialRecord], None],
-    ):
+        finish: Callable[[Trial], None],
+    ) -> None:
         self.plan, self.records = plan, list(records)
         self._job_of, self._finish = job_of, finish
         self._trial: _Trial | None = None
@@ -140,7 +146,8 @@ class Study:
         curve = outcome.curves["val_loss"]
         limits = self.limits(fold)
         over = None if limits is None else first_over(curve, limits)
-        # A result that an earlier run has stored was not cut off; its trial is, where it would have been.
+        # A result that an earlier run has stored was not cut off; its trial is, where it would have
+        # been.
         trial.curves[fold] = curve if over is None else curve[: over + 1]
         trial.epochs += len(trial.curves[fold])
         trial.seconds += outcome.seconds * len(trial.curves[fold]) / len(curve)
@@ -164,7 +171,7 @@ class Study:
     def _end(self, state: str, reason: str = "") -> None:
         trial, base = self._trial, self.plan.base
         assert trial is not None
-        record = TrialRecord(
+        record = Trial(
             study=self.plan.key,
             label=base.label,
             method=base.method,

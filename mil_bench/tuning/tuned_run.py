@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mil_bench.evaluation.metrics import Measure
-from mil_bench.evaluation.predictions import Trial
-from mil_bench.evaluation.trials import TrialRecord
-from mil_bench.evaluation.verdicts import Evidence
+from mil_bench.evaluation.predictions import TrainedFold
 from mil_bench.methods.space import Choice, Float, Int, Range
-from mil_bench.planning.plan import RunPlan
-from mil_bench.report.tables import Table
 from mil_bench.report.tuning_tables import by_study, chosen_table, gain_table, spent_table
-from mil_bench.running.result_store import ResultStore
 from mil_bench.tuning.trial_store import TrialStore
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mil_bench.evaluation.metrics import Measure
+    from mil_bench.evaluation.trials import Trial
+    from mil_bench.evaluation.verdicts import Evidence
+    from mil_bench.planning.plan import RunPlan
     from mil_bench.report.figures.gallery import Picture
+    from mil_bench.report.tables import ResultTable
+    from mil_bench.running.result_store import ResultStore
 
 _RANGES: Mapping[str, type[Range]] = {kind.__name__: kind for kind in (Float, Int, Choice)}
 
@@ -35,9 +36,9 @@ class TunedRun:
         recipe: method to the trainings of its own recipe: the first trial of each study.
     """
 
-    records: Sequence[TrialRecord]
+    records: Sequence[Trial]
     about: Mapping[str, Mapping[str, Any]]
-    recipe: Mapping[str, tuple[Trial, ...]]
+    recipe: Mapping[str, tuple[TrainedFold, ...]]
 
     @classmethod
     def collect(cls, store: ResultStore, plan: RunPlan) -> TunedRun:
@@ -48,18 +49,18 @@ class TunedRun:
             each.study: trials.about(trials.folder(plan.dataset, each.method, each.study))
             for each in (plan.tuning.chosen if plan.tuning else ())
         }
-        recipe: dict[str, tuple[Trial, ...]] = {}
+        recipe: dict[str, tuple[TrainedFold, ...]] = {}
         for record in records:
             if record.number == 0 and record.is_complete:
                 job = store.load_job(plan.dataset, record.method, record.job_key)
                 found = tuple(
-                    Trial(record.seed, fold, job.key, store.load_fold(job, fold).predictions)
+                    TrainedFold(record.seed, fold, job.key, store.load_fold(job, fold).predictions)
                     for fold in sorted(record.curves)
                 )
                 recipe[record.label] = recipe.get(record.label, ()) + found
         return cls(records, about, recipe)
 
-    def tables(self, tuned: Evidence, figure: Measure, caption: str) -> list[Table]:
+    def tables(self, tuned: Evidence, figure: Measure, caption: str) -> list[ResultTable]:
         """What was spent, what it brought, what was chosen.
 
         Args:
@@ -67,7 +68,9 @@ class TunedRun:
             figure: what its methods are compared on.
             caption: of the run.
         """
-        before = replace(tuned, trials={label: self.recipe.get(label, ()) for label in tuned.trials})
+        before = replace(
+            tuned, trials={label: self.recipe.get(label, ()) for label in tuned.trials}
+        )
         gain = gain_table(before, tuned, figure, caption)
         spent, chosen = spent_table(self.records, caption), chosen_table(self.records, caption)
         return [spent, *([gain] if gain.cells else []), chosen]
@@ -76,7 +79,11 @@ class TunedRun:
     def pictures(self) -> dict[str, Picture]:
         """History, importance of settings where there are trials enough, and parallel coordinates."""
         from mil_bench.report.figures.gallery import Picture
-        from mil_bench.report.figures.tuning import tuning_history, tuning_importance, tuning_parallel
+        from mil_bench.report.figures.tuning import (
+            tuning_history,
+            tuning_importance,
+            tuning_parallel,
+        )
 
         pictures = {
             "tuning_history": Picture(
@@ -122,7 +129,9 @@ class TunedRun:
 def _space(about: Mapping[str, Any]) -> dict[str, Range]:
     """The ranges of a study as values."""
     return {
-        name: _RANGES[kind](**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+        name: _RANGES[kind](
+            **{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        )
         for name, (kind, fields) in about["space"].items()
     }
 

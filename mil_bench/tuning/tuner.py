@@ -1,32 +1,34 @@
 """Tuning: every method gets the same number of trials, sampler seeds, epochs and pruning rule.
 
-With "per-fold" each fold has a study of its own, which sees the training and validation slides of that fold alone. A
-study over all folds would not be blind: the slides that one fold tests validate or train another.
+With "per-fold" each fold has a study of its own, which sees the training and validation slides of
+that fold alone. A study over all folds would not be blind: the slides that one fold tests validate
+or train another.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-
-from filelock import FileLock
 
 from mil_bench import registry
 from mil_bench.errors import InputError
-from mil_bench.evaluation.trials import TrialRecord, best_of
+from mil_bench.evaluation.trials import Trial, best_of
 from mil_bench.planning.choice import Chosen, Tuning
-from mil_bench.planning.plan import Job, RunPlan
-from mil_bench.running.listeners import Listener
-from mil_bench.running.pool import Outcome, train_all
+from mil_bench.running.pool import TaskResult, train_all
 from mil_bench.running.result_store import Failure, FoldResult
 from mil_bench.tuning.pruning import Pruning
 from mil_bench.tuning.studies import Study, StudyPlan
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from filelock import FileLock
+
     from mil_bench.api import Prepared, Workplace
+    from mil_bench.planning.plan import Job, RunPlan
     from mil_bench.planning.request import RunRequest
+    from mil_bench.running.listeners import Listener
     from mil_bench.running.worker import Task
 
 
@@ -41,7 +43,11 @@ def studies_of(prepared: Prepared) -> list[StudyPlan]:
     for job in plan.jobs:
         if job.label in variants:
             ranges = registry.methods.load(job.method).search_space
-            space = {name: each for name, each in ranges.items() if name not in variants[job.label].settings}
+            space = {
+                name: each
+                for name, each in ranges.items()
+                if name not in variants[job.label].settings
+            }
             for group in groups:
                 study = StudyPlan(job, space, group, request.select, pruning)
                 found.setdefault(study.key, study)
@@ -52,7 +58,8 @@ def tuned(prepared: Prepared, place: Workplace) -> Prepared:
     """A plan with the settings that were chosen; the trials that are missing are made first, if that was asked for.
 
     Raises:
-        InputError: only stored trials were asked for, and there are none, or not the same number for every study.
+        InputError: only stored trials were asked for, and there are none, or not the same number
+            for every study.
     """
     request, plans = prepared.request, studies_of(prepared)
     if request.tune is None:
@@ -79,12 +86,19 @@ def _trials_stored(plans: Sequence[StudyPlan], place: Workplace, request: RunReq
         if counts[plan.key] < max(most, 1):
             where = "" if plan.fold is None else f" fold {plan.fold}"
             seed = f"{plan.base.label} seed {plan.base.seed}{where}"
-            problems.append(f"{seed} has {counts[plan.key]} trials" + (f", others have {most}" if most else ""))
-    remedy = "Every method gets the same budget: make the missing trials with\n  " + request.tune_command(most or 20)
+            problems.append(
+                f"{seed} has {counts[plan.key]} trials" + (f", others have {most}" if most else "")
+            )
+    remedy = (
+        "Every method gets the same budget: make the missing trials with\n  "
+        + request.tune_command(most or 20)
+    )
     raise InputError("tuned settings", problems, remedy)
 
 
-def _chosen_plan(prepared: Prepared, trials: int, records: Mapping[str, Sequence[TrialRecord]]) -> RunPlan:
+def _chosen_plan(
+    prepared: Prepared, trials: int, records: Mapping[str, Sequence[Trial]]
+) -> RunPlan:
     """The plan of the chosen jobs; each is trained on the folds that keep it."""
     base, request = prepared.plan, prepared.request
     everywhere = tuple(range(len(base.splits.folds)))
@@ -104,7 +118,9 @@ def _chosen_plan(prepared: Prepared, trials: int, records: Mapping[str, Sequence
             if best is None:
                 reason = records[plan.key][-1].reason
                 where = "" if plan.fold is None else f" in fold {plan.fold}"
-                failed.setdefault(job.label, []).append(f"no trial came to its end{where}, the last one: {reason}")
+                failed.setdefault(job.label, []).append(
+                    f"no trial came to its end{where}, the last one: {reason}"
+                )
                 continue
             winner = dataclasses.replace(trial_job(plan, best.settings), label=job.label)
             jobs[job.label, winner.key] = winner
@@ -114,8 +130,14 @@ def _chosen_plan(prepared: Prepared, trials: int, records: Mapping[str, Sequence
         base,
         jobs=tuple(jobs.values()),
         parts=tuple(tuple(sorted(folds_of[name])) for name in jobs),
-        skipped={**base.skipped, **{label: "; ".join(why) for label, why in failed.items() if label not in named}},
-        remarks={**base.remarks, **{label: "; ".join(why) for label, why in failed.items() if label in named}},
+        skipped={
+            **base.skipped,
+            **{label: "; ".join(why) for label, why in failed.items() if label not in named},
+        },
+        remarks={
+            **base.remarks,
+            **{label: "; ".join(why) for label, why in failed.items() if label in named},
+        },
         tuning=Tuning(trials, request.select, request.pruning, tuple(chosen)),
     )
 
@@ -126,8 +148,14 @@ def trial_job(plan: StudyPlan, settings: Mapping[str, Any]) -> Job:
     Building it here to find out would draw from the random numbers of a training in another thread.
     """
     base = plan.base
-    params = {**base.params, **{name: value for name, value in settings.items() if name in base.params}}
-    recipe = {**base.recipe, **{name: value for name, value in settings.items() if name in base.recipe}}
+    params = {
+        **base.params,
+        **{name: value for name, value in settings.items() if name in base.params},
+    }
+    recipe = {
+        **base.recipe,
+        **{name: value for name, value in settings.items() if name in base.recipe},
+    }
     return dataclasses.replace(base, params=params, recipe=recipe)
 
 
@@ -140,7 +168,7 @@ class Tuner:
         place: where results and trials go.
     """
 
-    def __init__(self, prepared: Prepared, plans: Sequence[StudyPlan], place: Workplace):
+    def __init__(self, prepared: Prepared, plans: Sequence[StudyPlan], place: Workplace) -> None:
         self._prepared, self._place = prepared, place
         self._plans = list(plans)
         self._unclaimed, self._elsewhere = deque(plans), list[StudyPlan]()
@@ -187,7 +215,7 @@ class Tuner:
             return task
         return None
 
-    def receive(self, task: Task, outcome: Outcome) -> None:
+    def receive(self, task: Task, outcome: TaskResult) -> None:
         """Store what came to its end, and tell the study."""
         claimed = self._busy.pop(id(task))
         result = outcome if isinstance(outcome, Failure) else outcome[0]
@@ -224,7 +252,7 @@ class Tuner:
         trials, folder = self._place.trials, _folder(plan, self._place)
         trials.describe(folder, plan.about)
 
-        def finish(record: TrialRecord) -> None:
+        def finish(record: Trial) -> None:
             trials.save(folder, record)
             self._tell(record)
 
@@ -233,7 +261,7 @@ class Tuner:
             self._tell(record)
         return Study(plan, records, trial_job, finish)
 
-    def _tell(self, record: TrialRecord) -> None:
+    def _tell(self, record: Trial) -> None:
         for listener in self._listeners:
             listener.on_trial(record)
 

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from torch import Tensor
 
 from mil_bench.bags.batch import BagBatch
-from mil_bench.bags.segments import attention_pool, segment_max, segment_mean, segment_softmax, segment_sum
+from mil_bench.bags.segments import (
+    attention_pool,
+    segment_max,
+    segment_mean,
+    segment_softmax,
+    segment_sum,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SIZES = [3, 1, 5, 2, 1]
 TOLERANCE = {"rtol": 0, "atol": 1e-12}
@@ -57,11 +66,15 @@ def test_packing_keeps_every_bag(bags: BagBatch, parts: list[Tensor]) -> None:
 
 
 @pytest.mark.parametrize("chosen", [[0], [4, 2], [1, 1, 3], [4, 3, 2, 1, 0], [0, 1, 2, 3, 4]])
-def test_selecting_equals_packing_the_chosen_bags_one_by_one(bags: BagBatch, chosen: list[int]) -> None:
+def test_selecting_equals_packing_the_chosen_bags_one_by_one(
+    bags: BagBatch, chosen: list[int]
+) -> None:
     selected = bags.select(torch.tensor(chosen))
     assert selected.sizes.tolist() == [SIZES[b] for b in chosen]
     assert selected.labels.tolist() == [[4, 0, 2, 2, 1][b] for b in chosen]
-    assert selected.bag_of.tolist() == [place for place, b in enumerate(chosen) for _ in range(SIZES[b])]
+    assert selected.bag_of.tolist() == [
+        place for place, b in enumerate(chosen) for _ in range(SIZES[b])
+    ]
     for name in ("features", "coords", "instance_labels"):
         cut = rows_of(bags, getattr(bags, name))
         assert torch.equal(getattr(selected, name), torch.cat([cut[b] for b in chosen])), name
@@ -99,7 +112,9 @@ def loop_pool(attention: Tensor, embeddings: Tensor, bags: BagBatch) -> Tensor:
     return torch.stack([a.T @ e for a, e in pairs])
 
 
-def loop(one: Callable[[Tensor], Tensor], join: Callable[[list[Tensor]], Tensor]) -> Callable[..., Tensor]:
+def loop(
+    one: Callable[[Tensor], Tensor], join: Callable[[list[Tensor]], Tensor]
+) -> Callable[..., Tensor]:
     return lambda values, bags: join([one(rows) for rows in rows_of(bags, values)])
 
 
@@ -113,7 +128,9 @@ REDUCTIONS = [
 
 @pytest.mark.parametrize(("reduction", "naive"), REDUCTIONS)
 @pytest.mark.parametrize("scale", [1.0, 300.0])
-def test_a_reduction_equals_a_loop_over_bags(bags: BagBatch, reduction, naive, scale: float) -> None:
+def test_a_reduction_equals_a_loop_over_bags(
+    bags: BagBatch, reduction, naive, scale: float
+) -> None:
     values = scale * random(sum(SIZES), 3, seed=7)
     found, expected = reduction(values, bags), naive(values, bags)
     assert found.shape == expected.shape
@@ -121,11 +138,14 @@ def test_a_reduction_equals_a_loop_over_bags(bags: BagBatch, reduction, naive, s
 
 
 @pytest.mark.parametrize(("reduction", "naive"), REDUCTIONS)
-def test_the_gradient_of_a_reduction_equals_a_loop_over_bags(bags: BagBatch, reduction, naive) -> None:
+def test_the_gradient_of_a_reduction_equals_a_loop_over_bags(
+    bags: BagBatch, reduction, naive
+) -> None:
     values = random(sum(SIZES), 3, seed=7).requires_grad_()
     weights = random(*naive(values, bags).shape, seed=8)
     found, expected = (
-        torch.autograd.grad((function(values, bags) * weights).sum(), values)[0] for function in (reduction, naive)
+        torch.autograd.grad((function(values, bags) * weights).sum(), values)[0]
+        for function in (reduction, naive)
     )
     assert expected.abs().sum() > 0
     torch.testing.assert_close(found, expected, **TOLERANCE)
@@ -135,14 +155,18 @@ def test_the_gradient_of_a_reduction_equals_a_loop_over_bags(bags: BagBatch, red
 def test_a_reduction_runs_under_vmap(bags: BagBatch, reduction, naive) -> None:
     values = random(4, sum(SIZES), 3, seed=7)
     found = torch.func.vmap(lambda rows: reduction(rows, bags))(values)
-    torch.testing.assert_close(found, torch.stack([naive(rows, bags) for rows in values]), **TOLERANCE)
+    torch.testing.assert_close(
+        found, torch.stack([naive(rows, bags) for rows in values]), **TOLERANCE
+    )
 
 
 @pytest.mark.parametrize(("reduction", "naive"), REDUCTIONS)
 def test_the_gradient_of_a_reduction_runs_under_vmap(bags: BagBatch, reduction, naive) -> None:
     values = random(4, sum(SIZES), 3, seed=7)
     weights = random(*naive(values[0], bags).shape, seed=8)
-    found = torch.func.vmap(torch.func.grad(lambda rows: (reduction(rows, bags) * weights).sum()))(values)
+    found = torch.func.vmap(torch.func.grad(lambda rows: (reduction(rows, bags) * weights).sum()))(
+        values
+    )
     for k, rows in enumerate(values):
         rows.requires_grad_()
         expected = torch.autograd.grad((naive(rows, bags) * weights).sum(), rows)[0]
@@ -153,8 +177,12 @@ def test_the_gradient_of_a_reduction_runs_under_vmap(bags: BagBatch, reduction, 
 def test_sums_and_means_take_rows_of_any_shape(bags: BagBatch, shape: tuple[int, ...]) -> None:
     values = random(*shape)
     cut = rows_of(bags, values)
-    torch.testing.assert_close(segment_sum(values, bags), torch.stack([rows.sum(0) for rows in cut]), **TOLERANCE)
-    torch.testing.assert_close(segment_mean(values, bags), torch.stack([rows.mean(0) for rows in cut]), **TOLERANCE)
+    torch.testing.assert_close(
+        segment_sum(values, bags), torch.stack([rows.sum(0) for rows in cut]), **TOLERANCE
+    )
+    torch.testing.assert_close(
+        segment_mean(values, bags), torch.stack([rows.mean(0) for rows in cut]), **TOLERANCE
+    )
 
 
 def test_the_softmax_of_a_bag_sums_to_one_at_any_size_of_scores(bags: BagBatch) -> None:
@@ -183,7 +211,9 @@ def test_attention_pooling_equals_a_loop_over_bags(bags: BagBatch, columns: int)
 
 
 @pytest.mark.parametrize("columns", [1, 3])
-def test_the_gradient_of_attention_pooling_equals_a_loop_over_bags(bags: BagBatch, columns: int) -> None:
+def test_the_gradient_of_attention_pooling_equals_a_loop_over_bags(
+    bags: BagBatch, columns: int
+) -> None:
     inputs = random(12, columns, seed=1).requires_grad_(), random(12, 5, seed=2).requires_grad_()
     weights = random(5, columns, 5, seed=3)
     found = torch.autograd.grad((attention_pool(*inputs, bags) * weights).sum(), inputs)
@@ -196,15 +226,17 @@ def test_the_gradient_of_attention_pooling_equals_a_loop_over_bags(bags: BagBatc
 def test_attention_pooling_and_its_gradient_run_under_vmap(bags: BagBatch, columns: int) -> None:
     attention, embeddings = random(4, 12, columns, seed=1), random(4, 12, 5, seed=2)
     found = torch.func.vmap(lambda a, e: attention_pool(a, e, bags))(attention, embeddings)
-    expected = torch.stack([loop_pool(a, e, bags) for a, e in zip(attention, embeddings, strict=True)])
+    expected = torch.stack(
+        [loop_pool(a, e, bags) for a, e in zip(attention, embeddings, strict=True)]
+    )
     torch.testing.assert_close(found, expected, **TOLERANCE)
 
     def loss(pool: Callable[..., Tensor], a: Tensor, e: Tensor) -> Tensor:
         return (pool(a.softmax(0), e, bags) ** 2).sum()
 
-    found = torch.func.vmap(torch.func.grad(lambda a, e: loss(attention_pool, a, e), argnums=(0, 1)))(
-        attention, embeddings
-    )
+    found = torch.func.vmap(
+        torch.func.grad(lambda a, e: loss(attention_pool, a, e), argnums=(0, 1))
+    )(attention, embeddings)
     for k in range(4):
         inputs = attention[k].clone().requires_grad_(), embeddings[k].clone().requires_grad_()
         expected = torch.autograd.grad(loss(loop_pool, *inputs), inputs)

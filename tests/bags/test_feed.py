@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -13,6 +13,9 @@ from mil_bench.bags.bag import Bag
 from mil_bench.bags.feed import Feed
 from mil_bench.bags.store import BagStore, StoreHeader, create_store
 from mil_bench.hierarchy import LabelHierarchy
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CPU = torch.device("cpu")
 
@@ -33,7 +36,10 @@ def store_of(path: Path, sizes: list[int], dtype: str = "float16", extras: bool 
     with create_store(path, header) as writer:
         for i, n in enumerate(sizes):
             features = rng.standard_normal((n, 3)).astype(dtype)
-            coords, shown = rng.integers(0, 10**5, (n, 2)).astype(float), rng.integers(-1, 2, n).astype(np.int16)
+            coords, shown = (
+                rng.integers(0, 10**5, (n, 2)).astype(float),
+                rng.integers(-1, 2, n).astype(np.int16),
+            )
             writer.add(Bag(f"s{i}", i % 2, f"g{i}", features, coords, None, shown))
     return BagStore(path)
 
@@ -47,9 +53,15 @@ def test_a_batch_holds_the_bags_in_the_order_asked(tmp_path: Path, dtype: str) -
     assert batch.features.dtype == torch.float32
     assert batch.sizes.tolist() == [4, 3, 2, 3]
     assert batch.labels.tolist() == [bag.label for bag in bags]
-    assert np.array_equal(batch.features.numpy(), np.concatenate([bag.features for bag in bags]).astype(np.float32))
-    assert np.array_equal(batch.coords.numpy(), np.concatenate([bag.coords for bag in bags]).astype(np.float32))
-    assert np.array_equal(batch.instance_labels.numpy(), np.concatenate([bag.instance_labels for bag in bags]))
+    assert np.array_equal(
+        batch.features.numpy(), np.concatenate([bag.features for bag in bags]).astype(np.float32)
+    )
+    assert np.array_equal(
+        batch.coords.numpy(), np.concatenate([bag.coords for bag in bags]).astype(np.float32)
+    )
+    assert np.array_equal(
+        batch.instance_labels.numpy(), np.concatenate([bag.instance_labels for bag in bags])
+    )
 
 
 def test_a_store_without_coordinates_and_witnesses_gives_batches_without(tmp_path: Path) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
@@ -15,6 +14,10 @@ from mil_bench.bags.bag import Bag
 from mil_bench.bags.store import VERSION, BagStore, StoreHeader, create_store
 from mil_bench.errors import InputError, StorageError
 from mil_bench.hierarchy import LabelHierarchy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
 
 TREE = LabelHierarchy.from_groups({"benign": ["N", "PB"], "malignant": ["IC"]})
 REMEDY = "Move it away and pack the features again"
@@ -75,7 +78,9 @@ def assert_same_bits(found: np.ndarray, expected: np.ndarray) -> None:
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize("coords", [True, False], ids=["coords", "no coords"])
 @pytest.mark.parametrize("witnesses", [True, False], ids=["witnesses", "no witnesses"])
-def test_what_is_written_is_read_back_bit_for_bit(tmp_path: Path, dtype: str, coords: bool, witnesses: bool) -> None:
+def test_what_is_written_is_read_back_bit_for_bit(
+    tmp_path: Path, dtype: str, coords: bool, witnesses: bool
+) -> None:
     bags = some_bags(dtype)
     store = write(tmp_path / "toy.h5", bags, coords, witnesses)
     assert len(store) == 5
@@ -133,7 +138,10 @@ def test_transposed_features_are_stored_row_by_row(tmp_path: Path) -> None:
 
 def test_the_digest_does_not_depend_on_the_path(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
-    first, second = write(tmp_path / "a.h5", some_bags()), write(tmp_path / "deep" / "b.h5", some_bags())
+    first, second = (
+        write(tmp_path / "a.h5", some_bags()),
+        write(tmp_path / "deep" / "b.h5", some_bags()),
+    )
     assert first.digest == second.digest
     assert len(first.digest) == 16
 
@@ -167,8 +175,12 @@ def test_the_digest_changes_with(tmp_path: Path, change) -> None:
 def test_the_digest_changes_when_a_row_moves_to_the_neighbouring_bag(tmp_path: Path) -> None:
     rows = some_features(5, 3)
     plain = {"coords": False, "witnesses": False}
-    one = write(tmp_path / "a.h5", [Bag("a", 0, "g", rows[:2]), Bag("b", 1, "h", rows[2:])], **plain)
-    two = write(tmp_path / "b.h5", [Bag("a", 0, "g", rows[:3]), Bag("b", 1, "h", rows[3:])], **plain)
+    one = write(
+        tmp_path / "a.h5", [Bag("a", 0, "g", rows[:2]), Bag("b", 1, "h", rows[2:])], **plain
+    )
+    two = write(
+        tmp_path / "b.h5", [Bag("a", 0, "g", rows[:3]), Bag("b", 1, "h", rows[3:])], **plain
+    )
     assert np.array_equal(one.features, two.features)
     assert one.digest != two.digest
 
@@ -252,7 +264,9 @@ def test_a_store_of_another_version_names_both_versions(tmp_path: Path) -> None:
     assert_refused(path, f"version {VERSION + 1})")
 
 
-@pytest.mark.parametrize("column", ["features", "offsets", "labels", "slides", "groups", "splits", "centres"])
+@pytest.mark.parametrize(
+    "column", ["features", "offsets", "labels", "slides", "groups", "splits", "centres"]
+)
 def test_a_store_without_one_of_its_columns_is_refused(tmp_path: Path, column: str) -> None:
     path = tmp_path / "toy.h5"
     write(path, some_bags())
@@ -268,4 +282,9 @@ def test_a_store_of_33520_bags_opens(tmp_path: Path) -> None:
     assert len(store) == 33520
     assert np.array_equal(store.features, features)
     last = store.bag(33519)
-    assert (last.slide, last.label, last.group, last.features.tolist()) == ("s33519", 0, "g9", [[33519.0]])
+    assert (last.slide, last.label, last.group, last.features.tolist()) == (
+        "s33519",
+        0,
+        "g9",
+        [[33519.0]],
+    )

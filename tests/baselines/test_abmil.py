@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import goldens
 import pytest
@@ -14,10 +13,14 @@ from goldens import TOLERANCE, assert_golden, assert_summary
 from mil_bench.baselines.abmil import ABMIL, GatedABMIL
 
 from mil_bench import seeds
-from mil_bench.bags.batch import BagBatch
 from mil_bench.errors import InputError
 from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.methods import Method, layers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mil_bench.bags.batch import BagBatch
 
 CASES = goldens.cases("abmil") + goldens.cases("abmil_gated")
 CLASSES = {"sigmoid": 2, "linear2_softmax": 2, "linear7_softmax": 7}
@@ -39,7 +42,11 @@ def read(case: str, dtype: torch.dtype) -> tuple[dict[str, Any], ABMIL, BagBatch
     golden = goldens.read(case)
     method = build(golden)
     method.load_official_state(goldens.official_state(golden))
-    return golden, method.to(dtype).eval(), goldens.bags_of(golden, dtype, [golden["labels"]["bag"]])
+    return (
+        golden,
+        method.to(dtype).eval(),
+        goldens.bags_of(golden, dtype, [golden["labels"]["bag"]]),
+    )
 
 
 def is_clamped(case: str) -> bool:
@@ -64,14 +71,21 @@ def test_forward_agrees_with_the_released_code(case: str, dtype: torch.dtype) ->
     assert_golden(logits, expected["logits"], tolerance, "logits")
     assert_golden(probabilities, expected["probabilities"], tolerance, "probabilities")
     assert out.fine.argmax().item() == expected["prediction"]
-    assert_summary(method._scores(method.embed(bags.features)), expected["attention_raw"][0], tolerance, "scores")
+    assert_summary(
+        method._scores(method.embed(bags.features)),
+        expected["attention_raw"][0],
+        tolerance,
+        "scores",
+    )
     assert_summary(out.attention, expected["attention"][0], tolerance, "attention")
     assert_summary(inside["pooled"], expected["bag_embedding"][0], tolerance, "embedding")
 
 
 @pytest.mark.parametrize("block", [2, 4, 100])
 @pytest.mark.parametrize("weight", [0.0, 0.5])
-@pytest.mark.parametrize("params", [{}, {"embed_dim": 0}, {"gated": True}, {"dropout": 0.5}], ids=str)
+@pytest.mark.parametrize(
+    "params", [{}, {"embed_dim": 0}, {"gated": True}, {"dropout": 0.5}], ids=str
+)
 def test_a_bag_by_itself_has_the_gradients_that_autograd_finds(
     params: dict[str, Any], weight: float, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,10 +114,13 @@ def test_frozen_layers_get_no_gradient() -> None:
 @DTYPES
 @pytest.mark.parametrize("case", [case for case in CASES if not is_clamped(case)])
 @pytest.mark.parametrize("backward", [ABMIL.backward, Method.backward], ids=["by hand", "autograd"])
-def test_loss_and_gradients_agree_with_the_released_code(case: str, backward: Callable, dtype: torch.dtype) -> None:
+def test_loss_and_gradients_agree_with_the_released_code(
+    case: str, backward: Callable, dtype: torch.dtype
+) -> None:
     """Where the release clamps its probability, its loss is a constant without gradient; ours is the cross-entropy.
 
-    So the saturated cases (``clamphigh``, ``clamplow``) have their forward pass compared above, and nothing else.
+    So the saturated cases (``clamphigh``, ``clamplow``) have their forward pass compared above, and
+    nothing else.
     """
     golden, method, bags = read(case, dtype)
     expected = goldens.results(golden, dtype)
@@ -134,7 +151,9 @@ def test_the_cases_left_out_are_the_saturated_ones() -> None:
 
 def test_the_convolutions_of_a_checkpoint_are_dropped() -> None:
     golden = goldens.read("abmil__linear800_n7")
-    state = goldens.official_state(golden) | {"feature_extractor_part1.0.weight": torch.zeros(20, 1, 5, 5)}
+    state = goldens.official_state(golden) | {
+        "feature_extractor_part1.0.weight": torch.zeros(20, 1, 5, 5)
+    }
     method = build(golden)
     method.load_official_state(state)
     assert torch.equal(method.embed[0].weight, state["feature_extractor_part2.0.weight"])
@@ -142,7 +161,9 @@ def test_the_convolutions_of_a_checkpoint_are_dropped() -> None:
 
 def test_a_sigmoid_head_does_not_fit_seven_classes() -> None:
     state = goldens.official_state(goldens.read("abmil__identity500_n7"))
-    with pytest.raises(InputError, match=r"classifier.weight has the shape \(2, 500\), expected \(7, 500\)"):
+    with pytest.raises(
+        InputError, match=r"classifier.weight has the shape \(2, 500\), expected \(7, 500\)"
+    ):
         ABMIL(500, flat(7), embed_dim=0).load_official_state(state)
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import goldens
 import pytest
@@ -20,7 +19,11 @@ from mil_bench.bags.batch import BagBatch
 from mil_bench.bags.segments import attention_pool, extreme_rows
 from mil_bench.errors import InputError, UnknownNameError
 from mil_bench.hierarchy import LabelHierarchy
-from mil_bench.methods import Output
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mil_bench.methods import Output
 
 CASES = goldens.cases("clam_sb") + goldens.cases("clam_mb")
 SMALLER_THAN_K = [name for name in CASES if "instance_eval_error" in goldens.read(name)]
@@ -47,7 +50,11 @@ def read(name: str, dtype: torch.dtype, **changed: Any) -> tuple[dict, dict, _CL
     golden = goldens.read(name)
     asked = golden["settings"]
     same_name = ("dropout", "k_sample", "subtyping", "instance_loss", "bag_loss", "bag_weight")
-    settings = {key: asked[key] for key in same_name} | {"size": asked["size_arg"], "gated": asked["gate"]} | changed
+    settings = (
+        {key: asked[key] for key in same_name}
+        | {"size": asked["size_arg"], "gated": asked["gate"]}
+        | changed
+    )
     method = {"clam_sb": CLAMSB, "clam_mb": CLAMMB}[golden["method"]]
     clam = method(asked["embed_dim"], flat(asked["n_classes"]), **settings)
     clam.load_official_state(goldens.official_state(golden))
@@ -75,16 +82,20 @@ def test_the_forward_pass_agrees_with_the_released_code(name: str, dtype: torch.
     pooled = attention_pool(out.attention, out.extras["embedded"], bags)[0]
     assert out.attention.shape[1] == len(forward["attention"]) == len(forward["attention_raw"])
     for column in range(out.attention.shape[1]):
-        assert_summary(out.attention[:, column], forward["attention"][column], tolerance, "attention")
-        assert_summary(out.extras["scores"][:, column], forward["attention_raw"][column], tolerance, "scores")
+        assert_summary(
+            out.attention[:, column], forward["attention"][column], tolerance, "attention"
+        )
+        assert_summary(
+            out.extras["scores"][:, column], forward["attention_raw"][column], tolerance, "scores"
+        )
         assert_summary(pooled[column], forward["bag_embedding"][column], tolerance, "bag embedding")
 
 
 @every_dtype
 @pytest.mark.parametrize("name", WITH_INSTANCES)
 def test_the_released_codes_instances_are_selected(name: str, dtype: torch.dtype) -> None:
-    # The narrowest edge of a selection is 5e-7 of an attention weight (clam_mb__c7*_n600); float32 is off by 3e-9 there
-    # and swaps nothing, so no case needs an exception.
+    # The narrowest edge of a selection is 5e-7 of an attention weight (clam_mb__c7*_n600); float32
+    # is off by 3e-9 there and swaps nothing, so no case needs an exception.
     golden, expected, clam, bags = read(name, dtype)
     out = clam(bags)
     rows, filled = extreme_rows(out.attention, bags, clam.k_sample)
@@ -105,7 +116,9 @@ def test_losses_and_gradients_agree_with_the_released_code(name: str, dtype: tor
     _, expected, clam, bags = read(name, dtype)
     out, tolerance = clam(bags), TOLERANCE[dtype]
     assert_golden(clam.bag_losses(out, bags)[0], expected["losses"]["bag"], tolerance, "bag")
-    assert_golden(clam.instance_losses(out, bags)[0], expected["losses"]["instance"], tolerance, "instance")
+    assert_golden(
+        clam.instance_losses(out, bags)[0], expected["losses"]["instance"], tolerance, "instance"
+    )
     loss = total(clam, out, bags)
     assert_golden(loss, expected["losses"]["total"], tolerance, "total")
     loss.backward()
@@ -114,7 +127,9 @@ def test_losses_and_gradients_agree_with_the_released_code(name: str, dtype: tor
 
 @every_dtype
 @pytest.mark.parametrize("name", SMALLER_THAN_K)
-def test_the_bag_loss_of_bags_that_the_release_refuses_agrees(name: str, dtype: torch.dtype) -> None:
+def test_the_bag_loss_of_bags_that_the_release_refuses_agrees(
+    name: str, dtype: torch.dtype
+) -> None:
     _, expected, clam, bags = read(name, dtype, bag_weight=1.0)
     loss = total(clam, clam(bags), bags)
     assert_golden(loss, expected["losses"]["total"], TOLERANCE[dtype])
@@ -125,11 +140,19 @@ def test_the_bag_loss_of_bags_that_the_release_refuses_agrees(name: str, dtype: 
 def naive_svm(scores: list[float], label: int) -> float:
     shifted = [s + (j != label) - scores[label] for j, s in enumerate(scores)]
     second, first = sorted(scores)[-2:]
-    return max(shifted) if first - second >= math.log(1000) else math.log(sum(math.exp(z) for z in shifted))
+    return (
+        max(shifted)
+        if first - second >= math.log(1000)
+        else math.log(sum(math.exp(z) for z in shifted))
+    )
 
 
 def naive_loss(loss: str, scores: torch.Tensor, label: int) -> float:
-    return naive_svm(scores.tolist(), label) if loss == "svm" else F.cross_entropy(scores, torch.tensor(label)).item()
+    return (
+        naive_svm(scores.tolist(), label)
+        if loss == "svm"
+        else F.cross_entropy(scores, torch.tensor(label)).item()
+    )
 
 
 def naive_instance_loss(clam: _CLAM, bags: BagBatch, b: int) -> float:
@@ -147,7 +170,10 @@ def naive_instance_loss(clam: _CLAM, bags: BagBatch, b: int) -> float:
             chosen = [(i, 0) for i in ranked[:k]]
         else:
             continue
-        losses = [naive_loss(clam.instance_loss, classifier(out.extras["embedded"][i]), t) for i, t in chosen]
+        losses = [
+            naive_loss(clam.instance_loss, classifier(out.extras["embedded"][i]), t)
+            for i, t in chosen
+        ]
         terms.append(sum(losses) / len(losses))
     return sum(terms) / len(terms)
 
@@ -160,14 +186,24 @@ def naive_instance_loss(clam: _CLAM, bags: BagBatch, b: int) -> float:
 def test_bags_of_any_size_together_equal_the_plain_computation_of_each(
     method: type[_CLAM], subtyping: bool, loss: str, gated: bool
 ) -> None:
-    settings = {"subtyping": subtyping, "instance_loss": loss, "bag_loss": loss, "gated": gated, "size": "big"}
+    settings = {
+        "subtyping": subtyping,
+        "instance_loss": loss,
+        "bag_loss": loss,
+        "gated": gated,
+        "size": "big",
+    }
     clam = method(12, flat(7), **settings).double().eval()
     for parameter in clam.instance_classifiers.parameters():
         parameter.mul_(30)  # so that some rows reach the SVM loss's switch
     bags = random_batch(SIZES, 12, 7, dtype=torch.float64)
     out = clam(bags)
-    instance = torch.tensor([naive_instance_loss(clam, bags, b) for b in range(bags.n_bags)], dtype=torch.float64)
-    bag = torch.tensor([naive_loss(loss, out.fine[b], int(bags.labels[b])) for b in range(8)], dtype=torch.float64)
+    instance = torch.tensor(
+        [naive_instance_loss(clam, bags, b) for b in range(bags.n_bags)], dtype=torch.float64
+    )
+    bag = torch.tensor(
+        [naive_loss(loss, out.fine[b], int(bags.labels[b])) for b in range(8)], dtype=torch.float64
+    )
     torch.testing.assert_close(clam.instance_losses(out, bags), instance, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(clam.bag_losses(out, bags), bag, rtol=1e-12, atol=1e-12)
     weight = torch.rand(8, dtype=torch.float64)
@@ -177,7 +213,13 @@ def test_bags_of_any_size_together_equal_the_plain_computation_of_each(
 
 def test_the_svm_loss_switches_to_the_maximum_where_the_best_score_is_far_ahead() -> None:
     gap = math.log(1000)
-    rows = [[0.0, gap - 1e-9, -3.0], [0.0, gap, -3.0], [0.0, gap + 1, -3.0], [50.0, 0.0, 49.0], [1.0, 1.0, 1.0]]
+    rows = [
+        [0.0, gap - 1e-9, -3.0],
+        [0.0, gap, -3.0],
+        [0.0, gap + 1, -3.0],
+        [50.0, 0.0, 49.0],
+        [1.0, 1.0, 1.0],
+    ]
     scores = torch.tensor(rows, dtype=torch.float64, requires_grad=True)
     for label in range(3):
         found = smooth_top1_svm(scores, torch.full((5,), label))
@@ -207,7 +249,9 @@ def test_the_choice_of_instances_passes_no_gradient_to_the_attention() -> None:
 @both_branches
 @pytest.mark.parametrize("subtyping", [False, True])
 def test_stacked_folds_equal_each_fold_alone(method: type[_CLAM], subtyping: bool) -> None:
-    folds = [method(12, flat(7), subtyping=subtyping, bag_loss="svm").double().eval() for _ in range(3)]
+    folds = [
+        method(12, flat(7), subtyping=subtyping, bag_loss="svm").double().eval() for _ in range(3)
+    ]
     bags = random_batch(SIZES, 12, 7, dtype=torch.float64)
     weight = torch.rand(3, 8, dtype=torch.float64)
 
@@ -221,7 +265,9 @@ def test_stacked_folds_equal_each_fold_alone(method: type[_CLAM], subtyping: boo
 
     steps = [Step(fold) for fold in folds]
     parameters, buffers = stack_module_state(steps)
-    stacked = vmap(grad(lambda p, b, w: functional_call(steps[0], (p, b), (w,))))(parameters, buffers, weight)
+    stacked = vmap(grad(lambda p, b, w: functional_call(steps[0], (p, b), (w,))))(
+        parameters, buffers, weight
+    )
     for k, step in enumerate(steps):
         step(weight[k]).backward()
         for name, parameter in step.named_parameters():
@@ -237,7 +283,9 @@ def test_stacked_folds_equal_each_fold_alone(method: type[_CLAM], subtyping: boo
         (CLAMMB, "big", 932_252),
     ],
 )
-def test_it_has_as_many_parameters_as_the_released_model(method: type[_CLAM], size: str, count: int) -> None:
+def test_it_has_as_many_parameters_as_the_released_model(
+    method: type[_CLAM], size: str, count: int
+) -> None:
     assert sum(p.numel() for p in method(1024, flat(7), size=size).parameters()) == count
 
 

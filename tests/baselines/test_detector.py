@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,6 +13,9 @@ from mil_bench.bags.feed import Feed
 from mil_bench.bags.store import StoreHeader, create_store
 from mil_bench.datasets.catalogue import find_dataset, open_store
 from mil_bench.hierarchy import LabelHierarchy
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def naive_logits(method: Detector, features: torch.Tensor, top: int) -> torch.Tensor:
@@ -51,12 +54,22 @@ def test_it_finds_the_witnesses_it_was_shown(tmp_path: Path) -> None:
 def test_where_there_are_no_instance_labels_a_row_says_why_it_is_not_there(tmp_path: Path) -> None:
     spec = find_dataset("bracs")
     twin = open_store(find_dataset(SMALL_TWIN), tmp_path)
-    header = StoreHeader("bracs", spec.hierarchy, twin.rows, twin.width, "float32", "copied from a twin", "patient")
+    header = StoreHeader(
+        "bracs", spec.hierarchy, twin.rows, twin.width, "float32", "copied from a twin", "patient"
+    )
     with create_store(tmp_path / "bracs.h5", header) as writer:
         for i in range(len(twin)):
             writer.add(twin.bag(i))
-    places = {"results": tmp_path / "r", "data": tmp_path, "tracking": False, "progress": False, "workers": 1}
+    places = {
+        "results": tmp_path / "r",
+        "data": tmp_path,
+        "tracking": False,
+        "progress": False,
+        "workers": 1,
+    }
     result = mil_bench.run(["detector", "mean-pool"], "bracs", folds=2, epochs=1, **places)
-    assert result.facts == ["detector was left out: it learns from instance labels, and bracs has none"]
+    assert result.facts == [
+        "detector was left out: it learns from instance labels, and bracs has none"
+    ]
     assert result.tables["fine"].loc["detector"].isna().all()
     assert result.failures == ()

@@ -61,7 +61,11 @@ def read(case: str, dtype: torch.dtype) -> tuple[dict[str, Any], DSMIL, BagBatch
     )
     method.load_official_state(goldens.official_state(golden))
     label = int(labels[0]) if binary else labels.index(1.0)
-    return goldens.results(golden, dtype), method.to(dtype).eval(), goldens.bags_of(golden, dtype, [label])
+    return (
+        goldens.results(golden, dtype),
+        method.to(dtype).eval(),
+        goldens.bags_of(golden, dtype, [label]),
+    )
 
 
 @DTYPES
@@ -75,7 +79,12 @@ def test_forward_agrees_with_the_released_code(case: str, dtype: torch.dtype) ->
     assert_golden(bag.sigmoid(), expected["bag_probabilities"], tolerance, "bag probabilities")
     assert_golden(best, expected["max_logits"], tolerance, "max logits")
     assert_golden(best.sigmoid(), expected["max_probabilities"], tolerance, "max probabilities")
-    assert_golden((bag[0].sigmoid() + best.sigmoid()) / 2, expected["mean_of_streams"], tolerance, "mean of streams")
+    assert_golden(
+        (bag[0].sigmoid() + best.sigmoid()) / 2,
+        expected["mean_of_streams"],
+        tolerance,
+        "mean of streams",
+    )
     assert out.extras["critical"].tolist() == [expected["critical_index"]]
     for name, columns in (
         ("instance_logits", out.extras["instance_logits"].T),
@@ -92,13 +101,17 @@ def test_forward_agrees_with_the_released_code(case: str, dtype: torch.dtype) ->
 def test_probabilities_are_the_released_sigmoids(case: str, dtype: torch.dtype) -> None:
     expected, method, bags = read(case, dtype)
     released = torch.tensor(expected["forward"]["bag_probabilities"], dtype=torch.float64)
-    released = torch.cat([1 - released, released], 1) if method.none_class else released / released.sum()
+    released = (
+        torch.cat([1 - released, released], 1) if method.none_class else released / released.sum()
+    )
     assert_golden(method(bags).fine.softmax(1), released, TOLERANCE[dtype])
 
 
 @DTYPES
 @pytest.mark.parametrize("case", CASES)
-def test_loss_terms_and_gradients_agree_with_the_released_code(case: str, dtype: torch.dtype) -> None:
+def test_loss_terms_and_gradients_agree_with_the_released_code(
+    case: str, dtype: torch.dtype
+) -> None:
     expected, method, bags = read(case, dtype)
     out, weight = method(bags), torch.ones(1, dtype=dtype)
     for name, value in method.loss_terms(out, bags, weight).items():
@@ -107,13 +120,17 @@ def test_loss_terms_and_gradients_agree_with_the_released_code(case: str, dtype:
     assert parameters.keys() == expected["gradients"].keys()
     for backward in (method.backward, partial(Method.backward, method)):  # by hand, and autograd
         method.zero_grad()
-        assert_golden(backward(bags, weight, 0.0), expected["losses"]["total"], TOLERANCE[dtype], "loss")
+        assert_golden(
+            backward(bags, weight, 0.0), expected["losses"]["total"], TOLERANCE[dtype], "loss"
+        )
         goldens.assert_gradients(parameters, expected["gradients"], TOLERANCE[dtype])
 
 
 def naive(method: DSMIL, x: torch.Tensor, label: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Bag logits ``[C]`` and loss of one bag ``[N, D]``, class after class."""
-    weights = {name.removeprefix("b_classifier."): value for name, value in method.named_parameters()}
+    weights = {
+        name.removeprefix("b_classifier."): value for name, value in method.named_parameters()
+    }
 
     def queries(rows: torch.Tensor) -> torch.Tensor:
         if "q.weight" in weights:
@@ -121,19 +138,32 @@ def naive(method: DSMIL, x: torch.Tensor, label: int) -> tuple[torch.Tensor, tor
         hidden = (rows @ weights["q.0.weight"].T + weights["q.0.bias"]).clamp(min=0)
         return (hidden @ weights["q.2.weight"].T + weights["q.2.bias"]).tanh()
 
-    values = (x @ weights["v.1.weight"].T + weights["v.1.bias"]).clamp(min=0) if "v.1.weight" in weights else x
+    values = (
+        (x @ weights["v.1.weight"].T + weights["v.1.bias"]).clamp(min=0)
+        if "v.1.weight" in weights
+        else x
+    )
     instances = x @ weights["i_classifier.fc.0.weight"].T + weights["i_classifier.fc.0.bias"]
-    best = [max(range(len(x)), key=lambda i, c=c: instances[i, c].item()) for c in range(instances.shape[1])]
+    best = [
+        max(range(len(x)), key=lambda i, c=c: instances[i, c].item())
+        for c in range(instances.shape[1])
+    ]
     embeddings = []
     for row in best:
         attention = torch.softmax(queries(x) @ queries(x[row]) / 128**0.5, dim=0)
         embeddings.append((attention[:, None] * values).sum(0))
-    logits = F.conv1d(torch.stack(embeddings)[None], weights["fcc.weight"], weights["fcc.bias"])[0, :, 0]
+    logits = F.conv1d(torch.stack(embeddings)[None], weights["fcc.weight"], weights["fcc.bias"])[
+        0, :, 0
+    ]
     loss = x.new_zeros(())
     for c, row in enumerate(best):
         for logit in (logits[c], instances[row, c]):
             present = c == label - method.none_class
-            share = method.positive_weight * logit.sigmoid().log() if present else (1 - logit.sigmoid()).log()
+            share = (
+                method.positive_weight * logit.sigmoid().log()
+                if present
+                else (1 - logit.sigmoid()).log()
+            )
             loss = loss - 0.5 * share / len(best)
     return logits, loss
 
@@ -142,11 +172,18 @@ def naive(method: DSMIL, x: torch.Tensor, label: int) -> tuple[torch.Tensor, tor
 def test_a_weighted_batch_equals_one_bag_after_the_other(params: dict[str, Any]) -> None:
     method, bags = build(**params), random_batch(SIZES, 12, 7, dtype=torch.float64)
     weight = torch.tensor([1.0, 0.5, 0.0, 2.0], dtype=torch.float64)
-    pairs = [naive(method, x, int(y)) for x, y in zip(bags.features.split(SIZES), bags.labels, strict=True)]
-    alone = torch.autograd.grad(sum(w * loss for w, (_, loss) in zip(weight, pairs, strict=True)) / 3.5, leaves(method))
+    pairs = [
+        naive(method, x, int(y))
+        for x, y in zip(bags.features.split(SIZES), bags.labels, strict=True)
+    ]
+    alone = torch.autograd.grad(
+        sum(w * loss for w, (_, loss) in zip(weight, pairs, strict=True)) / 3.5, leaves(method)
+    )
     out = method(bags)
     together = torch.autograd.grad(method.loss(out, bags, weight, 0.0), leaves(method))
-    torch.testing.assert_close(out.extras["bag_logits"], torch.stack([logits for logits, _ in pairs]))
+    torch.testing.assert_close(
+        out.extras["bag_logits"], torch.stack([logits for logits, _ in pairs])
+    )
     torch.testing.assert_close(together, alone)
 
 
@@ -181,9 +218,13 @@ def test_without_an_output_of_its_own_the_first_class_means_that_all_others_are_
 
 def test_the_first_of_equal_instances_is_the_critical_one() -> None:
     row = torch.ones(1, 12, dtype=torch.float64)
-    bags = BagBatch.pack(torch.cat([-row, row, row, row, row, -row]), torch.tensor([4, 2]), torch.tensor([0, 1]))
+    bags = BagBatch.pack(
+        torch.cat([-row, row, row, row, row, -row]), torch.tensor([4, 2]), torch.tensor([0, 1])
+    )
     method = build()
-    rises = (method(bags).extras["instance_logits"][1] > method(bags).extras["instance_logits"][0])[None]
+    rises = (method(bags).extras["instance_logits"][1] > method(bags).extras["instance_logits"][0])[
+        None
+    ]
     assert rises.any()
     expected = torch.where(rises, torch.tensor([[1], [4]]), torch.tensor([[0], [5]]))
     assert torch.equal(method(bags).extras["critical"], expected)
@@ -206,7 +247,9 @@ def test_it_runs_stacked(sizes: list[int], params: dict[str, Any]) -> None:
     methods = [build(**params) for _ in range(3)]
     for k, method in enumerate(methods):
         for parameter in leaves(method):
-            parameter.data.add_(0.1 * k * torch.sin(torch.arange(parameter.numel()).double()).view_as(parameter))
+            parameter.data.add_(
+                0.1 * k * torch.sin(torch.arange(parameter.numel()).double()).view_as(parameter)
+            )
     bags = random_batch(sizes, 12, 7, dtype=torch.float64)
     weight = torch.arange(3 * len(sizes)).reshape(3, -1).double()
 
@@ -231,7 +274,10 @@ def test_weights_start_orthogonal_and_biases_at_zero() -> None:
 
 def test_the_other_name_of_the_instance_classifier_is_taken_too() -> None:
     released = goldens.official_state(goldens.read("dsmil__c2_n7"))
-    backbone = {name.replace("i_classifier.fc.0.", "i_classifier.fc."): value for name, value in released.items()}
+    backbone = {
+        name.replace("i_classifier.fc.0.", "i_classifier.fc."): value
+        for name, value in released.items()
+    }
     assert backbone.keys() != released.keys()
     method = DSMIL(1024, flat(2))
     method.load_official_state(backbone)
@@ -240,7 +286,10 @@ def test_the_other_name_of_the_instance_classifier_is_taken_too() -> None:
 
 def test_a_checkpoint_with_one_output_asks_for_the_none_class() -> None:
     released = goldens.official_state(goldens.read("dsmil__c1_n7"))
-    with pytest.raises(InputError, match=r"i_classifier.fc.0.weight has the shape \(1, 1024\), expected \(2, 1024\)"):
+    with pytest.raises(
+        InputError,
+        match=r"i_classifier.fc.0.weight has the shape \(1, 1024\), expected \(2, 1024\)",
+    ):
         DSMIL(1024, flat(2)).load_official_state(released)
     DSMIL(1024, flat(2), none_class=True).load_official_state(released)
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pickle
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -10,9 +10,14 @@ from mil_bench.baselines.lookup import GroupLookup
 from mil_bench.benchmarks.bracs import BRACS
 from sklearn.metrics import recall_score, roc_auc_score
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 def test_a_slide_gets_its_groups_labels_else_the_class_frequencies() -> None:
-    p = GroupLookup().predict(np.array([0, 0, 1, 2]), np.array(["a", "a", "b", "c"]), np.array(["a", "b", "new"]), 3)
+    p = GroupLookup().predict(
+        np.array([0, 0, 1, 2]), np.array(["a", "a", "b", "c"]), np.array(["a", "b", "new"]), 3
+    )
     assert p.sum(1) == pytest.approx(1)
     assert p.argmax(1).tolist() == [0, 1, 0]
     assert p[2] == pytest.approx([0.5, 0.25, 0.25])
@@ -26,7 +31,9 @@ class _PlainValues(pickle.Unpickler):
 
 
 def test_it_reproduces_the_figures_on_hmils_published_bracs_splits(shared: Path) -> None:
-    patient = pd.read_csv(shared / "data/official/bracs_meta.csv", dtype=str).set_index("slide")["patient"]
+    patient = pd.read_csv(shared / "data/official/bracs_meta.csv", dtype=str).set_index("slide")[
+        "patient"
+    ]
 
     def part(role: str, k: int) -> tuple[np.ndarray, np.ndarray]:
         with (shared / f"data/official/hmil_splits/BRACS/{role}_splits_{k}.pkl").open("rb") as file:

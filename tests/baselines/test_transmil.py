@@ -27,7 +27,12 @@ def flat(classes: int) -> LabelHierarchy:
 def read(case: str, dtype: torch.dtype) -> tuple[dict, TransMIL, BagBatch]:
     golden = goldens.read(case)
     settings = golden["settings"]
-    model = TransMIL(settings["input_dim"], flat(settings["n_classes"]), settings["dim"], crop=settings["output_crop"])
+    model = TransMIL(
+        settings["input_dim"],
+        flat(settings["n_classes"]),
+        settings["dim"],
+        crop=settings["output_crop"],
+    )
     model.load_official_state(goldens.official_state(golden))
     bags = goldens.bags_of(golden, dtype, [golden["labels"]["bag"]])
     return goldens.results(golden, dtype), model.to(dtype).eval(), bags
@@ -44,7 +49,9 @@ def test_a_checkpoint_of_the_released_trainer_loads() -> None:
 
 @both_precisions
 @pytest.mark.parametrize("case", CASES)
-def test_logits_loss_and_gradients_agree_with_the_released_code(case: str, dtype: torch.dtype) -> None:
+def test_logits_loss_and_gradients_agree_with_the_released_code(
+    case: str, dtype: torch.dtype
+) -> None:
     expected, model, bags = read(case, dtype)
     out = model(bags)
     loss = model.loss(out, bags, torch.ones(1, dtype=dtype), 0.0)
@@ -88,7 +95,9 @@ def test_every_stage_agrees_with_the_released_code(case: str, dtype: torch.dtype
             assert_summary(head, summary, tolerance, "class row")
 
 
-def attention_by_hand(layer: nn.Module, x: Tensor, last: bool, others: float = 0.0) -> tuple[Tensor, Tensor]:
+def attention_by_hand(
+    layer: nn.Module, x: Tensor, last: bool, others: float = 0.0
+) -> tuple[Tensor, Tensor]:
     """METHODS.md section 4 word by word, on torch's own convolution; output and F Z G.
 
     ``others`` is the scale of the pseudo-inverse that other bags of a batch would bring in.
@@ -96,10 +105,14 @@ def attention_by_hand(layer: nn.Module, x: Tensor, last: bool, others: float = 0
     pad = -len(x) % 256
     padded = torch.cat([x.new_zeros(pad, x.shape[1]), x])
     total = len(padded)
-    q, k, v = (part.view(total, 8, 64).transpose(0, 1) for part in layer.to_qkv(padded).chunk(3, dim=1))
+    q, k, v = (
+        part.view(total, 8, 64).transpose(0, 1) for part in layer.to_qkv(padded).chunk(3, dim=1)
+    )
     q = q / 8
     q_marks, k_marks = (part.reshape(8, 256, total // 256, 64).mean(2) for part in (q, k))
-    f, s, g = (torch.softmax(a @ b.mT, -1) for a, b in ((q, k_marks), (q_marks, k_marks), (q_marks, k)))
+    f, s, g = (
+        torch.softmax(a @ b.mT, -1) for a, b in ((q, k_marks), (q_marks, k_marks), (q_marks, k))
+    )
     z = s.mT / (s.abs().sum(2).max() * s.abs().sum(1).max()).clamp(min=others)
     eye = torch.eye(256, dtype=x.dtype)
     for _ in range(6):
@@ -146,7 +159,9 @@ def test_one_row_of_a_layer_is_that_row_of_all() -> None:
         layer = TransMIL(5, flat(3), dim=24, crop=crop).double().eval().layer2
         tokens = torch.randn(290, 24, dtype=torch.float64)
         for rows in (1, 7, 289):
-            torch.testing.assert_close(layer(tokens, rows), layer(tokens)[:rows], rtol=1e-12, atol=1e-12)
+            torch.testing.assert_close(
+                layer(tokens, rows), layer(tokens)[:rows], rtol=1e-12, atol=1e-12
+            )
 
 
 def test_a_loud_bag_in_the_batch_changes_nothing() -> None:
@@ -172,7 +187,9 @@ def test_a_scale_from_another_bag_would_be_felt() -> None:
     layer = TransMIL(5, flat(3), dim=24).double().eval().layer1
     tokens = torch.randn(101, 24, dtype=torch.float64) * 3
     with torch.no_grad():
-        torch.testing.assert_close(layer.attn(tokens), attention_by_hand(layer.attn, tokens, True)[0])
+        torch.testing.assert_close(
+            layer.attn(tokens), attention_by_hand(layer.attn, tokens, True)[0]
+        )
         coupled = attention_by_hand(layer.attn, tokens, True, others=256.0)[0]
     assert (layer.attn(tokens) - coupled).abs().max() > 1e-3
 
@@ -199,7 +216,11 @@ def test_class_attention_folds_the_repeated_instances_back(crop: str) -> None:
         for layer in (model.layer1, model.layer2):
             _, whole = attention_by_hand(layer.attn, layer.norm(tokens), crop == "last")
             row = whole[:, 256 - len(tokens) if crop == "last" else 0, -square:]
-            expected.append(torch.stack([row[:, i] + (row[:, n + i] if n + i < square else 0) for i in range(n)]))
+            expected.append(
+                torch.stack(
+                    [row[:, i] + (row[:, n + i] if n + i < square else 0) for i in range(n)]
+                )
+            )
             tokens = model.pos_layer(model.layer1(tokens))
         torch.testing.assert_close(found[b], torch.cat(expected, dim=1), rtol=1e-10, atol=1e-12)
 
@@ -213,11 +234,16 @@ def rows_of_values(length: int, nonzero: int | None) -> tuple[Tensor, Tensor, Te
     return values.double(), torch.randn(8, 33, generator=made).double(), back.double()
 
 
-def convolve_with_gradients(function, inputs: tuple[Tensor, Tensor, Tensor], dtype: torch.dtype) -> list[Tensor]:
+def convolve_with_gradients(
+    function, inputs: tuple[Tensor, Tensor, Tensor], dtype: torch.dtype
+) -> list[Tensor]:
     values, taps, back = (tensor.to(dtype) for tensor in inputs)
     values.requires_grad_(), taps.requires_grad_()
     out = function(values, taps)
-    return [out.detach().double(), *(g.double() for g in torch.autograd.grad(out, (values, taps), back))]
+    return [
+        out.detach().double(),
+        *(g.double() for g in torch.autograd.grad(out, (values, taps), back)),
+    ]
 
 
 def plain_convolution(values: Tensor, taps: Tensor) -> Tensor:
@@ -234,7 +260,9 @@ def test_the_row_convolution_is_right_in_both_directions(length: int, nonzero: i
     inputs = rows_of_values(length, nonzero)
     expected = convolve_with_gradients(plain_convolution, inputs, torch.float64)
     for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
-        for found, wanted in zip(convolve_with_gradients(_convolve_rows, inputs, dtype), expected, strict=True):
+        for found, wanted in zip(
+            convolve_with_gradients(_convolve_rows, inputs, dtype), expected, strict=True
+        ):
             assert worst(found, wanted) < tolerance
 
 
@@ -242,7 +270,13 @@ def test_float64_is_a_fair_judge() -> None:
     values, taps, back = rows_of_values(40, None)
     padded = F.pad(values, (0, 0, 16, 16))
     by_hand = torch.stack([(padded[:, t : t + 40] * back).sum((1, 2)) for t in range(33)], dim=1)
-    assert worst(convolve_with_gradients(plain_convolution, (values, taps, back), torch.float64)[2], by_hand) < 1e-12
+    assert (
+        worst(
+            convolve_with_gradients(plain_convolution, (values, taps, back), torch.float64)[2],
+            by_hand,
+        )
+        < 1e-12
+    )
 
 
 @pytest.mark.parametrize("nonzero", [None, 2])
@@ -252,7 +286,9 @@ def test_the_plain_convolution_would_have_failed(length: int, nonzero: int | Non
     expected = convolve_with_gradients(plain_convolution, inputs, torch.float64)[2]
     error = worst(convolve_with_gradients(plain_convolution, inputs, torch.float32)[2], expected)
     if error < 1e-5:
-        pytest.skip("this torch computes the weight gradient of the plain convolution right at this length")
+        pytest.skip(
+            "this torch computes the weight gradient of the plain convolution right at this length"
+        )
     assert error > 1e-3
 
 
@@ -267,7 +303,10 @@ def test_the_position_layer_is_right_in_single_precision(side: int) -> None:
         layer, x = layer.to(dtype), tokens.to(dtype).requires_grad_()
         out = layer(x)
         found[dtype] = [out, *torch.autograd.grad(out, (x, *layer.parameters()), back.to(dtype))]
-    assert all(worst(f.double(), e) < 1e-5 for f, e in zip(found[torch.float32], found[torch.float64], strict=True))
+    assert all(
+        worst(f.double(), e) < 1e-5
+        for f, e in zip(found[torch.float32], found[torch.float64], strict=True)
+    )
 
 
 def test_it_has_as_many_parameters_as_the_released_model() -> None:

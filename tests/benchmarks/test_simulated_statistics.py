@@ -3,9 +3,23 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from mil_bench.benchmarks.statistics import rare
-from mil_bench.benchmarks.statistics.cohort import COUNTS, FOLDS, SLIDES, Cohort, monte_carlo, one_split, patient_kfold
+from mil_bench.benchmarks.statistics.cohort import (
+    COUNTS,
+    FOLDS,
+    SLIDES,
+    Cohort,
+    monte_carlo,
+    one_split,
+    patient_kfold,
+)
 from mil_bench.benchmarks.statistics.coverage import COVERED, KINDS, UNITS, intervals
-from mil_bench.benchmarks.statistics.false_alarms import SCENARIOS, TESTED, TESTS, Scenario, p_values
+from mil_bench.benchmarks.statistics.false_alarms import (
+    SCENARIOS,
+    TESTED,
+    TESTS,
+    Scenario,
+    p_values,
+)
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +29,9 @@ def cohort() -> Cohort:
 
 def test_slides_of_a_patient_are_alike_in_label_and_noise(cohort: Cohort) -> None:
     first, second = (np.flatnonzero(np.diff(cohort.patient) == 0) + i for i in (0, 1))
-    assert (cohort.label[first] == cohort.label[second]).mean() > 2 * np.square(COUNTS / COUNTS.sum()).sum()
+    assert (cohort.label[first] == cohort.label[second]).mean() > 2 * np.square(
+        COUNTS / COUNTS.sum()
+    ).sum()
     noise = cohort.noise(np.random.default_rng(0), 50)
     assert noise.std() == pytest.approx(1, abs=0.02)
     assert np.mean(noise[first] * noise[second]) == pytest.approx(0.7**2, abs=0.05)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pytest
 from mil_bench.benchmarks.speed import data, tracking
 from mil_bench.benchmarks.speed.tracking import Cost
 
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import ModuleType
+
 
 @pytest.mark.parametrize("command", [data, tracking])
 def test_a_folder_that_is_not_there_is_told_so(
-    command: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    command: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
 ) -> None:
     monkeypatch.setattr("sys.argv", [command.__name__, "--folder", str(tmp_path / "missing")])
     with pytest.raises(SystemExit) as left:

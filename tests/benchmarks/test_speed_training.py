@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -17,9 +17,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from mil_bench import registry, seeds
 from mil_bench.bags.batch import BagBatch
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 # The loops' names of parameters, by the beginnings of ours.
 NAMES: Mapping[str, Mapping[str, str]] = {
-    "abmil": {"embed.": "embed.", "attention_v.0": "attention.0", "attention_w": "attention.2", "cl": "cl"},
+    "abmil": {
+        "embed.": "embed.",
+        "attention_v.0": "attention.0",
+        "attention_w": "attention.2",
+        "cl": "cl",
+    },
     "clam-sb": {
         "attention_net.0": "net.0",
         "attention_net.3.attention_": "net.3.",
@@ -61,9 +69,13 @@ def test_the_authors_loop_has_our_loss(name: str) -> None:
     with seeds.torch_seeded("loops", name):
         ours = registry.methods.load(name)(WIDTH, HIERARCHY).double().eval()
         loop = LOOPS[name].build(HIERARCHY.parent).double().eval()
-        loop.load_state_dict({theirs(n, NAMES[name]): v for n, v in ours.named_parameters()}, strict=name != "hmil")
+        loop.load_state_dict(
+            {theirs(n, NAMES[name]): v for n, v in ours.named_parameters()}, strict=name != "hmil"
+        )
         sizes = (30, 50)
-        bags = BagBatch.pack(torch.randn(80, WIDTH).double(), torch.tensor(sizes), torch.tensor([2, 4]))
+        bags = BagBatch.pack(
+            torch.randn(80, WIDTH).double(), torch.tensor(sizes), torch.tensor([2, 4])
+        )
     if name == "hmil":
         expected = loop.batch_loss(bags.features.split(sizes), bags.labels, 0.5)
     else:
@@ -97,29 +109,51 @@ def test_a_fold_trains_on_eight_tenths_and_bags_are_the_same_for_all() -> None:
 
 def test_a_line_says_what_was_not_measured() -> None:
     spec = Spec("", "abmil", 500, 20, (0,), 2)
-    line = training._line(spec, {"ours": Medians(1.0, 2.0, 300.0), "loop": Medians(1.5, 5.0, 400.0)})
+    line = training._line(
+        spec, {"ours": Medians(1.0, 2.0, 300.0), "loop": Medians(1.5, 5.0, 400.0)}
+    )
     assert line[2:7] == ["1.000", "1.500", "1.50", "1.3", "2.50"]
     assert set(line[7:11]) == {"not measured"}
 
 
 def test_table_1_is_extrapolated_from_the_bags_a_fold_trains_on() -> None:
-    # Eight of ten bags, so 547 slides are 54.7 such epochs: 10 folds, 200 epochs, 3.6 s and 7.2 s each.
-    shown = training.table_1({("abmil", 3000): {"ours": Medians(3.6, 0, 0), "loop": Medians(7.2, 0, 0)}})
+    # Eight of ten bags, so 547 slides are 54.7 such epochs: 10 folds, 200 epochs, 3.6 s and 7.2 s
+    # each.
+    shown = training.table_1(
+        {("abmil", 3000): {"ours": Medians(3.6, 0, 0), "loop": Medians(7.2, 0, 0)}}
+    )
     assert "| abmil | 109.4 | 218.8 |" in shown
     assert "| hmil | not measured | not measured |" in shown
 
 
 def test_a_race_runs_from_start_to_table(capsys: pytest.CaptureFixture) -> None:
     training.main(
-        ["--methods", "abmil", "--rows", "16", "--folds", "1", "--starts", "1", "--turns", "1", "--cores", "1"]
+        [
+            "--methods",
+            "abmil",
+            "--rows",
+            "16",
+            "--folds",
+            "1",
+            "--starts",
+            "1",
+            "--turns",
+            "1",
+            "--cores",
+            "1",
+        ]
     )
     shown = capsys.readouterr().out
     assert re.search(r"\| abmil \| 16 \| \d+\.\d+ \|", shown)
     assert "with reading" in shown
 
 
-@pytest.mark.parametrize(("words", "said"), [(["--torchmil", "/nowhere"], "no such interpreter"), (["--rows"], "rows")])
-def test_what_cannot_be_raced_is_told_first(words: list[str], said: str, capsys: pytest.CaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("words", "said"), [(["--torchmil", "/nowhere"], "no such interpreter"), (["--rows"], "rows")]
+)
+def test_what_cannot_be_raced_is_told_first(
+    words: list[str], said: str, capsys: pytest.CaptureFixture
+) -> None:
     with pytest.raises(SystemExit, match="2"):
         training.main(words)
     assert said in capsys.readouterr().err

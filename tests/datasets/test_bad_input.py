@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
@@ -15,6 +14,10 @@ from mil_bench.benchmarks.bracs import BRACS, BRACS_SIM
 from mil_bench.errors import InputError
 from mil_bench.intake.pack import pack
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
 
 class Study:
     """Two good slides of CLAM's layout, s1 and s2, with a sheet that labels them and s3."""
@@ -24,7 +27,9 @@ class Study:
         self.data.mkdir()
         self.sentinel = root / "code-ran"
         for i, slide in enumerate(("s1", "s2")):
-            write_h5(self.folder / f"{slide}.h5", some_features(5, 4, seed=i), np.zeros((5, 2), np.int32))
+            write_h5(
+                self.folder / f"{slide}.h5", some_features(5, 4, seed=i), np.zeros((5, 2), np.int32)
+            )
         self.label({"s1": "N", "s2": "IC", "s3": "PB"})
 
     def label(self, label_of: dict[str, str]) -> None:
@@ -110,7 +115,10 @@ def empty_folder(study: Study) -> None:
 
 TEXT = b"slide,label\na,N\n"
 FOLDER_CASES = {
-    "a slide without a label": (lambda s: s.label({"s1": "N"}), ["s2.h5: slide 's2' has no label in the sheet"]),
+    "a slide without a label": (
+        lambda s: s.label({"s1": "N"}),
+        ["s2.h5: slide 's2' has no label in the sheet"],
+    ),
     "the same slide as .h5 and .pt": (
         lambda s: write_pt(s.folder / "s2.pt", torch.from_numpy(some_features())),
         ["s2.pt and ", "s2.h5 are the same slide"],
@@ -128,9 +136,18 @@ FOLDER_CASES = {
         lambda s: [write_h5(s.folder / f"s{i}.h5", with_value(np.nan, "float16")) for i in (1, 2)],
         ["s1.h5: 1 of 5 instances hold NaN", "s2.h5: 1 of 5 instances hold NaN"],
     ),
-    "NaN in a .pt": (add_pt(torch.from_numpy(with_value(np.nan))), ["s3.pt: 1 of 5 instances hold NaN"]),
-    "infinity": (add_h5(with_value(np.inf)), ["s3.h5: 1 of 5 instances hold NaN or infinite features"]),
-    "minus infinity": (add_h5(with_value(-np.inf)), ["s3.h5: 1 of 5 instances hold NaN or infinite features"]),
+    "NaN in a .pt": (
+        add_pt(torch.from_numpy(with_value(np.nan))),
+        ["s3.pt: 1 of 5 instances hold NaN"],
+    ),
+    "infinity": (
+        add_h5(with_value(np.inf)),
+        ["s3.h5: 1 of 5 instances hold NaN or infinite features"],
+    ),
+    "minus infinity": (
+        add_h5(with_value(-np.inf)),
+        ["s3.h5: 1 of 5 instances hold NaN or infinite features"],
+    ),
     "two feature widths": (
         add_h5(some_features(5, 6)),
         ["several feature widths", "4 in 2 files such as ", "s1.h5, but 6 in ", "s3.h5"],
@@ -151,18 +168,39 @@ FOLDER_CASES = {
         add_h5(some_features(5, 4, "float64")),
         ["s3.h5 has features of type float64, expected float16 or float32"],
     ),
-    "whole numbers in an .h5": (add_h5(np.zeros((5, 4), np.int32)), ["s3.h5 has features of type int32"]),
-    "an integer tensor": (add_pt(torch.zeros(5, 4, dtype=torch.int64)), ["s3.pt has features of type int64"]),
-    "a complex tensor": (add_pt(torch.zeros(5, 4, dtype=torch.complex64)), ["s3.pt has features of type complex64"]),
-    "a truncated .h5": (add_cut(add_h5(some_features(50, 4))), ["s3.h5 cannot be opened as HDF5", "cut short"]),
-    "a truncated .pt": (add_cut(add_pt(torch.zeros(50, 4))), ["s3.pt cannot be read as a torch file", "cut short"]),
-    "a .pt with a dict": (add_pt({"x": torch.zeros(5, 4)}), ["s3.pt holds a dict, expected exactly one of 'features'"]),
+    "whole numbers in an .h5": (
+        add_h5(np.zeros((5, 4), np.int32)),
+        ["s3.h5 has features of type int32"],
+    ),
+    "an integer tensor": (
+        add_pt(torch.zeros(5, 4, dtype=torch.int64)),
+        ["s3.pt has features of type int64"],
+    ),
+    "a complex tensor": (
+        add_pt(torch.zeros(5, 4, dtype=torch.complex64)),
+        ["s3.pt has features of type complex64"],
+    ),
+    "a truncated .h5": (
+        add_cut(add_h5(some_features(50, 4))),
+        ["s3.h5 cannot be opened as HDF5", "cut short"],
+    ),
+    "a truncated .pt": (
+        add_cut(add_pt(torch.zeros(50, 4))),
+        ["s3.pt cannot be read as a torch file", "cut short"],
+    ),
+    "a .pt with a dict": (
+        add_pt({"x": torch.zeros(5, 4)}),
+        ["s3.pt holds a dict, expected exactly one of 'features'"],
+    ),
     "a .pt with a list": (add_pt([torch.zeros(5, 4)]), ["s3.pt holds a list, expected one tensor"]),
     "a .pt with a NumPy array of objects": (
         add_pt(np.array([[{}]], dtype=object)),
         ["s3.pt holds more than tensors, so it was not opened"],
     ),
-    "a 1-D tensor": (add_pt(torch.zeros(5)), ["s3.pt holds a tensor of shape (5,), expected (instances, width)"]),
+    "a 1-D tensor": (
+        add_pt(torch.zeros(5)),
+        ["s3.pt holds a tensor of shape (5,), expected (instances, width)"],
+    ),
     "a 3-D tensor": (add_pt(torch.zeros(2, 5, 4)), ["s3.pt holds a tensor of shape (2, 5, 4)"]),
     "a 1-D dataset": (
         add_h5(np.zeros(5, np.float32)),
@@ -170,21 +208,38 @@ FOLDER_CASES = {
     ),
     "an empty file": (add_bytes("s3.h5", b""), ["s3.h5 is empty"]),
     "an empty .pt": (add_bytes("s3.pt", b""), ["s3.pt is empty"]),
-    "a text file called .h5": (add_bytes("s3.h5", TEXT), ["s3.h5 is neither HDF5 nor a torch file"]),
-    "a text file called .pt": (add_bytes("s3.pt", TEXT), ["s3.pt is neither HDF5 nor a torch file"]),
-    "a zip that torch did not write": (add_bytes("s3.pt", b"PK\x03\x04" + TEXT), ["s3.pt cannot be read as a torch"]),
-    "an HDF5 without features": (add_without_features, ["s3.h5 has no dataset 'features'", "it holds: embedding"]),
+    "a text file called .h5": (
+        add_bytes("s3.h5", TEXT),
+        ["s3.h5 is neither HDF5 nor a torch file"],
+    ),
+    "a text file called .pt": (
+        add_bytes("s3.pt", TEXT),
+        ["s3.pt is neither HDF5 nor a torch file"],
+    ),
+    "a zip that torch did not write": (
+        add_bytes("s3.pt", b"PK\x03\x04" + TEXT),
+        ["s3.pt cannot be read as a torch"],
+    ),
+    "an HDF5 without features": (
+        add_without_features,
+        ["s3.h5 has no dataset 'features'", "it holds: embedding"],
+    ),
     "coordinates of another length": (
         add_h5(some_features(), coords=np.zeros((4, 2), np.int64)),
         ["s3.h5 has 5 instances but coordinates of shape (4, 2)"],
     ),
     "a missing folder": (remove_folder, ["absent", "there is no such folder"]),
-    "a folder without feature files": (empty_folder, ["features", "no .h5, .hdf5, .npy, .pt, .pth file in it"]),
+    "a folder without feature files": (
+        empty_folder,
+        ["features", "no .h5, .hdf5, .npy, .pt, .pth file in it"],
+    ),
 }
 
 
 @pytest.mark.parametrize(("spoil", "fragments"), FOLDER_CASES.values(), ids=FOLDER_CASES.keys())
-def test_packing_refuses(study: Study, spoil: Callable[[Study], object], fragments: list[str]) -> None:
+def test_packing_refuses(
+    study: Study, spoil: Callable[[Study], object], fragments: list[str]
+) -> None:
     spoil(study)
     study.refused(*fragments)
 
@@ -206,20 +261,30 @@ class RunsCode:
 
 @pytest.mark.parametrize("archive", [True, False], ids=["archive", "older form"])
 @pytest.mark.parametrize("hidden", [True, False], ids=["beside a tensor", "alone"])
-def test_code_in_a_pt_file_is_refused_and_does_not_run(study: Study, archive: bool, hidden: bool) -> None:
+def test_code_in_a_pt_file_is_refused_and_does_not_run(
+    study: Study, archive: bool, hidden: bool
+) -> None:
     bomb = RunsCode(study.sentinel)
-    path = write_pt(study.folder / "s3.pt", {"features": torch.zeros(5, 4), "extra": bomb} if hidden else bomb, archive)
+    path = write_pt(
+        study.folder / "s3.pt",
+        {"features": torch.zeros(5, 4), "extra": bomb} if hidden else bomb,
+        archive,
+    )
     torch.load(path, weights_only=False)
     assert study.sentinel.exists()  # an unguarded load runs it
     study.sentinel.unlink()
-    study.refused("s3.pt holds more than tensors, so it was not opened: unpickling it could run code")
+    study.refused(
+        "s3.pt holds more than tensors, so it was not opened: unpickling it could run code"
+    )
     assert not study.sentinel.exists()
 
 
 def test_packing_onto_an_existing_store_is_refused(study: Study) -> None:
     study.pack()
     assert (study.data / "bracs.h5").is_file()
-    study.refused(f"{study.data / 'bracs.h5'} exists; results refer to it, so it is not replaced", "--data")
+    study.refused(
+        f"{study.data / 'bracs.h5'} exists; results refer to it, so it is not replaced", "--data"
+    )
 
 
 def test_a_generated_dataset_is_not_packed(study: Study) -> None:
@@ -303,4 +368,8 @@ def test_problems_of_sheet_shape_and_values_are_listed_together(study: Study) ->
     study.sheet.write_text(study.sheet.read_text() + "s9,Benign\n")
     write_h5(study.folder / "s8.h5", np.full((3, 4), np.nan, dtype=np.float32))
     (study.folder / "s7.h5").write_text("not a feature file")
-    study.refused("label 'Benign'", "s8.h5: 3 of 3 instances hold NaN", "s7.h5 is neither HDF5 nor a torch file")
+    study.refused(
+        "label 'Benign'",
+        "s8.h5: 3 of 3 instances hold NaN",
+        "s7.h5 is neither HDF5 nor a torch file",
+    )

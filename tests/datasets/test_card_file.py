@@ -36,7 +36,11 @@ def test_a_name_and_labels_are_enough(tmp_path: Path) -> None:
     assert (spec.name, spec.slug, spec.title) == ("my-study", "my-study", "my-study")
     assert spec.hierarchy == LabelHierarchy.flat(["b", "a"])
     assert (spec.class_counts, spec.ordered, spec.folds, spec.traps) == ((), False, 10, ())
-    assert (spec.protocols[0], spec.groups.name, spec.source) == ("patient-kfold", "patient", "not given on the card")
+    assert (spec.protocols[0], spec.groups.name, spec.source) == (
+        "patient-kfold",
+        "patient",
+        "not given on the card",
+    )
 
 
 def test_every_key_arrives(tmp_path: Path) -> None:
@@ -60,12 +64,26 @@ def test_every_key_arrives(tmp_path: Path) -> None:
     assert spec.hierarchy == LabelHierarchy.from_groups({"low": ["G1", "G2"], "very high": ["G3"]})
     assert (spec.class_counts, spec.ordered, spec.folds) == ((1, 2, 3), True, 4)
     assert (spec.protocols, spec.groups.name) == (("official", "patient-kfold"), "centre")
-    assert (spec.columns.slide, spec.columns.label, spec.columns.sheet) == (("Probe",), ("Befund", "Art"), "Tab 2")
-    assert (spec.title, spec.source, spec.licence, spec.citation, spec.traps) == ("a title", "a", "b", "c", ("d", "e"))
+    assert (spec.columns.slide, spec.columns.label, spec.columns.sheet) == (
+        ("Probe",),
+        ("Befund", "Art"),
+        "Tab 2",
+    )
+    assert (spec.title, spec.source, spec.licence, spec.citation, spec.traps) == (
+        "a title",
+        "a",
+        "b",
+        "c",
+        ("d", "e"),
+    )
     rows = [("Probe", "Befund", "Klinik"), ("s1", "G2", "north")]
     sheet = read_label_sheet(write_xlsx(tmp_path / "l.xlsx", {"Tab 1": rows, "Tab 2": rows}), spec)
     assert sheet.group_name == "centre"
-    assert (sheet.rows["s1"].label, sheet.rows["s1"].group, sheet.rows["s1"].centre) == (1, "north", "north")
+    assert (sheet.rows["s1"].label, sheet.rows["s1"].group, sheet.rows["s1"].centre) == (
+        1,
+        "north",
+        "north",
+    )
 
 
 def test_a_byte_order_mark_and_windows_line_ends_are_no_problem(tmp_path: Path) -> None:
@@ -77,15 +95,39 @@ def test_a_byte_order_mark_and_windows_line_ends_are_no_problem(tmp_path: Path) 
     ("text", "fragment"),
     {
         "an unknown key": (f"{FLAT}lables = 1\n", "unknown key 'lables'; did you mean labels?"),
-        "an unknown column": (f'{FLAT}columns.slides = "x"\n', "unknown key 'columns.slides'; did you mean slide?"),
-        "no name": ('labels = ["a", "b"]\n', "name: '' is not a name in lower case with hyphens, such as my-study"),
-        "a name with blanks": ('name = "My Study"\nlabels = ["a", "b"]\n', "name: 'My Study' is not a name in lower"),
-        "a name with a path": ('name = "../x"\nlabels = ["a", "b"]\n', "name: '../x' is not a name in lower case"),
-        "a name that is taken": ('name = "bracs"\nlabels = ["a", "b"]\n', "name: 'bracs' is taken by mil-bench"),
-        "a number for the name": ('name = 3\nlabels = ["a", "b"]\n', "name: 3 is not a text in quotation marks"),
+        "an unknown column": (
+            f'{FLAT}columns.slides = "x"\n',
+            "unknown key 'columns.slides'; did you mean slide?",
+        ),
+        "no name": (
+            'labels = ["a", "b"]\n',
+            "name: '' is not a name in lower case with hyphens, such as my-study",
+        ),
+        "a name with blanks": (
+            'name = "My Study"\nlabels = ["a", "b"]\n',
+            "name: 'My Study' is not a name in lower",
+        ),
+        "a name with a path": (
+            'name = "../x"\nlabels = ["a", "b"]\n',
+            "name: '../x' is not a name in lower case",
+        ),
+        "a name that is taken": (
+            'name = "bracs"\nlabels = ["a", "b"]\n',
+            "name: 'bracs' is taken by mil-bench",
+        ),
+        "a number for the name": (
+            'name = 3\nlabels = ["a", "b"]\n',
+            "name: 3 is not a text in quotation marks",
+        ),
         "no classes": ('name = "x"\n', "labels: neither labels nor a hierarchy is given"),
-        "labels and hierarchy": (f'{FLAT}hierarchy.c = ["a"]\n', "labels: both labels and a hierarchy are given"),
-        "one class": ('name = "x"\nlabels = ["a"]\n', "labels: at least two fine classes are needed, there are 1"),
+        "labels and hierarchy": (
+            f'{FLAT}hierarchy.c = ["a"]\n',
+            "labels: both labels and a hierarchy are given",
+        ),
+        "one class": (
+            'name = "x"\nlabels = ["a"]\n',
+            "labels: at least two fine classes are needed, there are 1",
+        ),
         "a class twice": (
             'name = "x"\nlabels = ["a", "b", "a"]\n',
             "labels: a fine class stands twice in ['a', 'b', 'a']",
@@ -102,12 +144,18 @@ def test_a_byte_order_mark_and_windows_line_ends_are_no_problem(tmp_path: Path) 
             'name = "x"\nlabels = [0, 1]\n',
             'labels: 0 is not text; write it in quotation marks: "0"',
         ),
-        "a blank label": ('name = "x"\nlabels = ["a", " "]\n', "labels: ' ' is blank or has blanks around it"),
+        "a blank label": (
+            'name = "x"\nlabels = ["a", " "]\n',
+            "labels: ' ' is blank or has blanks around it",
+        ),
         "a label with blanks around": (
             'name = "x"\nlabels = ["a", "b "]\n',
             "labels: 'b ' is blank or has blanks around",
         ),
-        "text for labels": ('name = "x"\nlabels = "a, b"\n', "labels: 'a, b' is not a list of texts, such as"),
+        "text for labels": (
+            'name = "x"\nlabels = "a, b"\n',
+            "labels: 'a, b' is not a list of texts, such as",
+        ),
         "a list for the hierarchy": (
             'name = "x"\nhierarchy = ["a", "b"]\n',
             "hierarchy: ['a', 'b'] is not a table of keys",
@@ -150,7 +198,10 @@ def test_a_byte_order_mark_and_windows_line_ends_are_no_problem(tmp_path: Path) 
             'name = "x"\ntitle = "é"\n'.encode("latin-1"),
             "it cannot be read as TOML in UTF-8: 'utf-8' codec can't decode",
         ),
-        "brackets without end": ("a = " + "[" * 100_000, "it cannot be read as TOML in UTF-8: maximum recursion depth"),
+        "brackets without end": (
+            "a = " + "[" * 100_000,
+            "it cannot be read as TOML in UTF-8: maximum recursion depth",
+        ),
         "a large file": (b"#" * (2**20 + 1), "it has more than 1,048,576 bytes; no card has"),
     }.values(),
 )
@@ -188,21 +239,31 @@ def test_a_card_stands_where_a_name_does(tmp_path: Path) -> None:
     assert find_dataset(str(path)) == read_card(path)
 
 
-def test_the_name_of_a_card_that_lies_here_suggests_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_name_of_a_card_that_lies_here_suggests_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     new_card("my-study", None, Path())
-    with pytest.raises(UnknownNameError, match=r"There is no dataset 'my-study'. Did you mean my-study.toml"):
+    with pytest.raises(
+        UnknownNameError, match=r"There is no dataset 'my-study'. Did you mean my-study.toml"
+    ):
         find_dataset("my-study")
 
 
 def test_a_new_card_can_be_read_as_it_is(tmp_path: Path) -> None:
     spec = read_card(new_card("my-study", None, tmp_path))
-    assert (spec.name, spec.hierarchy.fine, spec.class_counts) == ("my-study", ("benign", "malignant"), ())
+    assert (spec.name, spec.hierarchy.fine, spec.class_counts) == (
+        "my-study",
+        ("benign", "malignant"),
+        (),
+    )
 
 
 def test_a_new_card_takes_classes_counts_and_headings_from_the_table(tmp_path: Path) -> None:
     table = tmp_path / "l.csv"
-    table.write_text('slide_id,class,Case_ID,hospital\n1,10,p,x\n2,2,p,x\n3,"a ""b"" \\",q,y\n4,2,,\n')
+    table.write_text(
+        'slide_id,class,Case_ID,hospital\n1,10,p,x\n2,2,p,x\n3,"a ""b"" \\",q,y\n4,2,,\n'
+    )
     spec = read_card(new_card("my-study", table, tmp_path))
     assert spec.hierarchy.fine == ('a "b" \\', "2", "10")
     assert (spec.class_counts, spec.groups.name) == ((1, 2, 1), "case")
@@ -223,7 +284,9 @@ def test_a_new_card_takes_classes_counts_and_headings_from_the_table(tmp_path: P
         ("slide,label\n" + "".join(f"{i},{i}\n" for i in range(101)), "holds 101 different labels"),
     ],
 )
-def test_no_card_is_written_from_a_table_with_faults(tmp_path: Path, content: str, fragment: str) -> None:
+def test_no_card_is_written_from_a_table_with_faults(
+    tmp_path: Path, content: str, fragment: str
+) -> None:
     (tmp_path / "l.csv").write_text(content)
     with pytest.raises(InputError) as caught:
         new_card("my-study", tmp_path / "l.csv", tmp_path)

@@ -24,14 +24,30 @@ def packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         lines.append(f"{i:03d},{'abc'[i // 2 % 3]},p{i // 2},{'xy'[i % 2]}")
     Path("labels.csv").write_text("\n".join(lines))
     assert main(["data", "new", "my-study", "--labels", "labels.csv"]) == 0
-    assert main(["data", "pack", "features", "--dataset", "my-study.toml", "--labels", "labels.csv"]) == 0
+    assert (
+        main(["data", "pack", "features", "--dataset", "my-study.toml", "--labels", "labels.csv"])
+        == 0
+    )
     return tmp_path
 
 
-RUN = ["run", "--dataset", "my-study.toml", "--methods", "abmil", "hmil", "--folds", "2", "--epochs", "1"]
+RUN = [
+    "run",
+    "--dataset",
+    "my-study.toml",
+    "--methods",
+    "abmil",
+    "hmil",
+    "--folds",
+    "2",
+    "--epochs",
+    "1",
+]
 
 
-def test_a_flat_dataset_runs_reports_and_resumes(packed: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_flat_dataset_runs_reports_and_resumes(
+    packed: Path, capsys: pytest.CaptureFixture
+) -> None:
     command = [*RUN, "--no-tracking", "--workers", "1"]
     assert main([*command, "--dry-run"]) == 0
     assert "hmil           note: there are no coarse classes here" in capsys.readouterr().out
@@ -54,30 +70,46 @@ def test_a_blank_patient_is_counted_when_packing_and_in_every_caption(
     packed: Path, capsys: pytest.CaptureFixture
 ) -> None:
     sheet = Path("labels.csv")
-    sheet.write_text(sheet.read_text().replace(",p0,", ",,", 1).replace(",p1,", ",P2,").replace(",p3,", ",NA,"))
+    sheet.write_text(
+        sheet.read_text().replace(",p0,", ",,", 1).replace(",p1,", ",P2,").replace(",p3,", ",NA,")
+    )
     capsys.readouterr()
     place = ["--dataset", "my-study.toml", "--data", "other"]
     assert main(["data", "pack", "features", "--labels", "labels.csv", *place]) == 0
     out = capsys.readouterr().out
     blind = "1 slide has no patient: each counts as a patient of its own, so leaks among them cannot be seen"
     assert f"\n{blind}.\n" in out
-    assert "2 slides share the patient 'NA'; leave the cell blank where the patient is not known." in out
+    assert (
+        "2 slides share the patient 'NA'; leave the cell blank where the patient is not known."
+        in out
+    )
     assert "Counted as different, but spelled alike, is each patient of 'P2' and 'p2'." in out
     assert main(["run", "--methods", "abmil", "--folds", "2", *place, "--dry-run"]) == 0
     assert f"no patient on two sides; {blind}." in capsys.readouterr().out
 
 
-def test_a_dataset_with_a_hierarchy_says_nothing_of_its_absence(packed: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_dataset_with_a_hierarchy_says_nothing_of_its_absence(
+    packed: Path, capsys: pytest.CaptureFixture
+) -> None:
     text = Path("my-study.toml").read_text().splitlines()
-    text = ['hierarchy.one = ["a"]\nhierarchy.two = ["b", "c"]' if line.startswith("labels") else line for line in text]
+    text = [
+        'hierarchy.one = ["a"]\nhierarchy.two = ["b", "c"]' if line.startswith("labels") else line
+        for line in text
+    ]
     Path("other.toml").write_text("\n".join(text).replace('name = "my-study"', 'name = "other"'))
-    assert main(["data", "pack", "features", "--dataset", "other.toml", "--labels", "labels.csv"]) == 0
+    assert (
+        main(["data", "pack", "features", "--dataset", "other.toml", "--labels", "labels.csv"]) == 0
+    )
     assert main(["run", "--dataset", "other.toml", *RUN[3:], "--dry-run"]) == 0
     assert "no coarse classes" not in capsys.readouterr().out
 
 
-def test_a_store_of_another_hierarchy_is_refused(packed: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_store_of_another_hierarchy_is_refused(
+    packed: Path, capsys: pytest.CaptureFixture
+) -> None:
     card = Path("my-study.toml")
     card.write_text(card.read_text().replace('["a", "b", "c"]', '["c", "b", "a"]'))
     assert main([*RUN, "--dry-run"]) == 2
-    assert "its classes are ['a', 'b', 'c'], the card says ['c', 'b', 'a']" in capsys.readouterr().err
+    assert (
+        "its classes are ['a', 'b', 'c'], the card says ['c', 'b', 'a']" in capsys.readouterr().err
+    )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from mil_bench.benchmarks.panda import PANDA
 from split_folders import GROUP_OF, SLIDES, SPEC, table
 
-from mil_bench.datasets.slides import SlideTable, known_slides
+from mil_bench.datasets.slides import Slides, known_slides
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 OWN_LEAKS = "so leaks among them cannot be seen"
 
@@ -17,7 +20,7 @@ def groups(**changed: str) -> list[str]:
     return [changed.get(slide, GROUP_OF[slide]) for slide in SLIDES]
 
 
-def read(folder: Path, text: str) -> SlideTable:
+def read(folder: Path, text: str) -> Slides:
     path = folder / "labels.csv"
     path.write_text(text)
     known = known_slides(SPEC, path, folder)
@@ -27,7 +30,10 @@ def read(folder: Path, text: str) -> SlideTable:
 
 def test_a_slide_without_a_patient_is_its_own_and_is_counted(tmp_path: Path) -> None:
     known = read(tmp_path, "slide,label,patient\na,calm,p0\nb,calm,\nc,wild,p0\nd,wild,\n")
-    assert (known.group_name, known.frame["group"].tolist()) == ("patient", ["p0", "slide b", "p0", "slide d"])
+    assert (known.group_name, known.frame["group"].tolist()) == (
+        "patient",
+        ["p0", "slide b", "p0", "slide d"],
+    )
     assert known.without_group == {"b", "d"}
     two = f"2 slides have no patient: each counts as a patient of its own, {OWN_LEAKS}"
     assert known.blind_spots("abcd") == (two,)
@@ -57,16 +63,25 @@ def test_a_slide_that_is_known_to_stand_alone_is_no_blind_spot(tmp_path: Path) -
 @pytest.mark.parametrize("word", ["unknown", "NA", "nan", "None", "-"])
 def test_a_word_for_no_patient_that_several_slides_share_is_noticed(word: str) -> None:
     (note,) = table(group=groups(s00=word, s02=word, s04=word)).group_notes(SLIDES)
-    assert note == f"3 slides share the patient '{word}'; leave the cell blank where the patient is not known."
+    assert (
+        note
+        == f"3 slides share the patient '{word}'; leave the cell blank where the patient is not known."
+    )
     assert table(group=groups(s00=word)).group_notes(SLIDES) == ()
 
 
 def test_patients_that_differ_in_case_only_are_noticed() -> None:
     (note,) = table(group=groups(s00="P0", s02="P1")).group_notes(SLIDES)
-    assert note == "Counted as different, but spelled alike, is each patient of 'P0' and 'p0'; 'P1' and 'p1'."
+    assert (
+        note
+        == "Counted as different, but spelled alike, is each patient of 'P0' and 'p0'; 'P1' and 'p1'."
+    )
 
 
 def test_a_hint_names_the_first_unknown_slide_that_can_be_guessed(tmp_path: Path) -> None:
     known = read(tmp_path, "slide,label\n007,calm\n008,wild\n")
-    assert known.near_miss(["x", "7", "8"]) == "for '7' the label sheet labels.csv has '007': leading zeros differ"
+    assert (
+        known.near_miss(["x", "7", "8"])
+        == "for '7' the label sheet labels.csv has '007': leading zeros differ"
+    )
     assert known.near_miss(["x", "007"]) == ""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -16,11 +15,16 @@ from mil_bench.benchmarks.digits import DIGITS
 from mil_bench.benchmarks.panda import PANDA, PANDA_SIM
 from sklearn.datasets import load_digits
 
-from mil_bench.bags.bag import Bag
-from mil_bench.datasets.card import DatasetSpec
 from mil_bench.datasets.catalogue import find_dataset, open_store, store_path
 from mil_bench.datasets.twins import TwinGenerator
 from mil_bench.errors import InputError, MissingFeaturesError, UnknownNameError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from mil_bench.bags.bag import Bag
+    from mil_bench.datasets.card import DatasetSpec
 
 SMALL = "bracs-sim:slides=200,rows=12,width=8"
 
@@ -53,7 +57,9 @@ def test_only_a_twin_whose_groups_are_centres_knows_centres() -> None:
 
 
 @pytest.mark.parametrize(("card", "twin"), [(BRACS, BRACS_SIM), (PANDA, PANDA_SIM), (CCC, CCC_SIM)])
-def test_a_smaller_twin_keeps_class_shares_and_ten_slides_of_every_class(card: DatasetSpec, twin: DatasetSpec) -> None:
+def test_a_smaller_twin_keeps_class_shares_and_ten_slides_of_every_class(
+    card: DatasetSpec, twin: DatasetSpec
+) -> None:
     twin = twin.with_settings({"slides": 200, "rows": 4, "width": 8})
     counts = Counter(bag.label for bag in twin.generator.generate(twin))
     assert sum(counts.values()) == 200
@@ -75,7 +81,9 @@ def test_patients_of_a_twin_are_as_many_as_in_the_card(twin: list[Bag]) -> None:
 
 
 def test_a_smaller_twin_has_fewer_patients_and_as_many_centres() -> None:
-    assert len({bag.group for bag in bags_of("bracs-sim:slides=273,rows=4,width=8")}) == round(189 * 273 / 547)
+    assert len({bag.group for bag in bags_of("bracs-sim:slides=273,rows=4,width=8")}) == round(
+        189 * 273 / 547
+    )
     assert len({bag.group for bag in bags_of("ccc-sim:slides=300,rows=4,width=8")}) == 10
 
 
@@ -137,7 +145,10 @@ def test_witnesses_of_siblings_lie_closer_than_those_of_other_coarse_classes() -
 
 
 def test_without_hierarchy_siblings_lie_no_closer_and_all_distances_together_stay() -> None:
-    with_signal, without = centre_distances("bracs-sim:rows=12"), centre_distances("bracs-sim:rows=12,hierarchy=0")
+    with_signal, without = (
+        centre_distances("bracs-sim:rows=12"),
+        centre_distances("bracs-sim:rows=12,hierarchy=0"),
+    )
     siblings, strangers = siblings_and_strangers(without)
     assert np.mean(siblings) > np.mean(strangers)  # every look-alike is now among the strangers
     assert without[1:, 1:].mean() == pytest.approx(with_signal[1:, 1:].mean(), rel=0.1)
@@ -152,7 +163,8 @@ def test_difficulty_moves_witnesses_towards_the_background() -> None:
     def gap(difficulty: float) -> float:
         bags = bags_of(f"{SMALL},difficulty={difficulty}")
         rows = [
-            np.concatenate([b.features[(b.instance_labels >= 0) == shown] for b in bags]) for shown in (True, False)
+            np.concatenate([b.features[(b.instance_labels >= 0) == shown] for b in bags])
+            for shown in (True, False)
         ]
         return float(np.linalg.norm(rows[0].mean(0) - rows[1].mean(0)))
 
@@ -178,12 +190,20 @@ def test_another_seed_gives_other_bags() -> None:
     assert [bag.label for bag in first] != [bag.label for bag in second]
     assert [bag.group for bag in first] != [bag.group for bag in second]
     assert [len(bag.features) for bag in first] != [len(bag.features) for bag in second]
-    assert not any(a.features[:4].tobytes() == b.features[:4].tobytes() for a, b in zip(first, second, strict=True))
+    assert not any(
+        a.features[:4].tobytes() == b.features[:4].tobytes()
+        for a, b in zip(first, second, strict=True)
+    )
 
 
 @pytest.mark.parametrize(
     "text",
-    [SMALL, "bracs-sim:slides=150,rows=4,spread=2,width=8", "ccc-sim:slides=120,rows=9,width=8", "digits:rows=9"],
+    [
+        SMALL,
+        "bracs-sim:slides=150,rows=4,spread=2,width=8",
+        "ccc-sim:slides=120,rows=9,width=8",
+        "digits:rows=9",
+    ],
 )
 def test_announced_rows_equal_generated_rows(text: str) -> None:
     spec = find_dataset(text)
@@ -192,7 +212,11 @@ def test_announced_rows_equal_generated_rows(text: str) -> None:
 
 
 def test_a_twin_is_called_a_twin_wherever_it_is_named() -> None:
-    assert (BRACS_SIM.name, BRACS_SIM.slug, BRACS_SIM.twin_of) == ("bracs-sim", "bracs-sim-twin", "bracs")
+    assert (BRACS_SIM.name, BRACS_SIM.slug, BRACS_SIM.twin_of) == (
+        "bracs-sim",
+        "bracs-sim-twin",
+        "bracs",
+    )
     assert BRACS_SIM.caption.startswith("bracs-sim, a generated twin, not BRACS (547 slides, ")
     assert "generated twin of BRACS" in BRACS_SIM.title
     assert "It is generated: its figures are not BRACS's" in BRACS_SIM.traps[0]
@@ -209,7 +233,15 @@ def test_a_twin_does_not_offer_the_official_split() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("slides", 99), ("width", 9), ("rows", 9), ("spread", 0.1), ("difficulty", 3.0), ("hierarchy", 0), ("seed", 5)],
+    [
+        ("slides", 99),
+        ("width", 9),
+        ("rows", 9),
+        ("spread", 0.1),
+        ("difficulty", 3.0),
+        ("hierarchy", 0),
+        ("seed", 5),
+    ],
 )
 def test_the_caption_changes_with_every_setting(name: str, value: float) -> None:
     assert BRACS_SIM.with_settings({name: value}).caption != BRACS_SIM.caption
@@ -259,7 +291,8 @@ def test_too_few_slides_for_the_classes_say_how_many_are_enough() -> None:
 
 
 @pytest.mark.parametrize(
-    "setting", ["bags=0", "bags=-3", "rows=0", "rows=1", "witnesses=0", "witnesses=50", "rows=2,witnesses=3"]
+    "setting",
+    ["bags=0", "bags=-3", "rows=0", "rows=1", "witnesses=0", "witnesses=50", "rows=2,witnesses=3"],
 )
 def test_digits_that_cannot_be_made_are_refused(tmp_path: Path, setting: str) -> None:
     with pytest.raises(InputError):
@@ -280,7 +313,9 @@ def test_a_name_without_settings_is_the_card_itself() -> None:
 def test_an_unknown_setting_suggests_a_near_one() -> None:
     with pytest.raises(UnknownNameError) as caught:
         find_dataset("bracs-sim:dificulty=2")
-    assert "There is no setting of bracs-sim 'dificulty'. Did you mean difficulty?" in str(caught.value)
+    assert "There is no setting of bracs-sim 'dificulty'. Did you mean difficulty?" in str(
+        caught.value
+    )
 
 
 def test_an_unknown_dataset_suggests_a_near_one() -> None:
@@ -290,12 +325,19 @@ def test_an_unknown_dataset_suggests_a_near_one() -> None:
 
 @pytest.mark.parametrize(
     ("setting", "kind"),
-    [("slides=many", "int"), ("slides=1.5", "int"), ("slides", "int"), ("difficulty=hard", "float")],
+    [
+        ("slides=many", "int"),
+        ("slides=1.5", "int"),
+        ("slides", "int"),
+        ("difficulty=hard", "float"),
+    ],
 )
 def test_a_value_of_the_wrong_type_names_the_type(setting: str, kind: str) -> None:
     with pytest.raises(InputError) as caught:
         find_dataset(f"bracs-sim:{setting}")
-    assert f"'{setting}': {setting.partition('=')[0]} takes a value of type {kind}" in str(caught.value)
+    assert f"'{setting}': {setting.partition('=')[0]} takes a value of type {kind}" in str(
+        caught.value
+    )
     assert "Write settings as name=value,name=value." in str(caught.value)
 
 
@@ -320,7 +362,9 @@ def test_a_twin_is_made_once_and_other_settings_lie_beside_it(tmp_path: Path) ->
     written = first.path.stat().st_mtime_ns
     assert open_store(spec, tmp_path).path.stat().st_mtime_ns == written
     assert open_store(other, tmp_path).digest != first.digest
-    assert sorted(tmp_path.iterdir()) == sorted([store_path(spec, tmp_path), store_path(other, tmp_path)])
+    assert sorted(tmp_path.iterdir()) == sorted(
+        [store_path(spec, tmp_path), store_path(other, tmp_path)]
+    )
     assert all("twin" in path.name for path in tmp_path.iterdir())
 
 
@@ -347,7 +391,9 @@ def test_a_real_dataset_without_features_says_how_to_pack_them(tmp_path: Path) -
 
 
 def test_a_store_with_other_classes_than_the_card_is_refused(tmp_path: Path) -> None:
-    open_store(find_dataset("ccc-sim:slides=120,rows=4,width=8"), tmp_path).path.rename(tmp_path / "bracs.h5")
+    open_store(find_dataset("ccc-sim:slides=120,rows=4,width=8"), tmp_path).path.rename(
+        tmp_path / "bracs.h5"
+    )
     with pytest.raises(InputError, match=r"it holds ccc-sim-twin, not bracs"):
         open_store(BRACS, tmp_path)
 
@@ -371,13 +417,16 @@ def shown_images(bag: Bag, images: dict[bytes, int]) -> list[int]:
     return [images[row.tobytes()] for row in bag.features]
 
 
-def test_every_image_of_a_bag_comes_from_its_writers_own_stretch(digits: list[Bag], images: dict[bytes, int]) -> None:
+def test_every_image_of_a_bag_comes_from_its_writers_own_stretch(
+    digits: list[Bag], images: dict[bytes, int]
+) -> None:
     used: dict[str, set[int]] = {}
     for bag in digits:
         used.setdefault(bag.group, set()).update(shown_images(bag, images))
     stretches = [(min(used[writer]), max(used[writer])) for writer in sorted(used)]
     assert len(stretches) == 30
-    # Ordered and disjoint: each stretch ends before the next begins, so no image occurs for two writers.
+    # Ordered and disjoint: each stretch ends before the next begins, so no image occurs for two
+    # writers.
     assert all(end < start for (_, end), (start, _) in itertools.pairwise(stretches))
     assert all(end - start < 60 for start, end in stretches)
 
@@ -390,11 +439,15 @@ def test_no_image_occurs_for_two_writers(digits: list[Bag], images: dict[bytes, 
     assert {len(names) for names in writers.values()} == {1}
 
 
-def test_labels_of_digit_bags_follow_from_their_witnesses(digits: list[Bag], images: dict[bytes, int]) -> None:
+def test_labels_of_digit_bags_follow_from_their_witnesses(
+    digits: list[Bag], images: dict[bytes, int]
+) -> None:
     target = load_digits().target
     class_of_digit = {1: "one", 7: "seven", 4: "four", 9: "nine", 6: "six", 8: "eight"}
     for bag in digits:
-        names = [class_of_digit.get(int(target[image]), "none") for image in shown_images(bag, images)]
+        names = [
+            class_of_digit.get(int(target[image]), "none") for image in shown_images(bag, images)
+        ]
         expected = [-1 if name == "none" else DIGITS.hierarchy.fine.index(name) for name in names]
         assert bag.instance_labels.tolist() == expected
         witnesses = [label for label in expected if label >= 0]

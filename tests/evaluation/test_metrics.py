@@ -14,7 +14,15 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from mil_bench.evaluation.metrics import LEVELS, METRICS, Measure, Measured, attention_auc, measure, pooled
+from mil_bench.evaluation.metrics import (
+    LEVELS,
+    METRICS,
+    Measure,
+    Measured,
+    attention_auc,
+    measure,
+    pooled,
+)
 from mil_bench.evaluation.predictions import Predictions
 from mil_bench.hierarchy import LabelHierarchy
 
@@ -29,7 +37,9 @@ def probabilities(rows: int, classes: int, seed: int = 0, digits: int = 12) -> n
     return rounded
 
 
-def predictions(labels: np.ndarray, fine: np.ndarray, head: np.ndarray | None = None) -> Predictions:
+def predictions(
+    labels: np.ndarray, fine: np.ndarray, head: np.ndarray | None = None
+) -> Predictions:
     slides = np.arange(len(labels)).astype(str)
     return Predictions(slides, labels, fine, slides, head)
 
@@ -60,7 +70,9 @@ def test_they_equal_scikit_learns(seed: int, digits: int) -> None:
         "nll": log_loss(labels, p),
         "brier": brier_score_loss(labels, p, scale_by_half=False),
     }
-    assert {key: found[Measure("fine", key)] for key in expected} == pytest.approx(expected, abs=1e-12)
+    assert {key: found[Measure("fine", key)] for key in expected} == pytest.approx(
+        expected, abs=1e-12
+    )
     auc, ap = roc_auc_score(hot, p, average=None), average_precision_score(hot, p, average=None)
     for c, name in enumerate("abcd"):
         assert found[Measure("fine", "auc", name)] == pytest.approx(auc[c], abs=1e-12)
@@ -90,8 +102,13 @@ def test_a_certain_mistake_costs_a_finite_likelihood_as_in_scikit_learn() -> Non
 def test_an_absent_class_makes_what_needs_it_undefined_and_never_a_number() -> None:
     found = flat(np.array([0, 0, 1, 1]), probabilities(4, 3)).values
     undefined = {figure for figure, value in found.items() if np.isnan(value)}
-    of_all = {Measure("fine", key) for key in ("macro_auc", "macro_ap", "macro_f1", "balanced_accuracy")}
-    assert undefined == of_all | {Measure("fine", "auc", "c"), Measure("fine", "average_precision", "c")}
+    of_all = {
+        Measure("fine", key) for key in ("macro_auc", "macro_ap", "macro_f1", "balanced_accuracy")
+    }
+    assert undefined == of_all | {
+        Measure("fine", "auc", "c"),
+        Measure("fine", "average_precision", "c"),
+    }
 
 
 def test_what_is_undefined_says_why() -> None:
@@ -116,8 +133,12 @@ def test_the_coarse_level_is_measured_from_lifted_probabilities_and_from_the_hea
     for level, coarse in (("coarse", NESTED.lift(p)), ("coarse_head", head)):
         auc = roc_auc_score(labels // 2, coarse[:, 1])
         assert found[Measure(level, "auc", "right")] == pytest.approx(auc)
-        assert found[Measure(level, "accuracy")] == pytest.approx((coarse.argmax(1) == labels // 2).mean())
-    assert found[Measure("slide", "head_agreement")] == pytest.approx((head.argmax(1) == p.argmax(1) // 2).mean())
+        assert found[Measure(level, "accuracy")] == pytest.approx(
+            (coarse.argmax(1) == labels // 2).mean()
+        )
+    assert found[Measure("slide", "head_agreement")] == pytest.approx(
+        (head.argmax(1) == p.argmax(1) // 2).mean()
+    )
 
 
 def test_mild_mistakes_stay_inside_the_coarse_class() -> None:
@@ -129,22 +150,44 @@ def test_mild_mistakes_stay_inside_the_coarse_class() -> None:
 
 def test_pooling_counts_every_prediction_and_ranks_only_within_a_model() -> None:
     folds = [predictions(np.arange(20) % 4, probabilities(20, 4, seed)) for seed in range(3)]
-    moved = folds[2].fine * [0.1, 1, 1, 1]  # a model that gives class a a tenth of the odds: the same ranks of a
+    moved = folds[2].fine * [
+        0.1,
+        1,
+        1,
+        1,
+    ]  # a model that gives class a a tenth of the odds: the same ranks of a
     folds[2] = predictions(folds[2].labels, moved)
     together = pooled(folds, FLAT).values
     each = [measure(fold, FLAT).values for fold in folds]
-    for figure in (Measure("fine", "auc", "a"), Measure("fine", "accuracy"), Measure("fine", "average_precision", "b")):
-        assert together[figure] == pytest.approx(np.mean([values[figure] for values in each]))  # folds of equal counts
-    labels, called = (np.concatenate(x) for x in ([f.labels for f in folds], [f.fine.argmax(1) for f in folds]))
-    assert together[Measure("fine", "macro_f1")] == pytest.approx(f1_score(labels, called, average="macro"))
+    for figure in (
+        Measure("fine", "auc", "a"),
+        Measure("fine", "accuracy"),
+        Measure("fine", "average_precision", "b"),
+    ):
+        assert together[figure] == pytest.approx(
+            np.mean([values[figure] for values in each])
+        )  # folds of equal counts
+    labels, called = (
+        np.concatenate(x) for x in ([f.labels for f in folds], [f.fine.argmax(1) for f in folds])
+    )
+    assert together[Measure("fine", "macro_f1")] == pytest.approx(
+        f1_score(labels, called, average="macro")
+    )
 
 
 def test_a_class_absent_from_one_fold_is_defined_in_the_pool() -> None:
-    folds = [predictions(np.arange(20) % 3, probabilities(20, 4)), predictions(np.arange(20) % 4, probabilities(20, 4))]
+    folds = [
+        predictions(np.arange(20) % 3, probabilities(20, 4)),
+        predictions(np.arange(20) % 4, probabilities(20, 4)),
+    ]
     found = pooled(folds, FLAT)
     assert found.reasons == {}
-    labels, called = (np.concatenate(x) for x in ([f.labels for f in folds], [f.fine.argmax(1) for f in folds]))
-    assert found.values[Measure("fine", "macro_f1")] == pytest.approx(f1_score(labels, called, average="macro"))
+    labels, called = (
+        np.concatenate(x) for x in ([f.labels for f in folds], [f.fine.argmax(1) for f in folds])
+    )
+    assert found.values[Measure("fine", "macro_f1")] == pytest.approx(
+        f1_score(labels, called, average="macro")
+    )
 
 
 @pytest.mark.parametrize("levels", [100, 3], ids=["few ties", "many ties"])
@@ -162,7 +205,9 @@ def test_a_slide_without_witnesses_or_with_nothing_else_has_no_attention_auc() -
 
 def test_the_attention_auc_of_a_fold_is_the_mean_over_slides_that_have_one() -> None:
     made = predictions(np.arange(4), np.eye(4))
-    shown = Predictions(made.slides, made.labels, made.fine, made.groups, None, np.array([0.5, np.nan, 1.0, np.nan]))
+    shown = Predictions(
+        made.slides, made.labels, made.fine, made.groups, None, np.array([0.5, np.nan, 1.0, np.nan])
+    )
     assert measure(shown, FLAT).values[Measure("slide", "attention_auc")] == 0.75
     none = Predictions(made.slides, made.labels, made.fine, made.groups, None, np.full(4, np.nan))
     reason = measure(none, FLAT).reasons[Measure("slide", "attention_auc")]
@@ -171,9 +216,13 @@ def test_the_attention_auc_of_a_fold_is_the_mean_over_slides_that_have_one() -> 
 
 def test_every_figure_is_announced_and_every_announced_metric_is_measured() -> None:
     made = predictions(np.arange(40) % 4, probabilities(40, 4), probabilities(40, 2))
-    shown = Predictions(made.slides, made.labels, made.fine, made.groups, made.coarse_head, np.full(40, 0.5))
+    shown = Predictions(
+        made.slides, made.labels, made.fine, made.groups, made.coarse_head, np.full(40, 0.5)
+    )
     found = measure(shown, NESTED, ordered=True).values
-    assert {(m.level, m.key) for m in found} == {(level, key) for key, m in METRICS.items() for level in m.levels}
+    assert {(m.level, m.key) for m in found} == {
+        (level, key) for key, m in METRICS.items() for level in m.levels
+    }
     assert {m.level for m in found} == set(LEVELS)
 
 

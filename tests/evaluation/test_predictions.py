@@ -9,8 +9,20 @@ import pytest
 from mil_bench.evaluation.predictions import Predictions
 from mil_bench.hierarchy import LabelHierarchy
 
-PLAIN = Predictions(np.array(["s1", "s22"]), np.array([0, 1]), np.array([[0.9, 0.1], [0.4, 0.6]]), np.array(["p", "q"]))
-FULL = Predictions(PLAIN.slides, PLAIN.labels, PLAIN.fine, PLAIN.groups, PLAIN.fine[:, ::-1], np.array([0.7, np.nan]))
+PLAIN = Predictions(
+    np.array(["s1", "s22"]),
+    np.array([0, 1]),
+    np.array([[0.9, 0.1], [0.4, 0.6]]),
+    np.array(["p", "q"]),
+)
+FULL = Predictions(
+    PLAIN.slides,
+    PLAIN.labels,
+    PLAIN.fine,
+    PLAIN.groups,
+    PLAIN.fine[:, ::-1],
+    np.array([0.7, np.nan]),
+)
 
 
 def written(predictions: Predictions) -> bytes:
@@ -30,7 +42,9 @@ def test_they_survive_the_round_trip_and_always_give_the_same_bytes(made: Predic
 
 
 def test_text_kept_as_objects_is_stored_as_plain_text() -> None:
-    objects = Predictions(PLAIN.slides.astype(object), PLAIN.labels, PLAIN.fine, PLAIN.groups.astype(object))
+    objects = Predictions(
+        PLAIN.slides.astype(object), PLAIN.labels, PLAIN.fine, PLAIN.groups.astype(object)
+    )
     assert written(objects) == written(PLAIN)
 
 
@@ -46,7 +60,11 @@ def test_text_kept_as_objects_is_stored_as_plain_text() -> None:
         ({"attention_auc": np.zeros(3)}, "attention_auc is (3,), not (2,)"),
     ],
 )
-def test_predictions_of_other_classes_are_found_out(changed: dict[str, np.ndarray], fault: str) -> None:
+def test_predictions_of_other_classes_are_found_out(
+    changed: dict[str, np.ndarray], fault: str
+) -> None:
     hierarchy = LabelHierarchy.from_groups({"left": ["a", "b"], "right": ["c", "d"]})
-    right = Predictions(np.array(["s", "t"]), np.array([0, 1]), np.full((2, 4), 0.25), np.array(["", ""]))
+    right = Predictions(
+        np.array(["s", "t"]), np.array([0, 1]), np.full((2, 4), 0.25), np.array(["", ""])
+    )
     assert dataclasses.replace(right, **changed).fault(hierarchy) == fault

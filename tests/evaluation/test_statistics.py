@@ -4,11 +4,19 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mil_bench.evaluation.statistics import Ranking, corrected_t_test, critical_difference, holm, p_text, rank_methods
+from mil_bench.evaluation.statistics import (
+    Ranking,
+    corrected_t_test,
+    critical_difference,
+    holm,
+    p_text,
+    rank_methods,
+)
 
 
 def test_the_corrected_t_test_equals_a_hand_worked_example() -> None:
-    # Mean 0.02, variance (0.01^2 + 0.01^2 + 0 + 0.02^2 + 0.02^2) / 4 = 0.00025; ten test slides to 40 training slides.
+    # Mean 0.02, variance (0.01^2 + 0.01^2 + 0 + 0.02^2 + 0.02^2) / 4 = 0.00025; ten test slides to
+    # 40 training slides.
     differences = np.array([0.01, 0.03, 0.02, 0.04, 0.00])
     found = corrected_t_test(differences, overlap=10 / 40)
     error = np.sqrt((1 / 5 + 10 / 40) * 0.00025)  # 0.010607
@@ -16,7 +24,9 @@ def test_the_corrected_t_test_equals_a_hand_worked_example() -> None:
     assert found.mean == pytest.approx(0.02)
     assert found.standardised == pytest.approx(0.02 / np.sqrt(0.00025))
     # t = 1.88562 with 4 degrees of freedom; the 97.5 % quantile of that t is 2.776445.
-    assert (found.low, found.high) == pytest.approx((0.02 - 2.776445 * error, 0.02 + 2.776445 * error))
+    assert (found.low, found.high) == pytest.approx(
+        (0.02 - 2.776445 * error, 0.02 + 2.776445 * error)
+    )
     assert found.p == pytest.approx(2 * stats.t.sf(1.88562, 4), abs=1e-5)
 
 
@@ -38,7 +48,17 @@ def test_holm_equals_a_hand_worked_example() -> None:
 
 
 @pytest.mark.parametrize(
-    ("methods", "q"), [(2, 1.960), (3, 2.343), (4, 2.569), (5, 2.728), (6, 2.850), (7, 2.949), (8, 3.031), (10, 3.164)]
+    ("methods", "q"),
+    [
+        (2, 1.960),
+        (3, 2.343),
+        (4, 2.569),
+        (5, 2.728),
+        (6, 2.850),
+        (7, 2.949),
+        (8, 3.031),
+        (10, 3.164),
+    ],
 )
 def test_critical_differences_have_the_quantiles_of_demsars_table_5(methods: int, q: float) -> None:
     assert critical_difference(methods, datasets=14) == pytest.approx(
@@ -52,7 +72,9 @@ def test_the_ranking_equals_scipys_friedman_test() -> None:
     assert isinstance(found, Ranking)
     ranks = stats.rankdata(-figures, axis=1).mean(0)
     assert found.p == pytest.approx(stats.friedmanchisquare(*figures.T).pvalue)
-    assert dict(zip(found.methods, found.ranks, strict=True)) == dict(zip("abcd", ranks, strict=True))
+    assert dict(zip(found.methods, found.ranks, strict=True)) == dict(
+        zip("abcd", ranks, strict=True)
+    )
     assert list(found.ranks) == sorted(ranks)
 
 
@@ -69,7 +91,9 @@ def test_cliques_join_methods_that_are_not_told_apart() -> None:
     # Ranks closer than the critical difference of 3.03 are joined; runs inside others are left out.
     assert found.critical_difference == pytest.approx(3.031, abs=1e-3)
     assert found.cliques == ((0, 3), (2, 5), (4, 7))
-    assert found.sentence.startswith("a has the best average rank (1.50) and is better than e, f, g, h.")
+    assert found.sentence.startswith(
+        "a has the best average rank (1.50) and is better than e, f, g, h."
+    )
 
 
 def test_equal_methods_are_not_told_apart() -> None:
@@ -95,7 +119,10 @@ def test_a_ranking_of_few_datasets_says_so() -> None:
     ],
 )
 def test_a_ranking_that_cannot_be_made_says_why(figures: np.ndarray, sentence: str) -> None:
-    assert rank_methods("abc"[: figures.shape[1]], figures) == f"Methods cannot be ranked over datasets: {sentence}."
+    assert (
+        rank_methods("abc"[: figures.shape[1]], figures)
+        == f"Methods cannot be ranked over datasets: {sentence}."
+    )
 
 
 def test_p_values_are_printed_so_that_the_level_can_be_read() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from mil_bench.evaluation.bootstrap import p_value
 from mil_bench.evaluation.metrics import Measure
-from mil_bench.evaluation.predictions import Predictions, Trial
+from mil_bench.evaluation.predictions import Predictions, TrainedFold
 from mil_bench.evaluation.statistics import corrected_t_test
 from mil_bench.evaluation.verdicts import Evidence, headline, verdicts
 from mil_bench.hierarchy import LabelHierarchy
@@ -16,7 +16,9 @@ HIERARCHY = LabelHierarchy.from_groups({"left": ["a", "b"], "right": ["c", "d"]}
 ACCURACY, AUC, NLL = (Measure("fine", key) for key in ("accuracy", "macro_auc", "nll"))
 
 
-def trial(fold: int, skill: float, seed: int = 0, classes: int = 4, slides: int = 60) -> Trial:
+def trial(
+    fold: int, skill: float, seed: int = 0, classes: int = 4, slides: int = 60
+) -> TrainedFold:
     """A fold's predictions: the higher the skill the better; slides and labels are those of the fold."""
     rng = np.random.default_rng((fold, seed, int(100 * skill)))
     labels = np.arange(slides) % classes
@@ -24,11 +26,16 @@ def trial(fold: int, skill: float, seed: int = 0, classes: int = 4, slides: int 
     fine = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     slides_ = np.array([f"{fold}-{i}" for i in range(slides)])
     patients = np.array([f"p{fold}-{i // 3}" for i in range(slides)])
-    return Trial(seed, fold, f"{skill}", Predictions(slides_, labels, fine, patients))
+    return TrainedFold(seed, fold, f"{skill}", Predictions(slides_, labels, fine, patients))
 
 
-def evidence(folds: int = 5, seeds: int = 1, group_name: str = "patient", **skills: float) -> Evidence:
-    trials = {name: [trial(k, s, seed) for seed in range(seeds) for k in range(folds)] for name, s in skills.items()}
+def evidence(
+    folds: int = 5, seeds: int = 1, group_name: str = "patient", **skills: float
+) -> Evidence:
+    trials = {
+        name: [trial(k, s, seed) for seed in range(seeds) for k in range(folds)]
+        for name, s in skills.items()
+    }
     return Evidence(trials, HIERARCHY, ((240, 60),) * folds, seeds, group_name, replicates=400)
 
 
@@ -54,7 +61,9 @@ def test_two_copies_of_a_method_are_not_told_apart() -> None:
     given = evidence(one=1.0, two=1.01)
     (found,) = verdicts(given, AUC)
     assert not found.shown
-    assert found.sentence.startswith(f"No difference between {found.first} and {found.second} can be shown: ")
+    assert found.sentence.startswith(
+        f"No difference between {found.first} and {found.second} can be shown: "
+    )
 
 
 def test_p_values_are_adjusted_for_all_pairs() -> None:
@@ -76,7 +85,9 @@ def test_the_method_with_the_lower_figure_is_the_better_one_where_lower_is_bette
 
 def test_seeds_are_averaged_within_a_fold_first() -> None:
     given = evidence(folds=3, seeds=2, m=1.0)
-    by_hand = [np.mean([given.measured["m"][seed, k].values[AUC] for seed in (0, 1)]) for k in range(3)]
+    by_hand = [
+        np.mean([given.measured["m"][seed, k].values[AUC] for seed in (0, 1)]) for k in range(3)
+    ]
     assert given.by_fold("m", AUC) == pytest.approx(by_hand)
 
 
@@ -86,21 +97,30 @@ def test_a_single_split_is_judged_by_its_patients_and_says_so() -> None:
     drawn = given.bootstrap.fold_mean.difference("strong", "weak", ACCURACY)
     assert found.p == p_value(drawn)
     assert np.isnan(found.standardised)
-    assert found.sentence.endswith("One split: this speaks of other patients, not of other training slides.")
+    assert found.sentence.endswith(
+        "One split: this speaks of other patients, not of other training slides."
+    )
 
 
 def test_two_folds_are_too_few() -> None:
     (found,) = verdicts(evidence(folds=2, one=1.0, two=2.0), ACCURACY)
-    assert found.sentence == "one and two cannot be compared on accuracy: only 2 folds, 3 are needed."
+    assert (
+        found.sentence == "one and two cannot be compared on accuracy: only 2 folds, 3 are needed."
+    )
     assert not found.shown
 
 
 def test_a_class_absent_from_a_fold_is_named() -> None:
     given = evidence(one=1.0, two=2.0)
-    trials = {name: [trial(k, 1.0, classes=3 if k == 2 else 4) for k in range(5)] for name in ("one", "two")}
+    trials = {
+        name: [trial(k, 1.0, classes=3 if k == 2 else 4) for k in range(5)]
+        for name in ("one", "two")
+    }
     given = dataclasses.replace(given, trials=trials)
     (found,) = verdicts(given, AUC)
-    assert found.sentence == ("one and two cannot be compared on macro AUC: undefined in fold 2: no test slide is d.")
+    assert found.sentence == (
+        "one and two cannot be compared on macro AUC: undefined in fold 2: no test slide is d."
+    )
     assert verdicts(given, ACCURACY)[0].reason == ""
 
 
@@ -118,7 +138,9 @@ def test_equal_methods_are_called_the_same() -> None:
 
 def test_a_difference_without_spread_is_no_evidence() -> None:
     given = evidence(folds=3, one=1.0, two=1.0)
-    always = [dataclasses.replace(t, predictions=flipped(t.predictions)) for t in given.trials["two"]]
+    always = [
+        dataclasses.replace(t, predictions=flipped(t.predictions)) for t in given.trials["two"]
+    ]
     given = dataclasses.replace(given, trials={**given.trials, "two": always})
     (found,) = verdicts(given, ACCURACY)
     assert found.reason == "the difference is the same in every fold"
@@ -141,7 +163,9 @@ def test_methods_with_missing_trainings_are_not_compared() -> None:
 
 def test_unknown_patients_are_said_to_be_unknown() -> None:
     (found,) = verdicts(evidence(group_name="", one=1.0, two=2.0), ACCURACY)
-    assert found.sentence.endswith("Patients are unknown: slides were drawn as if they were independent.")
+    assert found.sentence.endswith(
+        "Patients are unknown: slides were drawn as if they were independent."
+    )
 
 
 def test_too_few_patients_leave_the_folds_alone_to_decide() -> None:
@@ -149,19 +173,31 @@ def test_too_few_patients_leave_the_folds_alone_to_decide() -> None:
     few = [
         [
             dataclasses.replace(
-                t, predictions=dataclasses.replace(t.predictions, groups=np.array([f"c{i % 5}" for i in range(60)]))
+                t,
+                predictions=dataclasses.replace(
+                    t.predictions, groups=np.array([f"c{i % 5}" for i in range(60)])
+                ),
             )
             for t in done
         ]
         for done in given.trials.values()
     ]
-    given = dataclasses.replace(given, trials=dict(zip(given.trials, few, strict=True)), group_name="centre")
+    given = dataclasses.replace(
+        given, trials=dict(zip(given.trials, few, strict=True)), group_name="centre"
+    )
     (found,) = verdicts(given, ACCURACY)
     differences = given.by_fold(found.first, ACCURACY) - given.by_fold(found.second, ACCURACY)
     assert found.p == corrected_t_test(differences, 60 / 240).p
-    assert found.sentence.endswith("Folds alone: 5 centres are too few to draw from, 20 are needed.")
-    single = dataclasses.replace(given, trials={m: d[:1] for m, d in given.trials.items()}, sizes=((240, 60),))
-    assert verdicts(single, ACCURACY)[0].reason == "one split, and 5 centres are too few to draw from, 20 are needed"
+    assert found.sentence.endswith(
+        "Folds alone: 5 centres are too few to draw from, 20 are needed."
+    )
+    single = dataclasses.replace(
+        given, trials={m: d[:1] for m, d in given.trials.items()}, sizes=((240, 60),)
+    )
+    assert (
+        verdicts(single, ACCURACY)[0].reason
+        == "one split, and 5 centres are too few to draw from, 20 are needed"
+    )
 
 
 def test_the_headline_names_the_best_looking_method_and_whom_it_cannot_be_told_from() -> None:
@@ -190,7 +226,10 @@ def test_the_headline_says_why_methods_cannot_be_compared() -> None:
     assert headline(found, given, ACCURACY) == (
         f"two has the best accuracy ({value}). It cannot be compared with one: only 2 folds, 3 are needed."
     )
-    trials = {name: [trial(k, 1.0, classes=3 if k == 2 else 4) for k in range(5)] for name in ("one", "two")}
+    trials = {
+        name: [trial(k, 1.0, classes=3 if k == 2 else 4) for k in range(5)]
+        for name in ("one", "two")
+    }
     given = dataclasses.replace(evidence(one=1.0, two=2.0), trials=trials)
     assert headline(verdicts(given, AUC), given, AUC) == (
         "No method can be compared on macro AUC: undefined in fold 2: no test slide is d."
@@ -203,11 +242,15 @@ def test_a_pair_whose_patients_have_no_say_says_so() -> None:
     for name, done in given.trials.items():
         rare[name] = []
         for t in done:
-            labels = np.where(np.arange(60) < 3, 3, np.arange(60) % 3)  # of class d a single patient in each fold,
+            labels = np.where(
+                np.arange(60) < 3, 3, np.arange(60) % 3
+            )  # of class d a single patient in each fold,
             groups = t.predictions.groups.copy()
             groups[:3] = "the same"  # and the same one in all
             rare[name].append(
-                dataclasses.replace(t, predictions=dataclasses.replace(t.predictions, labels=labels, groups=groups))
+                dataclasses.replace(
+                    t, predictions=dataclasses.replace(t.predictions, labels=labels, groups=groups)
+                )
             )
     (found,) = verdicts(dataclasses.replace(given, trials=rare), AUC)
     assert not found.reason

@@ -11,7 +11,9 @@ from mil_bench.hierarchy import LabelHierarchy
 FLAT = LabelHierarchy.flat(["a", "b", "c"])
 
 
-def test_its_coarse_branch_learns_the_fine_classes_and_its_bag_alignment_repeats_the_fine_loss() -> None:
+def test_its_coarse_branch_learns_the_fine_classes_and_its_bag_alignment_repeats_the_fine_loss() -> (
+    None
+):
     torch.manual_seed(0)
     bags = random_batch([3, 5, 2, 4], width=8, classes=3)
     method = HMIL(8, FLAT)

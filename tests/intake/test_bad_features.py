@@ -100,7 +100,9 @@ def external_values(path: Path) -> None:
     elsewhere = path.with_name("elsewhere.raw")
     elsewhere.write_bytes(FEATURES.tobytes())
     with h5py.File(path, "w") as raw:
-        raw.create_dataset("features", FEATURES.shape, "f4", external=[(str(elsewhere), 0, FEATURES.nbytes)])
+        raw.create_dataset(
+            "features", FEATURES.shape, "f4", external=[(str(elsewhere), 0, FEATURES.nbytes)]
+        )
 
 
 def external_link(path: Path) -> None:
@@ -147,42 +149,117 @@ def cut(write: Write, kept: float) -> Write:
 
 
 HDF5_CASES: dict[str, tuple[Write, str]] = {
-    "cut short": (cut(hdf5(features=some_features(500)), 0.9), "cannot be opened as HDF5, it may be cut short"),
-    "a signature alone": (lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n"), "cannot be opened as HDF5"),
-    "a group in place of features": (hdf5(**{"features/a": FEATURES}), "has 'features', but not as a dataset"),
+    "cut short": (
+        cut(hdf5(features=some_features(500)), 0.9),
+        "cannot be opened as HDF5, it may be cut short",
+    ),
+    "a signature alone": (
+        lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n"),
+        "cannot be opened as HDF5",
+    ),
+    "a group in place of features": (
+        hdf5(**{"features/a": FEATURES}),
+        "has 'features', but not as a dataset",
+    ),
     "no features": (hdf5(embedding=FEATURES), "has no dataset 'features' (it holds: embedding)"),
     "nothing": (hdf5(), "has no dataset 'features' (it holds: nothing)"),
     "two kinds of features": (
         hdf5(features=FEATURES, feats=FEATURES),
         "several datasets of features (features, feats)",
     ),
-    "a vector for the slide": (hdf5(features=FEATURES[0]), "of shape (4,), expected (instances, width); one vector"),
-    "a STAMP vector without its kind": (hdf5(feats=FEATURES[0]), "'feats' of shape (4,), expected (instances, width)"),
-    "two leading axes": (hdf5(features=FEATURES[None, None]), "of shape (1, 1, 5, 4), expected (instances, width)"),
-    "a batch of bags": (hdf5(features=np.zeros((2, 5, 4), "f4")), "of shape (2, 5, 4), expected (instances, width)"),
-    "float64": (hdf5(features=FEATURES.astype("f8")), "has features of type float64, expected float16 or"),
-    "integers": (hdf5(features=FEATURES.astype("u1")), "has features of type uint8, expected float16 or"),
-    "complex numbers": (hdf5(features=FEATURES.astype("c8")), "has features of type complex64, expected float16 or"),
+    "a vector for the slide": (
+        hdf5(features=FEATURES[0]),
+        "of shape (4,), expected (instances, width); one vector",
+    ),
+    "a STAMP vector without its kind": (
+        hdf5(feats=FEATURES[0]),
+        "'feats' of shape (4,), expected (instances, width)",
+    ),
+    "two leading axes": (
+        hdf5(features=FEATURES[None, None]),
+        "of shape (1, 1, 5, 4), expected (instances, width)",
+    ),
+    "a batch of bags": (
+        hdf5(features=np.zeros((2, 5, 4), "f4")),
+        "of shape (2, 5, 4), expected (instances, width)",
+    ),
+    "float64": (
+        hdf5(features=FEATURES.astype("f8")),
+        "has features of type float64, expected float16 or",
+    ),
+    "integers": (
+        hdf5(features=FEATURES.astype("u1")),
+        "has features of type uint8, expected float16 or",
+    ),
+    "complex numbers": (
+        hdf5(features=FEATURES.astype("c8")),
+        "has features of type complex64, expected float16 or",
+    ),
     "text": (hdf5(features=[["a", "b"]]), "has features of type object, expected float16 or"),
-    "records": (hdf5(features=np.zeros((5, 4), "f4,i4")), "has features of type void64, expected float16 or"),
-    "never written": (declared(shape=(5, 4)), "declares 'features' of shape (5, 4), but not all of it was written"),
+    "records": (
+        hdf5(features=np.zeros((5, 4), "f4,i4")),
+        "has features of type void64, expected float16 or",
+    ),
+    "never written": (
+        declared(shape=(5, 4)),
+        "declares 'features' of shape (5, 4), but not all of it was written",
+    ),
     "petabytes in a small file": (declared(shape=(10**9, 10**6)), "but not all of it was written"),
-    "petabytes of chunks": (declared(shape=(10**9, 10**6), chunks=(1, 10**6)), "but not all of it was written"),
+    "petabytes of chunks": (
+        declared(shape=(10**9, 10**6), chunks=(1, 10**6)),
+        "but not all of it was written",
+    ),
     "a killed extraction": (half_written, "of shape (100, 4), but not all of it was written"),
-    "a killed compressed extraction": (half_written_compressed, "of shape (100, 4), but not all of it was written"),
+    "a killed compressed extraction": (
+        half_written_compressed,
+        "of shape (100, 4), but not all of it was written",
+    ),
     "a filter that is not installed": (unknown_filter, "cannot be opened as HDF5"),
-    "a checksum that is wrong": (flipped_checksum, "cannot be opened as HDF5, it may be cut short or damaged"),
-    "values from other files": (virtual, "has 'features' with its values in other files, which are not read"),
-    "values in a raw file": (external_values, "has 'features' with its values in other files, which are not read"),
-    "a link to another file": (external_link, "has 'features' as a link to another place, which is not followed"),
-    "coordinates in another file": (external_coords, "has 'coords' as a link to another place, which is not followed"),
-    "a link in a circle": (hdf5(features=h5py.SoftLink("/features")), "has 'features' as a link to another place"),
-    "too few coordinates": (hdf5(features=FEATURES, coords=np.zeros((4, 2))), "5 instances but coordinates of shape"),
-    "coordinates of three axes": (hdf5(features=FEATURES, coords=np.zeros((5, 3))), "but coordinates of shape (5, 3)"),
-    "coordinates that are text": (hdf5(features=FEATURES, coords=[["a", "b"]] * 5), "coordinates that are object"),
-    "a patch size in words": (bad_patch_size("large"), "a patch_size_level0 that is no positive number: 'large'"),
+    "a checksum that is wrong": (
+        flipped_checksum,
+        "cannot be opened as HDF5, it may be cut short or damaged",
+    ),
+    "values from other files": (
+        virtual,
+        "has 'features' with its values in other files, which are not read",
+    ),
+    "values in a raw file": (
+        external_values,
+        "has 'features' with its values in other files, which are not read",
+    ),
+    "a link to another file": (
+        external_link,
+        "has 'features' as a link to another place, which is not followed",
+    ),
+    "coordinates in another file": (
+        external_coords,
+        "has 'coords' as a link to another place, which is not followed",
+    ),
+    "a link in a circle": (
+        hdf5(features=h5py.SoftLink("/features")),
+        "has 'features' as a link to another place",
+    ),
+    "too few coordinates": (
+        hdf5(features=FEATURES, coords=np.zeros((4, 2))),
+        "5 instances but coordinates of shape",
+    ),
+    "coordinates of three axes": (
+        hdf5(features=FEATURES, coords=np.zeros((5, 3))),
+        "but coordinates of shape (5, 3)",
+    ),
+    "coordinates that are text": (
+        hdf5(features=FEATURES, coords=[["a", "b"]] * 5),
+        "coordinates that are object",
+    ),
+    "a patch size in words": (
+        bad_patch_size("large"),
+        "a patch_size_level0 that is no positive number: 'large'",
+    ),
     "a patch size of 0": (bad_patch_size(0), "a patch_size_level0 that is no positive number"),
-    "two patch sizes": (bad_patch_size([256, 512]), "a patch_size_level0 that is no positive number"),
+    "two patch sizes": (
+        bad_patch_size([256, 512]),
+        "a patch_size_level0 that is no positive number",
+    ),
     "a tile of negative size": (bad_tile_size, "a tile_size_um that is no positive number"),
 }
 
@@ -197,7 +274,9 @@ def torch_file(value: object, archive: bool = True) -> Write:
     return lambda path: write_pt(path, value, archive)
 
 
-def repacked(change: Callable[[str, bytes], bytes] = lambda name, content: content, **settings: object) -> Write:
+def repacked(
+    change: Callable[[str, bytes], bytes] = lambda name, content: content, **settings: object
+) -> Write:
     """A tensor's archive written again, with other content or compressed."""
 
     def write(path: Path) -> None:
@@ -212,7 +291,11 @@ def repacked(change: Callable[[str, bytes], bytes] = lambda name, content: conte
 
 def more_rows(name: str, content: bytes) -> bytes:
     """The same bytes, said to be of 250 rows."""
-    return content.replace(b"K\x32K\x04\x86", b"K\xfaK\x04\x86") if name.endswith("data.pkl") else content
+    return (
+        content.replace(b"K\x32K\x04\x86", b"K\xfaK\x04\x86")
+        if name.endswith("data.pkl")
+        else content
+    )
 
 
 def larger_storage(name: str, content: bytes) -> bytes:
@@ -237,7 +320,11 @@ class LyingType:
     def __reduce__(self) -> tuple:
         from numpy._core.multiarray import _reconstruct
 
-        return _reconstruct, (np.ndarray, (0,), b"b"), (1, (2, 2), HiddenObjects(), False, b"A" * 32)
+        return (
+            _reconstruct,
+            (np.ndarray, (0,), b"b"),
+            (1, (2, 2), HiddenObjects(), False, b"A" * 32),
+        )
 
 
 class HiddenObjects:
@@ -251,27 +338,61 @@ class WrongSize:
     def __reduce__(self) -> tuple:
         from numpy._core.multiarray import _reconstruct
 
-        return _reconstruct, (np.ndarray, (0,), b"b"), (1, (10**6, 4), np.dtype("f4"), False, b"A" * 32)
+        return (
+            _reconstruct,
+            (np.ndarray, (0,), b"b"),
+            (1, (10**6, 4), np.dtype("f4"), False, b"A" * 32),
+        )
 
 
 MORE = "holds more than tensors, so it was not opened"
 TORCH_CASES: dict[str, tuple[Write, str]] = {
-    "cut short": (cut(torch_file(torch.zeros(500, 4)), 0.9), "cannot be read as a torch file, it may be cut short"),
-    "a dict without features": (torch_file({"x": torch.zeros(5, 4)}), "expected exactly one of 'features' or 'feats'"),
-    "a dict with two": (torch_file({"features": FEATURES, "feats": FEATURES}), "(it holds: features, feats)"),
+    "cut short": (
+        cut(torch_file(torch.zeros(500, 4)), 0.9),
+        "cannot be read as a torch file, it may be cut short",
+    ),
+    "a dict without features": (
+        torch_file({"x": torch.zeros(5, 4)}),
+        "expected exactly one of 'features' or 'feats'",
+    ),
+    "a dict with two": (
+        torch_file({"features": FEATURES, "feats": FEATURES}),
+        "(it holds: features, feats)",
+    ),
     "an empty dict": (torch_file({}), "(it holds: nothing)"),
     "a dict of lists": (torch_file({"features": [[1.0]]}), "holds a list, expected one tensor"),
     "a list of tensors": (torch_file([torch.zeros(5, 4)]), "holds a list, expected one tensor"),
     "a number": (torch_file(7), "holds a int, expected one tensor"),
-    "a vector for the slide": (torch_file(torch.zeros(4)), "holds a tensor of shape (4,), expected (instances, width)"),
-    "a batch of bags": (torch_file(torch.zeros(2, 5, 4)), "holds a tensor of shape (2, 5, 4), expected"),
-    "float64": (torch_file(torch.zeros(5, 4).double()), "has features of type float64, expected float16 or"),
-    "a NumPy array of float64": (torch_file(np.zeros((5, 4))), "has features of type float64, expected float16 or"),
-    "integers": (torch_file(torch.zeros(5, 4).int()), "has features of type int32, expected float16 or"),
-    "complex numbers": (torch_file(torch.zeros(5, 4) * 1j), "has features of type complex64, expected float16 or"),
+    "a vector for the slide": (
+        torch_file(torch.zeros(4)),
+        "holds a tensor of shape (4,), expected (instances, width)",
+    ),
+    "a batch of bags": (
+        torch_file(torch.zeros(2, 5, 4)),
+        "holds a tensor of shape (2, 5, 4), expected",
+    ),
+    "float64": (
+        torch_file(torch.zeros(5, 4).double()),
+        "has features of type float64, expected float16 or",
+    ),
+    "a NumPy array of float64": (
+        torch_file(np.zeros((5, 4))),
+        "has features of type float64, expected float16 or",
+    ),
+    "integers": (
+        torch_file(torch.zeros(5, 4).int()),
+        "has features of type int32, expected float16 or",
+    ),
+    "complex numbers": (
+        torch_file(torch.zeros(5, 4) * 1j),
+        "has features of type complex64, expected float16 or",
+    ),
     "a sparse tensor": (torch_file(torch.eye(4).to_sparse()), "holds a sparse tensor"),
     "a meta tensor": (torch_file(torch.zeros(5, 4, device="meta")), "holds a meta tensor"),
-    "one row said to be a million": (torch_file(torch.zeros(1, 4).expand(10**6, 4)), "but holds fewer values"),
+    "one row said to be a million": (
+        torch_file(torch.zeros(1, 4).expand(10**6, 4)),
+        "but holds fewer values",
+    ),
     "more rows than values": (repacked(more_rows), "cannot be read as a torch file"),
     "a storage larger than its bytes": (repacked(larger_storage), "cannot be read as a torch file"),
     "compressed tensors": (repacked(compression=zipfile.ZIP_DEFLATED), "is a compressed archive"),
@@ -285,7 +406,10 @@ TORCH_CASES: dict[str, tuple[Write, str]] = {
         torch_file({"feats": FEATURES, "coords": np.zeros((4, 2))}),
         "coordinates of shape",
     ),
-    "coordinates that are a list": (torch_file({"feats": FEATURES, "coords": [1, 2]}), "holds a list, expected one"),
+    "coordinates that are a list": (
+        torch_file({"feats": FEATURES, "coords": [1, 2]}),
+        "holds a list, expected one",
+    ),
     "arrays of NumPy's own archive": (numpy_archive, "cannot be read as a torch file"),
     "a model": (torch_file(torch.nn.Linear(2, 2)), MORE),
 }
@@ -318,15 +442,27 @@ def code_in_header(path: Path) -> None:
 
 
 NUMPY_CASES: dict[str, tuple[Write, str]] = {
-    "values cut short": (cut(lambda path: write_npy(path, some_features(500)), 0.9), "cannot be read as a NumPy array"),
-    "a header cut short": (cut(lambda path: write_npy(path, FEATURES), 0.2), "cannot be read as a NumPy array"),
+    "values cut short": (
+        cut(lambda path: write_npy(path, some_features(500)), 0.9),
+        "cannot be read as a NumPy array",
+    ),
+    "a header cut short": (
+        cut(lambda path: write_npy(path, FEATURES), 0.2),
+        "cannot be read as a NumPy array",
+    ),
     "Python objects": (object_array, "has features of type object, expected float16 or"),
-    "text": (lambda path: write_npy(path, [["a", "b"]]), "has features of type str32, expected float16 or"),
+    "text": (
+        lambda path: write_npy(path, [["a", "b"]]),
+        "has features of type str32, expected float16 or",
+    ),
     "float64": (
         lambda path: write_npy(path, FEATURES.astype("f8")),
         "has features of type float64, expected float16 or",
     ),
-    "a vector for the slide": (lambda path: write_npy(path, FEATURES[0]), "holds an array of shape (4,), expected"),
+    "a vector for the slide": (
+        lambda path: write_npy(path, FEATURES[0]),
+        "holds an array of shape (4,), expected",
+    ),
     "a version of the future": (newer_array, "cannot be read as a NumPy array"),
     "more rows than it holds": (large_array, "80 bytes of values for the shape (5000000000, 4)"),
     "code in its header": (code_in_header, "cannot be read as a NumPy array"),
@@ -347,7 +483,9 @@ def test_the_cases_are_readable_before_they_are_spoiled(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("archive", [True, False], ids=["archive", "older form"])
-@pytest.mark.parametrize("place", [lambda bad: bad, lambda bad: {"features": torch.zeros(5, 4), "more": bad}])
+@pytest.mark.parametrize(
+    "place", [lambda bad: bad, lambda bad: {"features": torch.zeros(5, 4), "more": bad}]
+)
 def test_code_in_a_torch_file_is_never_run(tmp_path: Path, archive: bool, place: Callable) -> None:
     trace = tmp_path / "trace"
     write_pt(tmp_path / "s.pt", place(RunsCode(trace)), archive)
@@ -375,11 +513,18 @@ def test_code_in_a_bare_pickle_is_never_run(tmp_path: Path, protocol: int) -> No
 
 @pytest.mark.parametrize(
     ("content", "problem"),
-    [(b"", "is empty"), (b"slide,label\n", "is neither HDF5"), (bytes(64), "is neither HDF5"), (b"\x89", "is neither")],
+    [
+        (b"", "is empty"),
+        (b"slide,label\n", "is neither HDF5"),
+        (bytes(64), "is neither HDF5"),
+        (b"\x89", "is neither"),
+    ],
     ids=["nothing", "text", "zeros", "one byte"],
 )
 @pytest.mark.parametrize("ending", [".h5", ".pt", ".npy"])
-def test_what_is_no_feature_file_is_told_so(tmp_path: Path, ending: str, content: bytes, problem: str) -> None:
+def test_what_is_no_feature_file_is_told_so(
+    tmp_path: Path, ending: str, content: bytes, problem: str
+) -> None:
     (tmp_path / f"s{ending}").write_bytes(content)
     assert "Known formats: " in str(refused(tmp_path / f"s{ending}", problem))
 

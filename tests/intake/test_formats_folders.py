@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from mil_bench.errors import InputError
 from mil_bench.intake.readers import find_feature_files, open_features
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -20,7 +23,9 @@ def touch(folder: Path, *names: str) -> None:
 
 def found(folder: Path) -> dict[str, str]:
     """Paths below the folder by slide."""
-    return {file.slide: file.path.relative_to(folder).as_posix() for file in find_feature_files(folder)}
+    return {
+        file.slide: file.path.relative_to(folder).as_posix() for file in find_feature_files(folder)
+    }
 
 
 def refused(folder: Path, *fragments: str) -> InputError:
@@ -53,7 +58,17 @@ def test_the_features_of_the_real_tools_are_found(shared: Path, folder: str, end
 
 
 def test_files_of_other_kinds_are_left_alone(tmp_path: Path) -> None:
-    touch(tmp_path, "b.h5", "a.pt", "C.H5", "notes.txt", "labels.csv", ".hidden.h5", ".cache/x.h5", "a.index.npz")
+    touch(
+        tmp_path,
+        "b.h5",
+        "a.pt",
+        "C.H5",
+        "notes.txt",
+        "labels.csv",
+        ".hidden.h5",
+        ".cache/x.h5",
+        "a.index.npz",
+    )
     assert found(tmp_path) == {"C": "C.H5", "a": "a.pt", "b": "b.h5"}
 
 
@@ -77,17 +92,29 @@ SETTING = "20x_256px_0px_overlap"
 
 @pytest.mark.parametrize("named", ["", SETTING, f"{SETTING}/features_uni_v2"])
 def test_tridents_job_leads_to_its_features(tmp_path: Path, named: str) -> None:
-    touch(tmp_path, f"{SETTING}/features_uni_v2/a.h5", f"{SETTING}/patches/a_patches.h5", "thumbnails/a.jpg")
+    touch(
+        tmp_path,
+        f"{SETTING}/features_uni_v2/a.h5",
+        f"{SETTING}/patches/a_patches.h5",
+        "thumbnails/a.jpg",
+    )
     touch(tmp_path, f"{SETTING}/slide_features_titan/a.h5")
     assert [file.slide for file in find_feature_files(tmp_path / named)] == ["a"]
 
 
 @pytest.mark.parametrize(
-    "second", [f"{SETTING}/features_conch", "10x_256px_0px_overlap/features_uni"], ids=["encoders", "patch sizes"]
+    "second",
+    [f"{SETTING}/features_conch", "10x_256px_0px_overlap/features_uni"],
+    ids=["encoders", "patch sizes"],
 )
 def test_several_sets_of_trident_are_listed_to_choose_from(tmp_path: Path, second: str) -> None:
     touch(tmp_path, f"{SETTING}/features_uni/a.h5", f"{second}/a.h5")
-    error = refused(tmp_path, str(tmp_path / SETTING / "features_uni"), str(tmp_path / second), "name one of these")
+    error = refused(
+        tmp_path,
+        str(tmp_path / SETTING / "features_uni"),
+        str(tmp_path / second),
+        "name one of these",
+    )
     assert len(error.problems) == 2
 
 
@@ -97,7 +124,9 @@ def test_a_job_of_trident_without_features_is_told_so(tmp_path: Path) -> None:
 
 
 def test_stamps_slides_keep_their_path_only_where_names_collide(tmp_path: Path) -> None:
-    touch(tmp_path, *(f"uni2-0a1b2c3d/{name}.h5" for name in ("site1/a", "site2/a", "site1/b", "c")))
+    touch(
+        tmp_path, *(f"uni2-0a1b2c3d/{name}.h5" for name in ("site1/a", "site2/a", "site1/b", "c"))
+    )
     assert set(found(tmp_path)) == {"site1/a", "site2/a", "b", "c"}
 
 
@@ -109,7 +138,11 @@ def test_several_extractors_of_stamp_are_listed_to_choose_from(tmp_path: Path) -
 @pytest.mark.parametrize("prefix", ["", "patches_512/"])
 def test_torchmils_features_are_told_from_its_other_arrays(tmp_path: Path, prefix: str) -> None:
     touch(
-        tmp_path, *(f"{prefix}{name}/a.npy" for name in ("features/features_uni", "labels", "coords", "patch_labels"))
+        tmp_path,
+        *(
+            f"{prefix}{name}/a.npy"
+            for name in ("features/features_uni", "labels", "coords", "patch_labels")
+        ),
     )
     assert found(tmp_path) == {"a": f"{prefix}features/features_uni/a.npy"}
 
@@ -146,7 +179,9 @@ def test_a_link_to_itself_is_told_when_it_is_opened(tmp_path: Path) -> None:
     (tmp_path / "a.h5").symlink_to(tmp_path / "a.h5")
     (tmp_path / "other").symlink_to(tmp_path / "other")
     (file,) = find_feature_files(tmp_path)
-    with pytest.raises(InputError, match=r"a\.h5 cannot be read: Too many levels of symbolic links"):
+    with pytest.raises(
+        InputError, match=r"a\.h5 cannot be read: Too many levels of symbolic links"
+    ):
         open_features(file.path)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
@@ -13,6 +13,9 @@ from mil_bench.errors import InputError
 from mil_bench.intake.readers import FeatureFile, RawBag, open_features
 from mil_bench.intake.readers.hdf5 import dataset, opened, values
 from mil_bench.intake.readers.row_chunks import read_row_chunks
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NAMES = ("ucsb_benign_mosaic", "ucsb_malignant_mosaic")
 STAMP_FOLDER = "resnet50_random_init-49b04e14"
@@ -74,7 +77,9 @@ def test_a_real_list_of_patches_is_told_from_features(shared: Path, name: str) -
         real(shared, "clam", "patches", f"{name}.h5"),
         real(shared, "trident", "patches", f"{name}_patches.h5"),
     ):
-        with pytest.raises(InputError, match="a list of patches, their features are in another folder"):
+        with pytest.raises(
+            InputError, match="a list of patches, their features are in another folder"
+        ):
             open_features(path)
 
 
@@ -109,8 +114,12 @@ def test_a_list_of_patches_without_its_attributes_is_named(tmp_path: Path) -> No
     assert str(tmp_path / "patches" / "a.h5") in str(caught.value)
 
 
-@pytest.mark.parametrize(("written", "expected"), [("None", None), (512, 512.0), (np.array([512]), 512.0)])
-def test_tridents_patch_size_may_be_the_word_none(tmp_path: Path, written: object, expected: float | None) -> None:
+@pytest.mark.parametrize(
+    ("written", "expected"), [("None", None), (512, 512.0), (np.array([512]), 512.0)]
+)
+def test_tridents_patch_size_may_be_the_word_none(
+    tmp_path: Path, written: object, expected: float | None
+) -> None:
     path = write_h5(tmp_path / "a.h5", some_features(1), np.zeros((1, 2), np.int64), "uni", written)
     assert open_features(path).read().patch_size == expected
 
@@ -120,7 +129,9 @@ def test_tridents_unnamed_encoder_is_no_name(tmp_path: Path) -> None:
     assert (open_features(path).format, open_features(path).encoder) == ("TRIDENT .h5", "")
 
 
-@pytest.mark.parametrize("attributes", [{"tile_size_um": 112.0}, {"tile_size": 112.0, "unit": "um"}], ids=str)
+@pytest.mark.parametrize(
+    "attributes", [{"tile_size_um": 112.0}, {"tile_size": 112.0, "unit": "um"}], ids=str
+)
 def test_stamps_spellings_of_micrometres_are_one(tmp_path: Path, attributes: dict) -> None:
     path = write_stamp(tmp_path / "a.h5", some_features(3, dtype="float16"), GRID / 2, **attributes)
     bag = open_features(path).read()
@@ -128,15 +139,21 @@ def test_stamps_spellings_of_micrometres_are_one(tmp_path: Path, attributes: dic
     assert np.array_equal(bag.coords, GRID / 2)
 
 
-@pytest.mark.parametrize("coords", [GRID, GRID[:1] + 448, GRID + 0.2], ids=["a grid", "a lone tile", "off by rounding"])
-def test_stamps_first_version_had_tiles_of_224_pixels_and_256_micrometres(tmp_path: Path, coords: np.ndarray) -> None:
+@pytest.mark.parametrize(
+    "coords", [GRID, GRID[:1] + 448, GRID + 0.2], ids=["a grid", "a lone tile", "off by rounding"]
+)
+def test_stamps_first_version_had_tiles_of_224_pixels_and_256_micrometres(
+    tmp_path: Path, coords: np.ndarray
+) -> None:
     bag = open_features(write_stamp(tmp_path / "a.h5", some_features(len(coords)), coords)).read()
     assert (bag.coords_unit, bag.patch_size) == ("micrometres", 256.0)
     assert np.array_equal(bag.coords, coords * (256 / 224))
 
 
 def test_stamps_first_version_may_say_its_tile_size(tmp_path: Path) -> None:
-    bag = open_features(write_stamp(tmp_path / "a.h5", some_features(3), GRID * 3, tile_size=224)).read()
+    bag = open_features(
+        write_stamp(tmp_path / "a.h5", some_features(3), GRID * 3, tile_size=224)
+    ).read()
     assert (bag.coords_unit, bag.patch_size) == ("micrometres", 256.0)
 
 
@@ -171,11 +188,15 @@ def test_a_slide_id_may_be_given(tmp_path: Path) -> None:
 @pytest.mark.parametrize("rows", [1, 31, 32, 33, 500])
 @pytest.mark.parametrize("chunk", [1, 32])
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_chunks_of_rows_are_read_as_hdf5_reads_them(tmp_path: Path, rows: int, chunk: int, dtype: str) -> None:
+def test_chunks_of_rows_are_read_as_hdf5_reads_them(
+    tmp_path: Path, rows: int, chunk: int, dtype: str
+) -> None:
     features = some_features(rows, 3, dtype)
     with h5py.File(tmp_path / "a.h5", "w") as raw:
         grown = raw.create_dataset("features", (0, 3), dtype, chunks=(chunk, 3), maxshape=(None, 3))
-        for start in range(0, rows, 100):  # other things lie between the chunks, as when a slide grows
+        for start in range(
+            0, rows, 100
+        ):  # other things lie between the chunks, as when a slide grows
             grown.resize(min(start + 100, rows), axis=0)
             grown[start:] = features[start : start + 100]
             raw[f"other {start}"] = np.ones(50)
@@ -215,7 +236,9 @@ def test_bfloat16_becomes_float32_exactly(tmp_path: Path) -> None:
     features = np.array([[1.0, -2.5], [2.0**100, 0.0]], dtype=np.float32)
     with h5py.File(tmp_path / "a.h5", "w") as raw:
         space = h5py.h5s.create_simple(features.shape)
-        h5py.h5d.create(raw.id, b"features", kind, space).write(h5py.h5s.ALL, h5py.h5s.ALL, features)
+        h5py.h5d.create(raw.id, b"features", kind, space).write(
+            h5py.h5s.ALL, h5py.h5s.ALL, features
+        )
     file = open_features(tmp_path / "a.h5")
     assert file.dtype == "float32"
     assert np.array_equal(file.read().features, features)

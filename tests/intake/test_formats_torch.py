@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -11,6 +11,9 @@ from feature_files import some_features, write_h5, write_pt
 
 from mil_bench.errors import InputError
 from mil_bench.intake.readers import open_features
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", ">f4"])
@@ -23,14 +26,21 @@ def test_the_numpy_array_that_trident_saves_is_read(
     features = some_features(5, 3, dtype)
     given = np.asarray(features[None] if leading else features, order=order)
     file = open_features(write_pt(tmp_path / "a.pt", given, archive))
-    assert (file.format, file.dtype, file.rows, file.width) == ("TRIDENT .pt", features.dtype.name, 5, 3)
+    assert (file.format, file.dtype, file.rows, file.width) == (
+        "TRIDENT .pt",
+        features.dtype.name,
+        5,
+        3,
+    )
     found = file.read().features
     assert found.dtype == features.dtype
     assert np.array_equal(found, features)
 
 
 @pytest.mark.parametrize("shape", [(0,), (0, 7), (1, 0, 7)])
-def test_an_empty_slide_of_trident_opens_with_no_rows(tmp_path: Path, shape: tuple[int, ...]) -> None:
+def test_an_empty_slide_of_trident_opens_with_no_rows(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
     file = open_features(write_pt(tmp_path / "a.pt", np.zeros(shape, np.float32)))
     assert (file.rows, file.width) == (0, shape[-1])
     assert file.read().features.shape == (0, shape[-1])
@@ -40,8 +50,15 @@ def test_an_empty_slide_of_trident_opens_with_no_rows(tmp_path: Path, shape: tup
 @pytest.mark.parametrize("wrap", [torch.from_numpy, np.asarray], ids=["tensors", "arrays"])
 def test_a_dict_with_features_and_coordinates_is_read(tmp_path: Path, key: str, wrap: type) -> None:
     features, coords = some_features(4, 3), np.arange(8).reshape(4, 2)
-    file = open_features(write_pt(tmp_path / "a.pt", {key: wrap(features), "coords": wrap(coords), "slide": "a"}))
-    assert (file.format, file.rows, file.width, file.coords_unit) == ("plain .pt", 4, 3, "unknown unit")
+    file = open_features(
+        write_pt(tmp_path / "a.pt", {key: wrap(features), "coords": wrap(coords), "slide": "a"})
+    )
+    assert (file.format, file.rows, file.width, file.coords_unit) == (
+        "plain .pt",
+        4,
+        3,
+        "unknown unit",
+    )
     bag = file.read()
     assert bag.features.tobytes() == features.tobytes()
     assert np.array_equal(bag.coords, coords)
@@ -66,12 +83,17 @@ def test_bfloat16_becomes_float32_exactly(tmp_path: Path, archive: bool) -> None
 
 def test_a_parameter_is_a_tensor(tmp_path: Path) -> None:
     features = some_features()
-    file = open_features(write_pt(tmp_path / "a.pt", torch.nn.Parameter(torch.from_numpy(features))))
+    file = open_features(
+        write_pt(tmp_path / "a.pt", torch.nn.Parameter(torch.from_numpy(features)))
+    )
     assert np.array_equal(file.read().features, features)
 
 
 def test_what_numpy_arrays_need_is_not_left_allowed(tmp_path: Path) -> None:
-    path, before = write_pt(tmp_path / "a.pt", some_features()), torch.serialization.get_safe_globals()
+    path, before = (
+        write_pt(tmp_path / "a.pt", some_features()),
+        torch.serialization.get_safe_globals(),
+    )
     open_features(path).read()
     assert set(torch.serialization.get_safe_globals()) == set(before)
     with pytest.raises(Exception, match="weights_only"):

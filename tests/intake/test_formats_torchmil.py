@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
@@ -11,6 +11,9 @@ from feature_files import some_features, write_npy
 
 from mil_bench.errors import InputError
 from mil_bench.intake.readers import find_feature_files, open_features
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 COORDS = np.arange(10).reshape(5, 2)
 WITNESSES = np.array([0, 1, 0, 0, 1])
@@ -26,7 +29,9 @@ def write_array(folder: Path, name: str, bag: str, values: np.ndarray, ending: s
     return path
 
 
-def bag_folder(root: Path, ending: str = ".npy", features: str = "features", witnesses: np.ndarray = WITNESSES) -> Path:
+def bag_folder(
+    root: Path, ending: str = ".npy", features: str = "features", witnesses: np.ndarray = WITNESSES
+) -> Path:
     """A bag with everything torchmil may have; labels of patches are always .npy."""
     path = write_array(root, features, "a.1", some_features(), ending)
     write_array(root, "coords", "a.1", COORDS, ending)
@@ -37,7 +42,9 @@ def bag_folder(root: Path, ending: str = ".npy", features: str = "features", wit
 
 @pytest.mark.parametrize("ending", [".npy", ".h5"])
 @pytest.mark.parametrize("features", ["features", "features/features_resnet50"])
-def test_a_bag_brings_coordinates_and_labels_of_its_patches(tmp_path: Path, ending: str, features: str) -> None:
+def test_a_bag_brings_coordinates_and_labels_of_its_patches(
+    tmp_path: Path, ending: str, features: str
+) -> None:
     bag_folder(tmp_path, ending, features)
     (found,) = find_feature_files(tmp_path)
     file = open_features(found.path, found.slide)
@@ -52,7 +59,9 @@ def test_a_bag_brings_coordinates_and_labels_of_its_patches(tmp_path: Path, endi
 
 
 @pytest.mark.parametrize("shape", [(5, 1), (1, 5)])
-def test_labels_of_patches_may_have_an_axis_of_length_one(tmp_path: Path, shape: tuple[int, ...]) -> None:
+def test_labels_of_patches_may_have_an_axis_of_length_one(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
     path = bag_folder(tmp_path, witnesses=WITNESSES.reshape(shape).astype(np.float32))
     assert np.array_equal(open_features(path).read().instance_labels, WITNESSES)
 
@@ -62,7 +71,9 @@ def test_labels_of_patches_may_have_an_axis_of_length_one(tmp_path: Path, shape:
 @pytest.mark.parametrize("leading", [False, True], ids=["plain", "leading axis"])
 def test_a_lone_array_is_read(tmp_path: Path, dtype: str, order: str, leading: bool) -> None:
     features = some_features(5, 3, dtype)
-    path = write_npy(tmp_path / "a.npy", np.asarray(features[None] if leading else features, order=order))
+    path = write_npy(
+        tmp_path / "a.npy", np.asarray(features[None] if leading else features, order=order)
+    )
     file = open_features(path)
     assert (file.format, file.dtype, file.rows, file.width) == ("plain .npy", dtype, 5, 3)
     assert (file.has_coords, file.has_instance_labels) == (False, False)
@@ -88,7 +99,9 @@ def test_an_empty_array_opens_with_no_rows(tmp_path: Path) -> None:
     ],
     ids=["too few", "another class", "NaN", "text"],
 )
-def test_labels_of_patches_are_refused_that_are(tmp_path: Path, witnesses: np.ndarray, problem: str) -> None:
+def test_labels_of_patches_are_refused_that_are(
+    tmp_path: Path, witnesses: np.ndarray, problem: str
+) -> None:
     path = bag_folder(tmp_path, witnesses=witnesses)
     with pytest.raises(InputError, match=problem) as caught:
         open_features(path).read()

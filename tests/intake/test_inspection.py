@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
@@ -11,6 +11,9 @@ from feature_files import some_features, write_h5, write_sheet
 
 from mil_bench.cli import main
 from mil_bench.report.figures.bag_sizes import bag_size_histogram
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ROWS = (3, 7, 20, 30, 31, 33, 40, 52)
 
@@ -26,7 +29,13 @@ class Study:
             self.write(f"s{i}", some_features(rows, 16, seed=i))
         write_sheet(self.sheet, self.labels)
 
-    def write(self, slide: str, features: np.ndarray, coords: np.ndarray | None = None, encoder: str = "uni") -> None:
+    def write(
+        self,
+        slide: str,
+        features: np.ndarray,
+        coords: np.ndarray | None = None,
+        encoder: str = "uni",
+    ) -> None:
         coords = np.arange(2 * len(features)).reshape(-1, 2) if coords is None else coords
         write_h5(self.folder / f"{slide}.h5", features, coords, encoder, 512)
 
@@ -43,7 +52,16 @@ class Study:
         return code, output
 
     def pack(self) -> None:
-        words = ("--dataset", "bracs", "--labels", str(self.sheet), "--data", str(self.root / "data"), "--workers", "1")
+        words = (
+            "--dataset",
+            "bracs",
+            "--labels",
+            str(self.sheet),
+            "--data",
+            str(self.root / "data"),
+            "--workers",
+            "1",
+        )
         assert self.call("pack", str(self.folder), *words)[0] == 0
 
 
@@ -58,7 +76,9 @@ def test_good_data_get_counts_beside_the_cards_a_histogram_and_a_picture(study: 
     assert "8 bags, 216 instances, 16 features" in output
     assert "Nothing wrong was found." in output
     assert "Worth knowing" not in output
-    assert [line.split() for line in output.splitlines() if line.startswith("  IC")] == [["IC", "4", "132"]]
+    assert [line.split() for line in output.splitlines() if line.startswith("  IC")] == [
+        ["IC", "4", "132"]
+    ]
     assert "Instances a bag: 3 to 52, median 30.5" in output
     picture = study.root / "results" / "checks" / "features-bag-sizes.png"
     assert f"Picture: {picture}" in output
@@ -69,7 +89,9 @@ def test_a_packed_dataset_is_checked_like_its_folder(study: Study) -> None:
     study.pack()
     code, output = study.check("bracs", "--data", str(study.root / "data"))
     assert code == 0
-    assert [line.split() for line in output.splitlines() if line.startswith("  IC")] == [["IC", "4", "132"]]
+    assert [line.split() for line in output.splitlines() if line.startswith("  IC")] == [
+        ["IC", "4", "132"]
+    ]
     assert study.check(str(study.root / "data" / "bracs.h5"))[0] == 0
 
 
@@ -97,7 +119,10 @@ def with_leak(study: Study) -> None:
 
 
 def with_unlabelled(study: Study) -> None:
-    write_sheet(study.sheet, {slide: label for slide, label in study.labels.items() if slide != "s3"} | {"S3": "N"})
+    write_sheet(
+        study.sheet,
+        {slide: label for slide, label in study.labels.items() if slide != "s3"} | {"S3": "N"},
+    )
 
 
 def with_two_encoders(study: Study) -> None:
@@ -119,9 +144,15 @@ def cut_short(study: Study) -> None:
 WRONG = {
     "NaN": (with_nan, "1 bag (s1) holds NaN or infinite values."),
     "a copy with another label": (with_copy, "Equal features, different labels: s1 (N), s2 (IC)."),
-    "a rounded copy with another label": (with_near_copy, "Almost equal features, different labels: s1 in s2 (100%)."),
+    "a rounded copy with another label": (
+        with_near_copy,
+        "Almost equal features, different labels: s1 in s2 (100%).",
+    ),
     "a column that is the label": (with_leak, "Feature column 9 (counted from 0) is the label"),
-    "a slide without a label": (with_unlabelled, "1 slide has no label in the sheet: s3 (the sheet has 'S3'"),
+    "a slide without a label": (
+        with_unlabelled,
+        "1 slide has no label in the sheet: s3 (the sheet has 'S3'",
+    ),
     "two encoders": (with_two_encoders, "Encoders differ: uni in 7 files, conch in 1 file."),
     "two widths": (
         lambda s: s.write("s1", some_features(7, 8)),
@@ -185,7 +216,10 @@ NOTED = {
     "a labelled slide without features": (without_a_file, "1 labelled slide has no features: s5."),
     "a dead column": (with_dead_columns, "Always zero: 1 feature column (3) of 16."),
     "a constant column": (with_dead_columns, "Always the same value: 1 feature column (5) of 16."),
-    "one value a bag": (with_age, "One value a bag, as no feature of single patches has: 1 feature column (3)."),
+    "one value a bag": (
+        with_age,
+        "One value a bag, as no feature of single patches has: 1 feature column (3).",
+    ),
     "a bag of one instance": (
         lambda s: s.write("s1", some_features(1, 16)),
         "1 of 8 bags has a single instance.",
@@ -218,7 +252,9 @@ def test_another_label_in_the_sheet_than_in_the_store_is_wrong(study: Study) -> 
     assert "1 slide has another label in the sheet: s2 (IC, in the sheet PB)." in output
 
 
-def test_the_published_leak_is_found_and_clean_classic_data_pass(study: Study, shared: Path) -> None:
+def test_the_published_leak_is_found_and_clean_classic_data_pass(
+    study: Study, shared: Path
+) -> None:
     classic = shared / "data" / "classic"
     code, output = study.check(str(classic / "LEAKY_musk1_rgmil_167.npz"))
     assert code == 1
@@ -247,8 +283,16 @@ NPZ = {
         "offsets": np.array([0, 2]),
         "labels": np.array([1]),
     },
-    "2 labels for 1 bags": {"features": np.zeros((3, 2)), "offsets": np.array([0, 3]), "labels": np.array([1, 0])},
-    "labels are float64": {"features": np.zeros((3, 2)), "offsets": np.array([0, 3]), "labels": np.array([1.0])},
+    "2 labels for 1 bags": {
+        "features": np.zeros((3, 2)),
+        "offsets": np.array([0, 3]),
+        "labels": np.array([1, 0]),
+    },
+    "labels are float64": {
+        "features": np.zeros((3, 2)),
+        "offsets": np.array([0, 3]),
+        "labels": np.array([1.0]),
+    },
     "cannot be read as arrays": {
         "features": np.array([[None]]),
         "offsets": np.array([0, 1]),
@@ -258,7 +302,9 @@ NPZ = {
 
 
 @pytest.mark.parametrize(("said", "arrays"), NPZ.items(), ids=NPZ.keys())
-def test_a_malformed_bag_file_is_bad_input(study: Study, said: str, arrays: dict[str, np.ndarray]) -> None:
+def test_a_malformed_bag_file_is_bad_input(
+    study: Study, said: str, arrays: dict[str, np.ndarray]
+) -> None:
     np.savez(study.root / "bags.npz", **arrays)
     code, output, errors = study.call("check", str(study.root / "bags.npz"))
     assert (code, output) == (2, "")
@@ -277,7 +323,11 @@ def test_a_bag_file_that_is_no_archive_is_bad_input(study: Study, content: bytes
 def test_targets_that_cannot_be_checked_are_bad_input(study: Study) -> None:
     for words, said in {
         ("brcs",): "There is no dataset 'brcs'. Did you mean bracs",
-        (str(study.folder), "--labels", str(study.sheet)): "Name the dataset's card too: --dataset NAME or CARD.toml.",
+        (
+            str(study.folder),
+            "--labels",
+            str(study.sheet),
+        ): "Name the dataset's card too: --dataset NAME or CARD.toml.",
         (str(study.sheet),): "cannot be read as a bag store",
         ("bracs", "--data", str(study.root)): "bracs: no features are packed",
     }.items():
@@ -290,7 +340,9 @@ def test_info_says_what_is_packed(study: Study) -> None:
     study.sheet.write_text("slide,label,patient,split,centre\n")
     with study.sheet.open("a") as file:
         for i, (slide, label) in enumerate(study.labels.items()):
-            file.write(f"{slide},{label},p{i // 2},{'train' if i else 'test'},{'Lyon' if i < 3 else 'Bern'}\n")
+            file.write(
+                f"{slide},{label},p{i // 2},{'train' if i else 'test'},{'Lyon' if i < 3 else 'Bern'}\n"
+            )
     study.pack()
     code, output, _ = study.call("info", "bracs", "--data", str(study.root / "data"))
     facts = {line.partition(":")[0]: line.partition(":")[2].strip() for line in output.splitlines()}
@@ -311,7 +363,16 @@ def test_info_says_what_is_packed(study: Study) -> None:
 
 def test_packing_says_what_it_packed_and_what_comes_next(study: Study) -> None:
     (study.folder / "s5.h5").unlink()
-    words = ("--dataset", "bracs", "--labels", str(study.sheet), "--data", str(study.root / "data"), "--workers", "1")
+    words = (
+        "--dataset",
+        "bracs",
+        "--labels",
+        str(study.sheet),
+        "--data",
+        str(study.root / "data"),
+        "--workers",
+        "1",
+    )
     code, output, _ = study.call("pack", str(study.folder), *words)
     assert code == 0
     assert "7 slides, 183 instances, 16 features (7 TRIDENT .h5)" in output

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from mil_bench.bags.store import BagStore
 from mil_bench.datasets.catalogue import find_dataset, open_store
 from mil_bench.intake.inspection.leaks import LabelLeaks, LeakingColumn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from mil_bench.bags.store import BagStore
 
 
 def leaks_of(bags: list[np.ndarray], labels: np.ndarray, classes: int | None = None) -> LabelLeaks:
@@ -33,7 +37,9 @@ def classic(shared: Path, name: str) -> LabelLeaks:
 
 
 def test_the_published_leak_is_found(shared: Path) -> None:
-    assert classic(shared, "LEAKY_musk1_rgmil_167").columns() == [LeakingColumn(166, "lowest", ((0,), (1,)))]
+    assert classic(shared, "LEAKY_musk1_rgmil_167").columns() == [
+        LeakingColumn(166, "lowest", ((0,), (1,)))
+    ]
 
 
 @pytest.mark.parametrize("name", ["musk1", "tiger"])
@@ -43,7 +49,9 @@ def test_clean_classic_data_are_not_flagged(shared: Path, name: str) -> None:
     assert leaks.one_value_a_bag().tolist() == []
 
 
-@pytest.mark.parametrize("name", ["digits", "bracs-sim", "panda-sim", "ccc-sim", "bracs-sim:difficulty=0.1,slides=120"])
+@pytest.mark.parametrize(
+    "name", ["digits", "bracs-sim", "panda-sim", "ccc-sim", "bracs-sim:difficulty=0.1,slides=120"]
+)
 def test_generated_data_are_not_flagged(tmp_path: Path, name: str) -> None:
     store = open_store(find_dataset(name), tmp_path)
     assert leaks_of(bags_of(store), store.labels).columns() == []
@@ -65,7 +73,9 @@ PLANTED: dict[str, tuple[Callable[[int, int], np.ndarray | float], int]] = {
 
 @pytest.mark.parametrize(("value", "heaps"), PLANTED.values(), ids=PLANTED.keys())
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_a_planted_column_is_found_that_is(small_store: BagStore, value: Callable, heaps: int, dtype: str) -> None:
+def test_a_planted_column_is_found_that_is(
+    small_store: BagStore, value: Callable, heaps: int, dtype: str
+) -> None:
     bags = []
     for rows, label in zip(bags_of(small_store), small_store.labels, strict=True):
         planted = rows.astype(dtype)
@@ -82,7 +92,9 @@ def test_a_running_number_of_sorted_slides_is_found() -> None:
     bags = [np.random.default_rng(i).standard_normal((5, 8)) for i in range(60)]
     for i, rows in enumerate(bags):
         rows[:, 2] = i
-    assert [(leak.column, leak.heaps) for leak in leaks_of(bags, labels).columns()] == [(2, ((0,), (1,), (2,)))]
+    assert [(leak.column, leak.heaps) for leak in leaks_of(bags, labels).columns()] == [
+        (2, ((0,), (1,), (2,)))
+    ]
 
 
 def test_a_value_of_the_bag_that_does_not_tell_the_label_is_metadata() -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from mil_bench.bags.store import BagStore
 from mil_bench.datasets.catalogue import find_dataset, open_store
 from mil_bench.intake.inspection.near_duplicates import near_duplicate_bags, near_duplicates
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from mil_bench.bags.store import BagStore
 
 ROWS, WIDTH = 400, 64
 
@@ -36,8 +40,12 @@ CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "equal": lambda rows: rows.copy(),
     "another order": lambda rows: RNG.permutation(rows),
     "rounded to half precision": lambda rows: rows.astype(np.float16),
-    "encoded again": lambda rows: rows * (1 + 1e-3 * RNG.standard_normal(rows.shape)).astype(np.float32),
-    "encoded again with noise in zeros": lambda rows: rows + np.float32(1e-3) * RNG.standard_normal(rows.shape),
+    "encoded again": lambda rows: (
+        rows * (1 + 1e-3 * RNG.standard_normal(rows.shape)).astype(np.float32)
+    ),
+    "encoded again with noise in zeros": lambda rows: (
+        rows + np.float32(1e-3) * RNG.standard_normal(rows.shape)
+    ),
 }
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
@@ -18,6 +17,10 @@ from mil_bench.bags.store import BagStore
 from mil_bench.datasets.catalogue import open_store
 from mil_bench.intake import row_packing
 from mil_bench.intake.pack import Packed, pack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
 
 REAL_LABELS = {"ucsb_benign_mosaic": "N", "ucsb_malignant_mosaic": "IC"}
 
@@ -71,7 +74,9 @@ def test_real_clam_pt_files_come_back_exactly(shared: Path, tmp_path: Path) -> N
     assert packed.formats == Counter({"CLAM .pt": 2})
     assert packed.store.coords is None
     for slide in REAL_LABELS:
-        assert_holds(packed.store, slide, torch.load(folder / f"{slide}.pt", weights_only=True).numpy())
+        assert_holds(
+            packed.store, slide, torch.load(folder / f"{slide}.pt", weights_only=True).numpy()
+        )
 
 
 def test_clams_parent_folder_gives_its_h5_files(shared: Path, tmp_path: Path) -> None:
@@ -108,7 +113,13 @@ def test_clams_two_kinds_of_file_give_the_same_features(shared: Path, tmp_path: 
 def test_a_parent_folder_without_h5_files_gives_its_pt_files(tmp_path: Path) -> None:
     features = some_features()
     write_pt(tmp_path / "clam" / "pt_files" / "a.pt", torch.from_numpy(features))
-    packed = pack(tmp_path / "clam", BRACS, write_sheet(tmp_path / "l.csv", {"a": "N"}), tmp_path / "data", unwatched)
+    packed = pack(
+        tmp_path / "clam",
+        BRACS,
+        write_sheet(tmp_path / "l.csv", {"a": "N"}),
+        tmp_path / "data",
+        unwatched,
+    )
     assert packed.formats == Counter({"CLAM .pt": 1})
     assert np.array_equal(packed.store.bag(0).features, features)
 
@@ -118,14 +129,18 @@ def folder(tmp_path: Path) -> Path:
     """Three slides, of which one has a single instance."""
     for i, (slide, rows) in enumerate({"001": 3, "002": 1, "x.y": 6}.items()):
         coords = np.arange(2 * rows).reshape(rows, 2) + i
-        write_h5(tmp_path / "features" / f"{slide}.h5", some_features(rows, 4, "float16", i), coords)
+        write_h5(
+            tmp_path / "features" / f"{slide}.h5", some_features(rows, 4, "float16", i), coords
+        )
     return tmp_path / "features"
 
 
 @pytest.fixture
 def sheet(tmp_path: Path) -> Path:
     path = tmp_path / "labels.csv"
-    path.write_text("Slide_ID,Label,Patient,Set\n001,N,1,Training\n002,IC,1,Validation\nx.y,ADH,2,Testing\n")
+    path.write_text(
+        "Slide_ID,Label,Patient,Set\n001,N,1,Training\n002,IC,1,Validation\nx.y,ADH,2,Testing\n"
+    )
     return path
 
 
@@ -152,15 +167,21 @@ def test_the_packed_store_is_the_one_a_run_opens(folder: Path, sheet: Path, tmp_
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["bracs.h5"]
 
 
-def test_packing_the_same_files_elsewhere_gives_the_same_digest(folder: Path, sheet: Path, tmp_path: Path) -> None:
+def test_packing_the_same_files_elsewhere_gives_the_same_digest(
+    folder: Path, sheet: Path, tmp_path: Path
+) -> None:
     first = pack(folder, BRACS, sheet, tmp_path / "data", unwatched).store
     moved = shutil.copytree(folder, tmp_path / "moved")
     assert pack(moved, BRACS, sheet, tmp_path / "other", unwatched).store.digest == first.digest
 
 
-def test_a_labelled_slide_without_a_file_is_reported_and_not_refused(folder: Path, tmp_path: Path) -> None:
+def test_a_labelled_slide_without_a_file_is_reported_and_not_refused(
+    folder: Path, tmp_path: Path
+) -> None:
     labels = {"001": "N", "lost-1": "PB", "002": "IC", "x.y": "ADH", "lost-2": "IC"}
-    packed = pack(folder, BRACS, write_sheet(tmp_path / "l.csv", labels), tmp_path / "data", unwatched)
+    packed = pack(
+        folder, BRACS, write_sheet(tmp_path / "l.csv", labels), tmp_path / "data", unwatched
+    )
     assert packed.without_features == ("lost-1", "lost-2")
     assert packed.store.slides["slide"].tolist() == ["001", "002", "x.y"]
 
@@ -172,7 +193,9 @@ def test_a_sheet_without_a_group_column_leaves_groups_unknown(folder: Path, tmp_
     assert store.slides["group"].nunique() == 3
 
 
-def test_every_pass_over_the_files_is_shown_with_its_length(folder: Path, sheet: Path, tmp_path: Path) -> None:
+def test_every_pass_over_the_files_is_shown_with_its_length(
+    folder: Path, sheet: Path, tmp_path: Path
+) -> None:
     told = []
 
     def watch(items: Iterable, count: int, what: str) -> Iterable:
@@ -184,7 +207,9 @@ def test_every_pass_over_the_files_is_shown_with_its_length(folder: Path, sheet:
     assert told == [("looking at the files", 3, 3), ("packing", 3, 3)]
 
 
-def test_other_files_in_the_folder_are_left_alone(folder: Path, sheet: Path, tmp_path: Path) -> None:
+def test_other_files_in_the_folder_are_left_alone(
+    folder: Path, sheet: Path, tmp_path: Path
+) -> None:
     (folder / "notes.txt").write_text("not a feature file")
     (folder / "config.json").write_text("{}")
     assert len(pack(folder, BRACS, sheet, tmp_path / "data", unwatched).store) == 3
@@ -196,13 +221,17 @@ def test_packing_does_not_change_the_features(folder: Path, sheet: Path, tmp_pat
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_a_store_without_all_coordinates_has_none(folder: Path, sheet: Path, tmp_path: Path) -> None:
+def test_a_store_without_all_coordinates_has_none(
+    folder: Path, sheet: Path, tmp_path: Path
+) -> None:
     write_h5(folder / "002.h5", some_features(1, 4, "float16"))
     store = pack(folder, BRACS, sheet, tmp_path / "data", unwatched).store
     assert (store.coords_unit, store.coords) == ("", None)
 
 
-@pytest.mark.parametrize("value", [np.nan, -np.nan, np.inf, -np.inf, 65504, -65504, 0.0, -0.0, 6e-8])
+@pytest.mark.parametrize(
+    "value", [np.nan, -np.nan, np.inf, -np.inf, 65504, -65504, 0.0, -0.0, 6e-8]
+)
 def test_half_precision_is_checked_as_all_other_numbers(value: float) -> None:
     values = np.zeros((3, 2), np.float16)
     values[1, 1] = value

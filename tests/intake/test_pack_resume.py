@@ -9,8 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -23,6 +22,10 @@ from mil_bench.intake import row_packing
 from mil_bench.intake.pack import Packed, pack
 from mil_bench.progress import unwatched
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
 SLIDES = 12
 LABELS = {f"s{i:02d}": BRACS.hierarchy.fine[i % 7] for i in range(SLIDES)}
 
@@ -32,7 +35,13 @@ def folder(tmp_path: Path) -> Path:
     """Twelve slides with coordinates and their sheet ``labels.csv`` beside the folder."""
     for i, slide in enumerate(LABELS):
         coords = np.arange(2 * (i + 3)).reshape(-1, 2)
-        write_h5(tmp_path / "features" / f"{slide}.h5", some_features(i + 3, 8, seed=i), coords, "uni", 256)
+        write_h5(
+            tmp_path / "features" / f"{slide}.h5",
+            some_features(i + 3, 8, seed=i),
+            coords,
+            "uni",
+            256,
+        )
     write_sheet(tmp_path / "labels.csv", LABELS)
     return tmp_path / "features"
 
@@ -41,7 +50,9 @@ def pack_into(folder: Path, data: Path, workers: int = 1, watch=unwatched) -> Pa
     return pack(folder, BRACS, folder.parent / "labels.csv", data, watch, workers)
 
 
-def stopped_after(folder: Path, data: Path, slides: int, error: type[BaseException] = KeyboardInterrupt) -> None:
+def stopped_after(
+    folder: Path, data: Path, slides: int, error: type[BaseException] = KeyboardInterrupt
+) -> None:
     """A call that is interrupted when so many slides are packed."""
 
     def watch(items: Iterable, count: int, what: str) -> Iterable:
@@ -93,13 +104,14 @@ def test_several_processes_write_the_same_file_as_one(folder: Path, tmp_path: Pa
     assert content(tmp_path / "one") == content(tmp_path / "three")
 
 
-# Where the tests run in the background of a script, they and their children ignore Ctrl-C; a user's terminal does not.
+# Where the tests run in the background of a script, they and their children ignore Ctrl-C; a user's
+# terminal does not.
 PACK = (
     "import signal, sys; from mil_bench.cli import main\n"
     "signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(main())"
 )
 SLOW = (
-    "import time; from mil_bench.data import row_packing\n"
+    "import time; from mil_bench.intake import row_packing\n"
     "write = row_packing.RowFile.write\n"
     "def slow(*a): time.sleep(0.02); return write(*a)\n"
     "row_packing.RowFile.write = slow\n"
@@ -107,7 +119,16 @@ SLOW = (
 
 
 def start(folder: Path, data: Path, *words: str, slow: bool = True) -> subprocess.Popen:
-    command = [sys.executable, "-c", (SLOW if slow else "") + PACK, "data", "pack", str(folder), "--dataset", "bracs"]
+    command = [
+        sys.executable,
+        "-c",
+        (SLOW if slow else "") + PACK,
+        "data",
+        "pack",
+        str(folder),
+        "--dataset",
+        "bracs",
+    ]
     command += ["--labels", str(folder.parent / "labels.csv"), "--data", str(data), *words]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -146,7 +167,9 @@ def test_ctrl_c_says_where_the_unfinished_store_lies(folder: Path, tmp_path: Pat
     _, errors = process.communicate()
     assert process.returncode == 130
     hidden = tmp_path / "data" / ".bracs.h5.packing"
-    assert f"stopped. What is packed lies in {hidden}; the same command goes on from there" in errors
+    assert (
+        f"stopped. What is packed lies in {hidden}; the same command goes on from there" in errors
+    )
     assert "Traceback" not in errors
     assert hidden.exists()
     assert not (tmp_path / "data" / "bracs.h5").exists()
@@ -155,7 +178,9 @@ def test_ctrl_c_says_where_the_unfinished_store_lies(folder: Path, tmp_path: Pat
 def test_of_two_packs_at_once_the_second_is_told_so(folder: Path, tmp_path: Path) -> None:
     first = start(folder, tmp_path / "data", "--workers", "1")
     wait_for_slides(tmp_path / "data", 2)
-    with pytest.raises(StorageError, match=r"Another process is packing .*bracs.h5 at this moment. Wait for it"):
+    with pytest.raises(
+        StorageError, match=r"Another process is packing .*bracs.h5 at this moment. Wait for it"
+    ):
         pack_into(folder, tmp_path / "data")
     output, errors = first.communicate()
     assert first.returncode == 0, errors
@@ -164,7 +189,9 @@ def test_of_two_packs_at_once_the_second_is_told_so(folder: Path, tmp_path: Path
     assert content(tmp_path / "data") == content(tmp_path / "calm")
 
 
-def test_a_lock_that_was_waited_for_on_a_removed_journal_does_not_count(folder: Path, tmp_path: Path) -> None:
+def test_a_lock_that_was_waited_for_on_a_removed_journal_does_not_count(
+    folder: Path, tmp_path: Path
+) -> None:
     data = tmp_path / "data"
     stopped_after(folder, data, 2)
     journal = data / ".bracs.h5.packing.journal"
@@ -225,7 +252,9 @@ def test_a_kill_while_the_index_is_written_does_no_harm(
 ) -> None:
     data = tmp_path / "data"
     with monkeypatch.context() as patch:
-        patch.setattr("mil_bench.durable.publish", lambda *paths: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(
+            "mil_bench.durable.publish", lambda *paths: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
         with pytest.raises(KeyboardInterrupt):
             pack_into(folder, data)
     assert pack_into(folder, data).resumed == SLIDES
@@ -255,8 +284,12 @@ def test_a_store_that_comes_up_while_a_pack_waits_is_not_replaced(
     data = tmp_path / "data"
     pack_into(folder, data)
     stored = content(data)
-    monkeypatch.setattr("mil_bench.intake.pack._refuse_existing", lambda *arguments: None)  # it was not there yet
-    with pytest.raises(StorageError, match=r"bracs.h5 exists by now, made by another process; it was not replaced"):
+    monkeypatch.setattr(
+        "mil_bench.intake.pack._refuse_existing", lambda *arguments: None
+    )  # it was not there yet
+    with pytest.raises(
+        StorageError, match=r"bracs.h5 exists by now, made by another process; it was not replaced"
+    ):
         pack_into(folder, data)
     assert content(data) == stored
 
@@ -281,7 +314,13 @@ def test_a_problem_that_is_found_late_leaves_nothing(folder: Path, tmp_path: Pat
 
 def test_problems_are_the_same_in_several_processes(folder: Path, tmp_path: Path) -> None:
     for slide in ("s03", "s10"):
-        write_h5(folder / f"{slide}.h5", np.full((4, 8), np.nan, np.float32), np.zeros((4, 2)), "uni", 256)
+        write_h5(
+            folder / f"{slide}.h5",
+            np.full((4, 8), np.nan, np.float32),
+            np.zeros((4, 2)),
+            "uni",
+            256,
+        )
     (folder / "s05.h5").write_text("no features")
     messages = []
     for workers in (1, 2):
@@ -300,7 +339,9 @@ def test_a_disk_that_is_full_is_said_and_leaves_nothing(folder: Path, tmp_path: 
             pack_into(folder, tmp_path / "data")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-    assert f"Cannot write {tmp_path / 'data' / 'bracs.h5'}: File too large. Free space" in str(caught.value)
+    assert f"Cannot write {tmp_path / 'data' / 'bracs.h5'}: File too large. Free space" in str(
+        caught.value
+    )
     assert not (tmp_path / "data").exists()
 
 
@@ -315,13 +356,18 @@ def test_a_file_that_grows_while_it_is_read_is_refused(
         return (*original(file), seen.count(file.path)) if file.slide == "s04" else original(file)
 
     monkeypatch.setattr(row_packing, "_stamp", another_time)
-    with pytest.raises(InputError, match=r"s04.h5: it was changed while it was being read; pack when it is complete"):
+    with pytest.raises(
+        InputError,
+        match=r"s04.h5: it was changed while it was being read; pack when it is complete",
+    ):
         pack_into(folder, tmp_path / "data")
 
 
 def test_a_process_that_dies_is_told_of_and_packing_goes_on(folder: Path, tmp_path: Path) -> None:
     with (
-        pytest.raises(MilBenchError, match="A packing process was killed, as happens when memory runs out"),
+        pytest.raises(
+            MilBenchError, match="A packing process was killed, as happens when memory runs out"
+        ),
         row_packing.spread_over(2) as spread,
     ):
         list(spread(os._exit, [1]))

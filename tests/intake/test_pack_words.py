@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 import unicodedata
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -16,6 +16,9 @@ from feature_files import some_features, write_h5, write_npy, write_pt, write_sh
 from mil_bench.bags.store import BagStore
 from mil_bench.cli import main
 from mil_bench.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CARD = 'name = "study"\nlabels = ["a", "b"]\nfolds = 2\n'
 SLIDES = [f"{i:03d}" for i in range(8)]
@@ -39,11 +42,23 @@ class Desk:
         return code, shown.out, shown.err
 
     def pack(self, folder: str = "features", *words: str) -> tuple[int, str, str]:
-        command = ["data", "pack", folder, "--dataset", "cards/study.toml", "--labels", "labels.csv", "--workers", "1"]
+        command = [
+            "data",
+            "pack",
+            folder,
+            "--dataset",
+            "cards/study.toml",
+            "--labels",
+            "labels.csv",
+            "--workers",
+            "1",
+        ]
         return self.call(*command, *words)
 
     def check(self, folder: str = "features") -> tuple[int, str, str]:
-        return self.call("data", "check", folder, "--dataset", "cards/study.toml", "--labels", "labels.csv")
+        return self.call(
+            "data", "check", folder, "--dataset", "cards/study.toml", "--labels", "labels.csv"
+        )
 
 
 @pytest.fixture
@@ -55,20 +70,36 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
 def write_all(folder: str, names: list[str] = SLIDES) -> None:
     for i, name in enumerate(names):
-        write_h5(Path(folder) / f"{name}.h5", some_features(6, 8, seed=i), np.arange(12).reshape(6, 2))
+        write_h5(
+            Path(folder) / f"{name}.h5", some_features(6, 8, seed=i), np.arange(12).reshape(6, 2)
+        )
 
 
 @pytest.mark.parametrize("data", [(), ("--data", "my data")], ids=["usual folder", "own folder"])
-def test_the_commands_that_packing_prints_work_as_they_stand(desk: Desk, data: tuple[str, ...]) -> None:
+def test_the_commands_that_packing_prints_work_as_they_stand(
+    desk: Desk, data: tuple[str, ...]
+) -> None:
     write_all("features")
     code, output, _ = desk.pack("features", *data)
     assert code == 0
-    printed = {line.partition(":")[0]: shlex.split(line.partition(":")[2]) for line in output.splitlines()[-2:]}
+    printed = {
+        line.partition(":")[0]: shlex.split(line.partition(":")[2])
+        for line in output.splitlines()[-2:]
+    }
     assert printed["Check"][0] == printed["Run"][0] == "mil-bench"
     code, output, errors = desk.call(*printed["Check"][1:])
     assert (code, errors) == (0, "")
     assert "8 bags, 48 instances, 8 features" in output
-    few = ("--methods", "mean-pool", "--epochs", "1", "--no-tracking", "--workers", "1", "--dry-run")
+    few = (
+        "--methods",
+        "mean-pool",
+        "--epochs",
+        "1",
+        "--no-tracking",
+        "--workers",
+        "1",
+        "--dry-run",
+    )
     assert desk.call(*printed["Run"][1:], *few)[0] == 0
 
 
@@ -85,7 +116,10 @@ def bad_features(root: Path) -> None:
 
 
 TORCHMIL = {
-    "coordinates": (bad_coords, "  - study/coords/000.npy has 6 instances but coordinates of shape (3, 2)\n"),
+    "coordinates": (
+        bad_coords,
+        "  - study/coords/000.npy has 6 instances but coordinates of shape (3, 2)\n",
+    ),
     "labels of patches": (
         bad_patch_labels,
         "  - study/patch_labels/000.npy has labels of patches other than 0 and 1\n",
@@ -107,7 +141,9 @@ def write_torchmil(root: Path, without_labels: int = 0) -> None:
 
 
 @pytest.mark.parametrize(("spoil", "said"), TORCHMIL.values(), ids=TORCHMIL.keys())
-def test_the_file_that_is_wrong_is_the_one_that_is_named(desk: Desk, spoil: Callable, said: str) -> None:
+def test_the_file_that_is_wrong_is_the_one_that_is_named(
+    desk: Desk, spoil: Callable, said: str
+) -> None:
     write_torchmil(Path("study"))
     spoil(Path("study"))
     code, _, errors = desk.pack("study")
@@ -161,8 +197,12 @@ EMPTY = {
 
 
 @pytest.mark.parametrize("empty", EMPTY.values(), ids=EMPTY.keys())
-@pytest.mark.parametrize("coords", [None, np.zeros((0, 2)), np.zeros(0)], ids=["no coords", "(0, 2)", "(0,)"])
-def test_slides_without_instances_are_left_out_and_named(desk: Desk, empty: np.ndarray, coords: np.ndarray) -> None:
+@pytest.mark.parametrize(
+    "coords", [None, np.zeros((0, 2)), np.zeros(0)], ids=["no coords", "(0, 2)", "(0,)"]
+)
+def test_slides_without_instances_are_left_out_and_named(
+    desk: Desk, empty: np.ndarray, coords: np.ndarray
+) -> None:
     write_all("features")
     for slide in ("001", "004", "005"):
         write_h5(Path("features") / f"{slide}.h5", empty, coords)
@@ -187,7 +227,12 @@ def test_every_format_may_have_slides_without_instances(desk: Desk, kind: str) -
         elif kind == "pt":
             write_pt(Path("features") / f"{slide}.pt", torch.from_numpy(features))
         else:
-            write_stamp(Path("features") / f"{slide}.h5", features, np.zeros((len(features), 2), "f4"), unit="um")
+            write_stamp(
+                Path("features") / f"{slide}.h5",
+                features,
+                np.zeros((len(features), 2), "f4"),
+                unit="um",
+            )
     code, output, errors = desk.pack()
     assert code == 0, errors
     assert "7 slides, 42 instances, 8 features" in output
@@ -202,7 +247,9 @@ def test_no_instances_at_all_is_an_error(desk: Desk) -> None:
     assert "features: none of its 8 slides that can be read has any instances" in errors
     code, output, _ = desk.check()
     assert code == 1
-    assert "8 bags (000, 001, 002, 003, 004 and 3 more) have no instances; no bag has any." in output
+    assert (
+        "8 bags (000, 001, 002, 003, 004 and 3 more) have no instances; no bag has any." in output
+    )
 
 
 STAMP = [f"site{'AB'[i % 2]}/{slide}" for i, slide in enumerate(SLIDES)]
@@ -259,7 +306,10 @@ def test_names_of_accented_letters_are_one_in_files_and_tables(desk: Desk, form:
 def test_patients_of_accented_letters_are_one_however_they_are_written(desk: Desk) -> None:
     write_all("features")
     forms = [unicodedata.normalize(("NFC", "NFD")[i % 2], f"Möller-{i // 2}") for i in range(8)]
-    lines = [f"{slide},{'ab'[i % 2]},{form}" for i, (slide, form) in enumerate(zip(SLIDES, forms, strict=True))]
+    lines = [
+        f"{slide},{'ab'[i % 2]},{form}"
+        for i, (slide, form) in enumerate(zip(SLIDES, forms, strict=True))
+    ]
     Path("labels.csv").write_text("\n".join(["slide,label,patient", *lines]), encoding="utf-8")
     assert desk.pack()[0] == 0
     assert BagStore(Path("data/study.h5")).slides["group"].nunique() == 4
@@ -292,11 +342,16 @@ def test_a_name_that_is_no_text_can_be_shown(desk: Desk) -> None:
 
 def test_a_line_break_in_a_name_makes_no_line_of_its_own() -> None:
     error = InputError("packing features", ["a\n  - b.h5: slide 'a\n' has no label"], "Correct it.")
-    assert str(error).splitlines()[1:] == ["  - a\\n  - b.h5: slide 'a\\n' has no label", "Correct it."]
+    assert str(error).splitlines()[1:] == [
+        "  - a\\n  - b.h5: slide 'a\\n' has no label",
+        "Correct it.",
+    ]
 
 
 def test_thousands_of_problems_are_shown_as_fifty_and_kept_as_all() -> None:
-    error = InputError("label sheet l.csv", [f"line {i}: no label" for i in range(3000)], "Correct these places.")
+    error = InputError(
+        "label sheet l.csv", [f"line {i}: no label" for i in range(3000)], "Correct these places."
+    )
     lines = str(error).splitlines()
     assert lines[0] == "label sheet l.csv: 3,000 problems"
     assert lines[50] == "  - line 49: no label"
@@ -320,7 +375,11 @@ def test_a_pipe_in_place_of_the_label_table_is_not_waited_for(desk: Desk) -> Non
 
 
 def test_bag_ids_that_stand_twice_are_wrong(desk: Desk) -> None:
-    arrays = {"features": some_features(6, 3), "offsets": np.array([0, 2, 4, 6]), "labels": np.array([0, 1, 0])}
+    arrays = {
+        "features": some_features(6, 3),
+        "offsets": np.array([0, 2, 4, 6]),
+        "labels": np.array([0, 1, 0]),
+    }
     np.savez("bags.npz", **arrays, bag_ids=np.array(["a", "b", "a"]))
     code, output, _ = desk.call("data", "check", "bags.npz")
     assert code == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
@@ -12,6 +12,9 @@ from feature_files import some_features, write_h5, write_pt
 
 from mil_bench.errors import InputError
 from mil_bench.intake.readers import open_features
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NAMES = ("ucsb_benign_mosaic", "ucsb_malignant_mosaic")
 
@@ -36,7 +39,12 @@ def test_a_real_clam_h5_file_is_read_as_h5py_reads_it(shared: Path, name: str) -
     with h5py.File(path) as raw:
         features, coords = raw["features"][:], raw["coords"][:]
     file, bag = open_features(path), open_features(path).read()
-    assert (file.format, file.dtype, file.encoder, file.has_coords) == ("CLAM .h5", "float32", "", True)
+    assert (file.format, file.dtype, file.encoder, file.has_coords) == (
+        "CLAM .h5",
+        "float32",
+        "",
+        True,
+    )
     assert (file.rows, file.width) == features.shape
     assert file.width == 1024
     assert_same_bits(bag.features, features)
@@ -49,7 +57,12 @@ def test_a_real_clam_pt_file_is_read_as_torch_reads_it(shared: Path, name: str) 
     path = fixture_file(shared, "clam/pt_files", f"{name}.pt")
     features = torch.load(path, weights_only=True).numpy()
     file, bag = open_features(path), open_features(path).read()
-    assert (file.format, file.dtype, file.encoder, file.has_coords) == ("CLAM .pt", "float32", "", False)
+    assert (file.format, file.dtype, file.encoder, file.has_coords) == (
+        "CLAM .pt",
+        "float32",
+        "",
+        False,
+    )
     assert (file.rows, file.width) == features.shape
     assert_same_bits(bag.features, features)
     assert (bag.coords, bag.coords_unit, bag.patch_size) == (None, "", None)
@@ -68,7 +81,11 @@ def test_a_real_trident_file_is_read_as_h5py_reads_it(shared: Path, name: str) -
     with h5py.File(path) as raw:
         features, coords = raw["features"][:], raw["coords"][:]
     file, bag = open_features(path), open_features(path).read()
-    assert (file.format, file.dtype, file.encoder) == ("TRIDENT .h5", "float32", "resnet50_random_init")
+    assert (file.format, file.dtype, file.encoder) == (
+        "TRIDENT .h5",
+        "float32",
+        "resnet50_random_init",
+    )
     assert (file.rows, file.width) == features.shape == (42, 1024)
     assert file.has_coords
     assert_same_bits(bag.features, features)
@@ -79,8 +96,13 @@ def test_a_real_trident_file_is_read_as_h5py_reads_it(shared: Path, name: str) -
 @pytest.mark.parametrize("rows", [1, 2, 5])
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize("leading", [False, True], ids=["plain", "leading axis"])
-def test_an_h5_file_keeps_rows_and_type(tmp_path: Path, rows: int, dtype: str, leading: bool) -> None:
-    features, coords = some_features(rows, 3, dtype), np.arange(2 * rows, dtype=np.int64).reshape(rows, 2)
+def test_an_h5_file_keeps_rows_and_type(
+    tmp_path: Path, rows: int, dtype: str, leading: bool
+) -> None:
+    features, coords = (
+        some_features(rows, 3, dtype),
+        np.arange(2 * rows, dtype=np.int64).reshape(rows, 2),
+    )
     given = (features[None], coords[None]) if leading else (features, coords)
     file = open_features(write_h5(tmp_path / "s.h5", *given, encoder="uni", patch_size=512))
     assert (file.rows, file.width, file.dtype) == (rows, 3, dtype)
@@ -94,7 +116,9 @@ def test_an_h5_file_keeps_rows_and_type(tmp_path: Path, rows: int, dtype: str, l
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize("leading", [False, True], ids=["plain", "leading axis"])
 @pytest.mark.parametrize("archive", [True, False], ids=["archive", "older form"])
-def test_a_pt_file_keeps_rows_and_type(tmp_path: Path, rows: int, dtype: str, leading: bool, archive: bool) -> None:
+def test_a_pt_file_keeps_rows_and_type(
+    tmp_path: Path, rows: int, dtype: str, leading: bool, archive: bool
+) -> None:
     features = some_features(rows, 3, dtype)
     tensor = torch.from_numpy(features[None] if leading else features)
     file = open_features(write_pt(tmp_path / "s.pt", tensor, archive))
@@ -103,19 +127,29 @@ def test_a_pt_file_keeps_rows_and_type(tmp_path: Path, rows: int, dtype: str, le
 
 
 @pytest.mark.parametrize("suffix", [".h5", ".pt"])
-def test_a_bag_of_one_instance_of_width_one_is_not_squeezed_away(tmp_path: Path, suffix: str) -> None:
+def test_a_bag_of_one_instance_of_width_one_is_not_squeezed_away(
+    tmp_path: Path, suffix: str
+) -> None:
     features = np.array([[2.5]], dtype=np.float32)
     path = tmp_path / f"s{suffix}"
-    file = open_features(write_h5(path, features) if suffix == ".h5" else write_pt(path, torch.from_numpy(features)))
+    file = open_features(
+        write_h5(path, features) if suffix == ".h5" else write_pt(path, torch.from_numpy(features))
+    )
     assert (file.rows, file.width) == (1, 1)
     assert_same_bits(file.read().features, features)
 
 
 @pytest.mark.parametrize(
-    ("shape", "width"), [((0,), 0), ((0, 7), 7), ((1, 0, 7), 7)], ids=["(0,)", "(0, D)", "(1, 0, D)"]
+    ("shape", "width"),
+    [((0,), 0), ((0, 7), 7), ((1, 0, 7), 7)],
+    ids=["(0,)", "(0, D)", "(1, 0, D)"],
 )
-def test_an_empty_h5_file_opens_with_no_rows(tmp_path: Path, shape: tuple[int, ...], width: int) -> None:
-    path = write_h5(tmp_path / "s.h5", np.zeros(shape, np.float32), np.zeros((0, 2), np.int64), "uni", 512)
+def test_an_empty_h5_file_opens_with_no_rows(
+    tmp_path: Path, shape: tuple[int, ...], width: int
+) -> None:
+    path = write_h5(
+        tmp_path / "s.h5", np.zeros(shape, np.float32), np.zeros((0, 2), np.int64), "uni", 512
+    )
     file = open_features(path)
     assert (file.rows, file.width) == (0, width)
     bag = file.read()
@@ -190,9 +224,13 @@ def assert_refused(path: Path, problem: str) -> None:
 @pytest.mark.parametrize("form", ["h5", "archive", "older form"])
 def test_a_file_cut_short_anywhere_is_refused(tmp_path: Path, form: str) -> None:
     if form == "h5":
-        path = write_h5(tmp_path / "s.h5", some_features(8, 16), np.zeros((8, 2), np.int64), "uni", 512)
+        path = write_h5(
+            tmp_path / "s.h5", some_features(8, 16), np.zeros((8, 2), np.int64), "uni", 512
+        )
     else:
-        path = write_pt(tmp_path / "s.pt", torch.from_numpy(some_features(8, 16)), archive=form == "archive")
+        path = write_pt(
+            tmp_path / "s.pt", torch.from_numpy(some_features(8, 16)), archive=form == "archive"
+        )
     raw = path.read_bytes()
     cuts = range(0, len(raw), max(1, len(raw) // 150))
     for kept in cuts:
@@ -205,9 +243,15 @@ def test_a_file_cut_short_anywhere_is_refused(tmp_path: Path, form: str) -> None
 
 @pytest.mark.parametrize("shape", [(2, 3, 4), (5,), (), (1, 1, 5, 4)])
 @pytest.mark.parametrize("suffix", [".h5", ".pt"])
-def test_features_that_are_not_a_table_are_refused(tmp_path: Path, suffix: str, shape: tuple[int, ...]) -> None:
+def test_features_that_are_not_a_table_are_refused(
+    tmp_path: Path, suffix: str, shape: tuple[int, ...]
+) -> None:
     path, values = tmp_path / f"s{suffix}", np.zeros(shape, np.float32)
-    path = write_h5(path, values) if suffix == ".h5" else write_pt(path, torch.from_numpy(np.asarray(values)))
+    path = (
+        write_h5(path, values)
+        if suffix == ".h5"
+        else write_pt(path, torch.from_numpy(np.asarray(values)))
+    )
     assert_refused(path, "expected (instances, width)")
 
 
@@ -220,7 +264,9 @@ def test_a_sparse_tensor_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", [(4, 2), (5,), (5, 3), (2, 5)], ids=str)
-def test_coordinates_that_are_not_a_pair_for_each_instance_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+def test_coordinates_that_are_not_a_pair_for_each_instance_are_refused(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
     path = write_h5(tmp_path / "s.h5", some_features(5), np.arange(np.prod(shape)).reshape(shape))
     assert_refused(path, "5 instances but coordinates of shape")
 

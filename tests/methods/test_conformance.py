@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 import torch
@@ -9,11 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mil_bench import registry
-from mil_bench.bags.batch import BagBatch
 from mil_bench.bags.segments import segment_mean, segment_softmax
-from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.methods import Float, Method, Output, Recipe, weighted_mean
 from mil_bench.methods.conformance import CHECKS, Check, check_method
+
+if TYPE_CHECKING:
+    from mil_bench.bags.batch import BagBatch
+    from mil_bench.hierarchy import LabelHierarchy
 
 
 @pytest.mark.parametrize("name", registry.methods.names())
@@ -79,7 +83,9 @@ class FirstBagsCountMore(Sound):
 class FirstInstanceCountsMore(Sound):
     def forward(self, bags: BagBatch) -> Output:
         out = super().forward(bags)
-        return out._replace(fine=out.fine + self.classifier(self.embed(bags.features[bags.offsets[:-1]])))
+        return out._replace(
+            fine=out.fine + self.classifier(self.embed(bags.features[bags.offsets[:-1]]))
+        )
 
 
 class ForgetsWeights(Sound):
@@ -89,7 +95,9 @@ class ForgetsWeights(Sound):
 
 class DividesByNothing(Sound):
     def loss(self, out: Output, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:
-        return (weight * F.cross_entropy(out.fine, bags.labels, reduction="none")).sum() / weight.sum()
+        return (
+            weight * F.cross_entropy(out.fine, bags.labels, reduction="none")
+        ).sum() / weight.sum()
 
 
 class GradientsByHand(Sound):

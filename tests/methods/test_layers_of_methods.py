@@ -38,19 +38,30 @@ def test_gated_scores_are_those_of_the_formula_and_their_gradient_is_true(
 
 
 def test_tanh_is_exact_to_two_roundings_of_a_value_next_to_1() -> None:
-    values = torch.cat([torch.linspace(-12, 12, 100_001), torch.tensor([0.0, 1e-5, torch.inf, -torch.inf, torch.nan])])
+    values = torch.cat(
+        [
+            torch.linspace(-12, 12, 100_001),
+            torch.tensor([0.0, 1e-5, torch.inf, -torch.inf, torch.nan]),
+        ]
+    )
     exact, found = values.double().tanh(), tanh_(values.clone())
     assert (found - exact)[:-1].abs().max() < 2e-7
-    assert found[-5:].tolist() == pytest.approx([0.0, 1e-5, 1.0, -1.0, torch.nan], abs=2e-7, nan_ok=True)
+    assert found[-5:].tolist() == pytest.approx(
+        [0.0, 1e-5, 1.0, -1.0, torch.nan], abs=2e-7, nan_ok=True
+    )
     assert found[-5] == 0
 
 
 @pytest.mark.parametrize("sizes", [(7,), (3, 1, 5)])
 def test_softmax_and_pooling_over_bags_have_true_gradients(sizes: tuple[int, ...]) -> None:
     n = sum(sizes)
-    bags = BagBatch.pack(torch.zeros(n, 1), torch.tensor(sizes), torch.zeros(len(sizes), dtype=torch.int64))
+    bags = BagBatch.pack(
+        torch.zeros(n, 1), torch.tensor(sizes), torch.zeros(len(sizes), dtype=torch.int64)
+    )
     assert torch.autograd.gradcheck(lambda s: segment_softmax(s, bags), (random(n, 2),))
-    assert torch.autograd.gradcheck(lambda a, e: attention_pool(a, e, bags), (random(n, 2), random(n, 3)))
+    assert torch.autograd.gradcheck(
+        lambda a, e: attention_pool(a, e, bags), (random(n, 2), random(n, 3))
+    )
 
 
 def test_the_attention_of_a_single_row_has_no_gradient_at_all() -> None:
@@ -75,11 +86,15 @@ def test_neighbours_are_dropped_independently() -> None:
     with seeds.torch_seeded("layers", "neighbours"):
         kept = drop(torch.ones(100_000), 0.5) > 0
     for distance in (1, 2, 3, 4, 8):
-        assert (kept[:-distance] == kept[distance:]).float().mean().item() == pytest.approx(0.5, abs=0.01)
+        assert (kept[:-distance] == kept[distance:]).float().mean().item() == pytest.approx(
+            0.5, abs=0.01
+        )
 
 
 def test_one_dropout_of_the_gate_stands_for_that_of_both_factors() -> None:
     gates = (torch.ones(200, 3), torch.ones(200))
     with seeds.torch_seeded("layers", "gate"):
-        gated = gated_scores(torch.ones(500, 3), gates, gates, (torch.eye(200), torch.zeros(200)), 0.25)
+        gated = gated_scores(
+            torch.ones(500, 3), gates, gates, (torch.eye(200), torch.zeros(200)), 0.25
+        )
     assert (gated == 0).float().mean().item() == pytest.approx(1 - 0.75**2, abs=0.01)

@@ -11,7 +11,9 @@ from mil_bench.training.optim import MAKERS
 
 
 def test_an_optimizer_that_does_not_exist_is_refused_with_a_suggestion() -> None:
-    with pytest.raises(UnknownNameError, match=r"There is no optimizer 'adamww'\. Did you mean adamw"):
+    with pytest.raises(
+        UnknownNameError, match=r"There is no optimizer 'adamww'\. Did you mean adamw"
+    ):
         Recipe(learning_rate=1e-4, epochs=1, optimizer="adamww")
 
 

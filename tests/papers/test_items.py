@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from conftest import SMALL_TWIN
 
 from mil_bench import registry
-from mil_bench.bags.store import BagStore
 from mil_bench.datasets.catalogue import find_dataset
 from mil_bench.errors import InputError, UnknownNameError
 from mil_bench.papers.items import find_item, item_names, read_item
 from mil_bench.planning.make import make_plan
 from mil_bench.planning.request import RunRequest
+
+if TYPE_CHECKING:
+    from mil_bench.bags.store import BagStore
 
 GOOD = """
 title = "T"
@@ -72,7 +76,11 @@ def test_the_main_tables_hold_every_method_and_figure_4_the_same_rows() -> None:
 
 def test_published_figures_are_those_that_we_have_a_source_for() -> None:
     published = {name: find_item(name).published for name in item_names()}
-    assert {name for name, figures in published.items() if figures} == {"table1", "table2", "table3"}
+    assert {name for name, figures in published.items() if figures} == {
+        "table1",
+        "table2",
+        "table3",
+    }
     for figures in published.values():
         for each in figures:
             assert (each.row, each.standing) == ("hmil", "second-hand")
@@ -89,9 +97,9 @@ def test_a_good_file_is_read() -> None:
     assert [row.label for row in item.rows] == ["hmil", "flat"]
     assert item.table == "fine"
     assert item.published[0].values == {"accuracy": 55.6}
-    assert read_item("x", GOOD.replace('["accuracy", "macro_auc"]', '["auc"]').split("[[pub")[0]).table == (
-        "classwise_auc"
-    )
+    assert read_item(
+        "x", GOOD.replace('["accuracy", "macro_auc"]', '["auc"]').split("[[pub")[0]
+    ).table == ("classwise_auc")
 
 
 @pytest.mark.parametrize(
@@ -102,17 +110,37 @@ def test_a_good_file_is_read() -> None:
         ('title = "T"', 'title = ""', "title is empty"),
         ("seeds = [0]", "seeds = [true]", "seeds: True is not of type int"),
         ("seeds = [0]", "seeds = []", "seeds is empty"),
-        ('label = "flat"', 'lable = "flat"', "rows 2: There is no key 'lable'. Did you mean label?"),
+        (
+            'label = "flat"',
+            'lable = "flat"',
+            "rows 2: There is no key 'lable'. Did you mean label?",
+        ),
         ('label = "flat"', 'label = "hmil"', "two rows are called hmil"),
-        ('method = "hmil"\n\n', 'method = "hmll"\n\n', "There is no method 'hmll'. Did you mean hmil"),
+        (
+            'method = "hmil"\n\n',
+            'method = "hmll"\n\n',
+            "There is no method 'hmll'. Did you mean hmil",
+        ),
         ('"macro_auc"', '"macroauc"', "There is no metric 'macroauc'. Did you mean macro_auc"),
         ('"fine"', '"fin"', "There is no level 'fin'. Did you mean fine?"),
         ('["bracs"]', '["brac"]', "There is no dataset 'brac'. Did you mean bracs"),
-        ('["bracs"]', '["bracs-sim:row=3"]', "There is no setting of bracs-sim 'row'. Did you mean rows?"),
+        (
+            '["bracs"]',
+            '["bracs-sim:row=3"]',
+            "There is no setting of bracs-sim 'row'. Did you mean rows?",
+        ),
         ('"paper"', '"papers"', "bracs: There is no protocol 'papers'. Did you mean paper?"),
-        ('dataset = "bracs"', 'dataset = "panda"', "published 1: There is no dataset of this item 'panda'"),
+        (
+            'dataset = "bracs"',
+            'dataset = "panda"',
+            "published 1: There is no dataset of this item 'panda'",
+        ),
         ('"second-hand"', '"heard"', "published 1: There is no standing 'heard'"),
-        ("accuracy = 55.6", "acuracy = 55.6", "There is no metric of this item 'acuracy'. Did you mean accuracy"),
+        (
+            "accuracy = 55.6",
+            "acuracy = 55.6",
+            "There is no metric of this item 'acuracy'. Did you mean accuracy",
+        ),
         ("accuracy = 55.6", 'accuracy = "55.6"', "published 1: accuracy is '55.6', not a number"),
         ('than = "flat"', 'than = "flt"', "questions 1: There is no row 'flt'. Did you mean flat?"),
         ("[[rows]]", "[[rows", "it is no TOML"),
@@ -128,10 +156,17 @@ def test_a_faulty_file_is_refused_with_near_matches(old: str, new: str, said: st
 
 def test_all_problems_of_a_file_are_told_at_once() -> None:
     with pytest.raises(InputError) as caught:
-        read_item("x", GOOD.replace("title", "titel").replace("seeds = [0]", "seeds = 0").replace("text =", "txt ="))
+        read_item(
+            "x",
+            GOOD.replace("title", "titel")
+            .replace("seeds = [0]", "seeds = 0")
+            .replace("text =", "txt ="),
+        )
     assert len(caught.value.problems) == 5
 
 
 def test_an_unknown_item_suggests_a_near_one() -> None:
-    with pytest.raises(UnknownNameError, match=r"no item to reproduce 'tabel1'. Did you mean table1"):
+    with pytest.raises(
+        UnknownNameError, match=r"no item to reproduce 'tabel1'. Did you mean table1"
+    ):
         find_item("tabel1")

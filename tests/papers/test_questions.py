@@ -16,11 +16,11 @@ from mil_bench.papers.questions import (
     published_beside,
     questions_table,
 )
-from mil_bench.report.tables import Cell, Table
+from mil_bench.report.tables import Cell, ResultTable
 
 AUC, NLL = Measure("fine", "macro_auc"), Measure("fine", "nll")
 QUESTION = Question("Does it help?", "with", "without")
-TABLE = Table(
+TABLE = ResultTable(
     "fine",
     "T",
     "caption",
@@ -33,9 +33,13 @@ COLUMNS = {"Accuracy": "accuracy", "Macro F1": "macro_f1"}
 PUBLISHED = Published("hmil", "bracs", "second-hand", "a note", {"accuracy": 55.6})
 
 
-def verdict(first: str, second: str, difference: float, adjusted: float, figure: Measure = AUC) -> Verdict:
+def verdict(
+    first: str, second: str, difference: float, adjusted: float, figure: Measure = AUC
+) -> Verdict:
     low, high = difference - 0.02, difference + 0.02
-    return Verdict(figure, first, second, difference, low, high, 1.0, adjusted, adjusted, 1, sentence="S.")
+    return Verdict(
+        figure, first, second, difference, low, high, 1.0, adjusted, adjusted, 1, sentence="S."
+    )
 
 
 def test_a_published_figure_stands_beside_ours_with_its_standing_and_the_difference() -> None:
@@ -49,7 +53,9 @@ def test_a_published_figure_stands_beside_ours_with_its_standing_and_the_differe
 
 def test_a_published_figure_without_ours_has_no_difference() -> None:
     cells = {"hmil": {"Accuracy": Cell(math.nan)}}
-    table = published_beside(Table("fine", "T", "", cells), {"Accuracy": "accuracy"}, [PUBLISHED])
+    table = published_beside(
+        ResultTable("fine", "T", "", cells), {"Accuracy": "accuracy"}, [PUBLISHED]
+    )
     assert table.cells["hmil"]["Accuracy, published"] == "55.6 second-hand"
 
 
@@ -66,7 +72,9 @@ def test_a_twin_never_stands_beside_published_figures() -> None:
 
 
 def test_answers_follow_the_verdict_and_not_the_wish() -> None:
-    yes = answer(QUESTION, [verdict("other", "with", 0.5, 0.001), verdict("with", "without", 0.031, 0.01)])
+    yes = answer(
+        QUESTION, [verdict("other", "with", 0.5, 0.001), verdict("with", "without", 0.031, 0.01)]
+    )
     no = answer(QUESTION, [verdict("without", "with", 0.031, 0.01)])
     unclear = answer(QUESTION, [verdict("without", "with", 0.031, 0.2)])
     assert [each.text for each in (yes, no, unclear)] == [
@@ -90,8 +98,12 @@ def test_where_lower_is_better_a_positive_difference_still_means_better() -> Non
 
 def test_what_cannot_be_compared_is_said() -> None:
     missing = answer(QUESTION, [verdict("with", "other", 0.1, 0.01)])
-    assert missing.text == ("Does it help? Cannot be said: the run has no complete results of both with and without.")
-    undefined = answer(QUESTION, [Verdict(AUC, "with", "without", reason="only 2 folds", sentence="R.")])
+    assert missing.text == (
+        "Does it help? Cannot be said: the run has no complete results of both with and without."
+    )
+    undefined = answer(
+        QUESTION, [Verdict(AUC, "with", "without", reason="only 2 folds", sentence="R.")]
+    )
     assert undefined.text == "Does it help? Cannot be said: R."
     assert missing.numbers == undefined.numbers == "unknown"
     assert in_short([missing, undefined]) == "None of the questions can be answered."
@@ -115,9 +127,13 @@ def test_across_datasets_the_change_is_told_from_the_numbers() -> None:
         "Does it help? The difference is on A +6.0 (4.0 to 8.0); on B +1.0 (-1.0 to 3.0); from A to B it changes by "
         "-5.0, and the intervals do not overlap."
     )
-    assert across({"A": found(0.06), "B": found(0.03)}).endswith("it changes by -3.0, and the intervals overlap.")
+    assert across({"A": found(0.06), "B": found(0.03)}).endswith(
+        "it changes by -3.0, and the intervals overlap."
+    )
     unknown = answer(QUESTION, [])
-    assert across({"A": found(0.06), "B": unknown}).endswith("on B unknown; A and B cannot be compared.")
+    assert across({"A": found(0.06), "B": unknown}).endswith(
+        "on B unknown; A and B cannot be compared."
+    )
 
 
 def test_questions_stand_in_one_table_with_their_change() -> None:

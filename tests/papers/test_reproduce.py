@@ -26,7 +26,10 @@ def runs(*items: str, **options: object) -> list[tuple[str, str]]:
 
 
 def test_without_a_dataset_an_item_is_about_its_own() -> None:
-    assert runs("table1", "figure4") == [("table1", "bracs"), *(("figure4", d) for d in ("bracs", "panda", "ccc"))]
+    assert runs("table1", "figure4") == [
+        ("table1", "bracs"),
+        *(("figure4", d) for d in ("bracs", "panda", "ccc")),
+    ]
 
 
 def test_all_leaves_twins_out_unless_they_are_named() -> None:
@@ -38,8 +41,12 @@ def test_all_leaves_twins_out_unless_they_are_named() -> None:
 
 
 def test_a_quick_twin_is_small_but_settings_that_are_given_stay() -> None:
-    assert runs("table1", datasets=("bracs-sim",), preset="quick") == [("table1", f"bracs-sim:{QUICK}")]
-    assert runs("table1", datasets=("bracs-sim:rows=9",), preset="quick") == [("table1", "bracs-sim:slides=120,rows=9")]
+    assert runs("table1", datasets=("bracs-sim",), preset="quick") == [
+        ("table1", f"bracs-sim:{QUICK}")
+    ]
+    assert runs("table1", datasets=("bracs-sim:rows=9",), preset="quick") == [
+        ("table1", "bracs-sim:slides=120,rows=9")
+    ]
     assert runs("twin", datasets=("bracs-sim:seed=1",)) == [
         ("twin", "bracs-sim:seed=1"),
         ("twin", "bracs-sim:seed=1,hierarchy=0"),
@@ -49,7 +56,10 @@ def test_a_quick_twin_is_small_but_settings_that_are_given_stay() -> None:
 def test_the_quick_budget_is_one_for_all_and_only_for_twins() -> None:
     real, twin = parts_of(ReproduceRequest(("table1",), ("bracs", "bracs-sim"), "quick"))
     assert (real.request.epochs, twin.request.epochs) == (None, QUICK_EPOCHS)
-    assert parts_of(ReproduceRequest(("table1",), ("bracs-sim",), "quick", epochs=3))[0].request.epochs == 3
+    assert (
+        parts_of(ReproduceRequest(("table1",), ("bracs-sim",), "quick", epochs=3))[0].request.epochs
+        == 3
+    )
 
 
 @pytest.mark.parametrize(
@@ -58,12 +68,18 @@ def test_the_quick_budget_is_one_for_all_and_only_for_twins() -> None:
         (("table2",), {"datasets": ("bracs-sim",)}, "table2 is about panda, or a twin of it"),
         (("table2",), {"datasets": ("digits",)}, "no item that was asked for is about digits"),
         (("tabel2",), {}, "There is no item to reproduce 'tabel2'. Did you mean table2"),
-        (("table2",), {"datasets": ("pandas",)}, "There is no dataset 'pandas'. Did you mean panda"),
+        (
+            ("table2",),
+            {"datasets": ("pandas",)},
+            "There is no dataset 'pandas'. Did you mean panda",
+        ),
         (("table2",), {"preset": "fast"}, "There is no preset 'fast'"),
         (("table2",), {"splits": (Path("no.json"),)}, "split file no.json"),
     ],
 )
-def test_what_cannot_be_asked_for_is_refused(items: tuple[str, ...], options: dict, said: str) -> None:
+def test_what_cannot_be_asked_for_is_refused(
+    items: tuple[str, ...], options: dict, said: str
+) -> None:
     with pytest.raises((InputError, UnknownNameError)) as caught:
         parts_of(ReproduceRequest(items, **options))
     assert said in str(caught.value)
@@ -76,7 +92,9 @@ def split_file(path: Path, dataset: str) -> Path:
 
 def test_a_split_file_is_followed_for_its_dataset_alone(tmp_path: Path) -> None:
     file = split_file(tmp_path / "bracs.json", "bracs")
-    by_name = {p.spec.name: p.request for p in parts_of(ReproduceRequest(("figure4",), splits=(file,)))}
+    by_name = {
+        p.spec.name: p.request for p in parts_of(ReproduceRequest(("figure4",), splits=(file,)))
+    }
     assert (by_name["bracs"].splits, by_name["bracs"].protocol) == (file, None)
     assert (by_name["panda"].splits, by_name["panda"].protocol) == (None, "paper")
     with pytest.raises(InputError, match="no dataset asked for is bracs"):
@@ -88,7 +106,17 @@ def test_a_split_file_is_followed_for_its_dataset_alone(tmp_path: Path) -> None:
 
 def call(folder: Path, *words: str) -> int:
     quiet = ["--no-tracking", "--workers", "1", "--epochs", "1", "--preset", "quick"]
-    return main(["reproduce", *words, *quiet, "--results", str(folder / "results"), "--data", str(folder / "data")])
+    return main(
+        [
+            "reproduce",
+            *words,
+            *quiet,
+            "--results",
+            str(folder / "results"),
+            "--data",
+            str(folder / "data"),
+        ]
+    )
 
 
 def test_items_share_their_trainings_and_an_overview_names_them(
@@ -101,7 +129,10 @@ def test_items_share_their_trainings_and_an_overview_names_them(
     trained = []
     monkeypatch.setattr(reproduce, "execute", _counting(trained, reproduce.execute))
     assert call(tmp_path, "table4", "table5", "--dataset", SMALL_TWIN) == 0
-    assert trained == [4 * 3, 0]  # four variants of HMIL; table 5 has trained HMIL itself and the lookup
+    assert trained == [
+        4 * 3,
+        0,
+    ]  # four variants of HMIL; table 5 has trained HMIL itself and the lookup
     overview = (tmp_path / "results" / "reports" / "reproduce-quick" / "overview.md").read_text()
     for part in (
         "table4 on",
@@ -125,7 +156,15 @@ def _counting(trained: list[int], execute: object) -> object:
 
 def packed(store: BagStore, path: Path) -> None:
     """The twin's bags under the real dataset's name, as if they had been packed; without instance labels."""
-    header = StoreHeader("bracs", store.hierarchy, int(store.offsets[-1]), store.width, "float32", "a test", "patient")
+    header = StoreHeader(
+        "bracs",
+        store.hierarchy,
+        int(store.offsets[-1]),
+        store.width,
+        "float32",
+        "a test",
+        "patient",
+    )
     with create_store(path, header) as writer:
         for b, slide in enumerate(store.slides.itertuples()):
             rows = np.array(store.features[store.offsets[b] : store.offsets[b + 1]])
@@ -133,16 +172,28 @@ def packed(store: BagStore, path: Path) -> None:
 
 
 def test_on_packed_features_published_figures_stand_beside_ours(
-    tmp_path: Path, small_store: BagStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    tmp_path: Path,
+    small_store: BagStore,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
 ) -> None:
     packed(small_store, tmp_path / "data" / "bracs.h5")
     find = reproduce.find_item
-    monkeypatch.setattr(reproduce, "find_item", lambda name: only(find(name), "hmil", "mean-pool", "detector"))
+    monkeypatch.setattr(
+        reproduce, "find_item", lambda name: only(find(name), "hmil", "mean-pool", "detector")
+    )
     assert call(tmp_path, "table1") == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "detector was left out: it learns from instance labels, and bracs has none" in shown
-    table = next((tmp_path / "results" / "reports" / "reproduce-quick" / "table1").glob("*.csv")).read_text()
-    for part in ("55.6 second-hand (ours ", "not available", '"Accuracy, published"', "not verified"):
+    table = next(
+        (tmp_path / "results" / "reports" / "reproduce-quick" / "table1").glob("*.csv")
+    ).read_text()
+    for part in (
+        "55.6 second-hand (ours ",
+        "not available",
+        '"Accuracy, published"',
+        "not verified",
+    ):
         assert part in table
 
 
@@ -150,7 +201,9 @@ def only(item: object, *labels: str) -> object:
     return replace(item, rows=tuple(row for row in item.rows if row.label in labels))
 
 
-def test_what_is_not_there_is_named_and_the_rest_runs(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_what_is_not_there_is_named_and_the_rest_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     assert call(tmp_path, "table5", "table3", "--dataset", SMALL_TWIN, "ccc") == 1
     shown = capsys.readouterr().out
     assert "! Not done: table3\nccc: no features are packed" in shown
@@ -158,7 +211,10 @@ def test_what_is_not_there_is_named_and_the_rest_runs(tmp_path: Path, capsys: py
     assert "Table 5: instance annotations and detection" in shown
     reports = tmp_path / "results" / "reports" / "reproduce-quick"
     assert "could not be run" in (reports / "overview.md").read_text()
-    assert "Could not be run: ccc: no features are packed" in (reports / "table3" / "report.md").read_text()
+    assert (
+        "Could not be run: ccc: no features are packed"
+        in (reports / "table3" / "report.md").read_text()
+    )
 
 
 def test_bad_input_trains_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -1,17 +1,19 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import SMALL_TWIN
 
-from mil_bench.bags.store import BagStore
 from mil_bench.datasets.catalogue import find_dataset
 from mil_bench.errors import InputError, SplitError, UnknownNameError
 from mil_bench.planning.make import make_plan
 from mil_bench.planning.plan import RunPlan
 from mil_bench.planning.request import RunRequest
+
+if TYPE_CHECKING:
+    from mil_bench.bags.store import BagStore
 
 
 def plan_of(store: BagStore, **changed: Any) -> RunPlan:
@@ -33,7 +35,10 @@ def test_a_changed_setting_is_a_changed_key(small_store: BagStore) -> None:
         "training_version": job.training_version + 1,
     }
     assert changes.keys() | {"label"} == {f.name for f in dataclasses.fields(job)}
-    keys = {job.key, *(dataclasses.replace(job, **{name: value}).key for name, value in changes.items())}
+    keys = {
+        job.key,
+        *(dataclasses.replace(job, **{name: value}).key for name, value in changes.items()),
+    }
     assert len(keys) == 1 + len(changes)
     assert dataclasses.replace(job, label="other").key == job.key
 
@@ -96,7 +101,9 @@ def test_presets_keep_the_authors_epochs_or_cap_them(small_store: BagStore) -> N
 def test_unknown_names_suggest_near_matches(small_store: BagStore) -> None:
     with pytest.raises(UnknownNameError, match=r"no method 'abmill'. Did you mean abmil"):
         plan_of(small_store, methods=("abmill",))
-    with pytest.raises(UnknownNameError, match=r"no protocol 'patient-kfld'. Did you mean patient-kfold"):
+    with pytest.raises(
+        UnknownNameError, match=r"no protocol 'patient-kfld'. Did you mean patient-kfold"
+    ):
         plan_of(small_store, protocol="patient-kfld")
     with pytest.raises(UnknownNameError, match=r"no preset 'quik'. Did you mean quick"):
         plan_of(small_store, preset="quik")

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from conftest import SMALL_TWIN
 
-from mil_bench.bags.store import BagStore
 from mil_bench.datasets.catalogue import find_dataset
 from mil_bench.errors import InputError, UnknownNameError
 from mil_bench.planning.make import make_plan
 from mil_bench.planning.plan import RunPlan
 from mil_bench.planning.request import RunRequest
-from mil_bench.planning.rows import Variant
+from mil_bench.planning.rows import MethodRow
+
+if TYPE_CHECKING:
+    from mil_bench.bags.store import BagStore
 
 
-def plan(store: BagStore, *methods: str | Variant, **options: object) -> RunPlan:
+def plan(store: BagStore, *methods: str | MethodRow, **options: object) -> RunPlan:
     request = RunRequest(SMALL_TWIN, tuple(methods), folds=2, **options)
     return make_plan(request, find_dataset(SMALL_TWIN), store)
 
@@ -29,14 +33,18 @@ def test_a_variant_is_a_row_of_its_own_with_its_settings(small_store: BagStore) 
     assert changed.key != plain.key
 
 
-def test_a_variant_may_change_the_recipe_and_its_epochs_count_over_all_others(small_store: BagStore) -> None:
+def test_a_variant_may_change_the_recipe_and_its_epochs_count_over_all_others(
+    small_store: BagStore,
+) -> None:
     made = plan(small_store, "abmil:learning_rate=0.001,epochs=3", "abmil", epochs=7)
     assert [made.jobs[i].recipe["epochs"] for i in (0, 1)] == [3, 7]
     assert made.jobs[0].recipe["learning_rate"] == 0.001
 
 
 def test_a_label_changes_the_row_and_not_the_result(small_store: BagStore) -> None:
-    named = plan(small_store, Variant("hmil", {"align_bags": False}, "HMIL without bag alignment"))
+    named = plan(
+        small_store, MethodRow("hmil", {"align_bags": False}, "HMIL without bag alignment")
+    )
     plain = plan(small_store, "hmil:align_bags=false")
     assert named.methods[0] == "HMIL without bag alignment"
     assert named.jobs[0].key == plain.jobs[0].key
@@ -72,6 +80,13 @@ def test_the_command_of_a_plan_gives_the_same_plan(small_store: BagStore) -> Non
     again = _parser().parse_args(words[1:])
     assert again.methods == ["abmil", "hmil:align_bags=false"]
     request = RunRequest(
-        again.dataset[0], tuple(again.methods), again.protocol, again.folds, again.splits, tuple(again.seeds)
+        again.dataset[0],
+        tuple(again.methods),
+        again.protocol,
+        again.folds,
+        again.splits,
+        tuple(again.seeds),
     )
-    assert RunRequest(SMALL_TWIN, ("abmil", "hmil:align_bags=false"), folds=2, seeds=(0, 3)) == request
+    assert (
+        RunRequest(SMALL_TWIN, ("abmil", "hmil:align_bags=false"), folds=2, seeds=(0, 3)) == request
+    )

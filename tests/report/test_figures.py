@@ -1,18 +1,16 @@
 from __future__ import annotations
 
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import numpy as np
 import pytest
 from made_runs import HIERARCHY, evidence, histories, trials
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.text import Text
-from matplotlib.transforms import Bbox
 
 from mil_bench import registry
-from mil_bench.evaluation.predictions import Trial
 from mil_bench.evaluation.statistics import rank_methods
 from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.report.figures.confusion import confusion
@@ -21,6 +19,12 @@ from mil_bench.report.figures.gallery import Gallery
 from mil_bench.report.figures.ranking import critical_difference
 from mil_bench.report.figures.style import styles, svg
 from mil_bench.report.result_tables import result_tables
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
+
+    from mil_bench.evaluation.predictions import TrainedFold
 
 LONG = "a-plugin-with-a-long-name:temperature=0.2,align=false"
 FIGURES = (
@@ -35,13 +39,15 @@ FIGURES = (
 )
 
 
-def gallery_of(methods: dict[str, tuple[Trial, ...]], folds: int = 3) -> Gallery:
+def gallery_of(methods: dict[str, tuple[TrainedFold, ...]], folds: int = 3) -> Gallery:
     found = evidence(methods, folds)
     return Gallery.of(found, {t.name: t for t in result_tables(found, "")}, histories(methods))
 
 
 GALLERIES = {
-    "usual": gallery_of({"abmil": trials(1.0), "hmil": trials(2.0, head=True), LONG: trials(0.2), "missing": ()}),
+    "usual": gallery_of(
+        {"abmil": trials(1.0), "hmil": trials(2.0, head=True), LONG: trials(0.2), "missing": ()}
+    ),
     "one fold": gallery_of({"abmil": trials(1.0, folds=1), "hmil": trials(2.0, folds=1)}, 1),
     "a class absent from every fold": gallery_of(
         {"abmil": trials(1.0, **{f"fold{k}": np.arange(39) % 3 for k in range(3)})}
@@ -58,8 +64,14 @@ def boxes(figure: Figure) -> list[tuple[str, Bbox]]:
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
         low, high = sorted(axis.get_view_interval())
         ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
-        unseen |= {label for t in ticks if not low <= t.get_loc() <= high for label in (t.label1, t.label2)}
-    texts = [t for t in figure.findobj(Text) if t.get_visible() and t.get_text().strip() and t not in unseen]
+        unseen |= {
+            label for t in ticks if not low <= t.get_loc() <= high for label in (t.label1, t.label2)
+        }
+    texts = [
+        t
+        for t in figure.findobj(Text)
+        if t.get_visible() and t.get_text().strip() and t not in unseen
+    ]
     return [(t.get_text(), t.get_window_extent(canvas.get_renderer())) for t in texts]
 
 
@@ -67,7 +79,9 @@ def boxes(figure: Figure) -> list[tuple[str, Bbox]]:
 @pytest.mark.parametrize("case", GALLERIES)
 def test_every_figure_can_be_drawn_without_texts_on_top_of_each_other(case: str, name: str) -> None:
     for (one, a), (other, b) in combinations(boxes(GALLERIES[case][name]), 2):
-        shared = max(0, min(a.x1, b.x1) - max(a.x0, b.x0)) * max(0, min(a.y1, b.y1) - max(a.y0, b.y0))
+        shared = max(0, min(a.x1, b.x1) - max(a.x0, b.x0)) * max(
+            0, min(a.y1, b.y1) - max(a.y0, b.y0)
+        )
         assert shared <= 0.15 * min(a.width * a.height, b.width * b.height), (one, other)
 
 
@@ -97,7 +111,13 @@ def test_a_method_looks_the_same_whatever_stands_beside_it() -> None:
 
 
 def test_registered_methods_and_their_variants_all_look_different() -> None:
-    names = [*registry.methods.names(), *registry.yardsticks.names(), "hmil:a=1", "hmil:a=2", "hmil:a=3"]
+    names = [
+        *registry.methods.names(),
+        *registry.yardsticks.names(),
+        "hmil:a=1",
+        "hmil:a=2",
+        "hmil:a=3",
+    ]
     looks = {(s.colour, s.marker, s.filled) for s in styles(names).values()}
     assert len(looks) == len(names)
 
@@ -107,7 +127,11 @@ def test_lines_and_markers_of_twelve_methods_differ_without_their_colours() -> N
     looks = styles([*registered, *(f"plugin-{i}" for i in range(24 - len(registered)))])
     first = list(looks.values())[: len(registered)]
     assert len(registered) <= 12
-    assert len({style.dashes for style in first}) == len({style.marker for style in first}) == len(registered)
+    assert (
+        len({style.dashes for style in first})
+        == len({style.marker for style in first})
+        == len(registered)
+    )
     assert len({(style.colour, style.dashes) for style in looks.values()}) == 24
 
 
@@ -128,10 +152,16 @@ def test_the_confusion_follows_the_order_of_the_hierarchy() -> None:
 
 def test_the_coarse_confusion_counts_lifted_probabilities() -> None:
     done = trials(1.0)
-    right = np.concatenate([t.predictions.fine.reshape(-1, 2, 2).sum(2).argmax(1)[::1] for t in done])
+    right = np.concatenate(
+        [t.predictions.fine.reshape(-1, 2, 2).sum(2).argmax(1)[::1] for t in done]
+    )
     labels = np.concatenate([t.predictions.labels // 2 for t in done])
     figure = confusion(evidence({"m": done}), "coarse")
-    expected = [f"{100 * np.mean(right[labels == row] == column):.0f}" for row in (0, 1) for column in (0, 1)]
+    expected = [
+        f"{100 * np.mean(right[labels == row] == column):.0f}"
+        for row in (0, 1)
+        for column in (0, 1)
+    ]
     assert shown_percents(figure) == expected
 
 
@@ -153,7 +183,9 @@ def test_the_area_under_the_mean_curve_is_the_mean_auc() -> None:
 
 def test_the_critical_difference_diagram_names_every_method_once() -> None:
     names = ["abmil", "hmil", "clam-mb", LONG]
-    ranking = rank_methods(names, np.array([[4, 3, 2, 1], [3, 4, 2, 1], [4, 3, 1, 2], [4, 3, 2, 1.0]]))
+    ranking = rank_methods(
+        names, np.array([[4, 3, 2, 1], [3, 4, 2, 1], [4, 3, 1, 2], [4, 3, 2, 1.0]])
+    )
     figure = critical_difference(ranking)
     shown = " ".join(text for text, _ in boxes(figure))
     assert all(shown.count(f"{name} ") + shown.count(f" {name}") >= 1 for name in names)

@@ -4,12 +4,15 @@ import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from made_runs import run_result, trials
 
 from mil_bench.runs.result import RunResult
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 VOID = {"meta", "img", "br"}
 
@@ -28,7 +31,9 @@ class Reader(HTMLParser):
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         given = {name: value or "" for name, value in attributes}
         self.ids += [given["id"]] if "id" in given else []
-        self.outside += [v for n, v in given.items() if n in ("src", "href") and not v.startswith(("data:", "#"))]
+        self.outside += [
+            v for n, v in given.items() if n in ("src", "href") and not v.startswith(("data:", "#"))
+        ]
         if tag == "a":
             self.links.append(given["href"].removeprefix("#"))
         if tag == "img":
@@ -42,15 +47,24 @@ class Reader(HTMLParser):
 
 @pytest.fixture(scope="module")
 def result() -> RunResult:
-    methods = {"<good>": trials(3.0), "bad": trials(0.5), "lookup": trials(0.0), "part": trials(1.0, folds=2)}
-    return run_result(methods, "toy-twin", leaks=7, failures=("part seed 0 fold 2 failed: no memory & no time",))
+    methods = {
+        "<good>": trials(3.0),
+        "bad": trials(0.5),
+        "lookup": trials(0.0),
+        "part": trials(1.0, folds=2),
+    }
+    return run_result(
+        methods, "toy-twin", leaks=7, failures=("part seed 0 fold 2 failed: no memory & no time",)
+    )
 
 
 @pytest.fixture(scope="module")
 def text(result: RunResult, tmp_path_factory: pytest.TempPathFactory) -> str:
     path = result.write(tmp_path_factory.mktemp("report"))
     assert path.name == "report.html"
-    assert {"report.md", "tables.tex", "fine.csv", "verdicts.csv"} <= {p.name for p in path.parent.iterdir()}
+    assert {"report.md", "tables.tex", "fine.csv", "verdicts.csv"} <= {
+        p.name for p in path.parent.iterdir()
+    }
     return path.read_text()
 
 
@@ -75,7 +89,9 @@ def test_the_verdict_stands_first_and_leaks_beside_it(text: str, result: RunResu
 
 
 def test_a_twin_is_called_a_twin_before_anything_else(text: str) -> None:
-    assert text.index("Nothing here is a result on the real dataset.") < text.index('<section id="verdict">')
+    assert text.index("Nothing here is a result on the real dataset.") < text.index(
+        '<section id="verdict">'
+    )
     real = run_result({"a": trials(1.0), "b": trials(2.0)})
     assert real._report.warning == ""
 
@@ -87,11 +103,17 @@ def test_failures_versions_and_the_command_are_there(text: str) -> None:
     assert '<th scope="row">torch</th><td>2.x</td>' in text
 
 
-def test_every_table_carries_protocol_split_and_what_plus_minus_is(text: str, result: RunResult) -> None:
+def test_every_table_carries_protocol_split_and_what_plus_minus_is(
+    text: str, result: RunResult
+) -> None:
     tables = re.findall(r'<section class="table" id="table-(\w+)">(.*?)</section>', text, re.DOTALL)
     assert {name for name, _ in tables} == set(result.tables)
     for _, content in tables:
-        for part in ("Protocol: patient-kfold", f"split {result.plan.splits.digest}", "± is the sample standard"):
+        for part in (
+            "Protocol: patient-kfold",
+            f"split {result.plan.splits.digest}",
+            "± is the sample standard",
+        ):
             assert part in content
 
 
@@ -105,7 +127,9 @@ def test_a_notebook_shows_verdict_tables_and_a_figure(result: RunResult) -> None
     reader = Reader()
     reader.feed(shown)
     assert reader.open == []
-    assert shown.index("&lt;good&gt; has the best macro AUC") < shown.index("Fine level, 4 classes (%)")
+    assert shown.index("&lt;good&gt; has the best macro AUC") < shown.index(
+        "Fine level, 4 classes (%)"
+    )
     assert len(reader.images) == 1
     assert result.figures._repr_html_().count("<img") == len(result.figures) == 8
     assert result.figures["roc"] is result.figures["roc"]
@@ -126,7 +150,9 @@ def test_the_fold_table_counts_slides_by_role_and_class(result: RunResult) -> No
     assert frame[("Test, shared patient", "mean")].tolist() == [7, 0, 0]
 
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 CLICKS = """<script>
 const table = document.querySelector("#table-fine table");
 const order = () => [...table.tBodies[0].rows].map((row) => row.cells[0].textContent).join(" ");
@@ -137,12 +163,22 @@ document.body.textContent = "ORDERS " + shown.join("|") + " END";
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
-def test_a_click_on_a_heading_sorts_by_the_mean_and_a_second_one_turns_it_round(tmp_path: Path) -> None:
+def test_a_click_on_a_heading_sorts_by_the_mean_and_a_second_one_turns_it_round(
+    tmp_path: Path,
+) -> None:
     methods = {"bad": trials(0.0), "good": trials(3.0), "none": (), "fair": trials(1.5)}
     path = run_result(methods).write(tmp_path)
     path.write_text(path.read_text().replace("</body>", CLICKS))
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/browser", "--dump-dom"]
-    dom = subprocess.run([BROWSER, *flags, path.as_uri()], capture_output=True, text=True, check=True).stdout
+    flags = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={tmp_path}/browser",
+        "--dump-dom",
+    ]
+    dom = subprocess.run(
+        [BROWSER, *flags, path.as_uri()], capture_output=True, text=True, check=True
+    ).stdout
     down, sign, up, names = re.search(r"ORDERS (.*) END", dom)[1].split("|")
     assert (down, sign) == ("good fair bad none", "descending")
     assert up == "bad fair good none"

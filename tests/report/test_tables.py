@@ -4,7 +4,7 @@ import dataclasses
 import re
 import shutil
 import subprocess
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from made_runs import HIERARCHY, evidence, histories, trials
 from rich.console import Console
 
 from mil_bench.evaluation.metrics import Measure, measure
-from mil_bench.evaluation.predictions import Trial
+from mil_bench.evaluation.predictions import TrainedFold
 from mil_bench.evaluation.verdicts import Evidence, verdicts
 from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.report.budget import budget_table
@@ -21,17 +21,20 @@ from mil_bench.report.render import terminal, write_report
 from mil_bench.report.render.html import html_section, html_table
 from mil_bench.report.render.terminal import print_tables
 from mil_bench.report.result_tables import pooled_tables, result_tables
-from mil_bench.report.tables import Cell, Table, ranked
+from mil_bench.report.tables import Cell, ResultTable, ranked
 from mil_bench.report.verdict_tables import main_figure, summary, verdict_tables
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NAN = float("nan")
 
 
-def tables_of(folds: int = 3, **methods: tuple[Trial, ...]) -> dict[str, Table]:
+def tables_of(folds: int = 3, **methods: tuple[TrainedFold, ...]) -> dict[str, ResultTable]:
     return {t.name: t for t in result_tables(evidence(methods, folds), "Dataset: toy.")}
 
 
-def values(done: tuple[Trial, ...], level: str, key: str) -> list[float]:
+def values(done: tuple[TrainedFold, ...], level: str, key: str) -> list[float]:
     return [100 * measure(t.predictions, HIERARCHY).values[Measure(level, key)] for t in done]
 
 
@@ -46,7 +49,10 @@ def test_cells_are_mean_and_sample_standard_deviation_over_folds() -> None:
 
 def test_the_coarse_table_is_made_from_lifted_probabilities() -> None:
     good = trials(2.0)
-    lifted = [t.predictions.fine.reshape(-1, 2, 2).sum(2).argmax(1) == t.predictions.labels // 2 for t in good]
+    lifted = [
+        t.predictions.fine.reshape(-1, 2, 2).sum(2).argmax(1) == t.predictions.labels // 2
+        for t in good
+    ]
     cell = tables_of(good=good)["coarse"].cells["good"]["Accuracy"]
     assert cell.mean == pytest.approx(100 * np.mean(lifted))
 
@@ -54,7 +60,8 @@ def test_the_coarse_table_is_made_from_lifted_probabilities() -> None:
 def test_a_coarse_head_has_a_row_of_its_own_beside_the_lifted_one_and_is_not_ranked() -> None:
     table = tables_of(plain=trials(1.0), headed=trials(2.0, head=True))["coarse"]
     assert list(table.cells) == ["plain", "headed", "headed (coarse head)"]
-    # The made-up head names the wrong side exactly where the lifted probabilities name the right one.
+    # The made-up head names the wrong side exactly where the lifted probabilities name the right
+    # one.
     head, lifted = (table.cells[row]["Accuracy"] for row in ("headed (coarse head)", "headed"))
     assert head.mean == pytest.approx(100 - lifted.mean)
     assert head.rank == 0
@@ -63,7 +70,9 @@ def test_a_coarse_head_has_a_row_of_its_own_beside_the_lifted_one_and_is_not_ran
 
 
 def test_best_and_second_best_are_marked_and_equal_means_share_a_rank() -> None:
-    table = tables_of(bad=trials(0.5), good=trials(3.0), twin=trials(3.0), worst=trials(0.0))["fine"]
+    table = tables_of(bad=trials(0.5), good=trials(3.0), twin=trials(3.0), worst=trials(0.0))[
+        "fine"
+    ]
     ranks = {method: row["Macro AUC"].rank for method, row in table.cells.items()}
     assert ranks == {"good": 1, "twin": 1, "bad": 2, "worst": 0}
 
@@ -91,8 +100,9 @@ def test_a_class_absent_from_a_test_fold_is_undefined_and_the_note_names_fold_an
     cell = tables["classwise_auc"].cells["m"]["r1"]
     assert cell.undefined_folds == (1,)
     assert cell.text().endswith("†")
-    assert "† Mean over the folds in which the figure is defined: no test slide is r1 in fold 1." in (
-        tables["classwise_auc"].note
+    assert (
+        "† Mean over the folds in which the figure is defined: no test slide is r1 in fold 1."
+        in (tables["classwise_auc"].note)
     )
     assert tables["classwise_auc"].cells["m"]["l0"].undefined_folds == ()
     assert tables["fine"].cells["m"]["Macro AUC"].undefined_folds == (1,)
@@ -100,9 +110,9 @@ def test_a_class_absent_from_a_test_fold_is_undefined_and_the_note_names_fold_an
 
 
 def test_a_coarse_class_absent_from_a_test_fold_is_named_under_the_coarse_table() -> None:
-    table = tables_of(m=trials(2.0, fold2=np.arange(40) % 2), h=trials(1.0, head=True, fold2=np.arange(40) % 2))[
-        "coarse"
-    ]
+    table = tables_of(
+        m=trials(2.0, fold2=np.arange(40) % 2), h=trials(1.0, head=True, fold2=np.arange(40) % 2)
+    )["coarse"]
     assert table.cells["m"]["Macro AUC"].undefined_folds == (2,)
     assert "all test slides are left in fold 2" in table.note
 
@@ -113,21 +123,37 @@ def test_a_figure_undefined_in_every_fold_is_no_number() -> None:
 
 
 def test_one_training_gives_no_spread() -> None:
-    assert "±" not in tables_of(folds=1, m=trials(2.0, folds=1))["fine"].cells["m"]["Accuracy"].text()
+    assert (
+        "±" not in tables_of(folds=1, m=trials(2.0, folds=1))["fine"].cells["m"]["Accuracy"].text()
+    )
 
 
 def test_a_method_without_any_result_has_its_row() -> None:
-    assert tables_of(whole=trials(1.0), none=())["fine"].cells["none"]["Accuracy"].text() == "no result"
+    assert (
+        tables_of(whole=trials(1.0), none=())["fine"].cells["none"]["Accuracy"].text()
+        == "no result"
+    )
 
 
 def test_a_flat_hierarchy_has_no_coarse_table() -> None:
     found = result_tables(evidence({"m": trials(1.0)}, hierarchy=LabelHierarchy.flat("abcd")), "")
-    assert [t.name for t in found] == ["fine", "classwise_auc", "classwise_ap", "more", "calibration"]
+    assert [t.name for t in found] == [
+        "fine",
+        "classwise_auc",
+        "classwise_ap",
+        "more",
+        "calibration",
+    ]
 
 
 def test_columns_that_no_method_has_are_left_out() -> None:
     assert tables_of(m=trials(1.0))["hierarchy"].columns == ["Mistakes inside (%)"]
-    assert tables_of(m=trials(1.0), h=trials(1.0, head=True))["hierarchy"].cells["m"]["Head agreement (%)"] == "–"
+    assert (
+        tables_of(m=trials(1.0), h=trials(1.0, head=True))["hierarchy"].cells["m"][
+            "Head agreement (%)"
+        ]
+        == "–"
+    )
 
 
 def test_every_row_names_its_jobs() -> None:
@@ -147,20 +173,26 @@ def test_pooled_figures_stand_with_their_intervals() -> None:
 
 
 def test_too_few_patients_give_no_interval_and_the_note_says_so() -> None:
-    few = tuple(Trial(0, 0, "k", t.predictions) for t in trials(1.0, folds=1, fold0=np.arange(8) % 4))
+    few = tuple(
+        TrainedFold(0, 0, "k", t.predictions) for t in trials(1.0, folds=1, fold0=np.arange(8) % 4)
+    )
     table = pooled_tables(evidence({"m": few}, 1), "")[0]
     assert table.cells["m"]["Accuracy"].interval is None
     assert "4 patients are too few" in table.note
 
 
-def verdict_parts(found: Evidence) -> tuple[dict[str, Table], list[str]]:
+def verdict_parts(found: Evidence) -> tuple[dict[str, ResultTable], list[str]]:
     figure, _ = main_figure(found)
     pairs = verdicts(found, figure)
-    return {t.name: t for t in verdict_tables(found, pairs, figure, "")}, summary(found, pairs, figure)
+    return {t.name: t for t in verdict_tables(found, pairs, figure, "")}, summary(
+        found, pairs, figure
+    )
 
 
 def test_the_verdict_table_sets_the_best_against_every_other_method() -> None:
-    found = evidence({"bad": trials(0.0), "good": trials(3.0), "fair": trials(1.5), "part": trials(9.0, folds=1)})
+    found = evidence(
+        {"bad": trials(0.0), "good": trials(3.0), "fair": trials(1.5), "part": trials(9.0, folds=1)}
+    )
     tables, sentences = verdict_parts(found)
     assert list(tables["verdicts"].cells) == ["good vs fair", "good vs bad"]
     assert len(tables["verdicts_all"].cells) == 3
@@ -183,25 +215,32 @@ def test_where_the_macro_auc_is_undefined_methods_are_compared_on_accuracy() -> 
     found = evidence({"a": trials(0.0, fold1=without), "b": trials(3.0, fold1=without)})
     figure, reason = main_figure(found)
     assert figure == Measure("fine", "accuracy")
-    assert reason == ("Methods are compared on accuracy, since macro AUC is undefined in fold 1: no test slide is r1.")
+    assert reason == (
+        "Methods are compared on accuracy, since macro AUC is undefined in fold 1: no test slide is r1."
+    )
 
 
 def test_methods_that_do_not_beat_the_lookup_are_named() -> None:
-    _, sentences = verdict_parts(evidence({"lookup": trials(0.5), "same": trials(0.5), "good": trials(4.0)}))
+    _, sentences = verdict_parts(
+        evidence({"lookup": trials(0.5), "same": trials(0.5), "good": trials(4.0)})
+    )
     last = sentences[-1]
     assert last.startswith("Not shown to be better than lookup, which sees no image:")
     assert "same" in last
 
 
 def test_every_method_beats_the_lookup_only_where_every_method_was_compared_with_it() -> None:
-    def said(*names: str, **more: tuple[Trial, ...]) -> str:
+    def said(*names: str, **more: tuple[TrainedFold, ...]) -> str:
         skills = {name: trials(4.0 + k, folds=9) for k, name in enumerate(names)}
         given = evidence({"lookup": trials(0.0, folds=9), **skills, **more}, 9)
         given = dataclasses.replace(given, replicates=1000)  # of few draws no p value is small
         return verdict_parts(given)[1][-1]
 
     assert said("good", "fine") == "Every method is better than lookup, which sees no image."
-    assert said("good", "fine", half=trials(5.0)) == "Better than lookup, which sees no image: good, fine."
+    assert (
+        said("good", "fine", half=trials(5.0))
+        == "Better than lookup, which sees no image: good, fine."
+    )
 
 
 def test_the_note_of_verdicts_names_the_patients_only_where_they_had_a_say() -> None:
@@ -209,7 +248,9 @@ def test_the_note_of_verdicts_names_the_patients_only_where_they_had_a_say() -> 
     assert "other patients (paired bootstrap)" in many
     labels = np.arange(8) % 4
     few = {"fold0": labels, "fold1": labels, "fold2": labels}
-    note = verdict_parts(evidence({"a": trials(0.5, **few), "b": trials(2.0, **few)}))[0]["verdicts"].note
+    note = verdict_parts(evidence({"a": trials(0.5, **few), "b": trials(2.0, **few)}))[0][
+        "verdicts"
+    ].note
     assert "bootstrap" not in note
     assert "12 patients are too few to draw from" in note
 
@@ -217,10 +258,14 @@ def test_the_note_of_verdicts_names_the_patients_only_where_they_had_a_say() -> 
 def test_a_single_method_is_compared_with_nothing() -> None:
     tables, sentences = verdict_parts(evidence({"only": trials(1.0)}))
     assert tables == {}
-    assert sentences == ["Nothing can be compared: fewer than two methods have all their trainings."]
+    assert sentences == [
+        "Nothing can be compared: fewer than two methods have all their trainings."
+    ]
 
 
-@pytest.mark.parametrize(("tuned", "said"), [(False, "no trial was spent"), (True, "the table on tuning")])
+@pytest.mark.parametrize(
+    ("tuned", "said"), [(False, "no trial was spent"), (True, "the table on tuning")]
+)
 def test_the_budget_says_whether_trials_were_spent(tuned: bool, said: str) -> None:
     assert said in budget_table(histories({"m": trials(1.0)}), 3, "", tuned).note
 
@@ -241,7 +286,9 @@ def test_the_budget_counts_epochs_from_one() -> None:
 def report(tmp_path: Path) -> Path:
     tables = tables_of(bad_name=trials(0.5, fold1=np.arange(39) % 3), good=trials(3.0))
     chosen = [tables[name] for name in ("fine", "coarse", "classwise_auc", "calibration")]
-    words = Table("words", "50 % & more <>{}", "", {"a|b_~^": {"What": "x|y", "Number": Cell(1.0, digits=0)}})
+    words = ResultTable(
+        "words", "50 % & more <>{}", "", {"a|b_~^": {"What": "x|y", "Number": Cell(1.0, digits=0)}}
+    )
     write_report(tmp_path, "toy_run", ["bad_name: 1 of 3"], [*chosen, words])
     return tmp_path
 
@@ -285,7 +332,11 @@ def test_the_latex_compiles(report: Path) -> None:
     head = r"\documentclass{article}\usepackage{booktabs}\usepackage{xcolor}"
     (report / "page.tex").write_text(head + r"\begin{document}\input{tables}\end{document}")
     done = subprocess.run(
-        ["pdflatex", "-halt-on-error", "page.tex"], cwd=report, capture_output=True, text=True, check=False
+        ["pdflatex", "-halt-on-error", "page.tex"],
+        cwd=report,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if re.search(r"File `(booktabs|xcolor)\.sty' not found", done.stdout):
         pytest.skip("this TeX has no booktabs or no xcolor")
@@ -293,7 +344,9 @@ def test_the_latex_compiles(report: Path) -> None:
     assert (report / "page.pdf").exists()
 
 
-def test_the_terminal_shows_every_figure_and_the_caption_once(capsys: pytest.CaptureFixture) -> None:
+def test_the_terminal_shows_every_figure_and_the_caption_once(
+    capsys: pytest.CaptureFixture,
+) -> None:
     tables = list(tables_of(bad=trials(0.5), good=trials(3.0)).values())
     print_tables(tables)
     shown = capsys.readouterr().out
@@ -308,7 +361,9 @@ def test_the_terminal_shows_every_figure_and_the_caption_once(capsys: pytest.Cap
 def test_a_terminal_with_colours_gets_red_and_blue(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(terminal, "Console", lambda **_: Console(force_terminal=True, color_system="standard"))
+    monkeypatch.setattr(
+        terminal, "Console", lambda **_: Console(force_terminal=True, color_system="standard")
+    )
     print_tables([tables_of(bad=trials(0.5), good=trials(3.0))["fine"]])
     shown = capsys.readouterr().out
     assert "\x1b[1;31m" in shown  # bold red
@@ -317,18 +372,26 @@ def test_a_terminal_with_colours_gets_red_and_blue(
 
 
 def test_html_marks_sorts_by_number_and_escapes() -> None:
-    cells = {"<a>": {"F&1": Cell(61.25, 1.0, rank=1), "W": "1 < 2"}, "b": {"F&1": Cell(NAN), "W": "–"}}
-    table = Table("t", "T", "caption", cells)
+    cells = {
+        "<a>": {"F&1": Cell(61.25, 1.0, rank=1), "W": "1 < 2"},
+        "b": {"F&1": Cell(NAN), "W": "–"},
+    }
+    table = ResultTable("t", "T", "caption", cells)
     text = html_table(table)
     assert '<th scope="row">&lt;a&gt;</th>' in text
-    assert '<td class="figure" data-value="61.25"><b class="best" style="color:#b80000">61.2 ± 1.0</b></td>' in text
+    assert (
+        '<td class="figure" data-value="61.25"><b class="best" style="color:#b80000">61.2 ± 1.0</b></td>'
+        in text
+    )
     assert '<td class="words">1 &lt; 2</td>' in text
     assert "F&amp;1" in text
     assert "second best" in html_section(table)
-    assert "second best" not in html_section(Table("t", "T", "", {"a": {"x": "y"}}))
+    assert "second best" not in html_section(ResultTable("t", "T", "", {"a": {"x": "y"}}))
 
 
 def test_frames_hold_text_and_intervals_under_their_own_names() -> None:
-    frame = Table("t", "T", "", {"a": {"p": Cell(1.0, interval=(0.0, 2.0)), "w": "word"}}).frame
+    frame = ResultTable(
+        "t", "T", "", {"a": {"p": Cell(1.0, interval=(0.0, 2.0)), "w": "word"}}
+    ).frame
     assert list(frame.columns) == [("p", "mean"), ("p", "low"), ("p", "high"), ("w", "text")]
     assert frame.loc["a", ("w", "text")] == "word"

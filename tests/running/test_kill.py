@@ -8,13 +8,27 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from conftest import SMALL_TWIN
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 KILLS = 10
 TRAININGS = 4 * 4  # methods and the yardstick x folds
-COMMAND = [sys.executable, "-m", "mil_bench", "run", "--dataset", SMALL_TWIN, "--methods", "abmil", "mean-pool", "hmil"]
+COMMAND = [
+    sys.executable,
+    "-m",
+    "mil_bench",
+    "run",
+    "--dataset",
+    SMALL_TWIN,
+    "--methods",
+    "abmil",
+    "mean-pool",
+    "hmil",
+]
 COMMAND += ["--folds", "4", "--epochs", "3", "--workers", "2"]
 
 
@@ -22,14 +36,25 @@ def start(folder: Path) -> subprocess.Popen:
     folder.mkdir(exist_ok=True)
     environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
     return subprocess.Popen(
-        COMMAND, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        COMMAND,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
     )
 
 
 def tables(folder: Path) -> dict[str, bytes]:
     """All written files but those that hold the budget or draw it: no training takes the same seconds twice."""
-    files = [path for path in (folder / "results" / "reports").rglob("*") if path.is_file() and path.name != "cost.svg"]
-    return {path.name: path.read_bytes() for path in files if b"budget" not in path.read_bytes().lower()}
+    files = [
+        path
+        for path in (folder / "results" / "reports").rglob("*")
+        if path.is_file() and path.name != "cost.svg"
+    ]
+    return {
+        path.name: path.read_bytes() for path in files if b"budget" not in path.read_bytes().lower()
+    }
 
 
 def finished(folder: Path) -> int:
@@ -46,11 +71,14 @@ def test_ten_kills_and_a_repetition_give_the_undisturbed_tables(tmp_path: Path) 
     moments = random.Random(0)
     for _ in range(KILLS):
         process = start(hit)
-        # Most kills fall into the training, some into start-up; what is done stays, so later calls are shorter.
+        # Most kills fall into the training, some into start-up; what is done stays, so later calls
+        # are shorter.
         time.sleep(moments.uniform(0.3, 0.9) * duration)
         process.send_signal(signal.SIGKILL)
         process.communicate()
-    before = {path: path.stat().st_mtime_ns for path in (hit / "results" / "runs").rglob("fold-*.json")}
+    before = {
+        path: path.stat().st_mtime_ns for path in (hit / "results" / "runs").rglob("fold-*.json")
+    }
 
     process = start(hit)
     repeated, errors = process.communicate()
@@ -72,7 +100,9 @@ def logged_folds(folder: Path) -> list[str]:
         "for run in runs: print(run.data.tags.get('mil_bench.fold', ''), run.info.status)"
     )
     environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"}
-    shown = subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True)
+    shown = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True
+    )
     rows = [line.split() for line in shown.stdout.splitlines() if "/" in line]
     assert all(status == "FINISHED" for _, status in rows), shown.stdout
     return sorted(name for name, _ in rows)

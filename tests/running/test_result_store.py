@@ -19,7 +19,9 @@ JOB = Job("toy", "d" * 16, "abmil", 1, {"dropout": 0.0}, {"epochs": 2}, "s" * 16
 def result(fold: int, shift: float = 0.0) -> FoldResult:
     p = np.array([[0.25 + shift, 0.75 - shift], [0.5, 0.5]])
     predictions = Predictions(np.array(["a", "b"]), np.array([1, 0]), p, np.array(["", ""]))
-    return FoldResult(fold, predictions, 1, {"val_loss": [0.5, 0.25]}, {"train": 2}, 1.5, {"torch": "2"})
+    return FoldResult(
+        fold, predictions, 1, {"val_loss": [0.5, 0.25]}, {"train": 2}, 1.5, {"torch": "2"}
+    )
 
 
 def test_a_fold_reads_back_as_it_was_stored(tmp_path: Path) -> None:
@@ -54,7 +56,9 @@ def test_a_broken_file_is_named_and_left_alone(tmp_path: Path) -> None:
     broken = store.folder(JOB) / "fold-00.npz"
     broken.write_bytes(broken.read_bytes()[:-20])
     left = broken.read_bytes()
-    with pytest.raises(StorageError, match=r"fold-00.npz cannot be used: its content is not what was stored"):
+    with pytest.raises(
+        StorageError, match=r"fold-00.npz cannot be used: its content is not what was stored"
+    ):
         store.load_fold(JOB, 0)
     assert broken.read_bytes() == left
     record = store.folder(JOB) / "fold-00.json"
@@ -72,13 +76,19 @@ def test_a_record_that_is_no_object_is_named(content: str, tmp_path: Path) -> No
         store.load_fold(JOB, 0)
 
 
-@pytest.mark.parametrize(("name", "value"), [("curves", 3), ("environment", None), ("seconds", "x")])
-def test_a_record_with_values_of_another_kind_is_named(name: str, value: object, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "value"), [("curves", 3), ("environment", None), ("seconds", "x")]
+)
+def test_a_record_with_values_of_another_kind_is_named(
+    name: str, value: object, tmp_path: Path
+) -> None:
     store = ResultStore(tmp_path)
     store.save_fold(JOB, result(0))
     path = store.folder(JOB) / "fold-00.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
-    with pytest.raises(StorageError, match=rf"fold-00.json cannot be used: {name} cannot be understood"):
+    with pytest.raises(
+        StorageError, match=rf"fold-00.json cannot be used: {name} cannot be understood"
+    ):
         store.load_fold(JOB, 0)
 
 
@@ -90,12 +100,16 @@ def test_a_version_mark_that_is_no_object_is_named(tmp_path: Path) -> None:
 
 def test_results_of_another_version_are_refused_untouched(tmp_path: Path) -> None:
     (tmp_path / "format.json").write_text(json.dumps({"format": 99}))
-    with pytest.raises(StorageError, match=r"holds results of format 99; .* name another folder with --results"):
+    with pytest.raises(
+        StorageError, match=r"holds results of format 99; .* name another folder with --results"
+    ):
         ResultStore(tmp_path)
     assert json.loads((tmp_path / "format.json").read_text()) == {"format": 99}
 
 
-def test_a_full_disk_says_so_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_says_so_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = ResultStore(tmp_path)
     store.save_fold(JOB, result(0))
 
@@ -116,8 +130,12 @@ def test_a_read_only_folder_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def refused(self: Path, *args: object, **kwargs: object) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr(Path, "mkdir", refused)  # the tests may run as root, whom no permission stops
-    with pytest.raises(StorageError, match=r"Permission denied. Free space or choose a folder you may write to"):
+    monkeypatch.setattr(
+        Path, "mkdir", refused
+    )  # the tests may run as root, whom no permission stops
+    with pytest.raises(
+        StorageError, match=r"Permission denied. Free space or choose a folder you may write to"
+    ):
         ResultStore(tmp_path).save_fold(JOB, result(0))
 
 

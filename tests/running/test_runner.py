@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -14,21 +14,27 @@ from conftest import SMALL_TWIN
 import mil_bench
 from mil_bench import registry
 from mil_bench.api import Prepared, Workplace, execute, prepare, tasks_of
-from mil_bench.bags.store import BagStore
 from mil_bench.errors import UnknownNameError
-from mil_bench.methods import Method
 from mil_bench.planning.request import RunRequest
 from mil_bench.registry import Registry
 from mil_bench.running import executors
 from mil_bench.running.worker import Task, train
-from mil_bench.runs.result import RunResult
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mil_bench.bags.store import BagStore
+    from mil_bench.methods import Method
+    from mil_bench.runs.result import RunResult
 
 QUIET = {"tracking": False, "progress": False, "workers": 1}
 
 
 def small_run(folder: Path, methods: list[str], **changed: object) -> RunResult:
     places = {"results": folder / "results", "data": folder / "data"}
-    return mil_bench.run(methods, SMALL_TWIN, **({"folds": 3, "epochs": 2} | places | QUIET | changed))
+    return mil_bench.run(
+        methods, SMALL_TWIN, **({"folds": 3, "epochs": 2} | places | QUIET | changed)
+    )
 
 
 def test_it_gives_frames_and_files(tmp_path: Path) -> None:
@@ -36,9 +42,16 @@ def test_it_gives_frames_and_files(tmp_path: Path) -> None:
     frame = result.tables["fine"]
     assert list(frame.index) == ["mean-pool", "abmil", "lookup"]
     assert frame["Macro AUC", "mean"].between(0, 100).all()
-    assert len(result.predictions) == 3 * 2 * 120  # methods x seeds x slides: every slide is tested once
+    assert (
+        len(result.predictions) == 3 * 2 * 120
+    )  # methods x seeds x slides: every slide is tested once
     report = tmp_path / "results" / "reports" / result.run_id
-    assert {p.name for p in report.iterdir()} >= {"report.md", "tables.tex", "fine.csv", "classwise_auc.csv"}
+    assert {p.name for p in report.iterdir()} >= {
+        "report.md",
+        "tables.tex",
+        "fine.csv",
+        "classwise_auc.csv",
+    }
     assert "a generated twin, not BRACS" in (report / "report.md").read_text()
     assert result.facts == []
     assert "Macro AUC" in result._repr_html_()
@@ -112,11 +125,15 @@ class Failing(registry.methods.load("mean-pool")):
     def __init__(self, in_dim: int, hierarchy: object):
         super().__init__(in_dim, hierarchy)
 
-    def loss(self, out: object, bags: object, weight: torch.Tensor, progress: float) -> torch.Tensor:
+    def loss(
+        self, out: object, bags: object, weight: torch.Tensor, progress: float
+    ) -> torch.Tensor:
         raise RuntimeError("this plugin is broken")
 
 
-def test_a_method_that_breaks_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_method_that_breaks_does_not_stop_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     load = type(registry.methods).load
 
     def patched(self: object, name: str) -> type[Method]:
@@ -155,7 +172,9 @@ def test_a_prepared_run_can_be_executed_twice(tmp_path: Path, small_store: BagSt
     assert execute(made, place).tables["fine"].equals(execute(made, place).tables["fine"])
 
 
-def test_a_single_worker_stores_each_fold_as_it_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_single_worker_stores_each_fold_as_it_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from mil_bench.running import worker
 
     real, calls = worker.train, []
@@ -193,7 +212,9 @@ class Killer(MeanPool):
 """
 
 
-def test_a_process_that_dies_costs_only_its_own_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_dies_costs_only_its_own_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(registry, "methods", Registry("mil_bench.methods", "method"))
     plugin = tmp_path / "killer.py"
     plugin.write_text(KILLER)

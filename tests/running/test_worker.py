@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from conftest import SMALL_TWIN
@@ -13,6 +13,9 @@ from mil_bench.bags.store import BagStore
 from mil_bench.planning.request import RunRequest
 from mil_bench.running import executors
 from mil_bench.running.worker import Task, train
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.parametrize("group_name", ["patient", ""], ids=["known groups", "unknown groups"])

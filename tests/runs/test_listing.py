@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from conftest import SMALL_TWIN
@@ -13,7 +13,11 @@ from conftest import SMALL_TWIN
 import mil_bench
 from mil_bench import cli
 from mil_bench.running.result_store import ResultStore
-from mil_bench.runs.result import RunResult
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mil_bench.runs.result import RunResult
 
 QUIET = {"tracking": False, "progress": False, "workers": 1}
 
@@ -24,11 +28,21 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[RunResult]
     place = tmp_path_factory.mktemp("ran")
     folders = {"results": place / "results", "data": place / "data"}
     first = mil_bench.run(["abmil", "mean-pool"], SMALL_TWIN, folds=2, epochs=2, **folders, **QUIET)
-    second = mil_bench.run(["abmil:dropout=0.5", "abmil"], SMALL_TWIN, folds=2, epochs=3, **folders, **QUIET)
-    other = mil_bench.run(
-        "mean-pool", "ccc-sim:slides=80,rows=12,width=16", protocol="paper", folds=2, epochs=2, **folders, **QUIET
+    second = mil_bench.run(
+        ["abmil:dropout=0.5", "abmil"], SMALL_TWIN, folds=2, epochs=3, **folders, **QUIET
     )
-    for age, result in enumerate((other, second, first)):  # the order of age must not hang on the clock's steps
+    other = mil_bench.run(
+        "mean-pool",
+        "ccc-sim:slides=80,rows=12,width=16",
+        protocol="paper",
+        folds=2,
+        epochs=2,
+        **folders,
+        **QUIET,
+    )
+    for age, result in enumerate(
+        (other, second, first)
+    ):  # the order of age must not hang on the clock's steps
         path = ResultStore(place / "results" / "runs").runs()[result.run_id]
         os.utime(path, (1_700_000_000 - 86_400 * age,) * 2)
     return place / "results", [first, second, other]
@@ -40,7 +54,9 @@ def shown(results: Path, capsys: pytest.CaptureFixture, *words: str) -> str:
 
 
 def row_of(text: str, start: str) -> str:
-    return next(line for line in text.splitlines() if line.strip().startswith(start) and "--" not in line)
+    return next(
+        line for line in text.splitlines() if line.strip().startswith(start) and "--" not in line
+    )
 
 
 def test_runs_are_listed_newest_first_with_progress_date_and_main_figure(
@@ -57,7 +73,9 @@ def test_runs_are_listed_newest_first_with_progress_date_and_main_figure(
     assert f"{best} {frame.loc[best, 'mean']:.1f} ± {frame.loc[best, 'std']:.1f}" in text
 
 
-def test_filters_leave_the_runs_that_fit(ran: tuple[Path, list[RunResult]], capsys: pytest.CaptureFixture) -> None:
+def test_filters_leave_the_runs_that_fit(
+    ran: tuple[Path, list[RunResult]], capsys: pytest.CaptureFixture
+) -> None:
     results, (first, second, other) = ran
     for words, left in (
         (["--dataset", "bracs-sim"], {first.run_id, second.run_id}),
@@ -81,16 +99,22 @@ def test_two_runs_stand_side_by_side_with_what_differs(
 ) -> None:
     results, (first, second, _) = ran
     text = shown(results, capsys, first.run_id, second.run_id[-8:])
-    means = [result.tables["fine"].loc["abmil", ("Macro AUC", "mean")] for result in (first, second)]
+    means = [
+        result.tables["fine"].loc["abmil", ("Macro AUC", "mean")] for result in (first, second)
+    ]
     assert all(f"{mean:.1f} ±" in row_of(text, "abmil ") for mean in means)
     assert row_of(text, "abmil: epochs").split()[-2:] == ["2", "3"]
     assert row_of(text, "mean-pool ").split()[-1] == "–"
-    assert "abmil:dropout=0.5: epochs" not in text  # a method of one run alone has nothing to differ from
+    assert (
+        "abmil:dropout=0.5: epochs" not in text
+    )  # a method of one run alone has nothing to differ from
     assert "abmil: learning_rate" not in text  # it is the same in both
     assert "different" not in text
 
 
-def test_runs_on_other_slides_are_called_so(ran: tuple[Path, list[RunResult]], capsys: pytest.CaptureFixture) -> None:
+def test_runs_on_other_slides_are_called_so(
+    ran: tuple[Path, list[RunResult]], capsys: pytest.CaptureFixture
+) -> None:
     results, (first, _, other) = ran
     text = shown(results, capsys, first.run_id, other.run_id)
     assert "! The runs have different bags: their figures are not about the same slides." in text
@@ -104,7 +128,10 @@ def test_one_run_alone_or_an_unknown_one_cannot_be_compared(
     assert cli.main(["runs", first.run_id, "--results", str(results)]) == 2
     assert "1 run cannot be compared" in capsys.readouterr().err
     assert cli.main(["runs", first.run_id, "bracs-sim-twin", "--results", str(results)]) == 2
-    assert "There is no run 'bracs-sim-twin'. Did you mean bracs-sim-twin_patient-kfold" in capsys.readouterr().err
+    assert (
+        "There is no run 'bracs-sim-twin'. Did you mean bracs-sim-twin_patient-kfold"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_run_that_cannot_be_read_hides_no_other(
@@ -121,11 +148,15 @@ def test_a_run_that_cannot_be_read_hides_no_other(
     assert f"{broken} cannot be used" in said.err
 
 
-def test_where_nothing_was_run_the_first_command_is_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_where_nothing_was_run_the_first_command_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     assert "Begin with: mil-bench run --dataset digits --preset quick" in shown(tmp_path, capsys)
 
 
-def test_listing_and_comparing_need_neither_torch_nor_mlflow(ran: tuple[Path, list[RunResult]]) -> None:
+def test_listing_and_comparing_need_neither_torch_nor_mlflow(
+    ran: tuple[Path, list[RunResult]],
+) -> None:
     results, (first, second, _) = ran
     for words in (["runs"], ["runs", first.run_id, second.run_id]):
         code = (

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from made_runs import run_result, trials
@@ -8,6 +8,9 @@ from made_runs import run_result, trials
 from mil_bench.commands.run import _show_across
 from mil_bench.errors import InputError
 from mil_bench.runs.ranking import Across
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_methods_are_ranked_over_datasets_with_a_diagram(tmp_path: Path) -> None:
@@ -29,7 +32,10 @@ def test_only_methods_that_are_complete_everywhere_are_ranked() -> None:
     second = run_result({"a": trials(0.0), "b": trials(1.0, folds=2), "c": trials(2.0)}, "two")
     across = Across([first, second])
     assert across.methods == ["a", "c"]
-    assert across.sentence == "Methods cannot be ranked over datasets: 2 methods, at least 3 are needed."
+    assert (
+        across.sentence
+        == "Methods cannot be ranked over datasets: 2 methods, at least 3 are needed."
+    )
     assert across.table.cells["a"]["Average rank"] == "–"
 
 
@@ -39,9 +45,14 @@ def test_two_runs_on_one_dataset_are_refused() -> None:
         Across([run, run])
 
 
-def test_runs_on_one_dataset_are_shown_all_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_on_one_dataset_are_shown_all_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = run_result({"a": trials(0.0)}, "one")
     _show_across([run, run], tmp_path)
     said = capsys.readouterr().out
-    assert "! Not done: ranking methods over datasets: 1 problem\n  - one has 2 runs\nName one run a dataset." in said
+    assert (
+        "! Not done: ranking methods over datasets: 1 problem\n  - one has 2 runs\nName one run a dataset."
+        in said
+    )
     assert list(tmp_path.iterdir()) == []

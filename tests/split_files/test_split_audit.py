@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pytest
@@ -20,7 +20,12 @@ from mil_bench.split_files.formats import read_split_lists
 from mil_bench.splits.lists import SplitLists
 from mil_bench.splits.plan import Fold, kind_of_test
 
-CLEAN = SplitLists("some files", FOLDS, (0, 1, 2, 3), {s: frozenset([label]) for s, label in LABEL_OF.items()})
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CLEAN = SplitLists(
+    "some files", FOLDS, (0, 1, 2, 3), {s: frozenset([label]) for s, label in LABEL_OF.items()}
+)
 
 
 def overlap(done: SplitAudit, role: str, *others: str) -> Overlap:
@@ -32,7 +37,9 @@ def words(done: SplitAudit) -> str:
 
 
 def one_fold(train: str, val: str, test: str) -> SplitLists:
-    return replace(CLEAN, folds=(Fold(*(tuple(part.split()) for part in (train, val, test))),), numbers=(0,))
+    return replace(
+        CLEAN, folds=(Fold(*(tuple(part.split()) for part in (train, val, test))),), numbers=(0,)
+    )
 
 
 def test_an_honest_cross_validation_is_called_one() -> None:
@@ -40,7 +47,9 @@ def test_an_honest_cross_validation_is_called_one() -> None:
     assert done.leaks == []
     assert done.kind == "4-fold cross-validation"
     assert done.tested == {1: 24}
-    assert "4-fold cross-validation: every one of its 24 slides is tested exactly once." in words(done)
+    assert "4-fold cross-validation: every one of its 24 slides is tested exactly once." in words(
+        done
+    )
     assert "No test slide shares a patient with training slides." in words(done)
     assert "never contradict the metadata: 0 conflicts" in words(done)
     assert "Every test part can support a class-wise AUC of every class." in words(done)
@@ -50,7 +59,12 @@ def test_an_honest_cross_validation_is_called_one() -> None:
 
 def test_leaks_are_counted_as_by_hand_with_and_without_the_same_label() -> None:
     # s00 and s01 are patient p0, calm and wild; s02 and s03 are p1; s04 and s05 are p2.
-    done = audit(one_fold("s00 s02 s06", "s04", "s01 s03 s05 s08"), table(group=groups(s02="p0")), CLASSES, None)
+    done = audit(
+        one_fold("s00 s02 s06", "s04", "s01 s03 s05 s08"),
+        table(group=groups(s02="p0")),
+        CLASSES,
+        None,
+    )
     train = overlap(done, "test", "train")
     assert (train.of, train.slides, train.groups, train.same_label) == ((4,), (0,), (1,), (0,))
     assert overlap(done, "test", "val").groups == (1,)
@@ -85,7 +99,9 @@ def test_unknown_groups_are_never_called_free_of_leaks() -> None:
     for known in (None, replace(table(), group_name="")):
         done = audit(CLEAN, known, CLASSES, None)
         assert overlap(done, "test", "train").groups is None
-        assert "groups (patients) are unknown, so leaks between them cannot be counted" in words(done)
+        assert "groups (patients) are unknown, so leaks between them cannot be counted" in words(
+            done
+        )
         assert "shares a" not in words(done)
 
 
@@ -122,19 +138,30 @@ def test_repeated_hold_outs_are_called_monte_carlo_with_the_factor_of_nadeau_and
     text = "2 Monte-Carlo hold-outs, not a cross-validation: of 24 slides 6 are tested, 18 never, 6 more than once"
     assert text in words(done)
     # sqrt((1/2 + 6/12) / (1/2)) = 1.414
-    assert "about 1.4 times too small for a standard error (Nadeau-Bengio: 1/2 + 6/12 in place of 1/2)" in words(done)
+    assert (
+        "about 1.4 times too small for a standard error (Nadeau-Bengio: 1/2 + 6/12 in place of 1/2)"
+        in words(done)
+    )
 
 
 def test_folds_that_cannot_support_a_class_wise_auc_are_named() -> None:
     done = audit(one_fold("s00 s02", "s05", "s07 s09"), table(), CLASSES, None)
     assert done.class_counts == ({"train": (2, 0), "val": (0, 1), "test": (0, 2)},)
     assert done.without_auc == (("calm", "wild"),)
-    assert "A class-wise AUC is undefined for want of test slides in fold 0 of calm, wild." in words(done)
+    assert (
+        "A class-wise AUC is undefined for want of test slides in fold 0 of calm, wild."
+        in words(done)
+    )
     assert "Fold 0 has no training slide of wild." in words(done)
 
 
 def test_labels_that_contradict_the_metadata_or_each_other_are_named() -> None:
-    labels = {**CLEAN.labels, "s00": frozenset(["wild"]), "s01": frozenset(["calm", "wild"]), "s02": frozenset(["x"])}
+    labels = {
+        **CLEAN.labels,
+        "s00": frozenset(["wild"]),
+        "s01": frozenset(["calm", "wild"]),
+        "s02": frozenset(["x"]),
+    }
     done = audit(replace(CLEAN, labels=labels), table(), CLASSES, None)
     assert [(c.slide, c.in_files, c.in_metadata) for c in done.conflicts] == [
         ("s00", ("wild",), "calm"),
@@ -156,10 +183,15 @@ def test_numbers_in_the_files_are_read_in_the_order_of_the_classes() -> None:
 
 
 def test_slides_the_metadata_do_not_know_and_slides_in_no_fold_are_named() -> None:
-    lists = replace(CLEAN, folds=(Fold(("zz", *FOLDS[0].train), FOLDS[0].val, FOLDS[0].test[1:]),), numbers=(0,))
+    lists = replace(
+        CLEAN, folds=(Fold(("zz", *FOLDS[0].train), FOLDS[0].val, FOLDS[0].test[1:]),), numbers=(0,)
+    )
     done = audit(lists, table(), CLASSES, None)
     assert (done.unknown, done.unlisted) == (("zz",), ("s00",))
-    assert "No test slide shares a patient with training slides, as far as they are known (1 are not)." in words(done)
+    assert (
+        "No test slide shares a patient with training slides, as far as they are known (1 are not)."
+        in words(done)
+    )
     assert "1 of these slides is not in the label sheet study.csv: zz." in words(done)
     near = audit(one_fold("S00", "s01", "s02"), table(), CLASSES, None)
     hint = "S00; for 'S00' the label sheet study.csv has 's00', in other upper and lower case"
@@ -179,11 +211,16 @@ def test_the_balance_of_centres_is_that_of_single_folds() -> None:
 
 
 def test_near_duplicate_bags_are_counted_on_both_sides() -> None:
-    pairs = pd.DataFrame({"slide_a": ["s00", "s01"], "slide_b": ["s04", "s01"], "share": [1.0, 1.0]})
+    pairs = pd.DataFrame(
+        {"slide_a": ["s00", "s01"], "slide_b": ["s04", "s01"], "share": [1.0, 1.0]}
+    )
     done = audit(one_fold("s04 s05", "s02", "s00 s01"), table(), CLASSES, pairs)
     assert overlap(done, "test", "train").near_duplicates == (1,)
     assert overlap(done, "test", "val").near_duplicates == (0,)
-    assert "1 of 2 (50.0 %) test slides have an equal or almost equal bag among training slides." in words(done)
+    assert (
+        "1 of 2 (50.0 %) test slides have an equal or almost equal bag among training slides."
+        in words(done)
+    )
     assert "not looked for" in words(audit(CLEAN, table(), CLASSES, None))
 
 
@@ -201,7 +238,10 @@ def test_nothing_is_claimed_of_a_fold_whose_training_slides_are_not_listed() -> 
     assert overlap(done, "test", "train").of == (6, 0, 6, 6)
     assert done.faults == ("fold 1 lists no train slides",)
     text = words(done)
-    assert "Of fold 1 it cannot be said whether test slides meet training slides: none are listed there." in text
+    assert (
+        "Of fold 1 it cannot be said whether test slides meet training slides: none are listed there."
+        in text
+    )
     assert "No test slide shares a patient with training slides in the other folds." in text
     assert "No test slide shares a patient with validation slides." in text
     never = (Fold((), (), ("s00",)), Fold(("s02",), (), ()))
@@ -218,7 +258,9 @@ def test_leaking_slides_and_their_groups_are_listed_by_fold() -> None:
     assert whole.shared_groups == ((), ("p0", "p1", "p3"))
     assert overlap(done, "test", "train").grouped_slides == ((), ("s01", "s02"))
     assert done.to_json()["overlaps"][2]["shared_groups"] == ((), ("p0", "p1", "p3"))
-    assert "The patients on both sides are 3: p0, p1, p3 (--json lists them by fold)." in words(done)
+    assert "The patients on both sides are 3: p0, p1, p3 (--json lists them by fold)." in words(
+        done
+    )
     assert "The slides on both sides are 1: s02 (--json" in words(done)
     unknown = audit(replace(CLEAN, folds=folds, numbers=(0, 1)), None, CLASSES, None)
     assert overlap(unknown, "test", "train").grouped_slides is None
@@ -233,7 +275,10 @@ def test_one_slide_without_a_patient_does_not_hide_the_leaks_of_the_others() -> 
     note = "2 slides have no patient: each counts as a patient of its own, so leaks among them cannot be seen."
     assert note in words(done)
     clean = audit(one_fold("s00 s02", "s04", "s03"), known, CLASSES, None)
-    assert "No test slide shares a patient with training slides, as far as they are known (2 are not)." in words(clean)
+    assert (
+        "No test slide shares a patient with training slides, as far as they are known (2 are not)."
+        in words(clean)
+    )
 
 
 def test_control_characters_in_ids_are_shown_and_not_obeyed() -> None:
@@ -245,7 +290,11 @@ def test_control_characters_in_ids_are_shown_and_not_obeyed() -> None:
 def test_equal_class_counts_of_all_folds_stand_once(capsys: pytest.CaptureFixture) -> None:
     done = audit(CLEAN, table(), CLASSES, None)
     (rows,) = (rows for title, _, rows in tables(done) if title == "Slides a class")
-    assert rows == [["train, every fold", "6", "6"], ["val, every fold", "3", "3"], ["test, every fold", "3", "3"]]
+    assert rows == [
+        ["train, every fold", "6", "6"],
+        ["val, every fold", "3", "3"],
+        ["test, every fold", "3", "3"],
+    ]
     print_audit(done)
     shown = capsys.readouterr().out
     assert shown.index("cross-validation") < shown.index("Slides a class")
@@ -262,26 +311,44 @@ def test_an_audit_is_a_plain_value_of_json() -> None:
 def test_hmils_bracs_splits_leak_as_it_is_known(shared: Path, tmp_path: Path) -> None:
     official = shared / "data" / "official"
     known = known_slides(BRACS, official / "BRACS.xlsx", tmp_path)
-    done = audit(read_split_lists(official / "hmil_splits" / "BRACS"), known, BRACS.hierarchy.fine, None)
+    done = audit(
+        read_split_lists(official / "hmil_splits" / "BRACS"), known, BRACS.hierarchy.fine, None
+    )
     train = overlap(done, "test", "train")
     assert train.groups == (43, 46, 43, 47, 46, 44, 42, 47, 39, 45)
     assert (sum(train.groups), sum(train.of), sum(train.same_label or ())) == (442, 540, 320)
     assert sum(n for times, n in done.tested.items() if times) == 362
     assert done.leaks == ["patient"]
     text = words(done)
-    assert "LEAKS: 442 of 540 (81.9 %) test slides share a patient with training slides, 320 of 540" in text
+    assert (
+        "LEAKS: 442 of 540 (81.9 %) test slides share a patient with training slides, 320 of 540"
+        in text
+    )
     assert "by fold 43, 46, 43, 47, 46, 44, 42, 47, 39, 45 of 54." in text
-    assert "10 Monte-Carlo hold-outs, not a cross-validation: of 545 slides 362 are tested, 183 never" in text
+    assert (
+        "10 Monte-Carlo hold-outs, not a cross-validation: of 545 slides 362 are tested, 183 never"
+        in text
+    )
     assert "up to 5 times" in text
-    assert "about 1.5 times too small for a standard error (Nadeau-Bengio: 1/10 + 54/437 in place of 1/10)" in text
-    assert "2 of the slides in the label sheet BRACS.xlsx are in no fold: BRACS_1003660, BRACS_1003717." in text
+    assert (
+        "about 1.5 times too small for a standard error (Nadeau-Bengio: 1/10 + 54/437 in place of 1/10)"
+        in text
+    )
+    assert (
+        "2 of the slides in the label sheet BRACS.xlsx are in no fold: BRACS_1003660, BRACS_1003717."
+        in text
+    )
     assert done.conflicts == ()
 
 
-def test_hmils_first_panda_split_has_no_conflicts_and_balanced_providers(shared: Path, tmp_path: Path) -> None:
+def test_hmils_first_panda_split_has_no_conflicts_and_balanced_providers(
+    shared: Path, tmp_path: Path
+) -> None:
     official = shared / "data" / "official"
     known = known_slides(PANDA, official / "panda_meta.csv", tmp_path)
-    done = audit(read_split_lists(official / "hmil_splits" / "PANDA"), known, PANDA.hierarchy.fine, None)
+    done = audit(
+        read_split_lists(official / "hmil_splits" / "PANDA"), known, PANDA.hierarchy.fine, None
+    )
     assert done.labelled == 10_202
     assert done.conflicts == ()
     assert "0 conflicts" in words(done)
@@ -293,7 +360,9 @@ def test_hmils_first_panda_split_has_no_conflicts_and_balanced_providers(shared:
 
 
 def test_hmils_ccc_lists_without_training_are_audited(shared: Path) -> None:
-    done = audit(read_split_lists(shared / "data/official/hmil_splits/CCC"), None, CCC.hierarchy.fine, None)
+    done = audit(
+        read_split_lists(shared / "data/official/hmil_splits/CCC"), None, CCC.hierarchy.fine, None
+    )
     assert done.classes == ("NILM", "ASC-US", "LSIL", "ASC-H", "HSIL", "SCC")
     assert done.class_counts[0]["test"] == (2410, 452, 301, 61, 107, 21)
     assert overlap(done, "test", "val").slides == (0,)

@@ -5,16 +5,28 @@ from __future__ import annotations
 import json
 import os
 import pickle
-from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from split_folders import CONFIG, FOLDS, SPEC, table, write_clam, write_hmil, write_mil_baseline, write_patho_bench
+from split_folders import (
+    CONFIG,
+    FOLDS,
+    SPEC,
+    table,
+    write_clam,
+    write_hmil,
+    write_mil_baseline,
+    write_patho_bench,
+)
 
 from mil_bench.errors import InputError
 from mil_bench.split_files.formats import read_split_lists
 from mil_bench.split_files.formats.own import read_split_file
 from mil_bench.split_files.importing import import_lists
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 
 def refusal(path: Path) -> str:
@@ -28,13 +40,21 @@ def refusal(path: Path) -> str:
     [
         (b"", "splits_3.csv is empty"),
         (b"\n \n", "splits_3.csv is empty"),
-        (b"\xff\xfe" + b"x" * 40, "splits_3.csv is named like CLAM's splits_{k}.csv or splits_{k}_bool.csv, but holds"),
+        (
+            b"\xff\xfe" + b"x" * 40,
+            "splits_3.csv is named like CLAM's splits_{k}.csv or splits_{k}_bool.csv, but holds",
+        ),
         (b"\0" * 50, "something else: it is no text"),
-        (b",train,valid,test\n0,a,b,c\n", "something else: its first line is ', train, valid, test'"),
+        (
+            b",train,valid,test\n0,a,b,c\n",
+            "something else: its first line is ', train, valid, test'",
+        ),
         (b";train;val;test\n0;a;b;c\n", "something else: its first line is ';train;val;test'"),
     ],
 )
-def test_a_fold_of_clam_that_cannot_be_read_is_refused_by_name(content: bytes, message: str, tmp_path: Path) -> None:
+def test_a_fold_of_clam_that_cannot_be_read_is_refused_by_name(
+    content: bytes, message: str, tmp_path: Path
+) -> None:
     (write_clam(tmp_path) / "splits_3.csv").write_bytes(content)
     text = refusal(tmp_path)
     assert message in text
@@ -42,7 +62,9 @@ def test_a_fold_of_clam_that_cannot_be_read_is_refused_by_name(content: bytes, m
 
 
 @pytest.mark.parametrize("content", [b"", pickle.dumps([["s00", "calm", ""]], protocol=0)])
-def test_a_pickle_that_is_empty_or_of_another_kind_is_refused_by_name(content: bytes, tmp_path: Path) -> None:
+def test_a_pickle_that_is_empty_or_of_another_kind_is_refused_by_name(
+    content: bytes, tmp_path: Path
+) -> None:
     write_hmil(tmp_path)
     for k in range(4):
         (tmp_path / f"train_splits_{k}.pkl").write_bytes(content)
@@ -92,8 +114,14 @@ def test_a_single_file_is_a_fold_that_misses_no_other(tmp_path: Path) -> None:
     ("make", "read"),
     [
         (lambda root: root / "fifo.json", read_split_lists),
-        (lambda root: write_hmil(root) / "val_splits_0.pkl", lambda path: read_split_lists(path.parent)),
-        (lambda root: write_patho_bench(root) / "config.yaml", lambda path: read_split_lists(path.parent)),
+        (
+            lambda root: write_hmil(root) / "val_splits_0.pkl",
+            lambda path: read_split_lists(path.parent),
+        ),
+        (
+            lambda root: write_patho_bench(root) / "config.yaml",
+            lambda path: read_split_lists(path.parent),
+        ),
         (lambda root: root / "fifo.json", read_split_file),
     ],
     ids=["alone", "in a folder", "config.yaml", "run --splits"],
@@ -104,7 +132,9 @@ def test_a_pipe_is_refused_and_not_waited_for(
     path = make(tmp_path)
     path.unlink(missing_ok=True)
     os.mkfifo(path)
-    with pytest.raises(InputError, match=r"cannot be read: it is not a file \(a pipe or a device\)"):
+    with pytest.raises(
+        InputError, match=r"cannot be read: it is not a file \(a pipe or a device\)"
+    ):
         read(path)
 
 
@@ -121,7 +151,9 @@ def test_stamps_splits_are_told_apart_and_a_way_is_named(tmp_path: Path) -> None
 def test_unknown_slides_that_lost_their_zeros_are_told_so(tmp_path: Path) -> None:
     (tmp_path / "splits_0.csv").write_text("train,val,test\n1,2,3\n")
     known = table(slide=[f"{i:02d}" for i in range(24)])
-    with pytest.raises(InputError, match=r"for '1' the label sheet study\.csv has '01': leading zeros differ"):
+    with pytest.raises(
+        InputError, match=r"for '1' the label sheet study\.csv has '01': leading zeros differ"
+    ):
         import_lists(read_split_lists(tmp_path), SPEC, known)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pytest
@@ -34,6 +34,9 @@ from mil_bench.split_files.formats.own import SplitFile, follow_file, read_split
 from mil_bench.split_files.importing import import_lists
 from mil_bench.splits.plan import IMPORTED, Fold, bind_folds, make_splits
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 def own_file(path: Path, folds: tuple[Fold, ...] = FOLDS) -> Path:
     SplitFile("study", IMPORTED, "somewhere", folds).write(path)
@@ -58,7 +61,9 @@ def test_every_tools_files_give_the_folds_that_were_written(tool: str, tmp_path:
 @pytest.mark.parametrize("tool", ["hmil", "patho-bench", "mil-baseline", "transmil"])
 def test_labels_in_the_files_are_kept_for_the_audit(tool: str, tmp_path: Path) -> None:
     labels = read_split_lists(WRITERS[tool](tmp_path)).labels
-    named = {slide: CLASSES[int(text)] if text.isdigit() else text for slide, (text,) in labels.items()}
+    named = {
+        slide: CLASSES[int(text)] if text.isdigit() else text for slide, (text,) in labels.items()
+    }
     assert named == LABEL_OF
 
 
@@ -131,7 +136,9 @@ def test_an_import_becomes_a_file_that_a_run_can_follow(tmp_path: Path) -> None:
 
 def test_slides_in_no_fold_are_a_fact_of_the_plan(tmp_path: Path) -> None:
     fewer = tuple(Fold(f.train[1:], f.val, f.test) for f in FOLDS[:1])
-    assert follow_file(own_file(tmp_path / "a.json", fewer), SPEC, table()).facts == ("1 of 24 slides are in no fold",)
+    assert follow_file(own_file(tmp_path / "a.json", fewer), SPEC, table()).facts == (
+        "1 of 24 slides are in no fold",
+    )
 
 
 def test_a_missing_validation_part_is_cut_by_group_and_the_source_says_so(tmp_path: Path) -> None:
@@ -139,17 +146,24 @@ def test_a_missing_validation_part_is_cut_by_group_and_the_source_says_so(tmp_pa
     lists = read_split_lists(write_patho_bench(tmp_path / "grade", official))
     first, second = (import_lists(lists, SPEC, table()) for _ in range(2))
     assert first == second
-    assert "no validation part there; cut by mil-bench, a ninth of the training patients" in first.source
+    assert (
+        "no validation part there; cut by mil-bench, a ninth of the training patients"
+        in first.source
+    )
     for fold, given in zip(first.folds, official, strict=True):
         assert fold.test == given.test
         assert sorted((*fold.train, *fold.val)) == sorted(given.train)
         assert {GROUP_OF[s] for s in fold.train}.isdisjoint(GROUP_OF[s] for s in fold.val)
         assert {LABEL_OF[s] for s in fold.train} == set(CLASSES)
-    assert import_lists(lists, SPEC, None).folds == first.folds  # the file's own cases are the same groups
+    assert (
+        import_lists(lists, SPEC, None).folds == first.folds
+    )  # the file's own cases are the same groups
 
 
 def test_a_validation_part_cut_without_groups_is_called_one_of_slides(tmp_path: Path) -> None:
-    lists = read_split_lists(write_clam(tmp_path, tuple(Fold((*f.train, *f.val), (), f.test) for f in FOLDS)))
+    lists = read_split_lists(
+        write_clam(tmp_path, tuple(Fold((*f.train, *f.val), (), f.test) for f in FOLDS))
+    )
     made = import_lists(lists, SPEC, None)
     assert "a ninth of the training slides" in made.source
     assert all(fold.val for fold in made.folds)
@@ -171,9 +185,15 @@ def test_clams_export_has_its_three_tables_a_fold(tmp_path: Path) -> None:
     plan = bind_folds(IMPORTED, FOLDS[:1], table().frame, SPEC.hierarchy, "patient")
     names = export_plan(plan, "clam", SPEC, table().frame, tmp_path)
     assert names == ["splits_0.csv", "splits_0_bool.csv", "splits_0_descriptor.csv"]
-    assert (tmp_path / names[0]).read_text().splitlines()[:2] == [",train,val,test", "0,s04,s02,s00"]
+    assert (tmp_path / names[0]).read_text().splitlines()[:2] == [
+        ",train,val,test",
+        "0,s04,s02,s00",
+    ]
     assert (tmp_path / names[0]).read_text().splitlines()[-1] == "11,s23,,"
-    assert (tmp_path / names[1]).read_text().splitlines()[:2] == [",train,val,test", "s04,True,False,False"]
+    assert (tmp_path / names[1]).read_text().splitlines()[:2] == [
+        ",train,val,test",
+        "s04,True,False,False",
+    ]
     assert (tmp_path / names[2]).read_text() == ",train,val,test\ncalm,6,3,3\nwild,6,3,3\n"
     (tmp_path / names[0]).unlink()
     export_plan(plan, "patho-bench", SPEC, table().frame, tmp_path / "other")
@@ -208,7 +228,9 @@ def test_a_folder_with_an_odd_name_gives_a_file_that_can_be_read(tmp_path: Path)
     assert read_split_file(tmp_path / "a.json").source.startswith("HMIL's pickles in two?lines")
 
 
-def test_an_edited_split_file_is_refused_but_can_be_imported_as_a_split_of_its_own(tmp_path: Path) -> None:
+def test_an_edited_split_file_is_refused_but_can_be_imported_as_a_split_of_its_own(
+    tmp_path: Path,
+) -> None:
     path = own_file(tmp_path / "a.json")
     before = read_split_file(path).digest
     edited(path, lambda value: value["folds"][0]["train"].pop())
@@ -243,7 +265,9 @@ def _pickled(value: object, protocol: int = 4) -> bytes:
     return pickle.dumps(value, protocol=protocol)
 
 
-_HUGE_MEMO = b"\x80\x04]r\xff\xff\xff\x7f."  # LONG_BINPUT 2**31 - 1: room for so many objects, 17 GB
+_HUGE_MEMO = (
+    b"\x80\x04]r\xff\xff\xff\x7f."  # LONG_BINPUT 2**31 - 1: room for so many objects, 17 GB
+)
 _TSV = "case_id\tslide_id\tgrade\tfold_0\np0\ts00\t0\ttrain\np1\ts02\t0\ttest\n"
 _PAIRS = "train_slide_path,train_label,val_slide_path,val_label,test_slide_path,test_label\n"
 
@@ -253,26 +277,78 @@ BROKEN_FILES = {
         lambda root: _pickled(_Sentinel(root / "ran")),
         "nothing was run",
     ),
-    "a pickle with a class": ("train_splits_0.pkl", lambda root: _pickled([[Path("a"), "calm", ""]]), "STACK_GLOBAL"),
-    "a pickle with an old class": ("val_splits_0.pkl", lambda root: _pickled(pd.NA, 2), "more than lists of texts"),
-    "a pickle with a huge memo": ("train_splits_0.pkl", lambda root: _HUGE_MEMO, "numbers an object 2147483647"),
-    "a pickle cut short": ("test_splits_0.pkl", lambda root: _pickled([["s00", "calm", ""]])[:-6], "it is broken"),
-    "a pickle of a dict": ("test_splits_0.pkl", lambda root: _pickled({"s00": "calm"}), "EMPTY_DICT"),
+    "a pickle with a class": (
+        "train_splits_0.pkl",
+        lambda root: _pickled([[Path("a"), "calm", ""]]),
+        "STACK_GLOBAL",
+    ),
+    "a pickle with an old class": (
+        "val_splits_0.pkl",
+        lambda root: _pickled(pd.NA, 2),
+        "more than lists of texts",
+    ),
+    "a pickle with a huge memo": (
+        "train_splits_0.pkl",
+        lambda root: _HUGE_MEMO,
+        "numbers an object 2147483647",
+    ),
+    "a pickle cut short": (
+        "test_splits_0.pkl",
+        lambda root: _pickled([["s00", "calm", ""]])[:-6],
+        "it is broken",
+    ),
+    "a pickle of a dict": (
+        "test_splits_0.pkl",
+        lambda root: _pickled({"s00": "calm"}),
+        "EMPTY_DICT",
+    ),
     "a pickle of pairs": (
         "test_splits_0.pkl",
         lambda root: _pickled([["s00", "calm"]]),
         "entry 0 is not [slide id, label",
     ),
     "a pickle of an empty list": ("test_splits_0.pkl", lambda root: _pickled([]), "an empty list"),
-    "a pickle that holds itself": ("test_splits_0.pkl", lambda root: b"\x80\x04]\x94h\x00a.", "entry 0 is not"),
-    "a pickle of another name": ("splits.pkl", lambda root: _pickled([["s00", "calm", ""]]), "the name is not"),
+    "a pickle that holds itself": (
+        "test_splits_0.pkl",
+        lambda root: b"\x80\x04]\x94h\x00a.",
+        "entry 0 is not",
+    ),
+    "a pickle of another name": (
+        "splits.pkl",
+        lambda root: _pickled([["s00", "calm", ""]]),
+        "the name is not",
+    ),
     "an empty file": ("splits_0.csv", lambda root: b"", "no split file lies in this folder"),
-    "a table of something else": ("splits_0.csv", lambda root: b"a,b\n1,2\n", "no split file lies in this folder"),
-    "a header alone": ("splits_0.csv", lambda root: b",train,val,test\n", "no rows under its header"),
-    "a table that is not UTF-8": ("splits_0.csv", lambda root: b",train,val,test\n0,\xff,b,c\n", "is not UTF-8"),
-    "a table with a NUL byte": ("splits_0.csv", lambda root: b",train,val,test\n0,a\0,b,c\n", "NUL byte"),
-    "rows longer than the header": ("splits_0.csv", lambda root: b"train,val,test\na,b,c,d\n", "line 2 has 4 fields"),
-    "a tsv without folds": ("k=all.tsv", lambda root: b"case_id\tslide_id\tgrade\np0\ts00\t0\n", "no column fold_0"),
+    "a table of something else": (
+        "splits_0.csv",
+        lambda root: b"a,b\n1,2\n",
+        "no split file lies in this folder",
+    ),
+    "a header alone": (
+        "splits_0.csv",
+        lambda root: b",train,val,test\n",
+        "no rows under its header",
+    ),
+    "a table that is not UTF-8": (
+        "splits_0.csv",
+        lambda root: b",train,val,test\n0,\xff,b,c\n",
+        "is not UTF-8",
+    ),
+    "a table with a NUL byte": (
+        "splits_0.csv",
+        lambda root: b",train,val,test\n0,a\0,b,c\n",
+        "NUL byte",
+    ),
+    "rows longer than the header": (
+        "splits_0.csv",
+        lambda root: b"train,val,test\na,b,c,d\n",
+        "line 2 has 4 fields",
+    ),
+    "a tsv without folds": (
+        "k=all.tsv",
+        lambda root: b"case_id\tslide_id\tgrade\np0\ts00\t0\n",
+        "no column fold_0",
+    ),
     "a role that is none": (
         "k=all.tsv",
         lambda root: _TSV.replace("test", "tset").encode(),
@@ -335,7 +411,10 @@ def test_a_broken_file_gets_one_message_with_place_and_remedy(case: str, tmp_pat
         ("[" * 5000, "is not plain YAML"),
         ("- a\n- b\n", "has no settings"),
         (CONFIG.replace("task_col: grade", "task_col: 3"), "task_col must name the label column"),
-        (CONFIG.replace("slide_id", "patient"), "sample_col must be case_id or slide_id, not 'patient'"),
+        (
+            CONFIG.replace("slide_id", "patient"),
+            "sample_col must be case_id or slide_id, not 'patient'",
+        ),
         (CONFIG.replace("task_col: grade", "task_col: stage"), "no column 'stage'"),
         (
             CONFIG.replace("0: calm", "0: [calm]"),
@@ -346,10 +425,15 @@ def test_a_broken_file_gets_one_message_with_place_and_remedy(case: str, tmp_pat
             "label_dict has 1: True; labels and names must be texts or numbers, yes and",
         ),
         (CONFIG.replace("1: wild", "true: wild"), "label_dict has True: 'wild'"),
-        ("label_dict: [a]\ntask_col: grade\nsample_col: slide_id\n", "label_dict must give every label a name"),
+        (
+            "label_dict: [a]\ntask_col: grade\nsample_col: slide_id\n",
+            "label_dict must give every label a name",
+        ),
     ],
 )
-def test_a_faulty_config_of_patho_bench_is_named(config: str | None, message: str, tmp_path: Path) -> None:
+def test_a_faulty_config_of_patho_bench_is_named(
+    config: str | None, message: str, tmp_path: Path
+) -> None:
     write_patho_bench(tmp_path)
     if config is None:
         (tmp_path / "config.yaml").unlink()
@@ -394,8 +478,14 @@ def test_paths_that_lead_nowhere_are_named(tmp_path: Path) -> None:
     ("folds", "message"),
     [
         ((Fold(FOLDS[0].train, FOLDS[0].val, ()),), "fold 0 lists no test slides"),
-        ((Fold(FOLDS[0].train, FOLDS[0].val, FOLDS[0].val),), "fold 0 has 6 slides in two roles: s02, s03"),
-        ((Fold((*FOLDS[0].train, "s04"), FOLDS[0].val, FOLDS[0].test),), "fold 0 lists 1 slides twice in train: s04"),
+        (
+            (Fold(FOLDS[0].train, FOLDS[0].val, FOLDS[0].val),),
+            "fold 0 has 6 slides in two roles: s02, s03",
+        ),
+        (
+            (Fold((*FOLDS[0].train, "s04"), FOLDS[0].val, FOLDS[0].test),),
+            "fold 0 lists 1 slides twice in train: s04",
+        ),
         ((FOLDS[0], Fold(FOLDS[1].train, (), FOLDS[1].test)), "fold 1 lists no val slides"),
         (
             (Fold((*FOLDS[0].train, "x1", "x2"), FOLDS[0].val, FOLDS[0].test),),
@@ -428,15 +518,30 @@ def test_a_missing_file_of_a_role_or_a_fold_is_noticed(tmp_path: Path) -> None:
     [
         (lambda v: v.update(format="other"), "does not say that its format is 'mil-bench split'"),
         (lambda v: v.update(version=2), "it has version 2, this mil-bench reads version 1"),
-        (lambda v: v.update(protocol="../../../escape"), "'protocol' is '../../../escape', not one of"),
+        (
+            lambda v: v.update(protocol="../../../escape"),
+            "'protocol' is '../../../escape', not one of",
+        ),
         (lambda v: v.update(source="a\nb"), "'source' must be one printable line"),
         (lambda v: v.pop("digest"), "'digest' must be a text, not None"),
         (lambda v: v.update(folds=[]), "'folds' must be a list of folds"),
-        (lambda v: v["folds"][0].pop("val"), "fold 0 has train, test; it must have train, val, test"),
+        (
+            lambda v: v["folds"][0].pop("val"),
+            "fold 0 has train, test; it must have train, val, test",
+        ),
         (lambda v: v["folds"][1].update(tset=[]), "fold 1 has train, val, test, tset"),
-        (lambda v: v["folds"][0].update(train="s00"), "fold 0: 'train' must be a list of slide ids in quotes"),
-        (lambda v: v["folds"][0].update(train=[1, 2]), "fold 0: 'train' must be a list of slide ids in quotes"),
-        (lambda v: v["folds"][0].update(train=v["folds"][0]["test"]), "fold 0 has 6 slides in two roles"),
+        (
+            lambda v: v["folds"][0].update(train="s00"),
+            "fold 0: 'train' must be a list of slide ids in quotes",
+        ),
+        (
+            lambda v: v["folds"][0].update(train=[1, 2]),
+            "fold 0: 'train' must be a list of slide ids in quotes",
+        ),
+        (
+            lambda v: v["folds"][0].update(train=v["folds"][0]["test"]),
+            "fold 0 has 6 slides in two roles",
+        ),
         (lambda v: v["folds"][0]["train"].append("s00"), "its digest says"),
     ],
 )
@@ -455,7 +560,9 @@ def test_a_split_file_that_was_meddled_with_is_refused(
 def test_what_is_no_split_file_is_to_be_imported_first(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_bytes(content)
-    with pytest.raises(InputError, match="Other tools' splits have to be imported first: mil-bench splits import"):
+    with pytest.raises(
+        InputError, match="Other tools' splits have to be imported first: mil-bench splits import"
+    ):
         read_split_file(path)
 
 
@@ -468,7 +575,9 @@ def test_a_split_of_another_dataset_is_refused(tmp_path: Path) -> None:
     )
     theirs = tmp_path / "b.json"
     SplitFile("bracs-sim-twin", IMPORTED, "", FOLDS).write(theirs)
-    with pytest.raises(InputError, match=r"\(--dataset bracs-sim\), .* splits make --dataset study\.toml"):
+    with pytest.raises(
+        InputError, match=r"\(--dataset bracs-sim\), .* splits make --dataset study\.toml"
+    ):
         follow_file(theirs, SPEC, table())
 
 
@@ -477,11 +586,15 @@ def test_slides_that_are_not_packed_are_counted_and_the_first_five_named(tmp_pat
     few = type(known)(known.frame.iloc[8:], "patient", "packed store study.h5")
     with pytest.raises(InputError) as caught:
         follow_file(own_file(tmp_path / "a.json"), SPEC, few)
-    message = "8 of its 24 slides are not in the packed store study.h5: s00, s01, s02, s03, s04, ..."
+    message = (
+        "8 of its 24 slides are not in the packed store study.h5: s00, s01, s02, s03, s04, ..."
+    )
     assert message in str(caught.value)
 
 
-def test_hmils_published_bracs_splits_are_imported_as_they_are(shared: Path, tmp_path: Path) -> None:
+def test_hmils_published_bracs_splits_are_imported_as_they_are(
+    shared: Path, tmp_path: Path
+) -> None:
     official = shared / "data" / "official"
     lists = read_split_lists(official / "hmil_splits" / "BRACS")
     known = known_slides(BRACS, official / "BRACS.xlsx", tmp_path)
@@ -493,7 +606,9 @@ def test_hmils_published_bracs_splits_are_imported_as_they_are(shared: Path, tmp
         assert sorted(row[0] for row in pickle.load(file)) == list(made.folds[3].test)
     made.write(tmp_path / "bracs.json")
     plan = follow_file(tmp_path / "bracs.json", BRACS, known)
-    assert plan.leak_sentence.startswith("LEAKS: 449 of 540 test slides (83.1%) share a patient with training or val")
+    assert plan.leak_sentence.startswith(
+        "LEAKS: 449 of 540 test slides (83.1%) share a patient with training or val"
+    )
     assert plan.facts == ("2 of 547 slides are in no fold",)
 
 

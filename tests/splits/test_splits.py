@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import asdict, replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -13,19 +13,25 @@ import pytest
 from mil_bench.benchmarks.bracs import BRACS
 from mil_bench.benchmarks.ccc import CCC_SIM
 
-from mil_bench.datasets.card import DatasetSpec
 from mil_bench.datasets.catalogue import find_dataset
 from mil_bench.datasets.labels import read_label_sheet
 from mil_bench.errors import SplitError, UnknownNameError
 from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.splits.plan import PROTOCOLS, ROLES, Fold, SplitPlan, make_splits, protocol_named
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mil_bench.datasets.card import DatasetSpec
+
 TWO = LabelHierarchy.flat(["often", "rare"])
 
 
 def table_of(labels: list[int], groups: list[str], roles: list[str] | None = None) -> pd.DataFrame:
     ids = [f"slide-{i:03d}" for i in range(len(labels))]
-    return pd.DataFrame({"slide": ids, "label": labels, "group": groups, "split": roles or [""] * len(ids)})
+    return pd.DataFrame(
+        {"slide": ids, "label": labels, "group": groups, "split": roles or [""] * len(ids)}
+    )
 
 
 def table_of_twin(spec: DatasetSpec) -> pd.DataFrame:
@@ -82,7 +88,9 @@ def assert_honest(plan: SplitPlan, slides: pd.DataFrame, classes: int) -> None:
 
 
 @pytest.mark.parametrize("folds", [2, 5, 10])
-def test_patient_kfold_tests_every_slide_once_and_keeps_groups_together(twin: pd.DataFrame, folds: int) -> None:
+def test_patient_kfold_tests_every_slide_once_and_keeps_groups_together(
+    twin: pd.DataFrame, folds: int
+) -> None:
     plan = make_splits("patient-kfold", twin, BRACS.hierarchy, folds, "patient")
     assert len(plan.folds) == folds
     assert_honest(plan, twin, 7)
@@ -104,7 +112,9 @@ def test_patient_kfold_keeps_class_shares_alike_where_every_slide_is_its_own_gro
 
 
 def test_the_same_call_gives_the_same_digest(twin: pd.DataFrame) -> None:
-    first, second = (make_splits("patient-kfold", twin, BRACS.hierarchy, 5, "patient") for _ in range(2))
+    first, second = (
+        make_splits("patient-kfold", twin, BRACS.hierarchy, 5, "patient") for _ in range(2)
+    )
     assert first == second
     assert first.digest == second.digest
 
@@ -123,14 +133,19 @@ def test_the_digest_does_not_depend_on_numpys_global_state(twin: pd.DataFrame) -
 
 def test_digests_are_those_that_stored_results_were_made_with() -> None:
     slides = table_of([0, 1] * 30, [f"g{i // 2}" for i in range(60)], ["train", "val", "test"] * 20)
-    digests = {p: make_splits(p, slides, TWO, k, "patient").digest for p, k in (("paper", 10), ("official", 1))}
+    digests = {
+        p: make_splits(p, slides, TWO, k, "patient").digest
+        for p, k in (("paper", 10), ("official", 1))
+    }
     assert digests == {"paper": "82321ea6106a957f", "official": "c4b31680b2bfa7da"}
     assert make_splits("patient-kfold", slides, TWO, 5, "patient").digest == "5046ea9c6c56db30"
 
 
 def test_a_plan_survives_the_round_trip_and_older_ones_can_be_read() -> None:
     slides = table_of([0, 1] * 30, [f"g{i}" for i in range(60)])
-    plan = replace(make_splits("paper", slides, TWO, 10, "patient"), facts=("3 of 63 slides are in no fold",))
+    plan = replace(
+        make_splits("paper", slides, TWO, 10, "patient"), facts=("3 of 63 slides are in no fold",)
+    )
     value = json.loads(json.dumps(asdict(plan)))
     assert SplitPlan.from_json(value) == plan
     del value["source"], value["facts"]  # as plans were stored before split files
@@ -144,14 +159,17 @@ def test_the_digest_changes_when_one_slide_moves(twin: pd.DataFrame) -> None:
     assert replace(plan, folds=(moved, *plan.folds[1:])).digest != plan.digest
 
 
-def test_the_digest_changes_with_the_order_of_folds_and_names_nothing_but_the_assignment(twin: pd.DataFrame) -> None:
+def test_the_digest_changes_with_the_order_of_folds_and_names_nothing_but_the_assignment(
+    twin: pd.DataFrame,
+) -> None:
     plan = make_splits("patient-kfold", twin, BRACS.hierarchy, 5, "patient")
     assert replace(plan, folds=plan.folds[::-1]).digest != plan.digest
     assert replace(plan, protocol="imported", source="x").digest == plan.digest
 
 
 def test_folds_of_the_same_slides_are_equal_in_whatever_order_they_are_listed() -> None:
-    # The order of validation slides decides the last digits of their mean loss, and so the epoch that is kept.
+    # The order of validation slides decides the last digits of their mean loss, and so the epoch
+    # that is kept.
     fold = Fold(("b", "a"), ("d", "c"), ("f", "e"))
     assert fold == Fold(("a", "b"), ("c", "d"), ("e", "f"))
     assert (fold.train, fold.val, fold.test) == (("a", "b"), ("c", "d"), ("e", "f"))
@@ -209,10 +227,17 @@ def test_the_paper_protocol_has_the_same_class_counts_in_every_split(twin: pd.Da
     plan = make_splits("paper", twin, BRACS.hierarchy, 10, "patient")
     label_of = column(twin, "label")
     per_role = {
-        role: {tuple(sorted(Counter(label_of[s] for s in getattr(fold, role)).items())) for fold in plan.folds}
+        role: {
+            tuple(sorted(Counter(label_of[s] for s in getattr(fold, role)).items()))
+            for fold in plan.folds
+        }
         for role in ROLES
     }
-    assert {role: len(counts) for role, counts in per_role.items()} == {"train": 1, "val": 1, "test": 1}
+    assert {role: len(counts) for role, counts in per_role.items()} == {
+        "train": 1,
+        "val": 1,
+        "test": 1,
+    }
     assert len(plan.folds) == 10
     assert len({fold.test for fold in plan.folds}) == 10
 
@@ -230,7 +255,8 @@ def test_the_paper_protocol_says_that_groups_leak(twin: pd.DataFrame) -> None:
     plan = make_splits("paper", twin, BRACS.hierarchy, 10, "patient")
     group_of = column(twin, "group")
     counted = tuple(
-        sum(group_of[s] in {group_of[t] for t in (*fold.train, *fold.val)} for s in fold.test) for fold in plan.folds
+        sum(group_of[s] in {group_of[t] for t in (*fold.train, *fold.val)} for s in fold.test)
+        for fold in plan.folds
     )
     tested = sum(len(fold.test) for fold in plan.folds)
     assert sum(counted) > 0
@@ -271,7 +297,9 @@ def test_a_sheet_without_roles_cannot_have_the_official_split(twin: pd.DataFrame
 
 
 def test_a_single_slide_without_a_role_is_named() -> None:
-    slides = table_of([0, 1] * 4, [f"g{i}" for i in range(8)], ["train"] * 4 + ["val"] * 2 + ["test", ""])
+    slides = table_of(
+        [0, 1] * 4, [f"g{i}" for i in range(8)], ["train"] * 4 + ["val"] * 2 + ["test", ""]
+    )
     with pytest.raises(SplitError, match=r"1 of 8 have none .*slide-007"):
         make_splits("official", slides, TWO, 1, "patient")
 
@@ -292,12 +320,17 @@ def test_the_official_protocol_counts_groups_on_two_sides() -> None:
     slides = table_of([0, 1] * 4, ["g0", "g1", "g2", "g3", "g4", "g5", "g0", "g6"], roles)
     plan = make_splits("official", slides, TWO, 1, "patient")
     assert plan.leaks == (1,)
-    assert plan.leak_sentence == "LEAKS: 1 of 2 test slides (50.0%) share a patient with training or validation"
+    assert (
+        plan.leak_sentence
+        == "LEAKS: 1 of 2 test slides (50.0%) share a patient with training or validation"
+    )
 
 
 def test_a_protocol_is_found_only_where_the_dataset_offers_it() -> None:
     assert protocol_named("official", BRACS.protocols, "bracs") is PROTOCOLS["official"]
-    with pytest.raises(SplitError, match="ccc has no protocol 'official'; it offers patient-kfold, paper"):
+    with pytest.raises(
+        SplitError, match="ccc has no protocol 'official'; it offers patient-kfold, paper"
+    ):
         protocol_named("official", ("patient-kfold", "paper"), "ccc")
     with pytest.raises(UnknownNameError, match="Did you mean patient-kfold"):
         protocol_named("patient-kfolds", BRACS.protocols, "bracs")
@@ -322,11 +355,18 @@ def test_the_real_official_split_has_its_published_sizes(real: pd.DataFrame) -> 
 def test_only_patient_67_is_on_two_sides_of_the_real_official_split(real: pd.DataFrame) -> None:
     plan = make_splits("official", real, BRACS.hierarchy, 1, "patient")
     group_of = column(real, "group")
-    train, val, test = ({group_of[slide] for slide in getattr(plan.folds[0], role)} for role in ROLES)
+    train, val, test = (
+        {group_of[slide] for slide in getattr(plan.folds[0], role)} for role in ROLES
+    )
     assert (train & val, train & test, val & test) == ({"67"}, set(), set())
     assert plan.leaks == (0,)  # counts test slides
 
 
-def test_the_real_official_split_is_not_called_free_of_patients_on_two_sides(real: pd.DataFrame) -> None:
+def test_the_real_official_split_is_not_called_free_of_patients_on_two_sides(
+    real: pd.DataFrame,
+) -> None:
     # Patient 67 trains and validates: the caption must not deny it.
-    assert make_splits("official", real, BRACS.hierarchy, 1, "patient").leak_sentence != "no patient on two sides"
+    assert (
+        make_splits("official", real, BRACS.hierarchy, 1, "patient").leak_sentence
+        != "no patient on two sides"
+    )

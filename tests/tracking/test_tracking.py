@@ -14,7 +14,7 @@ from conftest import SMALL_TWIN
 
 import mil_bench
 from mil_bench import cli
-from mil_bench.evaluation.trials import TrialRecord
+from mil_bench.evaluation.trials import Trial
 from mil_bench.running.result_store import ResultStore
 from mil_bench.runs.result import RunResult
 from mil_bench.tracking import entries
@@ -23,14 +23,29 @@ from mil_bench.tracking.tracker import MlflowTracker, resync
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
 
-TRIAL = TrialRecord(
-    "study-1", "abmil", "abmil", 0, 1, 4, {"dropout": 0.5}, "k" * 16, "pruned", 1.5, {1: [2.0, 1.5]}, 2, 3.0, "worse"
+TRIAL = Trial(
+    "study-1",
+    "abmil",
+    "abmil",
+    0,
+    1,
+    4,
+    {"dropout": 0.5},
+    "k" * 16,
+    "pruned",
+    1.5,
+    {1: [2.0, 1.5]},
+    2,
+    3.0,
+    "worse",
 )
 
 
 def run(results: Path, **changed: object) -> RunResult:
     places = {"results": results, "data": results.parent / "data", "progress": False, "workers": 1}
-    return mil_bench.run(["abmil", "hmil"], SMALL_TWIN, **({"folds": 2, "epochs": 3} | places | changed))
+    return mil_bench.run(
+        ["abmil", "hmil"], SMALL_TWIN, **({"folds": 2, "epochs": 3} | places | changed)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +74,9 @@ def client_of(results: Path):
 
 def runs_of(results: Path, kind: str = "") -> list[Any]:
     client = client_of(results)
-    found = client.search_runs([client.get_experiment_by_name("mil-bench/bracs-sim-twin").experiment_id])
+    found = client.search_runs(
+        [client.get_experiment_by_name("mil-bench/bracs-sim-twin").experiment_id]
+    )
     return [each for each in found if kind in ("", each.data.tags["mil_bench.kind"])]
 
 
@@ -80,28 +97,51 @@ def test_a_benchmark_has_its_methods_and_they_their_folds(whole: Path) -> None:
     folds = runs_of(whole, "fold")
     assert len(folds) == 3 * 2
     for fold in folds:
-        assert fold.data.tags["mlflow.parentRunId"] == methods[fold.data.tags["mil_bench.method"]].info.run_id
+        assert (
+            fold.data.tags["mlflow.parentRunId"]
+            == methods[fold.data.tags["mil_bench.method"]].info.run_id
+        )
     assert {each.info.status for each in runs_of(whole)} == {"FINISHED"}
     run_id = plan_of(whole).run_id
     assert {each.data.tags["mil_bench.run"] for each in runs_of(whole)} == {run_id}
-    assert parent.info.run_name == f"{run_id[-8:]} abmil, hmil, lookup on bracs-sim-twin, patient-kfold"
+    assert (
+        parent.info.run_name
+        == f"{run_id[-8:]} abmil, hmil, lookup on bracs-sim-twin, patient-kfold"
+    )
 
 
 def test_a_twin_is_called_a_twin_in_every_run(whole: Path) -> None:
-    assert all("generated twin, not BRACS" in each.data.tags["mil_bench.dataset"] for each in runs_of(whole))
+    assert all(
+        "generated twin, not BRACS" in each.data.tags["mil_bench.dataset"]
+        for each in runs_of(whole)
+    )
     assert all("twin" in each.info.run_name for each in runs_of(whole))
 
 
 def test_a_fold_has_settings_curves_figures_provenance_and_its_model(whole: Path) -> None:
     result = RunResult.collect(ResultStore(whole / "runs"), plan_of(whole))
-    fold = next(each for each in runs_of(whole, "fold") if each.info.run_name.startswith("hmil seed 0 fold 1"))
+    fold = next(
+        each
+        for each in runs_of(whole, "fold")
+        if each.info.run_name.startswith("hmil seed 0 fold 1")
+    )
     params, metrics, tags = fold.data.params, fold.data.metrics, fold.data.tags
-    assert (params["learning_rate"], params["temperature"], params["epochs"]) == ("0.0001", "0.1", "3")
+    assert (params["learning_rate"], params["temperature"], params["epochs"]) == (
+        "0.0001",
+        "0.1",
+        "3",
+    )
     measured = result.evidence.measured["hmil"][0, 1].values
     for figure, value in measured.items():
         section = f"test_{figure.level}" + (f"_{figure.key}" if figure.of else "")
-        assert metrics.get(f"{section}/{figure.of or figure.key}") == (None if math.isnan(value) else value)
-    assert {"test_fine_auc/ADH", "test_coarse/macro_auc", "test_coarse_auc/malignant"} <= metrics.keys()
+        assert metrics.get(f"{section}/{figure.of or figure.key}") == (
+            None if math.isnan(value) else value
+        )
+    assert {
+        "test_fine_auc/ADH",
+        "test_coarse/macro_auc",
+        "test_coarse_auc/malignant",
+    } <= metrics.keys()
     history = client_of(whole).get_metric_history(fold.info.run_id, "curves/val_loss")
     stored = result.histories["hmil"][1]
     assert [point.value for point in history] == stored.curves["val_loss"]
@@ -116,7 +156,9 @@ def test_a_fold_has_settings_curves_figures_provenance_and_its_model(whole: Path
 
 
 def test_a_yardstick_has_no_weights_and_no_curves(whole: Path) -> None:
-    fold = next(each for each in runs_of(whole, "fold") if each.data.tags["mil_bench.method"] == "lookup")
+    fold = next(
+        each for each in runs_of(whole, "fold") if each.data.tags["mil_bench.method"] == "lookup"
+    )
     assert artifacts(whole, fold) == {"predictions.csv", "job.json"}
     assert not [name for name in fold.data.metrics if name.startswith(("curves", "cost"))]
 
@@ -125,17 +167,30 @@ def test_a_method_has_the_mean_and_spread_of_its_folds(whole: Path) -> None:
     frame = RunResult.collect(ResultStore(whole / "runs"), plan_of(whole)).tables["fine"]
     for method in runs_of(whole, "method"):
         label, metrics = method.data.tags["mil_bench.method"], method.data.metrics
-        assert 100 * metrics["test_fine/macro_f1"] == pytest.approx(frame.loc[label, ("Macro F1", "mean")])
-        assert 100 * metrics["std_test_fine/macro_f1"] == pytest.approx(frame.loc[label, ("Macro F1", "std")])
+        assert 100 * metrics["test_fine/macro_f1"] == pytest.approx(
+            frame.loc[label, ("Macro F1", "mean")]
+        )
+        assert 100 * metrics["std_test_fine/macro_f1"] == pytest.approx(
+            frame.loc[label, ("Macro F1", "std")]
+        )
     (parent,) = runs_of(whole, "benchmark")
-    assert 100 * parent.data.metrics["fine_accuracy/hmil"] == pytest.approx(frame.loc["hmil", ("Accuracy", "mean")])
+    assert 100 * parent.data.metrics["fine_accuracy/hmil"] == pytest.approx(
+        frame.loc["hmil", ("Accuracy", "mean")]
+    )
 
 
 def test_a_benchmark_has_its_tables_figures_and_report(whole: Path) -> None:
     (parent,) = runs_of(whole, "benchmark")
     listed = client_of(whole).list_artifacts(parent.info.run_id, "report")
     names = {Path(found.path).name for found in listed}
-    assert {"report.html", "report.md", "tables.tex", "fine.csv", "classwise_auc.csv", "figures"} <= names
+    assert {
+        "report.html",
+        "report.md",
+        "tables.tex",
+        "fine.csv",
+        "classwise_auc.csv",
+        "figures",
+    } <= names
     pictures = client_of(whole).list_artifacts(parent.info.run_id, "report/figures")
     assert "report/figures/classwise_auc.svg" in {found.path for found in pictures}
     assert "| hmil " in parent.data.tags["mlflow.note.content"]
@@ -146,7 +201,9 @@ def test_repeating_a_run_or_a_resync_doubles_nothing(tracked: Path) -> None:
     def state() -> dict[str, tuple]:
         client, found = client_of(tracked), {}
         for each in runs_of(tracked):
-            points = [client.get_metric_history(each.info.run_id, name) for name in each.data.metrics]
+            points = [
+                client.get_metric_history(each.info.run_id, name) for name in each.data.metrics
+            ]
             found[each.info.run_id] = (each.info.status, each.info.end_time, sum(map(len, points)))
         return found
 
@@ -173,8 +230,14 @@ def test_a_run_that_was_trained_untracked_is_logged_later(
     shutil.copytree(whole / "runs", tmp_path / "runs")
     run_id = plan_of(tmp_path).run_id
     assert cli.main(["track", "--resync", run_id, "--results", str(tmp_path)]) == 0
-    assert f"{run_id}: 6 of 6 stored trainings were missing in MLflow, now there" in capsys.readouterr().out
-    old, new = (sorted((e.info.run_name, len(e.data.metrics)) for e in runs_of(place)) for place in (whole, tmp_path))
+    assert (
+        f"{run_id}: 6 of 6 stored trainings were missing in MLflow, now there"
+        in capsys.readouterr().out
+    )
+    old, new = (
+        sorted((e.info.run_name, len(e.data.metrics)) for e in runs_of(place))
+        for place in (whole, tmp_path)
+    )
     assert old == new
     assert {each.info.status for each in runs_of(tmp_path)} == {"FINISHED"}
 
@@ -188,7 +251,15 @@ def test_what_is_half_written_doubled_or_orphaned_is_made_anew(tracked: Path) ->
     client.set_tag(orphan.info.run_id, "mlflow.parentRunId", "0" * 32)
     resync(tracked, plan_of(tracked).run_id)
     folds = runs_of(tracked, "fold")
-    assert len({each.data.tags["mil_bench.fold"] + each.data.tags["mil_bench.method"] for each in folds}) == 6
+    assert (
+        len(
+            {
+                each.data.tags["mil_bench.fold"] + each.data.tags["mil_bench.method"]
+                for each in folds
+            }
+        )
+        == 6
+    )
     assert len(folds) == 6
     assert {each.info.status for each in folds} == {"FINISHED"}
     assert not {half.info.run_id, orphan.info.run_id} & {each.info.run_id for each in folds}
@@ -211,7 +282,11 @@ def test_trials_are_logged_once_with_what_they_tried_and_why_they_ended(tracked:
         assert all(logged.data.params[name] == str(value) for name, value in trial.settings.items())
         history = client_of(tracked).get_metric_history(logged.info.run_id, "curves/val_loss")
         assert [point.value for point in history] == next(iter(trial.curves.values()))
-    (method,) = (m for m in methods.values() if (m["mil_bench.run"], m["mil_bench.method"]) == (result.run_id, "abmil"))
+    (method,) = (
+        m
+        for m in methods.values()
+        if (m["mil_bench.run"], m["mil_bench.method"]) == (result.run_id, "abmil")
+    )
     folds = [f for f in runs_of(tracked, "fold") if f.data.tags["mil_bench.run"] == result.run_id]
     assert len(folds) == 6
     assert {f.info.status for f in folds} == {"FINISHED"}
@@ -221,13 +296,21 @@ def test_trials_are_logged_once_with_what_they_tried_and_why_they_ended(tracked:
 def test_a_training_that_fails_is_noted_at_its_method(tracked: Path) -> None:
     plan = plan_of(tracked)
     ResultStore(tracked / "runs").folder(plan.jobs[1]).joinpath("fold-01.json").unlink()
-    fold = next(e for e in runs_of(tracked, "fold") if e.data.tags["mil_bench.fold"] == f"{plan.jobs[1].key}/1")
+    fold = next(
+        e
+        for e in runs_of(tracked, "fold")
+        if e.data.tags["mil_bench.fold"] == f"{plan.jobs[1].key}/1"
+    )
     client_of(tracked).delete_run(fold.info.run_id)
     tracker = MlflowTracker(tracked)
     tracker.on_start(plan, 5, 6)
     tracker.on_failure(plan.jobs[1], (1,), "out of memory")
     tracker.on_end(tracked / "reports" / plan.run_id / "report.md")
-    method = next(e for e in runs_of(tracked, "method") if e.data.tags["mil_bench.method"] == plan.jobs[1].label)
+    method = next(
+        e
+        for e in runs_of(tracked, "method")
+        if e.data.tags["mil_bench.method"] == plan.jobs[1].label
+    )
     assert method.data.tags["mil_bench.failed"] == "seed 0 fold 1: out of memory"
     assert method.info.status == "FAILED"
     assert runs_of(tracked, "benchmark")[0].info.status == "FAILED"
@@ -281,7 +364,9 @@ def test_a_mean_over_trainings_is_given_only_where_all_of_them_have_the_figure()
 def test_a_description_fits_into_a_tag_and_ends_with_how_it_was_made() -> None:
     result = made_runs.run_result({f"method-{i}": made_runs.trials(i / 9) for i in range(60)})
     rows = "\n".join(f"| method-{i} | {'x' * 80} |" for i in range(60))
-    text = entries.description(result.plan, f"# {result.run_id}\n\n- first\n\n## One\n\n{rows}\n\n## Two\n\n{rows}")
+    text = entries.description(
+        result.plan, f"# {result.run_id}\n\n- first\n\n## One\n\n{rows}\n\n## Two\n\n{rows}"
+    )
     assert len(text) <= 8000
     assert text.startswith("**toy, made up**, protocol patient-kfold\n\n- first\n\n## One")
     assert text.endswith("Again with: `mil-bench run --dataset toy`")

@@ -10,9 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import SMALL_TWIN
@@ -20,6 +18,10 @@ from conftest import SMALL_TWIN
 import mil_bench
 from mil_bench import cli
 from mil_bench.running.result_store import ResultStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
 
@@ -37,16 +39,35 @@ class Server:
         self.address = f"http://127.0.0.1:{self._port}"
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self._port)]
-        command += ["--backend-store-uri", f"sqlite:///{self._folder / 'server.db'}", "--workers", "1"]
+        command = [
+            sys.executable,
+            "-m",
+            "mlflow",
+            "server",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self._port),
+        ]
+        command += [
+            "--backend-store-uri",
+            f"sqlite:///{self._folder / 'server.db'}",
+            "--workers",
+            "1",
+        ]
         command += ["--artifacts-destination", str(self._folder / "artifacts")]
         quiet = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
         quiet.pop("MLFLOW_TRACKING_URI", None)
         with (self._folder / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(command, env=quiet, stdout=log, stderr=log, start_new_session=True)
+            self._process = subprocess.Popen(
+                command, env=quiet, stdout=log, stderr=log, start_new_session=True
+            )
         end = time.monotonic() + LONGEST_START
         while time.monotonic() < end:
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.address}/health", timeout=5):
+            with (
+                contextlib.suppress(OSError),
+                urllib.request.urlopen(f"{self.address}/health", timeout=5),
+            ):
                 return
             assert self._process.poll() is None, (self._folder / "server.log").read_text()
             time.sleep(0.3)
@@ -75,7 +96,9 @@ def logged() -> list[Any]:
     from mlflow import MlflowClient
 
     client = MlflowClient()
-    return client.search_runs([client.get_experiment_by_name("mil-bench/bracs-sim-twin").experiment_id])
+    return client.search_runs(
+        [client.get_experiment_by_name("mil-bench/bracs-sim-twin").experiment_id]
+    )
 
 
 def test_a_server_that_dies_in_the_middle_costs_nothing_and_is_filled_in_later(
@@ -91,7 +114,12 @@ def test_a_server_that_dies_in_the_middle_costs_nothing_and_is_filled_in_later(
             server.kill()
         log_artifact(self, *args, **kwargs)
 
-    places = {"results": tmp_path / "results", "data": tmp_path / "data", "progress": False, "workers": 1}
+    places = {
+        "results": tmp_path / "results",
+        "data": tmp_path / "data",
+        "progress": False,
+        "workers": 1,
+    }
     with monkeypatch.context() as patched:
         patched.setattr(MlflowClient, "log_artifact", dying)
         result = mil_bench.run(["mean-pool", "abmil"], SMALL_TWIN, folds=3, epochs=2, **places)

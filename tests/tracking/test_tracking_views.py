@@ -16,15 +16,24 @@ def test_columns_of_the_views_are_metrics_and_parameters_that_are_logged() -> No
     plan = made_runs.run_result({"a": made_runs.trials(1.0)}).plan
     job = plan.jobs[0]
     curves = {"val_loss": [1.0, 0.5]}
-    result = FoldResult(0, made_runs.predictions(0, 1.0), 1, curves, {"test": 40}, 1.0, {"device": "cpu"}, 8, {})
+    result = FoldResult(
+        0, made_runs.predictions(0, 1.0), 1, curves, {"test": 40}, 1.0, {"device": "cpu"}, 8, {}
+    )
     figures = entries.test_figures(plan, result)
     fold = entries.fold_entry(plan, job, result, figures, 10.0)
     method = entries.method_entry(plan, "a", 0.0)
     known = {
         "fold": ({p.name for p in fold.points}, set(fold.params)),
-        "method": ({p.name for p in entries.summary_points([figures] * 2, 0.0)}, set(method.params)),
+        "method": (
+            {p.name for p in entries.summary_points([figures] * 2, 0.0)},
+            set(method.params),
+        ),
     }
-    views = {name: json.loads(value) for name, value in EXPERIMENT_TAGS.items() if "sharedViewState" in name}
+    views = {
+        name: json.loads(value)
+        for name, value in EXPERIMENT_TAGS.items()
+        if "sharedViewState" in name
+    }
     assert len(views) == 2
     for view in views.values():
         metrics, params = known[view["searchFilter"].split("'")[1]]
@@ -36,7 +45,9 @@ def test_columns_of_the_views_are_metrics_and_parameters_that_are_logged() -> No
 def test_points_of_a_curve_lie_between_start_and_end_of_the_training() -> None:
     plan = made_runs.run_result({"a": made_runs.trials(1.0)}).plan
     curves = {"val_loss": list(np.linspace(2, 1, 5))}
-    result = FoldResult(0, made_runs.predictions(0, 1.0), 4, curves, {"test": 40}, 10.0, {"device": "cpu"}, 8, {})
+    result = FoldResult(
+        0, made_runs.predictions(0, 1.0), 4, curves, {"test": 40}, 10.0, {"device": "cpu"}, 8, {}
+    )
     entry = entries.fold_entry(plan, plan.jobs[0], result, {}, 110.0)
     times = [point.time for point in entry.points if point.name == "curves/val_loss"]
     assert (entry.started, entry.ended) == (100.0, 110.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -20,6 +20,9 @@ from mil_bench.methods import Method, Recipe
 from mil_bench.training import fold_stack
 from mil_bench.training.fold_stack import FoldStack
 from mil_bench.training.stack import LoopedStack, Stack, Step, grouped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 HIERARCHY = LabelHierarchy.from_groups({"a": ["a0", "a1", "a2"], "b": ["b0", "b1"]})
 WIDTH, FOLDS = 10, 3
@@ -38,7 +41,9 @@ def without_dropout(method: type[Method]) -> dict[str, float]:
     return {"dropout": 0.0} if "dropout" in method.__init__.__annotations__ else {}
 
 
-def folds_of(method: type[Method], dtype: torch.dtype, folds: Sequence[int], **params: float) -> list[Method]:
+def folds_of(
+    method: type[Method], dtype: torch.dtype, folds: Sequence[int], **params: float
+) -> list[Method]:
     built = []
     for k in folds:
         with seeds.torch_seeded("stack test", "weights", k):
@@ -64,25 +69,42 @@ def test_losses_and_gradients_of_a_stack_are_those_of_each_fold_alone(name: str,
         loss = fold.train().loss(fold(part), part, weight[k, own], 0.3)
         loss.backward()
         assert losses[k].item() == pytest.approx(loss.item(), rel=1e-5)
-        alone = torch.cat([torch.zeros(p.numel()) if p.grad is None else p.grad.flatten() for p in fold.parameters()])
+        alone = torch.cat(
+            [
+                torch.zeros(p.numel()) if p.grad is None else p.grad.flatten()
+                for p in fold.parameters()
+            ]
+        )
         assert (seen[0][k] - alone).abs().max() < 1e-5 * alone.abs().max()
 
 
 def train(stack: Stack, folds: Sequence[int], steps: int, dtype: torch.dtype) -> list[list[float]]:
     """Some steps with three bags each, of which a fold misses some, and sometimes all.
 
-    Bags have two rows or more: HMIL's class embeddings of a single row are all the same, so its true gradient there is
-    0, and Adam makes steps of full size of the rounding that is left of it.
+    Bags have two rows or more: HMIL's class embeddings of a single row are all the same, so its
+    true gradient there is 0, and Adam makes steps of full size of the rounding that is left of it.
     """
     losses = []
     for step in range(steps):
         sizes = seeds.generator("stack test", "sizes", step).integers(2, 24, 3).tolist()
-        weight = torch.from_numpy(seeds.generator("stack test", "weight", step).integers(0, 2, (FOLDS, 3)))
-        losses.append(train_step(stack, bags_of(sizes, dtype, step), weight[list(folds)].to(dtype), step / steps, step))
+        weight = torch.from_numpy(
+            seeds.generator("stack test", "weight", step).integers(0, 2, (FOLDS, 3))
+        )
+        losses.append(
+            train_step(
+                stack,
+                bags_of(sizes, dtype, step),
+                weight[list(folds)].to(dtype),
+                step / steps,
+                step,
+            )
+        )
     return torch.stack(losses).tolist()
 
 
-def assert_same_state(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> None:
+def assert_same_state(
+    found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float
+) -> None:
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert torch.allclose(found[name], value, rtol=tolerance, atol=tolerance), name
@@ -96,9 +118,15 @@ def test_a_training_in_a_stack_is_the_training_alone(name: str) -> None:
     build = lambda folds: folds_of(method, torch.float64, folds, **without_dropout(method))  # noqa: E731
     stacked = FoldStack(build(range(FOLDS)), recipe, identities)
     looped = LoopedStack(build(range(FOLDS)), recipe, identities)
-    steps = 4 if name == "transmil" else 24  # its float64 convolutions are slow; its optimizer has a test below
-    found, expected = (train(stack, range(FOLDS), steps, torch.float64) for stack in (stacked, looped))
-    assert torch.allclose(torch.tensor(found), torch.tensor(expected), rtol=1e-8, atol=1e-8, equal_nan=True)
+    steps = (
+        4 if name == "transmil" else 24
+    )  # its float64 convolutions are slow; its optimizer has a test below
+    found, expected = (
+        train(stack, range(FOLDS), steps, torch.float64) for stack in (stacked, looped)
+    )
+    assert torch.allclose(
+        torch.tensor(found), torch.tensor(expected), rtol=1e-8, atol=1e-8, equal_nan=True
+    )
     assert any(loss != loss for row in found for loss in row)  # sometimes a fold had no bag
     for k in range(FOLDS):
         alone = LoopedStack(build([k]), recipe, identities[k : k + 1])
@@ -131,7 +159,13 @@ def test_steps_are_grouped_in_order_up_to_eight_megabytes_of_features() -> None:
         rows = size * rows_of_a_megabyte
         bags = BagBatch.pack(features[:rows], torch.tensor([rows]), torch.tensor([0]))
         steps.append(Step(bags, torch.ones(1, 1), number))
-    assert [[step.number for step in group] for group in grouped(steps)] == [[0, 1, 2], [3], [4], [5], [6]]
+    assert [[step.number for step in group] for group in grouped(steps)] == [
+        [0, 1, 2],
+        [3],
+        [4],
+        [5],
+        [6],
+    ]
     assert list(grouped([])) == []
 
 
@@ -139,9 +173,12 @@ def test_steps_are_grouped_in_order_up_to_eight_megabytes_of_features() -> None:
 def test_seeds_and_settings_share_a_stack(optimizer: str) -> None:
     settings = [(1e-3, 0.0), (1e-2, 0.3), (3e-3, 0.05)]
     recipes = [
-        Recipe(rate, 5, 1, optimizer, decay, schedule="cosine", final_learning_rate=1e-4) for rate, decay in settings
+        Recipe(rate, 5, 1, optimizer, decay, schedule="cosine", final_learning_rate=1e-4)
+        for rate, decay in settings
     ]
-    stacked = FoldStack(folds_of(ABMIL, torch.float64, range(3)), recipes, [("setting", k) for k in range(3)])
+    stacked = FoldStack(
+        folds_of(ABMIL, torch.float64, range(3)), recipes, [("setting", k) for k in range(3)]
+    )
     train(stacked, range(3), 40, torch.float64)
     for k in range(3):
         alone = LoopedStack(folds_of(ABMIL, torch.float64, [k]), recipes[k], [("setting", k)])
@@ -161,7 +198,9 @@ def test_dropout_is_independent_between_folds_and_repeats_with_the_step(kind: ty
     def losses(step: int) -> list[float]:
         twice = folds_of(ABMIL, torch.float32, [0, 0], dropout=0.5)
         stack = kind(twice, Recipe(1e-3, 1), [("fold", 0), ("fold", 1)])
-        return train_step(stack, bags_of((50,), torch.float32), torch.ones(2, 1), 0.0, step).tolist()
+        return train_step(
+            stack, bags_of((50,), torch.float32), torch.ones(2, 1), 0.0, step
+        ).tolist()
 
     first = losses(0)
     assert first[0] != first[1]
@@ -170,7 +209,9 @@ def test_dropout_is_independent_between_folds_and_repeats_with_the_step(kind: ty
 
 
 def test_a_fold_without_a_bag_in_the_batch_does_not_move() -> None:
-    stack = FoldStack(folds_of(ABMIL, torch.float32, [0, 1]), Recipe(1e-2, 1, weight_decay=0.1), [("a",), ("b",)])
+    stack = FoldStack(
+        folds_of(ABMIL, torch.float32, [0, 1]), Recipe(1e-2, 1, weight_decay=0.1), [("a",), ("b",)]
+    )
     bags = bags_of((5, 6), torch.float32)
     train_step(stack, bags, torch.ones(2, 2), 0.0, 0)  # both have moments now
     before = stack.state(1)
@@ -202,7 +243,9 @@ def test_a_stack_keeps_the_best_weights_of_each_fold(kind: type) -> None:
 
 
 @pytest.mark.parametrize("name", STACKABLE)
-def test_products_in_bfloat16_change_a_loss_by_their_rounding_only(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_products_in_bfloat16_change_a_loss_by_their_rounding_only(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # What a GPU does, on the CPU: the types meet as they do there.
     method, losses = registry.methods.load(name), []
     for half in (False, True):
@@ -218,6 +261,8 @@ def test_products_in_bfloat16_change_a_loss_by_their_rounding_only(name: str, mo
         stack = FoldStack(folds, Recipe(1e-4, epochs=1), [("fold", k) for k in range(2)])
         bags = bags_of((9, 30), torch.float32)
         first = train_step(stack, bags, torch.ones(2, 2), 0.3, 0)
-        losses.append([*first.tolist(), *train_step(stack, bags, torch.ones(2, 2), 0.3, 1).tolist()])
+        losses.append(
+            [*first.tolist(), *train_step(stack, bags, torch.ones(2, 2), 0.3, 1).tolist()]
+        )
         assert stack.forward(0, bags).fine.dtype == torch.float32
     assert losses[1] == pytest.approx(losses[0], rel=0.03)

@@ -31,16 +31,24 @@ class Toy(nn.Module):
 
 def toy_loss(model: Toy, step: int) -> torch.Tensor:
     rows = np.random.default_rng(4000 + step).standard_normal((5, 6)).astype(np.float32)
-    return F.cross_entropy(model(torch.from_numpy(rows).to(model.first.weight)), torch.tensor([step % 3]))
+    return F.cross_entropy(
+        model(torch.from_numpy(rows).to(model.first.weight)), torch.tensor([step % 3])
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 def test_losses_and_weights_agree_with_the_released_optimizer(dtype: torch.dtype) -> None:
     golden = goldens.read("transmil_optimizer__config_lr")
-    settings, expected, tolerance = golden["settings"], goldens.results(golden, dtype), TOLERANCE[dtype]
+    settings, expected, tolerance = (
+        golden["settings"],
+        goldens.results(golden, dtype),
+        TOLERANCE[dtype],
+    )
     model = Toy()
     model.load_state_dict(goldens.official_state(golden))
-    recipe = Recipe(settings["lr"], epochs=1, weight_decay=settings["weight_decay"], optimizer="lookahead-radam")
+    recipe = Recipe(
+        settings["lr"], epochs=1, weight_decay=settings["weight_decay"], optimizer="lookahead-radam"
+    )
     optimizer = MAKERS[recipe.optimizer](model.to(dtype), recipe)
     assert (list(recipe.betas), optimizer.defaults["eps"]) == (settings["betas"], settings["eps"])
     for step, golden_loss in enumerate(expected["loss_before_step"]):
@@ -52,7 +60,9 @@ def test_losses_and_weights_agree_with_the_released_optimizer(dtype: torch.dtype
         for name, recorded in expected["params_after_step"].get(str(step + 1), {}).items():
             weight = model.get_parameter(name)
             assert_golden(weight.norm(), recorded["norm"], tolerance, f"{name} after {step + 1}")
-            assert_golden(weight.flatten()[:4], recorded["first4"], tolerance, f"{name} after {step + 1}")
+            assert_golden(
+                weight.flatten()[:4], recorded["first4"], tolerance, f"{name} after {step + 1}"
+            )
 
 
 def by_hand(start: float, slopes: list[float], lr: float, decay: float) -> list[float]:
@@ -64,7 +74,9 @@ def by_hand(start: float, slopes: list[float], lr: float, decay: float) -> list[
         certain = limit - 2 * t * 0.999**t / (1 - 0.999**t)
         weight -= decay * lr * weight
         if certain >= 5:
-            rectified = (certain - 4) * (certain - 2) * limit / ((limit - 4) * (limit - 2) * certain)
+            rectified = (
+                (certain - 4) * (certain - 2) * limit / ((limit - 4) * (limit - 2) * certain)
+            )
             adaptive = math.sqrt((1 - 0.999**t) * rectified) / (math.sqrt(square) + 1e-8)
             weight -= lr / (1 - 0.9**t) * mean * adaptive
         else:
@@ -82,7 +94,9 @@ def test_every_step_is_the_formula(shape: tuple[int, ...]) -> None:
     module.weight = nn.Parameter(torch.full(shape, 0.7, dtype=torch.float64))
     optimizer = LookaheadRAdam(module, 0.05, (0.9, 0.999), weight_decay=0.3)
     slopes = np.random.default_rng(0).standard_normal(30).tolist()
-    for slope, expected in zip(slopes, by_hand(0.7, slopes, 0.05, 0.3 * (len(shape) > 1)), strict=True):
+    for slope, expected in zip(
+        slopes, by_hand(0.7, slopes, 0.05, 0.3 * (len(shape) > 1)), strict=True
+    ):
         module.weight.grad = torch.full(shape, slope, dtype=torch.float64)
         optimizer.step()
         assert module.weight.item() == pytest.approx(expected, rel=1e-12)
@@ -113,7 +127,9 @@ def test_step_six_changes_nothing_and_step_twelve_pulls() -> None:
         if step == 5:
             at_six = plain.second.weight.detach().clone()
         if step < 11:
-            torch.testing.assert_close(model.second.weight, plain.second.weight, rtol=1e-6, atol=1e-7)
+            torch.testing.assert_close(
+                model.second.weight, plain.second.weight, rtol=1e-6, atol=1e-7
+            )
     halfway = (at_six + plain.second.weight) / 2
     torch.testing.assert_close(model.second.weight, halfway, rtol=1e-6, atol=1e-7)
     assert (model.second.weight - plain.second.weight).abs().max() > 1e-4
@@ -131,7 +147,9 @@ def test_it_goes_on_from_its_stored_state() -> None:
             stepper.zero_grad()
             toy_loss(net, step).backward()
             stepper.step()
-    assert all(torch.equal(a, b) for a, b in zip(straight.parameters(), resumed.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(straight.parameters(), resumed.parameters(), strict=True)
+    )
 
 
 def test_the_step_size_reaches_every_group() -> None:

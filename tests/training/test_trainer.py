@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -13,11 +13,15 @@ from mil_bench.baselines.abmil import ABMIL
 
 from mil_bench import registry, seeds
 from mil_bench.bags.feed import Feed
-from mil_bench.bags.store import BagStore
 from mil_bench.errors import TrainingError
 from mil_bench.methods import Recipe
 from mil_bench.training.stack import LoopedStack
 from mil_bench.training.trainer import FoldHistory, FoldRoles, Schedule, fit, predict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mil_bench.bags.store import BagStore
 
 CPU = torch.device("cpu")
 
@@ -34,11 +38,18 @@ def stack_of(
 
 def roles_of(store: BagStore, folds: int = 3) -> list[FoldRoles]:
     part = np.arange(len(store)) % (folds + 1)
-    return [FoldRoles(np.flatnonzero((part != k) & (part != folds)), np.flatnonzero(part == k)) for k in range(folds)]
+    return [
+        FoldRoles(np.flatnonzero((part != k) & (part != folds)), np.flatnonzero(part == k))
+        for k in range(folds)
+    ]
 
 
 def train(
-    store: BagStore, folds: Sequence[int], recipe: Recipe, roles: Sequence[FoldRoles], **params: float
+    store: BagStore,
+    folds: Sequence[int],
+    recipe: Recipe,
+    roles: Sequence[FoldRoles],
+    **params: float,
 ) -> tuple[LoopedStack, list[FoldHistory]]:
     stack = stack_of(store, folds, recipe, **params)
     schedule = Schedule.of([r.train for r in roles], recipe, ("order",))
@@ -54,7 +65,9 @@ def test_a_fold_in_a_stack_equals_the_fold_alone(small_store: BagStore, batch_si
     for k in range(3):
         alone, history = train(small_store, [k], recipe, roles, dropout=0.3)
         assert history[0].val_loss == histories[k].val_loss
-        assert torch.equal(predict(alone, feed, test, 0).fine_logits, predict(together, feed, test, k).fine_logits)
+        assert torch.equal(
+            predict(alone, feed, test, 0).fine_logits, predict(together, feed, test, k).fine_logits
+        )
 
 
 def test_a_fold_without_a_bag_in_the_batch_does_not_move(small_store: BagStore) -> None:
@@ -64,7 +77,9 @@ def test_a_fold_without_a_bag_in_the_batch_does_not_move(small_store: BagStore) 
     train_step(stack, bags, torch.ones(2, 4), 0.0, 0)  # both have moments now
     before = [p.clone() for p in stack._methods[1].parameters()]
     losses = train_step(stack, bags, torch.tensor([[1.0] * 4, [0.0] * 4]), 0.0, 1)
-    assert all(torch.equal(a, b) for a, b in zip(before, stack._methods[1].parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(before, stack._methods[1].parameters(), strict=True)
+    )
     assert losses[0].isfinite()
     assert losses[1].isnan()
 
@@ -97,7 +112,9 @@ class Watched(ABMIL):
         return super().forward(bags)
 
 
-def test_validation_is_in_eval_mode_without_gradients_and_test_bags_never_pass(small_store: BagStore) -> None:
+def test_validation_is_in_eval_mode_without_gradients_and_test_bags_never_pass(
+    small_store: BagStore,
+) -> None:
     Watched.seen = []
     roles = roles_of(small_store)
     recipe = Recipe(1e-3, epochs=2)
@@ -107,7 +124,10 @@ def test_validation_is_in_eval_mode_without_gradients_and_test_bags_never_pass(s
     first_rows = small_store.features[small_store.offsets[:-1], 0].tolist()
     trained = {value for training, _, value in Watched.seen if training}
     validated = {value for training, _, value in Watched.seen if not training}
-    assert {(training, gradients) for training, gradients, _ in Watched.seen} == {(True, True), (False, False)}
+    assert {(training, gradients) for training, gradients, _ in Watched.seen} == {
+        (True, True),
+        (False, False),
+    }
     assert trained == {first_rows[i] for i in roles[0].train}
     assert validated == {first_rows[i] for i in roles[0].val}
 
@@ -134,7 +154,9 @@ def test_patience_stops_a_fold_without_stopping_the_others(small_store: BagStore
 
 
 def test_a_loss_that_is_not_finite_is_refused(small_store: BagStore) -> None:
-    with pytest.raises(TrainingError, match=r"not finite after epoch \d+ .* lower the learning rate"):
+    with pytest.raises(
+        TrainingError, match=r"not finite after epoch \d+ .* lower the learning rate"
+    ):
         train(small_store, [0], Recipe(1e30, epochs=5), roles_of(small_store))
 
 
@@ -151,13 +173,16 @@ def test_a_folds_share_of_a_batch_is_the_recipes_batch_size(batch_size: int, exp
 
 @pytest.mark.parametrize("name", registry.methods.names())
 def test_every_method_goes_through_the_loop(small_store: BagStore, name: str) -> None:
-    # That a method beats chance is a check of its contract; here it meets the real loop, its optimizer and schedule.
+    # That a method beats chance is a check of its contract; here it meets the real loop, its
+    # optimizer and schedule.
     method = registry.methods.load(name)
     keep = np.flatnonzero(np.isin(small_store.labels, [0, 6]))[:24]
     recipe = dataclasses.replace(method.recipe, learning_rate=1e-3, epochs=4)
     stack = stack_of(small_store, [0], recipe, method)
     roles = FoldRoles(keep[::2], keep[1::2])
     schedule = Schedule.of([roles.train], recipe, ("order",))
-    history = fit(stack, Feed(small_store, CPU), [roles], schedule, recipe, lambda epoch, histories: None)[0]
+    history = fit(
+        stack, Feed(small_store, CPU), [roles], schedule, recipe, lambda epoch, histories: None
+    )[0]
     assert np.isfinite(history.val_loss).all()
     assert len(set(history.val_loss)) == history.epochs == 4  # the weights move in every epoch

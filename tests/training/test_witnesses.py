@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -13,7 +14,6 @@ from sklearn.metrics import roc_auc_score
 from mil_bench import registry, seeds
 from mil_bench.bags.batch import BagBatch
 from mil_bench.bags.feed import Feed
-from mil_bench.bags.store import BagStore
 from mil_bench.datasets.catalogue import find_dataset
 from mil_bench.methods import Output
 from mil_bench.planning.make import make_plan
@@ -24,11 +24,16 @@ from mil_bench.training.stack import LoopedStack
 from mil_bench.training.trainer import predict
 from mil_bench.training.witnesses import WitnessWatch
 
+if TYPE_CHECKING:
+    from mil_bench.bags.store import BagStore
+
 
 def batch(labels: list[int], shown: list[list[int]]) -> BagBatch:
     rows = torch.tensor([value for bag in shown for value in bag])
     sizes = torch.tensor([len(bag) for bag in shown])
-    return BagBatch.pack(torch.zeros(len(rows), 2), sizes, torch.tensor(labels), instance_labels=rows)
+    return BagBatch.pack(
+        torch.zeros(len(rows), 2), sizes, torch.tensor(labels), instance_labels=rows
+    )
 
 
 def output(attention: list[list[float]], bags: int, classes: int) -> Output:
@@ -66,21 +71,29 @@ def test_without_attention_or_without_instance_labels_there_is_nothing() -> None
 
 @pytest.mark.parametrize("name", ["abmil", "clam-mb", "dsmil", "hmil", "mean-pool"])
 def test_a_fold_keeps_one_value_a_test_slide(name: str, small_store: BagStore) -> None:
-    plan = make_plan(RunRequest(SMALL_TWIN, (name,), folds=3, epochs=1), find_dataset(SMALL_TWIN), small_store)
+    plan = make_plan(
+        RunRequest(SMALL_TWIN, (name,), folds=3, epochs=1), find_dataset(SMALL_TWIN), small_store
+    )
     executors.connect(lambda value: None, threading.Event())
-    found = train(Task(plan.jobs[0], (0,), plan.splits, small_store.path, "cpu"))[0].predictions.attention_auc
+    found = train(Task(plan.jobs[0], (0,), plan.splits, small_store.path, "cpu"))[
+        0
+    ].predictions.attention_auc
     if name == "mean-pool":
         assert found is None
         return
     test = small_store.index_of(plan.splits.folds[0].test)
-    assert (np.isnan(found) == (small_store.labels[test] == 0)).all()  # the first class has no finding
+    assert (
+        np.isnan(found) == (small_store.labels[test] == 0)
+    ).all()  # the first class has no finding
     assert ((found >= 0) & (found <= 1))[small_store.labels[test] > 0].all()
 
 
 def test_all_bags_in_parts_equal_scikit_learn_bag_by_bag(small_store: BagStore) -> None:
     method = registry.methods.load("hmil")
     with seeds.torch_seeded("weights"):
-        stack = LoopedStack([method(small_store.width, small_store.hierarchy)], method.recipe, [("fold", 0)])
+        stack = LoopedStack(
+            [method(small_store.width, small_store.hierarchy)], method.recipe, [("fold", 0)]
+        )
     feed, watch = Feed(small_store, torch.device("cpu")), WitnessWatch()
     bags = np.arange(len(small_store))[::-1].copy()
     predict(stack, feed, bags, 0, watch)
@@ -91,4 +104,6 @@ def test_all_bags_in_parts_equal_scikit_learn_bag_by_bag(small_store: BagStore) 
             assert np.isnan(found)
             continue
         attention = stack.forward(0, alone).attention[:, alone.labels[0]].numpy()
-        assert found == pytest.approx(roc_auc_score(witness, attention), abs=1e-3)  # parts differ in the last bit
+        assert found == pytest.approx(
+            roc_auc_score(witness, attention), abs=1e-3
+        )  # parts differ in the last bit

@@ -8,7 +8,7 @@ import pytest
 from optuna.pruners import PercentilePruner
 from optuna.trial import create_trial
 
-from mil_bench.evaluation.trials import TrialRecord
+from mil_bench.evaluation.trials import Trial
 from mil_bench.tuning.proposals import is_hopeless
 from mil_bench.tuning.pruning import Pruning, first_over
 
@@ -24,7 +24,9 @@ def test_a_trial_ends_where_optunas_percentile_pruner_would_end_it(seed: int) ->
     study = optuna.create_study(pruner=pruner)
     for curve in curves[:-1]:
         lowest = np.minimum.accumulate(curve)
-        study.add_trial(create_trial(value=float(lowest[-1]), intermediate_values=dict(enumerate(lowest))))
+        study.add_trial(
+            create_trial(value=float(lowest[-1]), intermediate_values=dict(enumerate(lowest)))
+        )
     trial = study.ask()
     expected = None
     for epoch, loss in enumerate(curves[-1]):
@@ -40,7 +42,9 @@ def test_some_of_these_trials_end_early() -> None:
     limits = rule.limits([[1.0] * EPOCHS] * 3, EPOCHS)
     assert first_over([1.1] * EPOCHS, limits) == 4
     assert first_over([1.0] * EPOCHS, limits) is None
-    assert first_over([2.0] * 4 + [0.9] + [3.0] * 15, limits) is None  # what counts is the lowest so far
+    assert (
+        first_over([2.0] * 4 + [0.9] + [3.0] * 15, limits) is None
+    )  # what counts is the lowest so far
 
 
 def test_nothing_is_given_up_before_there_is_something_to_compare_with() -> None:
@@ -53,10 +57,10 @@ def test_a_trial_that_stopped_early_counts_with_its_lowest_loss() -> None:
     assert limits.tolist() == [2.0, 1.0, 1.0, 1.0, 1.0, 1.0]
 
 
-def record(number: int, losses: list[float], state: str = "complete") -> TrialRecord:
+def record(number: int, losses: list[float], state: str = "complete") -> Trial:
     curves = {fold: [loss + 1, loss] for fold, loss in enumerate(losses)}
     value = float(np.mean(losses)) if state == "complete" else None
-    return TrialRecord("s", "m", "m", 0, None, number, {}, "k", state, value, curves, 2, 1.0)
+    return Trial("s", "m", "m", 0, None, number, {}, "k", state, value, curves, 2, 1.0)
 
 
 def test_a_trial_that_loses_on_every_fold_is_hopeless_and_one_that_wins_is_not() -> None:

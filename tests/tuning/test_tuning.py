@@ -8,9 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -21,10 +20,13 @@ import mil_bench
 from mil_bench import registry
 from mil_bench.api import Workplace, execute, prepare
 from mil_bench.errors import InputError, UnknownNameError
-from mil_bench.evaluation.trials import TrialRecord, best_of
+from mil_bench.evaluation.trials import Trial, best_of
 from mil_bench.planning.request import RunRequest
 from mil_bench.registry import Registry
 from mil_bench.tuning.tuner import studies_of, tuned
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 QUIET: Mapping[str, Any] = {"tracking": False, "progress": False, "workers": 1}
 SMALL: Mapping[str, Any] = {"folds": 2, "epochs": 3, "tune": 5}
@@ -40,10 +42,15 @@ def records_of(folder: Path) -> dict[str, dict[str, Any]]:
     import json
 
     files = sorted((folder / "results" / "studies").rglob("trial-*.json"))
-    return {f"{path.parent.name}/{path.name}": json.loads(path.read_text()) | {"seconds": 0} for path in files}
+    return {
+        f"{path.parent.name}/{path.name}": json.loads(path.read_text()) | {"seconds": 0}
+        for path in files
+    }
 
 
-def test_every_method_and_fold_gets_the_same_number_of_trials_and_the_recipe_first(tmp_path: Path) -> None:
+def test_every_method_and_fold_gets_the_same_number_of_trials_and_the_recipe_first(
+    tmp_path: Path,
+) -> None:
     result = tuned_run(tmp_path, ["abmil", "mean-pool"])
     assert result.tuned is not None
     spent = result.tables["tuning"]
@@ -55,7 +62,9 @@ def test_every_method_and_fold_gets_the_same_number_of_trials_and_the_recipe_fir
     assert len(result.trials["abmil"]) == len(result.trials["mean-pool"]) == 2
 
 
-def test_each_fold_is_tested_with_the_trial_its_own_validation_slides_like_best(tmp_path: Path) -> None:
+def test_each_fold_is_tested_with_the_trial_its_own_validation_slides_like_best(
+    tmp_path: Path,
+) -> None:
     result = tuned_run(tmp_path, ["abmil"])
     assert result.tuned is not None
     for trial, history in zip(result.trials["abmil"], result.histories["abmil"], strict=True):
@@ -63,13 +72,19 @@ def test_each_fold_is_tested_with_the_trial_its_own_validation_slides_like_best(
         best = best_of(own)
         assert best is not None
         assert trial.job_key == best.job_key
-        assert min(history.curves["val_loss"]) == best.value == min(r.value for r in own if r.is_complete)
+        assert (
+            min(history.curves["val_loss"])
+            == best.value
+            == min(r.value for r in own if r.is_complete)
+        )
 
 
 def test_methods_share_the_seeds_of_the_sampler(tmp_path: Path) -> None:
     place = Workplace(tmp_path / "results", tmp_path / "data", **QUIET)
     plans = studies_of(prepare(RunRequest(SMALL_TWIN, ("abmil", "hmil"), **SMALL), place))
-    by_method = {name: [p.sampler for p in plans if p.base.method == name] for name in ("abmil", "hmil")}
+    by_method = {
+        name: [p.sampler for p in plans if p.base.method == name] for name in ("abmil", "hmil")
+    }
     assert by_method["abmil"] == by_method["hmil"]
     assert len(set(by_method["abmil"])) == 2  # one a fold
 
@@ -79,7 +94,9 @@ def test_settings_that_the_user_fixes_are_not_tuned(tmp_path: Path) -> None:
     assert {job.recipe["learning_rate"] for job in result.plan.jobs if job.recipe} == {0.001}
     assert {job.params["dropout"] for job in result.plan.jobs if job.recipe} == {0.1}
     assert result.tuned is not None
-    assert all({"learning_rate", "dropout"}.isdisjoint(record.settings) for record in result.tuned.records)
+    assert all(
+        {"learning_rate", "dropout"}.isdisjoint(record.settings) for record in result.tuned.records
+    )
 
 
 def test_permuting_the_labels_of_test_slides_moves_no_choice(tmp_path: Path) -> None:
@@ -88,7 +105,8 @@ def test_permuting_the_labels_of_test_slides_moves_no_choice(tmp_path: Path) -> 
     honest = tuned(made, place).plan
     fold = 1
     permute_labels(made.bags.path, made.bags.index_of(made.plan.splits.folds[fold].test))
-    # The same store under the same name and digest, with other labels in the test part: nothing is taken from results.
+    # The same store under the same name and digest, with other labels in the test part: nothing is
+    # taken from results.
     elsewhere = dataclasses.replace(place, results=tmp_path / "others")
     blind = tuned(made, elsewhere).plan
 
@@ -98,14 +116,22 @@ def test_permuting_the_labels_of_test_slides_moves_no_choice(tmp_path: Path) -> 
     assert len(choices(honest)) == 2
     assert choices(honest) == choices(blind)
     records = [
-        [r for r in p.trials.of_plan(plan) if r.fold == fold] for p, plan in ((place, honest), (elsewhere, blind))
+        [r for r in p.trials.of_plan(plan) if r.fold == fold]
+        for p, plan in ((place, honest), (elsewhere, blind))
     ]
     assert [r.curves for r in records[0]] == [r.curves for r in records[1]]
-    others = [[r.curves for r in p.trials.of_plan(q) if r.fold == 0] for p, q in ((place, honest), (elsewhere, blind))]
-    assert others[0] != others[1]  # fold 0 trains on slides that fold 1 tests: its labels did change
+    others = [
+        [r.curves for r in p.trials.of_plan(q) if r.fold == 0]
+        for p, q in ((place, honest), (elsewhere, blind))
+    ]
+    assert (
+        others[0] != others[1]
+    )  # fold 0 trains on slides that fold 1 tests: its labels did change
 
 
-def test_an_interrupted_study_goes_on_as_if_it_had_not_been(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_study_goes_on_as_if_it_had_not_been(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from mil_bench.running import worker
 
     calm = tuned_run(tmp_path / "calm", ["abmil", "mean-pool"])
@@ -131,7 +157,17 @@ def test_an_interrupted_study_goes_on_as_if_it_had_not_been(tmp_path: Path, monk
 
 
 def test_a_killed_study_trains_nothing_twice_and_chooses_the_same(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "mil_bench", "tune", "--dataset", SMALL_TWIN, "--methods", "abmil", "hmil"]
+    command = [
+        sys.executable,
+        "-m",
+        "mil_bench",
+        "tune",
+        "--dataset",
+        SMALL_TWIN,
+        "--methods",
+        "abmil",
+        "hmil",
+    ]
     command += ["--folds", "2", "--epochs", "4", "--trials", "6", "--workers", "2"]
     outputs = {}
     for name, kills in (("calm", 0), ("hit", 3)):
@@ -139,7 +175,9 @@ def test_a_killed_study_trains_nothing_twice_and_chooses_the_same(tmp_path: Path
         folder.mkdir()
         for _ in range(kills):
             before = len(records_of(folder))
-            with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            with subprocess.Popen(
+                command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            ) as process:
                 try:
                     wait_for_more_trials(folder, before)
                 finally:
@@ -163,7 +201,9 @@ def wait_for_more_trials(folder: Path, before: int) -> None:
     pytest.fail("no trial was stored")
 
 
-def test_more_trials_are_added_to_those_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_trials_are_added_to_those_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tuned_run(tmp_path, ["abmil"], tune=3)
     few = records_of(tmp_path)
     longer = tuned_run(tmp_path, ["abmil"], tune=5)
@@ -179,12 +219,15 @@ def test_more_trials_are_added_to_those_there_are(tmp_path: Path, monkeypatch: p
 
 
 def test_stored_settings_need_the_same_budget_for_all(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"abmil seed 0 fold 0 has 0 trials\n(.|\n)*mil-bench tune --methods abmil"):
+    with pytest.raises(
+        InputError, match=r"abmil seed 0 fold 0 has 0 trials\n(.|\n)*mil-bench tune --methods abmil"
+    ):
         tuned_run(tmp_path, ["abmil"], tune=None, tuned=True)
     tuned_run(tmp_path, ["abmil"], tune=3)
     tuned_run(tmp_path, ["mean-pool"], tune=2)
     with pytest.raises(
-        InputError, match=r"mean-pool seed 0 fold 1 has 2 trials, others have 3(.|\n)*mil-bench tune .*--trials 3"
+        InputError,
+        match=r"mean-pool seed 0 fold 1 has 2 trials, others have 3(.|\n)*mil-bench tune .*--trials 3",
     ):
         tuned_run(tmp_path, ["abmil", "mean-pool"], tune=None, tuned=True)
 
@@ -193,7 +236,10 @@ def test_one_setting_for_all_folds_says_who_voted(tmp_path: Path) -> None:
     result = tuned_run(tmp_path, ["abmil"], select="shared", folds=3)
     jobs = [job for job in result.plan.jobs if job.label == "abmil"]
     assert len(jobs) == 1
-    assert "one setting for all folds, on whose validation slides all folds vote" in result.plan.caption
+    assert (
+        "one setting for all folds, on whose validation slides all folds vote"
+        in result.plan.caption
+    )
     assert result.tuned is not None
     best = best_of(result.tuned.records)
     assert best is not None
@@ -282,9 +328,16 @@ def test_the_report_shows_what_was_tried_without_torch(tmp_path: Path) -> None:
         f"result = RunResult.collect(store, store.load_plan({result.run_id!r}))\n"
         "print(result.write(Path('page')))\nsys.exit('torch' in sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, check=True, stdout=subprocess.DEVNULL
+    )
     page = (tmp_path / "page" / "report.html").read_text()
-    for name in ("figure-tuning_history", "figure-tuning_importance", "figure-tuning_parallel", "table-tuning_gain"):
+    for name in (
+        "figure-tuning_history",
+        "figure-tuning_importance",
+        "figure-tuning_parallel",
+        "table-tuning_gain",
+    ):
         assert f'id="{name}"' in page
     assert "no trial was spent" not in page
 
@@ -297,7 +350,10 @@ def test_the_dashboard_file_has_every_study_with_its_trials_once(tmp_path: Path)
     result = tuned_run(tmp_path, ["abmil"], tune=5)
     assert result.tuned is not None
     storage = JournalStorage(JournalFileBackend(str(tmp_path / "results" / "optuna.log")))
-    found = {name: optuna.load_study(study_name=name, storage=storage) for name in optuna.get_all_study_names(storage)}
+    found = {
+        name: optuna.load_study(study_name=name, storage=storage)
+        for name in optuna.get_all_study_names(storage)
+    }
     assert len(found) == 2
     for record in result.tuned.records:
         (study,) = [study for name, study in found.items() if record.study in name]
@@ -311,17 +367,19 @@ def test_the_dashboard_file_has_every_study_with_its_trials_once(tmp_path: Path)
 ADDING = """
 import os, signal, sys
 from pathlib import Path
-from mil_bench.evaluation.trials import TrialRecord
+from mil_bench.evaluation.trials import Trial
 from mil_bench.tuning.proposals import SharedFile
 
 if sys.argv[1] == "killed":
     os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
-record = TrialRecord("s", "m", "m", 0, 0, 0, {}, "k", "complete", 1.0, {0: [1.0]}, 1, 1.0)
+record = Trial("s", "m", "m", 0, 0, 0, {}, "k", "complete", 1.0, {0: [1.0]}, 1, 1.0)
 SharedFile(Path("results/optuna.log")).add(record, {}, {}, "digits")
 """
 
 
-def test_a_process_killed_while_it_writes_the_dashboard_file_holds_nobody_up(tmp_path: Path) -> None:
+def test_a_process_killed_while_it_writes_the_dashboard_file_holds_nobody_up(
+    tmp_path: Path,
+) -> None:
     import optuna
     from optuna.storages.journal import JournalFileBackend, JournalStorage
 
@@ -367,7 +425,9 @@ def test_a_broken_trial_file_is_named_and_left_alone(tmp_path: Path) -> None:
     tuned_run(tmp_path, ["mean-pool"], tune=2)
     path = next((tmp_path / "results" / "studies").rglob("trial-001.json"))
     path.write_text("{")
-    with pytest.raises(mil_bench.MilBenchError, match=r"stored trial .*trial-001.json cannot be used"):
+    with pytest.raises(
+        mil_bench.MilBenchError, match=r"stored trial .*trial-001.json cannot be used"
+    ):
         tuned_run(tmp_path, ["mean-pool"], tune=3)
     assert path.read_text() == "{"
 
@@ -377,18 +437,22 @@ def test_requests_that_cannot_be_are_refused() -> None:
         RunRequest(SMALL_TWIN, tune=0)
     with pytest.raises(InputError, match="tune makes trials and tuned takes stored ones"):
         RunRequest(SMALL_TWIN, tune=3, tuned=True)
-    with pytest.raises(UnknownNameError, match=r"There is no way to select trials 'perfold'. Did you mean per-fold"):
+    with pytest.raises(
+        UnknownNameError, match=r"There is no way to select trials 'perfold'. Did you mean per-fold"
+    ):
         RunRequest(SMALL_TWIN, select="perfold")
 
 
 def test_the_command_of_a_tuned_request_asks_for_the_same() -> None:
     request = RunRequest(SMALL_TWIN, ("abmil",), tune=4, select="shared", pruning=False)
-    assert request.command.endswith("--tune 4 --preset paper --seeds 0 --select shared --no-pruning")
+    assert request.command.endswith(
+        "--tune 4 --preset paper --seeds 0 --select shared --no-pruning"
+    )
 
 
 def test_the_best_trial_is_the_earliest_of_equals_and_never_one_that_did_not_end() -> None:
-    def record(number: int, state: str, value: float | None) -> TrialRecord:
-        return TrialRecord("s", "m", "m", 0, 0, number, {}, "k", state, value, {}, 1, 1.0)
+    def record(number: int, state: str, value: float | None) -> Trial:
+        return Trial("s", "m", "m", 0, 0, number, {}, "k", state, value, {}, 1, 1.0)
 
     records = [record(0, "complete", 2.0), record(1, "pruned", None), record(2, "complete", 1.0)]
     assert best_of([*records, record(3, "complete", 1.0)]).number == 2
@@ -402,12 +466,21 @@ def test_tuning_is_the_same_with_several_workers(tmp_path: Path) -> None:
     assert os.path.exists(tmp_path / "two" / "results" / "optuna.log")
 
 
-def test_the_commands_that_tuning_prints_can_be_typed(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_the_commands_that_tuning_prints_can_be_typed(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     import shlex
 
     from mil_bench.cli import main
 
-    places = ["--results", str(tmp_path / "results"), "--data", str(tmp_path / "data"), "--workers", "1"]
+    places = [
+        "--results",
+        str(tmp_path / "results"),
+        "--data",
+        str(tmp_path / "data"),
+        "--workers",
+        "1",
+    ]
     request = RunRequest(SMALL_TWIN, ("mean-pool",), folds=2, epochs=2, tuned=True)
     assert main([*shlex.split(request.command)[1:], *places]) == 2  # nothing is stored yet
     remedy = capsys.readouterr().err.splitlines()[-1].split()
@@ -417,7 +490,9 @@ def test_the_commands_that_tuning_prints_can_be_typed(tmp_path: Path, capsys: py
     again = next(line.strip() for line in capsys.readouterr().out.splitlines() if "--tuned" in line)
     assert main([*shlex.split(again)[1:], *places, "--no-tracking"]) == 0
     said = capsys.readouterr().out
-    report = Path(next(line.split()[1] for line in said.splitlines() if line.startswith("Report: ")))
+    report = Path(
+        next(line.split()[1] for line in said.splitlines() if line.startswith("Report: "))
+    )
     assert report.parent.name in said.partition("Again with:")[2]
     assert "Tuning: what was spent" in said
 

@@ -2,36 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mil_bench.datasets.tables.delimited import read_delimited
-from mil_bench.datasets.tables.table import MOST_BYTES, Table, TableRow, refusal
+from mil_bench.datasets.tables.table import MOST_BYTES, TableRow, TextTable, refusal
 from mil_bench.datasets.tables.workbook import read_workbook
 
-__all__ = ["Table", "TableRow", "read_table"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+__all__ = ["TableRow", "TextTable", "read_table"]
 
 _OLD_EXCEL = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"  # also the envelope of a workbook with a password
 
 
-def read_table(path: Path, fits: Callable[[tuple[str, ...]], bool], sheet: str = "") -> Table:
+def read_table(path: Path, fits: Callable[[tuple[str, ...]], bool], sheet: str = "") -> TextTable:
     """Read a table.
 
     Args:
         path: a text file separated by commas, semicolons or tabs, or an .xlsx workbook.
-        fits: whether a header has the columns that are needed; chooses among separators and among sheets.
+        fits: whether a header has the columns that are needed; chooses among separators and among
+            sheets.
         sheet: the workbook's sheet to take where it has one of that name.
 
     Returns:
-        The table; one whose header does not fit where there is no choice, so that the caller can say what it lacks.
+        The table; one whose header does not fit where there is no choice, so that the caller can
+        say what it lacks.
 
     Raises:
-        InputError: it is not such a table, or it cannot be told which of a workbook's sheets is meant.
+        InputError: it is not such a table, or it cannot be told which of a workbook's sheets is
+            meant.
     """
     raw = _content(path)
     if raw.startswith(_OLD_EXCEL):
-        raise refusal(path, "it is an old .xls workbook, or one with a password; save it as .xlsx without a password")
-    return read_workbook(path, raw, fits, sheet) if raw.startswith(b"PK") else read_delimited(path, raw, fits)
+        raise refusal(
+            path,
+            "it is an old .xls workbook, or one with a password; save it as .xlsx without a password",
+        )
+    return (
+        read_workbook(path, raw, fits, sheet)
+        if raw.startswith(b"PK")
+        else read_delimited(path, raw, fits)
+    )
 
 
 def _content(path: Path) -> bytes:
@@ -45,5 +58,7 @@ def _content(path: Path) -> bytes:
     if not raw.strip():
         raise refusal(path, "it is empty")
     if len(raw) > MOST_BYTES:
-        raise refusal(path, f"it has more than {MOST_BYTES // 2**20} MB; no label table is that large")
+        raise refusal(
+            path, f"it has more than {MOST_BYTES // 2**20} MB; no label table is that large"
+        )
     return raw

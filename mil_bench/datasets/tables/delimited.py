@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mil_bench.datasets.tables.table import Table, TableRow, refusal
+from mil_bench.datasets.tables.table import TableRow, TextTable, refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 _SEPARATORS = (",", ";", "\t")
 
 
-def read_delimited(path: Path, raw: bytes, fits: Callable[[tuple[str, ...]], bool]) -> Table:
+def read_delimited(path: Path, raw: bytes, fits: Callable[[tuple[str, ...]], bool]) -> TextTable:
     """The table in the bytes of a text file; see ``read_table``.
 
     Raises:
-        InputError: not UTF-8 text, no rows, an open quotation mark, or rows with more fields than the header.
+        InputError: not UTF-8 text, no rows, an open quotation mark, or rows with more fields than
+            the header.
     """
     text = _decoded(path, raw)
     headers = {separator: _header(text, separator) for separator in _SEPARATORS}
@@ -31,13 +35,15 @@ def read_delimited(path: Path, raw: bytes, fits: Callable[[tuple[str, ...]], boo
         while len(cells) > len(columns) and not cells[-1]:
             cells = cells[:-1]  # separators at the end of a line, as spreadsheets leave them
         if len(cells) > len(columns):
-            too_long.append(f"line {line} has {len(cells)} fields, the header line has {len(columns)}")
+            too_long.append(
+                f"line {line} has {len(cells)} fields, the header line has {len(columns)}"
+            )
         rows.append(TableRow(f"line {line}", cells + ("",) * (len(columns) - len(cells))))
     if too_long:  # which fields are shifted cannot be told
         raise refusal(path, *too_long)
     if not rows:
         raise refusal(path, "it has no rows under its header line")
-    return Table(columns, tuple(rows))
+    return TextTable(columns, tuple(rows))
 
 
 def _decoded(path: Path, raw: bytes) -> str:
@@ -72,12 +78,16 @@ def _records(path: Path, text: str, separator: str) -> Iterator[tuple[int, tuple
             yield line, cells
     except csv.Error as error:
         problem = f"after line {line}: {error}" if line else f"line 1: {error}"
-        raise refusal(path, f"{problem}; is a quotation mark open or in the middle of a cell?") from error
+        raise refusal(
+            path, f"{problem}; is a quotation mark open or in the middle of a cell?"
+        ) from error
 
 
 def _cut(text: str, separator: str) -> Iterator[tuple[int, tuple[str, ...]]]:
     """Line number and stripped cells of every line that is not blank."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True
+    )
     end = 0
     for record in reader:
         start, end = end + 1, reader.line_num

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mil_bench.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 MOST_BYTES = 256 * 2**20  # a line for each of a million slides takes less than half of it
 
@@ -18,7 +21,8 @@ class TableRow:
     Args:
         place: where it stands, as a message names it ("line 3", "sheet 'Labels', row 3").
         cells: text of every column without blanks around it, "" where empty.
-        faults: position of a column to what is wrong with its cell; such a cell's text means nothing.
+        faults: position of a column to what is wrong with its cell; such a cell's text means
+            nothing.
     """
 
     place: str
@@ -27,7 +31,7 @@ class TableRow:
 
 
 @dataclass(frozen=True)
-class Table:
+class TextTable:
     """A header and the rows that are not blank."""
 
     columns: tuple[str, ...]

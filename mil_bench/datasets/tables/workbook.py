@@ -7,13 +7,15 @@ import io
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
 from itertools import islice
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mil_bench.datasets.tables.table import MOST_BYTES, Table, TableRow, refusal
+from mil_bench.datasets.tables.table import MOST_BYTES, TableRow, TextTable, refusal
 from mil_bench.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 _HIGHEST_RATIO = 100  # of unpacked to packed bytes; the official BRACS.xlsx has 11
 _SMALL = 16 * 2**20  # unpacked bytes below which no ratio does harm
@@ -22,15 +24,20 @@ _EXACT_DIGITS = 10**15  # Excel keeps 15 digits of a number
 _BLANK_ROWS_BEFORE_HEADER = 100
 
 
-def read_workbook(path: Path, raw: bytes, fits: Callable[[tuple[str, ...]], bool], sheet: str) -> Table:
+def read_workbook(
+    path: Path, raw: bytes, fits: Callable[[tuple[str, ...]], bool], sheet: str
+) -> TextTable:
     """The table in the bytes of a workbook; see ``read_table``.
 
     Raises:
-        InputError: not an .xlsx workbook, damaged, a zip bomb, without rows, or several of its sheets fit.
+        InputError: not an .xlsx workbook, damaged, a zip bomb, without rows, or several of its
+            sheets fit.
     """
     _check_archive(path, raw)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # openpyxl's, on styles and extensions that do not concern the cells
+        warnings.simplefilter(
+            "ignore"
+        )  # openpyxl's, on styles and extensions that do not concern the cells
         try:
             return _table(path, raw, fits, sheet)
         except InputError:
@@ -38,7 +45,9 @@ def read_workbook(path: Path, raw: bytes, fits: Callable[[tuple[str, ...]], bool
         except Exception as error:  # a damaged or hostile workbook may make openpyxl throw anything
             cause = error.__cause__ or error  # openpyxl wraps some
             detail = f"{type(cause).__name__}: {cause}"
-            raise refusal(path, f"it cannot be read as an Excel workbook, it may be damaged ({detail})") from error
+            raise refusal(
+                path, f"it cannot be read as an Excel workbook, it may be damaged ({detail})"
+            ) from error
 
 
 def _check_archive(path: Path, raw: bytes) -> None:
@@ -47,19 +56,28 @@ def _check_archive(path: Path, raw: bytes) -> None:
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
             members = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise refusal(path, f"it cannot be read as an Excel workbook, it may be cut short ({error})") from error
+        raise refusal(
+            path, f"it cannot be read as an Excel workbook, it may be cut short ({error})"
+        ) from error
     if not any(member.filename.startswith("xl/") for member in members):
-        raise refusal(path, "it is a zip archive but not an .xlsx workbook; save it as .xlsx or as CSV UTF-8")
+        raise refusal(
+            path, "it is a zip archive but not an .xlsx workbook; save it as .xlsx or as CSV UTF-8"
+        )
     packed, unpacked = len(raw), sum(member.file_size for member in members)
     if unpacked > MOST_BYTES or unpacked > max(_SMALL, _HIGHEST_RATIO * packed):
         sizes = f"{packed:,} bytes would unpack to {unpacked:,}"
-        raise refusal(path, f"{sizes}; no label table does that, so it was not opened (a zip bomb?)")
+        raise refusal(
+            path, f"{sizes}; no label table does that, so it was not opened (a zip bomb?)"
+        )
 
 
-def _table(path: Path, raw: bytes, fits: Callable[[tuple[str, ...]], bool], sheet: str) -> Table:
+def _table(
+    path: Path, raw: bytes, fits: Callable[[tuple[str, ...]], bool], sheet: str
+) -> TextTable:
     import openpyxl
 
-    # Twice: values as they were last computed, and formulas, to tell an empty cell from one never computed.
+    # Twice: values as they were last computed, and formulas, to tell an empty cell from one never
+    # computed.
     books = [
         openpyxl.load_workbook(io.BytesIO(raw), read_only=True, data_only=values, keep_links=False)
         for values in (True, False)
@@ -71,7 +89,9 @@ def _table(path: Path, raw: bytes, fits: Callable[[tuple[str, ...]], bool], shee
         name = _chosen(path, books[0], fits, sheet)
         columns: tuple[str, ...] = ()
         rows = []
-        for number, (cells, formulas) in enumerate(zip(*(book[name].iter_rows() for book in books), strict=True), 1):
+        for number, (cells, formulas) in enumerate(
+            zip(*(book[name].iter_rows() for book in books), strict=True), 1
+        ):
             if number > _MOST_ROWS:
                 raise refusal(path, f"sheet '{name}' has more than {_MOST_ROWS:,} rows")
             if not columns:
@@ -84,7 +104,7 @@ def _table(path: Path, raw: bytes, fits: Callable[[tuple[str, ...]], bool], shee
     rows = [row for row in rows if any(row.cells) or row.faults]
     if not rows:
         raise refusal(path, f"sheet '{name}' has no rows under its header")
-    return Table(columns, tuple(rows))
+    return TextTable(columns, tuple(rows))
 
 
 def _chosen(path: Path, book: Any, fits: Callable[[tuple[str, ...]], bool], sheet: str) -> str:
@@ -98,9 +118,16 @@ def _chosen(path: Path, book: Any, fits: Callable[[tuple[str, ...]], bool], shee
     fitting = [name for name in names if fits(headers[name])]
     if len(fitting) == 1 or len(names) == 1:
         return (fitting or names)[0]
-    found = [f"sheet '{name}' begins with: {', '.join(filter(None, headers[name])) or 'nothing'}" for name in names]
+    found = [
+        f"sheet '{name}' begins with: {', '.join(filter(None, headers[name])) or 'nothing'}"
+        for name in names
+    ]
     count = f"{len(fitting)} of its sheets have" if fitting else "none of its sheets has"
-    raise refusal(path, f"{count} the needed columns; name one on a card (columns.sheet) or save it alone", *found)
+    raise refusal(
+        path,
+        f"{count} the needed columns; name one on a card (columns.sheet) or save it alone",
+        *found,
+    )
 
 
 def _first_rows(sheet: Any) -> Iterator[tuple[Any, ...]]:
@@ -143,7 +170,9 @@ def _fault(cell: Any) -> str:
     if cell.data_type == "e":
         return f"{place} the error {value}"
     if isinstance(value, datetime.date | datetime.time | datetime.timedelta):
-        return f"{place} a date or time ({value}), as spreadsheets make of entries like 3-5; {again}"
+        return (
+            f"{place} a date or time ({value}), as spreadsheets make of entries like 3-5; {again}"
+        )
     if isinstance(value, bool) or not isinstance(value, int | float):
         return ""
     if abs(value) >= _EXACT_DIGITS:

@@ -1,29 +1,35 @@
 """Finds feature columns that are the label.
 
-It has been published: a MUSK1 file with the instance label as its last feature. A column that is the label, whatever
-its scale, with a little noise, one class against the rest or the coarse classes, in every instance or only in the
-witnesses, shows in one of three numbers of a bag: its lowest, mean or highest value. Sorted by that number, the bags
-fall into narrow heaps with wide gaps between them, and each heap holds whole classes. Two things together make the
-alarm:
+It has been published: a MUSK1 file with the instance label as its last feature. A column that is
+the label, whatever its scale, with a little noise, one class against the rest or the coarse
+classes, in every instance or only in the witnesses, shows in one of three numbers of a bag: its
+lowest, mean or highest value. Sorted by that number, the bags fall into narrow heaps with wide gaps
+between them, and each heap holds whole classes. Two things together make the alarm:
 
-- Narrow: every heap is at most a tenth as wide as the narrowest gap. A real feature that separates the classes scatters
-  within them about as much as between them. A column with one value a bag (which a feature of single patches never is)
-  needs no narrow heaps: a running number of slides sorted by class is a leak too.
-- Beyond chance: heaps of m1, m2, ... of n bags hold whole classes with a probability of heaps! * m1! m2! ... / n! if
-  labels are dealt at random. Over all columns and the three numbers, less than one such heap in a thousand data sets is
-  expected. So a class of one or two bags never makes an alarm: it is alone in its heap by itself.
+- Narrow: every heap is at most a tenth as wide as the narrowest gap. A real feature that separates
+  the classes scatters within them about as much as between them. A column with one value a bag
+  (which a feature of single patches never is) needs no narrow heaps: a running number of slides
+  sorted by class is a leak too.
+- Beyond chance: heaps of m1, m2, ... of n bags hold whole classes with a probability of heaps! *
+  m1! m2! ... / n! if labels are dealt at random. Over all columns and the three numbers, less than
+  one such heap in a thousand data sets is expected. So a class of one or two bags never makes an
+  alarm: it is alone in its heap by itself.
 
-Only the range of each class in each column is kept, so memory does not grow with the number of bags.
+Only the range of each class in each column is kept, so memory does not grow with the number of
+bags.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _NARROW = 0.1
 _EXPECTED_FALSE_ALARMS = 1e-3
@@ -53,7 +59,7 @@ class LabelLeaks:
         width: number of columns, D.
     """
 
-    def __init__(self, classes: int, width: int):
+    def __init__(self, classes: int, width: int) -> None:
         self._counts = np.zeros(classes, dtype=np.int64)
         self._low = np.full((3, classes, width), np.inf, dtype=np.float32)
         self._high = np.full((3, classes, width), -np.inf, dtype=np.float32)
@@ -78,9 +84,15 @@ class LabelLeaks:
         if len(present) < 2:
             return []
         found: dict[int, LeakingColumn] = {}
-        for low, high, number in zip(self._low[:, present], self._high[:, present], _NUMBERS, strict=True):
+        for low, high, number in zip(
+            self._low[:, present], self._high[:, present], _NUMBERS, strict=True
+        ):
             for column in np.flatnonzero(_somewhere_apart(low, high)):
-                heaps = _heaps(low[:, column], high[:, column], 0.0 if self._one_value_a_bag[column] else _NARROW)
+                heaps = _heaps(
+                    low[:, column],
+                    high[:, column],
+                    0.0 if self._one_value_a_bag[column] else _NARROW,
+                )
                 if heaps and self._beyond_chance([present[list(heap)] for heap in heaps]):
                     named = tuple(tuple(int(present[c]) for c in heap) for heap in heaps)
                     found.setdefault(int(column), LeakingColumn(int(column), number, named))
@@ -88,7 +100,11 @@ class LabelLeaks:
 
     def _beyond_chance(self, heaps: Sequence[np.ndarray]) -> bool:
         sizes = [int(self._counts[heap].sum()) for heap in heaps]
-        chance = math.lgamma(len(sizes) + 1) + sum(math.lgamma(m + 1) for m in sizes) - math.lgamma(sum(sizes) + 1)
+        chance = (
+            math.lgamma(len(sizes) + 1)
+            + sum(math.lgamma(m + 1) for m in sizes)
+            - math.lgamma(sum(sizes) + 1)
+        )
         looks = len(_NUMBERS) * self._low.shape[2]
         return chance + math.log(looks) < math.log(_EXPECTED_FALSE_ALARMS)
 

@@ -6,19 +6,24 @@ One bag is in memory at a time; what is kept of each is its size, its label and 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import xxhash
 
 from mil_bench.errors import InputError
 from mil_bench.intake.inspection.leaks import LabelLeaks, LeakingColumn
 from mil_bench.intake.inspection.near_duplicates import near_duplicate_bags
-from mil_bench.intake.inspection.sources import BagSource
 from mil_bench.intake.readers import problem_lines
-from mil_bench.progress import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import pandas as pd
+
+    from mil_bench.intake.inspection.sources import BagSource
+    from mil_bench.progress import Watch
 
 _SHOWN = 5
 
@@ -79,7 +84,9 @@ def check(source: BagSource, groups: Sequence[str], watch: Watch) -> Checked:
         watch: wraps the iterations over the bags (a progress bar).
     """
     seen = _Seen(np.zeros(len(source.slides), dtype=np.int64))
-    for position in watch(range(len(source.slides)), len(source.slides), "looking through the bags"):
+    for position in watch(
+        range(len(source.slides)), len(source.slides), "looking through the bags"
+    ):
         slide = source.slides[position]
         try:
             features, coords = source.read(position)
@@ -94,7 +101,9 @@ def check(source: BagSource, groups: Sequence[str], watch: Watch) -> Checked:
                 seen.same_place.append(slide)
     findings = [*_broken(seen), *_copies(seen, source), *_columns(seen, source), *_sizes(seen)]
     sound = seen.sound
-    pairs = near_duplicate_bags([source.slides[i] for i in sound], lambda i: source.read(sound[i])[0], watch)
+    pairs = near_duplicate_bags(
+        [source.slides[i] for i in sound], lambda i: source.read(sound[i])[0], watch
+    )
     findings += _near_copies(pairs, source, groups)
     return Checked(seen.sizes, 0 if seen.low is None else len(seen.low), tuple(findings))
 
@@ -108,7 +117,9 @@ def _look(seen: _Seen, source: BagSource, position: int, features: np.ndarray) -
         return
     seen.widths[width].append(slide)
     seen.dtypes.add(features.dtype.name)
-    seen.copies[xxhash.xxh3_128_hexdigest(np.ascontiguousarray(features).view(np.uint8).data)].append(position)
+    seen.copies[
+        xxhash.xxh3_128_hexdigest(np.ascontiguousarray(features).view(np.uint8).data)
+    ].append(position)
     with np.errstate(over="ignore"):  # double precision beyond single: not finite, as said below
         values = features.astype(np.float32)
     if not np.isfinite(values).all():
@@ -131,16 +142,20 @@ def _broken(seen: _Seen) -> Iterable[Finding]:
         yield Finding(True, problem)
     if seen.not_finite:
         yield Finding(
-            True, f"{_bags(seen.not_finite)} {'holds' if len(seen.not_finite) == 1 else 'hold'} NaN or infinite values."
+            True,
+            f"{_bags(seen.not_finite)} {'holds' if len(seen.not_finite) == 1 else 'hold'} NaN or infinite values.",
         )
     if len(seen.widths) > 1:
-        kinds = "; ".join(f"{width} in {_bags(slides)}" for width, slides in sorted(seen.widths.items()))
+        kinds = "; ".join(
+            f"{width} in {_bags(slides)}" for width, slides in sorted(seen.widths.items())
+        )
         yield Finding(True, f"Feature widths differ: {kinds}.")
     if len(seen.dtypes) > 1:
         yield Finding(True, f"Number types differ: {', '.join(sorted(seen.dtypes))}.")
     if seen.same_place:
         yield Finding(
-            False, f"{_bags(seen.same_place)} {_has(len(seen.same_place))} instances with the same coordinates."
+            False,
+            f"{_bags(seen.same_place)} {_has(len(seen.same_place))} instances with the same coordinates.",
         )
 
 
@@ -150,7 +165,9 @@ def _copies(seen: _Seen, source: BagSource) -> Iterable[Finding]:
             slides = [source.slides[p] for p in positions]
             labels = {int(source.labels[p]) for p in positions} - {-1}
             if len(labels) > 1:
-                named = [f"{source.slides[p]} ({source.classes[source.labels[p]]})" for p in positions]
+                named = [
+                    f"{source.slides[p]} ({source.classes[source.labels[p]]})" for p in positions
+                ]
                 yield Finding(True, f"Equal features, different labels: {some(named)}.")
             else:
                 yield Finding(False, f"Equal features: {some(slides)}.")
@@ -164,7 +181,9 @@ def _columns(seen: _Seen, source: BagSource) -> Iterable[Finding]:
         yield Finding(True, _leak_sentence(leak, source.classes))
     metadata = sorted({*seen.leaks.one_value_a_bag().tolist()} - {leak.column for leak in leaking})
     if metadata and seen.sizes.max() > 1:
-        yield Finding(False, f"One value a bag, as no feature of single patches has: {_places(metadata)}.")
+        yield Finding(
+            False, f"One value a bag, as no feature of single patches has: {_places(metadata)}."
+        )
     constant = np.flatnonzero(seen.low == seen.high)
     zero = [c for c in constant.tolist() if seen.low[c] == 0]
     other = [c for c in constant.tolist() if seen.low[c] != 0]
@@ -185,12 +204,20 @@ def _leak_sentence(leak: LeakingColumn, classes: Sequence[str]) -> str:
 def _sizes(seen: _Seen) -> Iterable[Finding]:
     single = np.count_nonzero(seen.sizes == 1)
     if single:
-        yield Finding(False, f"{single} of {len(seen.sizes)} bags {_has(single)} a single instance.")
+        yield Finding(
+            False, f"{single} of {len(seen.sizes)} bags {_has(single)} a single instance."
+        )
     if seen.empty:
         left_out = "packing leaves such slides out" if seen.sizes.any() else "no bag has any"
-        yield Finding(not seen.sizes.any(), f"{_bags(seen.empty)} {_has(len(seen.empty))} no instances; {left_out}.")
+        yield Finding(
+            not seen.sizes.any(),
+            f"{_bags(seen.empty)} {_has(len(seen.empty))} no instances; {left_out}.",
+        )
     if seen.featureless:
-        yield Finding(True, f"{_bags(seen.featureless)} {_has(len(seen.featureless))} instances without features.")
+        yield Finding(
+            True,
+            f"{_bags(seen.featureless)} {_has(len(seen.featureless))} instances without features.",
+        )
 
 
 def _near_copies(pairs: pd.DataFrame, source: BagSource, groups: Sequence[str]) -> list[Finding]:
@@ -206,14 +233,20 @@ def _near_copies(pairs: pd.DataFrame, source: BagSource, groups: Sequence[str]) 
     count = counted(len(pairs), "pair of bags has", "pairs of bags have")
     text = f"{count} half of their rows or more in common, {across.sum()} across groups"
     found = [Finding(False, f"{text}, where a split can part them: {shown}.")]
-    whole = (pairs["share"].to_numpy() > 0.95) & (pairs["share_back"].to_numpy() > 0.95) & other_label
+    whole = (
+        (pairs["share"].to_numpy() > 0.95) & (pairs["share_back"].to_numpy() > 0.95) & other_label
+    )
     if whole.any():
-        found.append(Finding(True, f"Almost equal features, different labels: {_shown_pairs(pairs[whole])}."))
+        found.append(
+            Finding(True, f"Almost equal features, different labels: {_shown_pairs(pairs[whole])}.")
+        )
     return found
 
 
 def _shown_pairs(pairs: pd.DataFrame) -> str:
-    return some([f"{pair.slide_a} in {pair.slide_b} ({pair.share:.0%})" for pair in pairs.itertuples()])
+    return some(
+        [f"{pair.slide_a} in {pair.slide_b} ({pair.share:.0%})" for pair in pairs.itertuples()]
+    )
 
 
 def _bags(slides: Sequence[str]) -> str:

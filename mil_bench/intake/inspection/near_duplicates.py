@@ -1,32 +1,39 @@
 """Finds bags whose rows are equal or almost equal: the same slide under two names, scanned again, cut or re-encoded.
 
-Comparing all bags row by row would take days. So each bag is reduced to a sketch: the signs of 64 random projections of
-its centred rows make a code of 64 bits a row, which rounding to half precision leaves as it is for nearly all rows, and
-the 128 codes with the lowest hashes are kept. The choice depends on the rows alone, so copies of a row are kept in both
-bags or in neither, in whatever order and beside whatever other rows. Bags whose sketches share enough are compared on
+Comparing all bags row by row would take days. So each bag is reduced to a sketch: the signs of 64
+random projections of its centred rows make a code of 64 bits a row, which rounding to half
+precision leaves as it is for nearly all rows, and the 128 codes with the lowest hashes are kept.
+The choice depends on the rows alone, so copies of a row are kept in both bags or in neither, in
+whatever order and beside whatever other rows. Bags whose sketches share enough are compared on
 their real rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations, pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from mil_bench import seeds
-from mil_bench.bags.store import BagStore
 from mil_bench.progress import Watch, unwatched
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mil_bench.bags.store import BagStore
 
 SHARE = 0.5
 """From this share of common rows on, a pair is reported. Two stains of one block or two cuts of it share none."""
 _BITS = 64
 _KEPT = 128  # so a part of a tenth of a large bag still has a dozen codes in common with it
 _SKETCH_SHARE = 0.25  # half of the share that is reported: a sketch only guesses it
-_CROWD = 50  # a code in more bags than these is a patch of background, or one slide copied very often
+_CROWD = (
+    50  # a code in more bags than these is a patch of background, or one slide copied very often
+)
 _SAMPLED_BAGS = 64  # for the centre of all rows
 _SAMPLED_ROWS = 256
 _TOLERANCE = 5e-3  # of a row's length: re-encoding moves a row by 1e-3, the next patch lies 100 times farther
@@ -61,41 +68,52 @@ def near_duplicate_bags(
 ) -> pd.DataFrame:
     """Pairs of bags of which one has at least half of its rows in the other, equal or almost equal.
 
-    Of a bag 1 KB is held in memory. Parts of less than about a twentieth of a large bag can stay unseen.
+    Of a bag 1 KB is held in memory. Parts of less than about a twentieth of a large bag can stay
+    unseen.
 
     Args:
         slides: names of the bags.
         read: the finite rows ``[n, D]`` of the bag at a position, n >= 1; most are read once.
-        watch: wraps the iteration over the positions, given their number and what is being done (a progress bar).
+        watch: wraps the iteration over the positions, given their number and what is being done (a
+            progress bar).
 
     Returns:
-        Columns slide_a, slide_b, share, share_back; one row a pair. ``share`` is the share of a's rows that have such a
-        row in b, each distinct row counted once; a is the bag of which more is found in the other, and ``share_back``
-        is b's share. Highest shares first.
+        Columns slide_a, slide_b, share, share_back; one row a pair. ``share`` is the share of a's
+        rows that have such a row in b, each distinct row counted once; a is the bag of which more
+        is found in the other, and ``share_back`` is b's share. Highest shares first.
     """
     found = []
     if len(slides) > 1:
         rows = _Rows(len(slides), read)
-        sketches = [rows.sketch(i) for i in watch(range(len(slides)), len(slides), "looking for near-duplicates")]
+        sketches = [
+            rows.sketch(i)
+            for i in watch(range(len(slides)), len(slides), "looking for near-duplicates")
+        ]
         pairs = _candidates(sketches)
         for a, b in watch(pairs, len(pairs), "comparing bags"):
             share, back = rows.share(a, b), rows.share(b, a)
             if max(share, back) >= SHARE:
                 found.append(
-                    (slides[a], slides[b], share, back) if share >= back else (slides[b], slides[a], back, share)
+                    (slides[a], slides[b], share, back)
+                    if share >= back
+                    else (slides[b], slides[a], back, share)
                 )
     frame = pd.DataFrame(found, columns=["slide_a", "slide_b", "share", "share_back"])
-    return frame.sort_values(["share", "slide_a", "slide_b"], ascending=[False, True, True], ignore_index=True)
+    return frame.sort_values(
+        ["share", "slide_a", "slide_b"], ascending=[False, True, True], ignore_index=True
+    )
 
 
 class _Rows:
     """The bags, centred and projected."""
 
-    def __init__(self, bags: int, read: Callable[[int], np.ndarray]):
+    def __init__(self, bags: int, read: Callable[[int], np.ndarray]) -> None:
         self._stored = read
         sample = np.unique(np.linspace(0, bags - 1, _SAMPLED_BAGS).astype(int))
         self._centre = np.mean([self._read(i)[:_SAMPLED_ROWS].mean(0) for i in sample], axis=0)
-        draw = seeds.generator("near-duplicates", len(self._centre)).standard_normal((len(self._centre), _BITS))
+        draw = seeds.generator("near-duplicates", len(self._centre)).standard_normal(
+            (len(self._centre), _BITS)
+        )
         self._directions = draw.astype(np.float32)
         # One bag stands in many candidate pairs in a row.
         self._seen = lru_cache(8)(self._distinct)
@@ -116,7 +134,9 @@ class _Rows:
             apart = np.linalg.norm(rows[block] - others[nearest], axis=1)
             length = np.linalg.norm(rows[block], axis=1)
             centred = np.linalg.norm(rows[block] - self._centre, axis=1)
-            found += np.count_nonzero(apart <= np.minimum(_TOLERANCE * length, _CENTRED_TOLERANCE * centred))
+            found += np.count_nonzero(
+                apart <= np.minimum(_TOLERANCE * length, _CENTRED_TOLERANCE * centred)
+            )
         return found / len(rows)
 
     def _distinct(self, bag: int) -> tuple[np.ndarray, np.ndarray]:
@@ -138,7 +158,9 @@ def _nearest(points: np.ndarray, others: np.ndarray) -> np.ndarray:
     place = np.zeros(len(points), dtype=np.int64)
     for start in range(0, len(others), _BLOCK):
         block = others[start : start + _BLOCK]
-        distance = (block**2).sum(1) - 2 * points @ block.T  # and the point's own length, which is the same for all
+        distance = (block**2).sum(
+            1
+        ) - 2 * points @ block.T  # and the point's own length, which is the same for all
         nearest = distance.argmin(1)
         value = distance[np.arange(len(points)), nearest]
         closer = value < best
@@ -169,12 +191,22 @@ def _candidates(sketches: list[_Sketch]) -> list[tuple[int, int]]:
     pairs: set[tuple[int, int]] = set()
     for bags in np.split(owner, starts[1:]):
         if len(bags) > 1:
-            pairs.update(combinations(bags.tolist(), 2) if len(bags) <= _CROWD else pairwise(bags.tolist()))
-    return [pair for pair in sorted(pairs) if _sketch_share(*(sketches[bag] for bag in pair)) >= _SKETCH_SHARE]
+            pairs.update(
+                combinations(bags.tolist(), 2) if len(bags) <= _CROWD else pairwise(bags.tolist())
+            )
+    return [
+        pair
+        for pair in sorted(pairs)
+        if _sketch_share(*(sketches[bag] for bag in pair)) >= _SKETCH_SHARE
+    ]
 
 
 def _sketch_share(a: _Sketch, b: _Sketch) -> float:
     """The share of the smaller bag's rows that the other has too, as the sketches show it."""
     limit = min(a.limit, b.limit)
-    ours, theirs = (np.array([h for h in s.hashes.tolist() if h < limit], dtype=np.uint64) for s in (a, b))
-    return len(np.intersect1d(ours, theirs, assume_unique=True)) / max(1, min(len(ours), len(theirs)))
+    ours, theirs = (
+        np.array([h for h in s.hashes.tolist() if h < limit], dtype=np.uint64) for s in (a, b)
+    )
+    return len(np.intersect1d(ours, theirs, assume_unique=True)) / max(
+        1, min(len(ours), len(theirs))
+    )

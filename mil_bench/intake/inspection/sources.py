@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mil_bench.bags.store import BagStore
-from mil_bench.datasets.labels import LabelSheet
 from mil_bench.errors import InputError
-from mil_bench.intake.readers import FeatureFile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from mil_bench.bags.store import BagStore
+    from mil_bench.datasets.labels import LabelTable
+    from mil_bench.intake.readers import FeatureFile
 
 
 @dataclass(frozen=True)
@@ -24,8 +28,8 @@ class BagSource:
         slides: slide ids.
         classes: names of the classes, () where labels are unknown.
         labels: class of each slide, -1 where it is unknown.
-        read: features ``[n, D]`` and coordinates ``[n, 2]`` (or None) of the slide at a position; raises InputError
-            where a file is broken.
+        read: features ``[n, D]`` and coordinates ``[n, 2]`` (or None) of the slide at a position;
+            raises InputError where a file is broken.
     """
 
     title: str
@@ -41,7 +45,7 @@ class BagSource:
 
 
 def files_source(
-    title: str, files: Sequence[FeatureFile], sheet: LabelSheet | None, classes: tuple[str, ...]
+    title: str, files: Sequence[FeatureFile], sheet: LabelTable | None, classes: tuple[str, ...]
 ) -> BagSource:
     """Feature files as they are, before packing."""
 
@@ -51,7 +55,13 @@ def files_source(
 
     rows = {} if sheet is None else sheet.rows
     labels = [rows[file.slide].label if file.slide in rows else -1 for file in files]
-    return BagSource(title, tuple(f.slide for f in files), classes if rows else (), np.array(labels, dtype=int), read)
+    return BagSource(
+        title,
+        tuple(f.slide for f in files),
+        classes if rows else (),
+        np.array(labels, dtype=int),
+        read,
+    )
 
 
 def store_source(title: str, store: BagStore) -> BagSource:
@@ -75,13 +85,29 @@ def npz_source(path: Path) -> BagSource:
     remedy = "Give an .npz with features [N, D], offsets [B + 1] from 0 to N, and whole numbers as labels [B]."
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            held = {name: file[name] for name in ("features", "offsets", "labels", "bag_ids") if name in file}
-    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+            held = {
+                name: file[name]
+                for name in ("features", "offsets", "labels", "bag_ids")
+                if name in file
+            }
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        MemoryError,
+        zipfile.BadZipFile,
+        AttributeError,
+        TypeError,
+    ) as error:
         reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
-        raise InputError(f"bag file {path}", [f"{path.name} cannot be read as arrays: {reason}"], remedy) from error
+        raise InputError(
+            f"bag file {path}", [f"{path.name} cannot be read as arrays: {reason}"], remedy
+        ) from error
     problems = _npz_problems(held)
     if problems:
-        raise InputError(f"bag file {path}", [f"{path.name}: {problem}" for problem in problems], remedy)
+        raise InputError(
+            f"bag file {path}", [f"{path.name}: {problem}" for problem in problems], remedy
+        )
     features, offsets, values = held["features"], held["offsets"], held["labels"]
     classes, labels = np.unique(values, return_inverse=True)
     slides = held.get("bag_ids", np.arange(len(labels)))
@@ -105,8 +131,14 @@ def _npz_problems(held: dict[str, np.ndarray]) -> list[str]:
         problems.append(f"labels are {labels.dtype} of shape {labels.shape}")
     if offsets.ndim != 1 or offsets.dtype.kind not in "iu" or len(offsets) < 2:
         problems.append(f"offsets are {offsets.dtype} of shape {offsets.shape}")
-    elif offsets[0] != 0 or offsets[-1] != len(features) or (np.diff(offsets.astype(np.int64)) < 1).any():
-        problems.append(f"offsets do not rise from 0 to {len(features)} with at least one row a bag")
+    elif (
+        offsets[0] != 0
+        or offsets[-1] != len(features)
+        or (np.diff(offsets.astype(np.int64)) < 1).any()
+    ):
+        problems.append(
+            f"offsets do not rise from 0 to {len(features)} with at least one row a bag"
+        )
     if not problems and len(labels) != len(offsets) - 1:
         problems.append(f"{len(labels)} labels for {len(offsets) - 1} bags")
     if not problems and len(held.get("bag_ids", labels)) != len(labels):

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mil_bench.bags.store import BagStore
-from mil_bench.datasets.card import DatasetSpec
 from mil_bench.datasets.catalogue import find_dataset, open_store
-from mil_bench.datasets.labels import LabelSheet, read_label_sheet
+from mil_bench.datasets.labels import LabelTable, read_label_sheet
 from mil_bench.errors import InputError
 from mil_bench.intake.inspection.look import Finding, counted, some
 from mil_bench.intake.inspection.sources import BagSource, files_source, npz_source, store_source
 from mil_bench.intake.readers import FeatureFile, find_feature_files, named_as_labelled
 from mil_bench.intake.row_packing import open_one
-from mil_bench.progress import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mil_bench.datasets.card import DatasetSpec
+    from mil_bench.progress import Watch
 
 
 @dataclass(frozen=True)
@@ -56,14 +60,22 @@ def open_target(
         source = npz_source(path)
         return CheckTarget(source, source.slides, findings=tuple(_repeated(source)))
     if path.exists() and not path.is_file() and not path.is_dir():
-        remedy = "Name a folder of feature files, a packed dataset, its card or its store, or an .npz."
-        raise InputError(f"checking {target}", [f"{path} is not a file (a pipe or a device)"], remedy)
+        remedy = (
+            "Name a folder of feature files, a packed dataset, its card or its store, or an .npz."
+        )
+        raise InputError(
+            f"checking {target}", [f"{path} is not a file (a pipe or a device)"], remedy
+        )
     named = not path.exists() or (path.is_file() and path.suffix == ".toml")
     if named:
         spec = find_dataset(target)
     if labels is not None and spec is None:
         problem = "a label sheet alone does not say which classes there are"
-        raise InputError(f"checking {target}", [problem], "Name the dataset's card too: --dataset NAME or CARD.toml.")
+        raise InputError(
+            f"checking {target}",
+            [problem],
+            "Name the dataset's card too: --dataset NAME or CARD.toml.",
+        )
     sheet = None if labels is None or spec is None else read_label_sheet(labels, spec)
     if path.is_dir():
         return _folder(path, spec, sheet, watch)
@@ -79,13 +91,15 @@ def _repeated(source: BagSource) -> list[Finding]:
     return [Finding(True, f"bag_ids: {count}: {some(repeated)}.")]
 
 
-def _store(store: BagStore, spec: DatasetSpec | None, sheet: LabelSheet | None) -> CheckTarget:
+def _store(store: BagStore, spec: DatasetSpec | None, sheet: LabelTable | None) -> CheckTarget:
     frame, fine = store.slides, store.hierarchy.fine
     findings = _compared(tuple(frame["slide"]), sheet)
     if sheet is not None:
         stored = zip(frame["slide"], store.labels, strict=True)
         other = [
-            f"{s} ({fine[c]}, in the sheet {fine[sheet.rows[s].label]})" for s, c in stored if _differs(sheet, s, c)
+            f"{s} ({fine[c]}, in the sheet {fine[sheet.rows[s].label]})"
+            for s, c in stored
+            if _differs(sheet, s, c)
         ]
         if other:
             count = counted(len(other), "slide has", "slides have")
@@ -100,11 +114,13 @@ def _expected(spec: DatasetSpec | None, source: BagSource) -> tuple[int, ...]:
     return spec.class_counts if spec is not None and known else ()
 
 
-def _differs(sheet: LabelSheet, slide: str, label: int) -> bool:
+def _differs(sheet: LabelTable, slide: str, label: int) -> bool:
     return slide in sheet.rows and sheet.rows[slide].label != label
 
 
-def _folder(folder: Path, spec: DatasetSpec | None, sheet: LabelSheet | None, watch: Watch) -> CheckTarget:
+def _folder(
+    folder: Path, spec: DatasetSpec | None, sheet: LabelTable | None, watch: Watch
+) -> CheckTarget:
     found = find_feature_files(folder)
     ambiguous: list[str] = []
     if sheet is not None:
@@ -129,7 +145,10 @@ def _kinds(files: Sequence[FeatureFile]) -> list[Finding]:
         ("Units of coordinates", Counter(file.coords_unit for file in files if file.coords_unit)),
     ):
         if len(named) > 1:
-            kinds = ", ".join(f"{name} in {counted(count, 'file', 'files')}" for name, count in named.most_common())
+            kinds = ", ".join(
+                f"{name} in {counted(count, 'file', 'files')}"
+                for name, count in named.most_common()
+            )
             findings.append(Finding(True, f"{what} differ: {kinds}."))
     for what, has in (
         ("coordinates", [file.has_coords for file in files]),
@@ -141,7 +160,7 @@ def _kinds(files: Sequence[FeatureFile]) -> list[Finding]:
     return findings
 
 
-def _compared(slides: Sequence[str], sheet: LabelSheet | None) -> list[Finding]:
+def _compared(slides: Sequence[str], sheet: LabelTable | None) -> list[Finding]:
     """Slides without a label and labels without a slide."""
     if sheet is None:
         return []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mil_bench.intake.readers import hdf5, torchmil
 from mil_bench.intake.readers.clam import ClamFile
@@ -11,6 +11,9 @@ from mil_bench.intake.readers.folders import FoundFile, find_feature_files, name
 from mil_bench.intake.readers.interface import FeatureFile, RawBag, broken, problem_lines
 from mil_bench.intake.readers.stamp import StampFile
 from mil_bench.intake.readers.trident import TridentFile
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = [
     "FeatureFile",
@@ -46,7 +49,11 @@ def open_features(path: Path, slide: str = "") -> FeatureFile:
         from mil_bench.intake.readers.torch_pt import TorchFile  # seconds, and many never need it
 
         return TorchFile.open(path, slide)
-    raise broken(path, "is neither HDF5 nor a torch file nor a NumPy array" if start else "is empty", _FORMATS)
+    raise broken(
+        path,
+        "is neither HDF5 nor a torch file nor a NumPy array" if start else "is empty",
+        _FORMATS,
+    )
 
 
 def _start(path: Path) -> bytes:
@@ -60,7 +67,7 @@ def _start(path: Path) -> bytes:
 
 
 def _open_hdf5(path: Path, slide: str) -> FeatureFile:
-    with hdf5.feature_tables(path) as tables:
+    with hdf5.feature_datasets(path) as tables:
         if tables.key != "features":
             return StampFile.open(tables, slide)
         if TridentFile.knows(tables):

@@ -1,20 +1,24 @@
 """CLAM's ``.h5`` files, and all that look like them.
 
-CLAM (extract_features_fp.py): ``h5_files/<slide>.h5`` with ``features [N, D]`` float32 and ``coords [N, 2]`` int32, the
-top left corner in level-0 pixels, no attributes. The size of a patch stands in ``patches/<slide>.h5`` (attributes of
-``coords``; wsi_core/WholeSlideImage.py): ``patch_size`` at the level they were cut at, times that level's
-``downsample``. It is used where that file lies in the folder beside.
+CLAM (extract_features_fp.py): ``h5_files/<slide>.h5`` with ``features [N, D]`` float32 and ``coords
+[N, 2]`` int32, the top left corner in level-0 pixels, no attributes. The size of a patch stands in
+``patches/<slide>.h5`` (attributes of ``coords``; wsi_core/WholeSlideImage.py): ``patch_size`` at
+the level they were cut at, times that level's ``downsample``. It is used where that file lies in
+the folder beside.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mil_bench.intake.readers.hdf5 import FeatureTables, dataset, feature_tables, opened
+from mil_bench.intake.readers.hdf5 import FeatureDatasets, dataset, feature_datasets, opened
 from mil_bench.intake.readers.interface import LEVEL_0, FeatureFile, RawBag, broken, patch_side
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +26,7 @@ class ClamFile(FeatureFile):
     """A file as CLAM writes it."""
 
     @classmethod
-    def open(cls, tables: FeatureTables, slide: str) -> ClamFile:
+    def open(cls, tables: FeatureDatasets, slide: str) -> ClamFile:
         """Read the shape.
 
         Raises:
@@ -41,7 +45,7 @@ class ClamFile(FeatureFile):
 
     def load(self) -> RawBag:
         """The file's rows."""
-        with feature_tables(self.path) as tables:
+        with feature_datasets(self.path) as tables:
             features, coords = tables.read()
         if coords is None:
             return RawBag(features)
@@ -53,15 +57,22 @@ def _patch_side(path: Path, coords: np.ndarray) -> float | None:
     patches = path.parent.parent / "patches" / path.name
     if path.parent.name != "h5_files" or not patches.is_file():
         return None
-    ends = slice(1), slice(max(0, len(coords) - 1), None)  # all of them would take as long as the features
+    ends = (
+        slice(1),
+        slice(max(0, len(coords) - 1), None),
+    )  # all of them would take as long as the features
     with opened(patches) as file:
         listed = dataset(file, patches, "coords")
-        if listed.shape != coords.shape or any(not np.array_equal(listed[at], coords[at]) for at in ends):
+        if listed.shape != coords.shape or any(
+            not np.array_equal(listed[at], coords[at]) for at in ends
+        ):
             return None  # patches of another run
         side = patch_side(patches, "patch_size", listed.attrs.get("patch_size"))
         scale = np.atleast_1d(listed.attrs.get("downsample", np.nan))
     if side is None or scale.dtype.kind not in "iuf" or not scale[0] > 0:
         raise broken(
-            patches, "has no patch_size and downsample on its 'coords'", "Move this list of patches out of its folder."
+            patches,
+            "has no patch_size and downsample on its 'coords'",
+            "Move this list of patches out of its folder.",
         )
     return side * float(scale[0])

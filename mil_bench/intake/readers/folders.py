@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mil_bench.datasets.slide_ids import without_ending
 from mil_bench.errors import InputError
 
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from pathlib import Path
+
 _ENDINGS = (".h5", ".hdf5", ".npy", ".pt", ".pth")
-_SETTING = re.compile(r"[\d.]+x_\d+px_\d+px_overlap")  # TRIDENT: a magnification, patch size and overlap
+_SETTING = re.compile(
+    r"[\d.]+x_\d+px_\d+px_overlap"
+)  # TRIDENT: a magnification, patch size and overlap
 _ENCODER = re.compile(r"features_.+")  # TRIDENT, and torchmil's published sets
 _STAMP = re.compile(r".+-[0-9a-f]{8}")  # an extractor and the hash of its code
 _PATCH_SIZE = re.compile(r"patches_\d+")  # torchmil's published sets
@@ -26,8 +31,9 @@ class FoundFile:
 
     Args:
         path: the file.
-        slide: slide id: the name without its ending (and without a slide file's, as in ``a.svs.h5``), or, where files
-            of several folders share one, the path below the folder without these endings.
+        slide: slide id: the name without its ending (and without a slide file's, as in
+            ``a.svs.h5``), or, where files of several folders share one, the path below the folder
+            without these endings.
         below: the path below the folder without these endings, as STAMP's slide tables write it.
     """
 
@@ -39,12 +45,14 @@ class FoundFile:
 def find_feature_files(folder: Path) -> list[FoundFile]:
     """The feature files in a folder, sorted by path.
 
-    Known are a folder of files (also in folders of its own), CLAM's feature folder (of its two files a slide the
-    ``.h5``, which has coordinates), TRIDENT's job folder, STAMP's output folder, torchmil's dataset folder, and any
-    folder inside these. Whatever has the ending of a feature file is returned; opening it tells what is wrong with it.
+    Known are a folder of files (also in folders of its own), CLAM's feature folder (of its two
+    files a slide the ``.h5``, which has coordinates), TRIDENT's job folder, STAMP's output folder,
+    torchmil's dataset folder, and any folder inside these. Whatever has the ending of a feature
+    file is returned; opening it tells what is wrong with it.
 
     Raises:
-        InputError: there is none, there are several sets to choose from, or a folder cannot be read.
+        InputError: there is none, there are several sets to choose from, or a folder cannot be
+            read.
     """
     if not folder.is_dir():
         reason = "it is not a folder" if os.path.lexists(folder) else "there is no such folder"
@@ -55,7 +63,9 @@ def find_feature_files(folder: Path) -> list[FoundFile]:
     if problems:
         raise InputError(f"folder {folder}", problems, "Correct these folders, or take them out.")
     if not paths:
-        raise InputError(f"folder {folder}", [f"{place}: no {', '.join(_ENDINGS)} file in it"], _REMEDY)
+        raise InputError(
+            f"folder {folder}", [f"{place}: no {', '.join(_ENDINGS)} file in it"], _REMEDY
+        )
     stems = [without_ending(path.stem) for path in paths]
     places = {(stem, path.parent) for stem, path in zip(stems, paths, strict=True)}
     shared = Counter(stem for stem, _ in places)
@@ -66,14 +76,18 @@ def find_feature_files(folder: Path) -> list[FoundFile]:
     ]
 
 
-def named_as_labelled(found: Sequence[FoundFile], labelled: Collection[str]) -> tuple[list[FoundFile], list[str]]:
+def named_as_labelled(
+    found: Sequence[FoundFile], labelled: Collection[str]
+) -> tuple[list[FoundFile], list[str]]:
     """The files with the slide ids of a label table, which may be paths below the folder; and what is ambiguous."""
     named, problems = [], []
     for file in found:
         if file.below in labelled and file.slide != file.below:
             if file.slide in labelled:
                 both = f"'{file.slide}' and '{file.below}'"
-                problems.append(f"{file.path} fits two slides of the sheet, {both}; keep the one that is meant")
+                problems.append(
+                    f"{file.path} fits two slides of the sheet, {both}; keep the one that is meant"
+                )
             file = replace(file, slide=file.below)
         named.append(file)
     return named, problems
@@ -90,11 +104,17 @@ def _innermost(folder: Path) -> Path:
     settings = _folders(folder, _SETTING)
     encoders = [path for place in settings or [folder] for path in _folders(place, _ENCODER)]
     if settings and not encoders:
-        raise InputError(f"folder {folder}", [f"{settings[0]}: no folder features_<encoder> in it"], _REMEDY)
+        raise InputError(
+            f"folder {folder}", [f"{settings[0]}: no folder features_<encoder> in it"], _REMEDY
+        )
     for choice in (encoders, _folders(folder, _PATCH_SIZE), _folders(folder, _STAMP)):
         if len(choice) > 1:
             problems = [f"{path}: a set of features of its own" for path in choice]
-            raise InputError(f"folder {folder}", problems, "Sets of features are not mixed: name one of these folders.")
+            raise InputError(
+                f"folder {folder}",
+                problems,
+                "Sets of features are not mixed: name one of these folders.",
+            )
         if choice:
             return _innermost(choice[0])
     for name in ("h5_files", "pt_files", "features"):

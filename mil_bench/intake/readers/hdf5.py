@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
 
 from mil_bench.errors import InputError
-from mil_bench.intake.readers.interface import FEATURE_KEYS, bag_shape, broken, coordinates, feature_type
+from mil_bench.intake.readers.interface import (
+    FEATURE_KEYS,
+    bag_shape,
+    broken,
+    coordinates,
+    feature_type,
+)
 from mil_bench.intake.readers.row_chunks import read_row_chunks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 @dataclass(frozen=True)
-class FeatureTables:
+class FeatureDatasets:
     """What an open feature file holds.
 
     Args:
@@ -48,11 +57,13 @@ class FeatureTables:
         """Features ``[n, D]`` as stored and coordinates ``[n, 2]`` as float64."""
         shape = self.shape()
         features = values(self.features).reshape(shape)
-        return features, None if self.coords is None else coordinates(self.path, values(self.coords), shape[0])
+        return features, None if self.coords is None else coordinates(
+            self.path, values(self.coords), shape[0]
+        )
 
 
 @contextlib.contextmanager
-def feature_tables(path: Path) -> Iterator[FeatureTables]:
+def feature_datasets(path: Path) -> Iterator[FeatureDatasets]:
     """The tables of a feature file, open for reading.
 
     Raises:
@@ -61,13 +72,21 @@ def feature_tables(path: Path) -> Iterator[FeatureTables]:
     with opened(path) as file:
         found = [name for name in FEATURE_KEYS if file.get(name, getlink=True) is not None]
         if len(found) > 1:
-            raise broken(path, f"has several datasets of features ({', '.join(found)})", "Keep one of them.")
+            raise broken(
+                path, f"has several datasets of features ({', '.join(found)})", "Keep one of them."
+            )
         if not found:
             held = ", ".join(list(file)[:8])
-            hint = "; that is a list of patches, their features are in another folder" if held == "coords" else ""
-            raise broken(path, f"has no dataset '{FEATURE_KEYS[0]}' (it holds: {held or 'nothing'}{hint})")
+            hint = (
+                "; that is a list of patches, their features are in another folder"
+                if held == "coords"
+                else ""
+            )
+            raise broken(
+                path, f"has no dataset '{FEATURE_KEYS[0]}' (it holds: {held or 'nothing'}{hint})"
+            )
         coords = None if file.get("coords", getlink=True) is None else dataset(file, path, "coords")
-        yield FeatureTables(path, found[0], dataset(file, path, found[0]), coords, file.attrs)
+        yield FeatureDatasets(path, found[0], dataset(file, path, found[0]), coords, file.attrs)
 
 
 @contextlib.contextmanager
@@ -84,18 +103,23 @@ def opened(path: Path) -> Iterator[h5py.File]:
         raise
     except Exception as error:  # a damaged file makes HDF5 raise almost anything
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise broken(path, f"cannot be opened as HDF5, it may be cut short or damaged ({reason})") from error
+        raise broken(
+            path, f"cannot be opened as HDF5, it may be cut short or damaged ({reason})"
+        ) from error
 
 
 def dataset(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
     """A dataset that lies in the file itself with every value written.
 
     Raises:
-        InputError: there is none of that name, or it is a link, a group, or has values elsewhere or nowhere.
+        InputError: there is none of that name, or it is a link, a group, or has values elsewhere or
+            nowhere.
     """
     link = file.get(name, getlink=True)
     if link is None:
-        raise broken(path, f"has no dataset '{name}' (it holds: {', '.join(list(file)[:8]) or 'nothing'})")
+        raise broken(
+            path, f"has no dataset '{name}' (it holds: {', '.join(list(file)[:8]) or 'nothing'})"
+        )
     if not isinstance(link, h5py.HardLink):
         raise broken(path, f"has '{name}' as a link to another place, which is not followed")
     found = file[name]
@@ -104,7 +128,9 @@ def dataset(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
     if found.is_virtual or found.external:
         raise broken(path, f"has '{name}' with its values in other files, which are not read")
     if not _is_complete(found):
-        raise broken(path, f"declares '{name}' of shape {found.shape}, but not all of it was written")
+        raise broken(
+            path, f"declares '{name}' of shape {found.shape}, but not all of it was written"
+        )
     return found
 
 
@@ -113,7 +139,9 @@ def _is_complete(found: h5py.Dataset) -> bool:
     size = found.id.get_type().get_size()  # NumPy's may be larger: it reads a bfloat16 as float32
     if found.chunks is None:
         return found.id.get_storage_size() >= found.size * size
-    count = math.prod(-(-side // chunk) for side, chunk in zip(found.shape, found.chunks, strict=True))
+    count = math.prod(
+        -(-side // chunk) for side, chunk in zip(found.shape, found.chunks, strict=True)
+    )
     if found.id.get_create_plist().get_nfilters():
         return found.id.get_num_chunks() == count
     return found.id.get_storage_size() >= count * math.prod(found.chunks) * size
@@ -122,7 +150,8 @@ def _is_complete(found: h5py.Dataset) -> bool:
 def values(found: h5py.Dataset) -> np.ndarray:
     """All values in this machine's byte order.
 
-    Read into one array of our own: h5py's ``[:]`` clears its array first, which took up to 1.6 times as long.
+    Read into one array of our own: h5py's ``[:]`` clears its array first, which took up to 1.6
+    times as long.
     """
     into = np.empty(found.shape, found.dtype.newbyteorder("="))
     if into.size and not read_row_chunks(found, into):

@@ -25,9 +25,11 @@ class RawBag:
     """One file's content.
 
     Args:
-        features: ``[n, D]`` float16 or float32, as stored (bfloat16 becomes float32, which is exact).
+        features: ``[n, D]`` float16 or float32, as stored (bfloat16 becomes float32, which is
+            exact).
         coords: ``[n, 2]`` float64, x and y of a patch's top left corner, or None.
-        coords_unit: "level-0 pixels", "micrometres", "unknown unit" where the file does not say, "" without coords.
+        coords_unit: "level-0 pixels", "micrometres", "unknown unit" where the file does not say, ""
+            without coords.
         patch_size: side of a patch in that unit, or None where the file does not say.
         instance_labels: ``[n]`` int16, 0 or 1 as torchmil stores them, or None.
     """
@@ -84,10 +86,14 @@ class FeatureFile(ABC):
         try:
             bag = self.load()
         except OSError as error:
-            raise broken(Path(error.filename or self.path), f"cannot be read: {error.strerror}") from error
+            raise broken(
+                Path(error.filename or self.path), f"cannot be read: {error.strerror}"
+            ) from error
         now = (*bag.features.shape, bag.features.dtype.name, bag.coords_unit)
         if now != (self.rows, self.width, self.dtype, self.coords_unit):
-            raise broken(self.path, "changed while it was read", "Wait until it is written, and try again.")
+            raise broken(
+                self.path, "changed while it was read", "Wait until it is written, and try again."
+            )
         return bag
 
     @abstractmethod
@@ -108,8 +114,8 @@ def problem_lines(error: InputError) -> tuple[str, ...]:
 def bag_shape(path: Path, shape: tuple[int, ...], what: str) -> tuple[int, int]:
     """Instances and width of a stored array.
 
-    A leading axis of length 1, which third-party dumps have, is taken off; ``(0,)`` is how TRIDENT says that a slide
-    has no tissue. Nothing else is squeezed, so a bag of one instance stays a bag.
+    A leading axis of length 1, which third-party dumps have, is taken off; ``(0,)`` is how TRIDENT
+    says that a slide has no tissue. Nothing else is squeezed, so a bag of one instance stays a bag.
 
     Args:
         path: the file, for messages.
@@ -135,7 +141,11 @@ def feature_type(path: Path, name: str, rows: int) -> str:
         InputError: neither float16 nor float32.
     """
     if rows and name not in ("float16", "float32"):
-        raise broken(path, f"has features of type {name}, expected float16 or float32", "Save the features as float32.")
+        raise broken(
+            path,
+            f"has features of type {name}, expected float16 or float32",
+            "Save the features as float32.",
+        )
     return name
 
 

@@ -1,8 +1,9 @@
 """Fast reading of datasets that are stored as chunks of whole rows, as TRIDENT and CLAM write them.
 
-TRIDENT stores one row a chunk, and HDF5 spends far longer on finding 3,000 chunks one by one than on reading them.
-The chunks of such a file lie behind each other in long runs, which are read here as they lie. *Measured* on 3,000 x
-1,024 float32: 20 ms through HDF5, 7 ms here (CLAM's chunks of 32 rows: 3.3 and 2.1 ms).
+TRIDENT stores one row a chunk, and HDF5 spends far longer on finding 3,000 chunks one by one than
+on reading them. The chunks of such a file lie behind each other in long runs, which are read here
+as they lie. *Measured* on 3,000 x 1,024 float32: 20 ms through HDF5, 7 ms here (CLAM's chunks of 32
+rows: 3.3 and 2.1 ms).
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ def read_row_chunks(found: h5py.Dataset, into: np.ndarray) -> bool:
         into: contiguous array of its shape.
 
     Returns:
-        False where anything is unusual (filters, another number type, chunks of part of a row); then nothing can be
-        said of ``into``, and HDF5 has to read it.
+        False where anything is unusual (filters, another number type, chunks of part of a row);
+        then nothing can be said of ``into``, and HDF5 has to read it.
     """
     if found.chunks is None or found.chunks[1:] != found.shape[1:]:
         return False

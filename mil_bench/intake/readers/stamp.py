@@ -1,10 +1,11 @@
 """STAMP's ``.h5`` files.
 
-STAMP 2.5 (preprocessing/__init__.py): ``feats [N, D]`` float16 and ``coords [N, 2]`` float32 in micrometres; attributes
-of the file: ``extractor``, ``unit`` ("um"), ``tile_size_um``, ``feat_type`` ("tile"). Its own reader
-(modeling/data.py) also takes ``patch_embeddings``, which has no coordinates, version 2.0's ``tile_size`` with the unit,
-and version 1, which has no unit: pixels of tiles of 224, each 256 micrometres wide. One vector for a slide or a patient
-is stored under the same name; ``feat_type`` tells.
+STAMP 2.5 (preprocessing/__init__.py): ``feats [N, D]`` float16 and ``coords [N, 2]`` float32 in
+micrometres; attributes of the file: ``extractor``, ``unit`` ("um"), ``tile_size_um``, ``feat_type``
+("tile"). Its own reader (modeling/data.py) also takes ``patch_embeddings``, which has no
+coordinates, version 2.0's ``tile_size`` with the unit, and version 1, which has no unit: pixels of
+tiles of 224, each 256 micrometres wide. One vector for a slide or a patient is stored under the
+same name; ``feat_type`` tells.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mil_bench.intake.readers.hdf5 import FeatureTables, feature_tables, values
+from mil_bench.intake.readers.hdf5 import FeatureDatasets, feature_datasets, values
 from mil_bench.intake.readers.interface import (
     MICROMETRES,
     UNKNOWN_UNIT,
@@ -40,11 +41,12 @@ class StampFile(FeatureFile):
     scale: float
 
     @classmethod
-    def open(cls, tables: FeatureTables, slide: str) -> StampFile:
+    def open(cls, tables: FeatureDatasets, slide: str) -> StampFile:
         """Read the shape and the attributes; the coordinates too, where only they can tell their unit.
 
         Raises:
-            InputError: the file does not have the layout above, or holds one vector for a whole slide.
+            InputError: the file does not have the layout above, or holds one vector for a whole
+                slide.
         """
         kind = str(tables.attrs.get("feat_type", "tile"))
         if kind != "tile":
@@ -68,14 +70,14 @@ class StampFile(FeatureFile):
 
     def load(self) -> RawBag:
         """The file's rows, with coordinates in micrometres where their unit is known."""
-        with feature_tables(self.path) as tables:
+        with feature_datasets(self.path) as tables:
             features, coords = tables.read()
         if coords is None:
             return RawBag(features)
         return RawBag(features, coords * self.scale, self.coords_unit, self.tile_side)
 
 
-def _unit(tables: FeatureTables) -> tuple[str, float | None, float]:
+def _unit(tables: FeatureDatasets) -> tuple[str, float | None, float]:
     """Unit of the coordinates, side of a tile, and what to multiply coordinates by."""
     path, attributes = tables.path, tables.attrs
     if tables.coords is None:

@@ -1,8 +1,9 @@
 """NumPy arrays in pickles, built without letting NumPy read a pickled state.
 
-NumPy's own ``__setstate__`` trusts what it is given: a type that lies about itself makes it take bytes for addresses of
-objects. So its three names in a pickle (``_reconstruct``, ``ndarray``, ``dtype``) lead here, where an array is a shape,
-one of the plain number types, and as many bytes as that makes.
+NumPy's own ``__setstate__`` trusts what it is given: a type that lies about itself makes it take
+bytes for addresses of objects. So its three names in a pickle (``_reconstruct``, ``ndarray``,
+``dtype``) lead here, where an array is a shape, one of the plain number types, and as many bytes as
+that makes.
 """
 
 from __future__ import annotations
@@ -12,13 +13,17 @@ from typing import Any
 
 import numpy as np
 
-_TYPES = frozenset(f"{kind}{size}" for kind, sizes in {"f": "248", "i": "1248", "u": "1248"}.items() for size in sizes)
+_TYPES = frozenset(
+    f"{kind}{size}"
+    for kind, sizes in {"f": "248", "i": "1248", "u": "1248"}.items()
+    for size in sizes
+)
 
 
 class _StoredType:
     """Stands in for ``numpy.dtype``."""
 
-    def __init__(self, code: object, *flags: object):
+    def __init__(self, code: object, *flags: object) -> None:
         if code not in _TYPES:
             raise pickle.UnpicklingError(f"an array of type {code!r}")
         self.dtype = np.dtype(code)
@@ -33,7 +38,7 @@ class _StoredType:
 class StoredArray:
     """Stands in for ``numpy.ndarray`` and for what rebuilds one: shape and type, and the values as bytes."""
 
-    def __init__(self, *origin: object):
+    def __init__(self, *origin: object) -> None:
         self.shape, self.dtype, self._data, self._order = (0,), np.dtype(np.float32), b"", "C"
 
     def __setstate__(self, state: Any) -> None:
@@ -41,7 +46,9 @@ class StoredArray:
         if not isinstance(stored, _StoredType) or not isinstance(data, bytes):
             raise pickle.UnpicklingError("an array of something else than numbers")
         self.dtype, self._data, self._order = stored.dtype, data, "F" if by_columns else "C"
-        self.shape = np.frombuffer(data, self.dtype).reshape(shape).shape  # raises where shape and bytes do not fit
+        self.shape = (
+            np.frombuffer(data, self.dtype).reshape(shape).shape
+        )  # raises where shape and bytes do not fit
 
     def array(self) -> np.ndarray:
         """The array; its values are the bytes of the file, so it cannot be written to."""

@@ -1,8 +1,9 @@
 """Torch's ``.pt`` files: a tensor, a dict with one, or the NumPy array that TRIDENT saves. Nothing in them is executed.
 
-CLAM and HMIL save the bare tensor ``[N, D]``; own scripts save a dict with ``features`` or ``feats`` and perhaps
-``coords``; TRIDENT's ``saveas="pt"`` hands a NumPy array to torch.save. Everything is loaded as weights only, with
-stand-ins for NumPy's part (see ``stored_arrays``). bfloat16, which NumPy does not have, becomes float32, exactly.
+CLAM and HMIL save the bare tensor ``[N, D]``; own scripts save a dict with ``features`` or
+``feats`` and perhaps ``coords``; TRIDENT's ``saveas="pt"`` hands a NumPy array to torch.save.
+Everything is loaded as weights only, with stand-ins for NumPy's part (see ``stored_arrays``).
+bfloat16, which NumPy does not have, becomes float32, exactly.
 """
 
 from __future__ import annotations
@@ -12,10 +13,8 @@ import threading
 import warnings
 import zipfile
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from mil_bench.intake.readers.interface import (
@@ -32,9 +31,16 @@ from mil_bench.intake.readers.interface import (
 from mil_bench.intake.readers.stored_arrays import STAND_INS, StoredArray
 from mil_bench.intake.readers.trident import patches_beside, read_patches
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+
 _TRIDENT = "TRIDENT .pt"
 _ARCHIVE = b"PK\x03\x04"
-_REMEDY = "Save the bare feature tensor of shape (instances, width) with torch.save, or give .h5 files."
+_REMEDY = (
+    "Save the bare feature tensor of shape (instances, width) with torch.save, or give .h5 files."
+)
 _LOADING = threading.Lock()  # torch keeps the list of what may be loaded for the whole process
 
 
@@ -95,9 +101,17 @@ def _content(path: Path, mapped: bool) -> tuple[Any, Any, str]:
         if len(found) != 1:
             held = ", ".join(str(key) for key in list(value)[:8]) or "nothing"
             wanted = " or ".join(f"'{key}'" for key in FEATURE_KEYS)
-            raise broken(path, f"holds a dict, expected exactly one of {wanted} in it (it holds: {held})", _REMEDY)
+            raise broken(
+                path,
+                f"holds a dict, expected exactly one of {wanted} in it (it holds: {held})",
+                _REMEDY,
+            )
         coords = value.get("coords")
-        return _plain(path, value[found[0]]), None if coords is None else _plain(path, coords), "plain .pt"
+        return (
+            _plain(path, value[found[0]]),
+            None if coords is None else _plain(path, coords),
+            "plain .pt",
+        )
     return _plain(path, value), None, _TRIDENT if isinstance(value, StoredArray) else "CLAM .pt"
 
 
@@ -112,7 +126,9 @@ def _load(path: Path, mapped: bool) -> Any:
         raise broken(path, problem, _REMEDY) from error
     except Exception as error:  # a damaged file makes torch raise almost anything
         reason = str(error).partition("\n")[0]
-        raise broken(path, f"cannot be read as a torch file, it may be cut short ({reason})", _REMEDY) from error
+        raise broken(
+            path, f"cannot be read as a torch file, it may be cut short ({reason})", _REMEDY
+        ) from error
 
 
 def _check_archive(path: Path) -> bool:
@@ -124,7 +140,9 @@ def _check_archive(path: Path) -> bool:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise broken(path, f"cannot be read as a torch file, it may be cut short ({error})", _REMEDY) from error
+        raise broken(
+            path, f"cannot be read as a torch file, it may be cut short ({error})", _REMEDY
+        ) from error
     if any(member.compress_type != zipfile.ZIP_STORED for member in members):
         raise broken(path, "is a compressed archive, which torch.save does not write", _REMEDY)
     if sum(member.file_size for member in members) > path.stat().st_size:
@@ -151,7 +169,11 @@ def _plain(path: Path, value: Any) -> Any:
         if is_so:
             raise broken(path, f"holds a {kind} tensor, expected a plain one", _REMEDY)
     if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-        raise broken(path, f"declares a tensor of shape {tuple(value.shape)}, but holds fewer values", _REMEDY)
+        raise broken(
+            path,
+            f"declares a tensor of shape {tuple(value.shape)}, but holds fewer values",
+            _REMEDY,
+        )
     return value.detach()
 
 

@@ -1,20 +1,20 @@
 """torchmil's folders of arrays: ``features/``, ``patch_labels/``, ``coords/``, one ``<bag>.npy`` (or ``.h5``) in each.
 
-torchmil 1.0 (datasets/processed_mil_dataset.py): features ``[N, D]``, coordinates ``[N, 2]``, labels of patches
-``[N]``, 1 where a patch shows what the bag's label says; its published sets have features one level deeper, in
-``features/features_<encoder>/``. An ``.h5`` has the array under the name of its folder. The unit of the coordinates
-stands nowhere. Its ``labels/`` are not read: labels come from the label sheet. A lone ``.npy`` is read all the same.
+torchmil 1.0 (datasets/processed_mil_dataset.py): features ``[N, D]``, coordinates ``[N, 2]``,
+labels of patches ``[N]``, 1 where a patch shows what the bag's label says; its published sets have
+features one level deeper, in ``features/features_<encoder>/``. An ``.h5`` has the array under the
+name of its folder. The unit of the coordinates stands nowhere. Its ``labels/`` are not read: labels
+come from the label sheet. A lone ``.npy`` is read all the same.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mil_bench.errors import InputError
 from mil_bench.intake.readers import hdf5
 from mil_bench.intake.readers.interface import (
     UNKNOWN_UNIT,
@@ -26,8 +26,16 @@ from mil_bench.intake.readers.interface import (
     feature_type,
 )
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mil_bench.errors import InputError
+
 SIGNATURE = b"\x93NUMPY"
-_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +81,9 @@ class TorchmilFile(FeatureFile):
         if self.coords_path is not None:
             coords = coordinates(self.coords_path, _array(self.coords_path, "coords"), self.rows)
         if self.labels_path is not None:
-            labels = _patch_labels(self.labels_path, _array(self.labels_path, "patch_labels"), self.rows)
+            labels = _patch_labels(
+                self.labels_path, _array(self.labels_path, "patch_labels"), self.rows
+            )
         return RawBag(features, coords, self.coords_unit, instance_labels=labels)
 
 
@@ -125,7 +135,10 @@ def _is_hdf5(path: Path) -> bool:
 
 
 def _unreadable(path: Path, reason: object) -> InputError:
-    return broken(path, f"cannot be read as a NumPy array, it may be cut short or hold Python objects ({reason})")
+    return broken(
+        path,
+        f"cannot be read as a NumPy array, it may be cut short or hold Python objects ({reason})",
+    )
 
 
 def _patch_labels(path: Path, labels: np.ndarray, rows: int) -> np.ndarray:

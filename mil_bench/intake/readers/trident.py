@@ -1,20 +1,24 @@
 """TRIDENT's ``.h5`` files, and the coordinates of its ``.pt`` files.
 
-TRIDENT 0.3 (WSI.py, IO.py): ``features_<encoder>/<slide>.h5`` with ``features [N, D]`` float16 or float32, whose
-attributes name the encoder, and ``coords [N, 2]`` int64, the top left corner in level-0 pixels, with
-``patch_size_level0``. A slide without tissue has features of shape (0, D) or (0,). An attribute that is not known is
-the word None. A ``.pt`` has features alone; its coordinates stand in ``patches/<slide>_patches.h5`` beside the folder.
+TRIDENT 0.3 (WSI.py, IO.py): ``features_<encoder>/<slide>.h5`` with ``features [N, D]`` float16 or
+float32, whose attributes name the encoder, and ``coords [N, 2]`` int64, the top left corner in
+level-0 pixels, with ``patch_size_level0``. A slide without tissue has features of shape (0, D) or
+(0,). An attribute that is not known is the word None. A ``.pt`` has features alone; its coordinates
+stand in ``patches/<slide>_patches.h5`` beside the folder.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from mil_bench.intake.readers.hdf5 import FeatureTables, dataset, feature_tables, opened, values
+from mil_bench.intake.readers.hdf5 import FeatureDatasets, dataset, feature_datasets, opened, values
 from mil_bench.intake.readers.interface import LEVEL_0, FeatureFile, RawBag, coordinates, patch_side
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,14 +26,14 @@ class TridentFile(FeatureFile):
     """A file as TRIDENT writes it."""
 
     @staticmethod
-    def knows(tables: FeatureTables) -> bool:
+    def knows(tables: FeatureDatasets) -> bool:
         """Whether TRIDENT left its attributes."""
         return "encoder" in tables.features.attrs or (
             tables.coords is not None and "patch_size_level0" in tables.coords.attrs
         )
 
     @classmethod
-    def open(cls, tables: FeatureTables, slide: str) -> TridentFile:
+    def open(cls, tables: FeatureDatasets, slide: str) -> TridentFile:
         """Read the shape and the encoder.
 
         Raises:
@@ -50,7 +54,7 @@ class TridentFile(FeatureFile):
 
     def load(self) -> RawBag:
         """The file's rows."""
-        with feature_tables(self.path) as tables:
+        with feature_datasets(self.path) as tables:
             features, coords = tables.read()
             if coords is None:
                 return RawBag(features)

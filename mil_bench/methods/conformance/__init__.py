@@ -7,16 +7,16 @@
     def test_it_keeps_the_contract(check):
         check(MyMethod)
 
-A check raises ``AssertionError`` with the reason. Each breaks for one kind of fault: a method that cannot be built at
-all fails ``builds``, and the others say so.
+A check raises ``AssertionError`` with the reason. Each breaks for one kind of fault: a method that
+cannot be built at all fails ``builds``, and the others say so.
 """
 
 from __future__ import annotations
 
 import inspect
 import pickle
-from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -24,11 +24,22 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mil_bench import seeds
-from mil_bench.bags.batch import BagBatch
 from mil_bench.hierarchy import LabelHierarchy
-from mil_bench.methods.conformance.bags import HIERARCHY, SIZES, WIDTH, build, learnable_bags, random_bags
+from mil_bench.methods.conformance.bags import (
+    HIERARCHY,
+    SIZES,
+    WIDTH,
+    build,
+    learnable_bags,
+    random_bags,
+)
 from mil_bench.methods.method import Method, Output
 from mil_bench.methods.recipe import Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mil_bench.bags.batch import BagBatch
 
 _STEPS = 120  # of training on toy bags; slow starters such as DSMIL need more than forty
 _CLOSE = 1e-9  # relative and absolute, float64: rounding of reordered sums, nothing more
@@ -51,16 +62,16 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CheckResult:
     """What a check said of a method; ``reason`` is empty when it passed."""
 
     check: Check
     reason: str
 
 
-def check_method(method: type[Method]) -> list[Outcome]:
+def check_method(method: type[Method]) -> list[CheckResult]:
     """Run all checks; none stops the others."""
-    return [Outcome(check, _reason(check, method)) for check in CHECKS]
+    return [CheckResult(check, _reason(check, method)) for check in CHECKS]
 
 
 def _reason(check: Check, method: type[Method]) -> str:
@@ -86,7 +97,9 @@ def _assert_same_output(found: Output, expected: Output, what: str) -> None:
         _assert_close(found.coarse, expected.coarse, what)
 
 
-def _gradients(method: Method, bags: BagBatch, weight: Tensor, progress: float) -> dict[str, Tensor]:
+def _gradients(
+    method: Method, bags: BagBatch, weight: Tensor, progress: float
+) -> dict[str, Tensor]:
     """The loss and every parameter's gradient; 0 for parameters that take no part."""
     method.zero_grad()
     loss = method.loss(method(bags), bags, weight, progress)
@@ -96,10 +109,15 @@ def _gradients(method: Method, bags: BagBatch, weight: Tensor, progress: float) 
 
 
 def _held_gradients(method: Method) -> dict[str, Tensor]:
-    return {n: torch.zeros_like(p) if p.grad is None else p.grad.clone() for n, p in method.named_parameters()}
+    return {
+        n: torch.zeros_like(p) if p.grad is None else p.grad.clone()
+        for n, p in method.named_parameters()
+    }
 
 
-def _assert_same_gradients(found: dict[str, Tensor], expected: dict[str, Tensor], what: str) -> None:
+def _assert_same_gradients(
+    found: dict[str, Tensor], expected: dict[str, Tensor], what: str
+) -> None:
     for name in expected:
         _assert_close(found[name], expected[name], f"{what}, {name}")
 
@@ -109,7 +127,9 @@ def _builds(method: type[Method]) -> None:
     assert issubclass(method, Method), "it is not a subclass of mil_bench.methods.Method"
     assert isinstance(getattr(method, "recipe", None), Recipe), "it has no recipe"
     parameters = list(inspect.signature(method).parameters.values())
-    assert [p.name for p in parameters[:2]] == ["in_dim", "hierarchy"], "its first parameters are not in_dim, hierarchy"
+    assert [p.name for p in parameters[:2]] == ["in_dim", "hierarchy"], (
+        "its first parameters are not in_dim, hierarchy"
+    )
     without = [p.name for p in parameters[2:] if p.default is inspect.Parameter.empty]
     assert not without, f"parameters without a default: {', '.join(without)}"
     built = pickle.loads(pickle.dumps(build(method)))
@@ -121,16 +141,22 @@ def _search_ranges(method: type[Method]) -> None:
     defaults = {n: p.default for n, p in inspect.signature(method).parameters.items()} | recipe
     for name, values in method.search_space.items():
         assert name in defaults, f"'{name}' is neither a parameter nor part of the recipe"
-        assert defaults[name] in values, f"the default of '{name}', {defaults[name]}, is outside its range"
+        assert defaults[name] in values, (
+            f"the default of '{name}', {defaults[name]}, is outside its range"
+        )
 
 
 def _output(method: type[Method]) -> None:
     bags = random_bags()
     out = build(method)(bags)
-    assert tuple(out.fine.shape) == (8, 7), f"fine has the shape {tuple(out.fine.shape)}, expected (8, 7)"
+    assert tuple(out.fine.shape) == (8, 7), (
+        f"fine has the shape {tuple(out.fine.shape)}, expected (8, 7)"
+    )
     assert out.fine.isfinite().all(), "fine is not finite"
     if out.coarse is not None:
-        assert tuple(out.coarse.shape) == (8, 3), f"coarse has the shape {tuple(out.coarse.shape)}, expected (8, 3)"
+        assert tuple(out.coarse.shape) == (8, 3), (
+            f"coarse has the shape {tuple(out.coarse.shape)}, expected (8, 3)"
+        )
         assert out.coarse.isfinite().all(), "coarse is not finite"
     if out.attention is not None:
         sums = torch.stack([part.sum(0) for part in out.attention.split(SIZES)])
@@ -143,7 +169,9 @@ def _bag_alone(method: type[Method]) -> None:
     for b in range(bags.n_bags):
         alone = built(bags.select(torch.tensor([b])))
         coarse = None if together.coarse is None else together.coarse[b : b + 1]
-        _assert_same_output(alone, Output(together.fine[b : b + 1], coarse), f"bag of {SIZES[b]} instances alone")
+        _assert_same_output(
+            alone, Output(together.fine[b : b + 1], coarse), f"bag of {SIZES[b]} instances alone"
+        )
 
 
 def _bag_order(method: type[Method]) -> None:
@@ -161,7 +189,9 @@ def _instance_order(method: type[Method]) -> None:
     turned = torch.cat([part.flip(0) for part in bags.features.split(SIZES)])
     built = build(method)
     found = built(replace(bags, features=turned))
-    _assert_same_output(found, built(bags), "instances in another order (set order_matters if that is meant)")
+    _assert_same_output(
+        found, built(bags), "instances in another order (set order_matters if that is meant)"
+    )
 
 
 def _weight_zero(method: type[Method]) -> None:
@@ -171,7 +201,9 @@ def _weight_zero(method: type[Method]) -> None:
     for progress in (0.0, 0.5, 1.0):
         with_others = _gradients(built, bags, weight, progress)
         without = _gradients(built, bags.select(kept), weight[kept], progress)
-        _assert_same_gradients(with_others, without, f"bags of weight 0 have influence at progress {progress}")
+        _assert_same_gradients(
+            with_others, without, f"bags of weight 0 have influence at progress {progress}"
+        )
 
 
 def _all_weights_zero(method: type[Method]) -> None:
@@ -185,7 +217,11 @@ def _own_gradients(method: type[Method]) -> None:
     built, bags = build(method).train(), random_bags()
     one = torch.ones(1, dtype=torch.float64)
     alone = [(bags.select(torch.tensor([b])), one) for b in range(bags.n_bags)]
-    for part, weight in ((bags, torch.linspace(0.0, 1.0, 8, dtype=torch.float64)), *alone, (alone[0][0], 0 * one)):
+    for part, weight in (
+        (bags, torch.linspace(0.0, 1.0, 8, dtype=torch.float64)),
+        *alone,
+        (alone[0][0], 0 * one),
+    ):
         with seeds.torch_seeded("conformance", "dropout"):
             expected = _gradients(built, part, weight, 0.5)
         built.zero_grad()
@@ -194,7 +230,9 @@ def _own_gradients(method: type[Method]) -> None:
                 loss = built.backward(part, weight, 0.5)
             found = _held_gradients(built) | {"loss": times * loss}
             wanted = {name: times * value for name, value in expected.items()}
-            _assert_same_gradients(found, wanted, f"backward of {part.n_bags} bags, against autograd")
+            _assert_same_gradients(
+                found, wanted, f"backward of {part.n_bags} bags, against autograd"
+            )
 
 
 def _bag_sizes(method: type[Method]) -> None:
@@ -207,8 +245,12 @@ def _bag_sizes(method: type[Method]) -> None:
 def _widths_and_classes(method: type[Method]) -> None:
     for in_dim, classes in ((3, 2), (1024, 3), (64, 7)):
         flat = LabelHierarchy.flat([f"c{c}" for c in range(classes)])
-        shape = tuple(build(method, flat, in_dim)(random_bags((4, 6, 1), in_dim, classes)).fine.shape)
-        assert shape == (3, classes), f"{in_dim} features, {classes} classes: fine has the shape {shape}"
+        shape = tuple(
+            build(method, flat, in_dim)(random_bags((4, 6, 1), in_dim, classes)).fine.shape
+        )
+        assert shape == (3, classes), (
+            f"{in_dim} features, {classes} classes: fine has the shape {shape}"
+        )
 
 
 def _half_precision(method: type[Method]) -> None:
@@ -240,18 +282,22 @@ def _stacks(method: type[Method]) -> None:
     def loss_of(own: dict[str, Tensor], buffer: dict[str, Tensor], weight: Tensor) -> Tensor:
         return functional_call(_Loss(folds[0]), (_prefixed(own), _prefixed(buffer)), (bags, weight))
 
-    with sdpa_kernel(SDPBackend.MATH):  # as a stack of folds does: the CPU's own kernel cannot be mapped
+    with sdpa_kernel(
+        SDPBackend.MATH
+    ):  # as a stack of folds does: the CPU's own kernel cannot be mapped
         stacked = vmap(grad(loss_of), (0, 0, 0))(parameters, buffers, weights)
     for k in range(2):
         alone = _gradients(folds[k], bags, weights[k], 0.5)
         own = {name: stacked[name][k] for name in stacked}
-        _assert_same_gradients(own, {n: alone[n] for n in own}, f"fold {k} in a stack (set stackable = False if so)")
+        _assert_same_gradients(
+            own, {n: alone[n] for n in own}, f"fold {k} in a stack (set stackable = False if so)"
+        )
 
 
 class _Loss(torch.nn.Module):
     """A method's loss as a module, so that ``functional_call`` reaches it."""
 
-    def __init__(self, method: Method):
+    def __init__(self, method: Method) -> None:
         super().__init__()
         self.method = method
 
@@ -282,16 +328,32 @@ def _learns(method: type[Method]) -> None:
 
 CHECKS = (
     Check("builds", "builds from sizes with defaults alone, and can be pickled", _builds),
-    Check("search-ranges", "every search range is a setting and contains its default", _search_ranges),
-    Check("output", "logits of the right shapes, finite; attention sums to 1 over each bag", _output),
+    Check(
+        "search-ranges", "every search range is a setting and contains its default", _search_ranges
+    ),
+    Check(
+        "output", "logits of the right shapes, finite; attention sums to 1 over each bag", _output
+    ),
     Check("bag-alone", "a bag alone gives what it gives in a batch", _bag_alone),
     Check("bag-order", "the order of bags does not matter", _bag_order),
-    Check("instance-order", "the order of instances does not matter, or the method says so", _instance_order),
+    Check(
+        "instance-order",
+        "the order of instances does not matter, or the method says so",
+        _instance_order,
+    ),
     Check("weight-zero", "a bag of weight 0 influences neither loss nor gradient", _weight_zero),
-    Check("all-weights-zero", "all weights 0 give a finite loss and no gradient", _all_weights_zero),
-    Check("gradients", "backward gives the loss, and adds the gradients, that autograd finds", _own_gradients),
+    Check(
+        "all-weights-zero", "all weights 0 give a finite loss and no gradient", _all_weights_zero
+    ),
+    Check(
+        "gradients",
+        "backward gives the loss, and adds the gradients, that autograd finds",
+        _own_gradients,
+    ),
     Check("bag-sizes", "bags of 1 and of 50,000 instances", _bag_sizes),
-    Check("widths-and-classes", "feature widths other than 1024, 2 to 7 classes", _widths_and_classes),
+    Check(
+        "widths-and-classes", "feature widths other than 1024, 2 to 7 classes", _widths_and_classes
+    ),
     Check("half-precision", "half-precision features in, finite numbers out", _half_precision),
     Check("same-seed", "the same seed gives the same weights", _same_seed),
     Check("stacks", "runs under vmap over stacked parameters, or says it does not", _stacks),

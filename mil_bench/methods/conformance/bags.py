@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 
 from mil_bench import seeds
 from mil_bench.bags.batch import BagBatch
 from mil_bench.hierarchy import LabelHierarchy
-from mil_bench.methods.method import Method
+
+if TYPE_CHECKING:
+    from mil_bench.methods.method import Method
 
 SIZES = (5, 1, 9, 30, 2, 7, 16, 3)
 WIDTH = 12
-HIERARCHY = LabelHierarchy.from_groups({"a": ["a0", "a1", "a2"], "b": ["b0", "b1"], "c": ["c0", "c1"]})
+HIERARCHY = LabelHierarchy.from_groups(
+    {"a": ["a0", "a1", "a2"], "b": ["b0", "b1"], "c": ["c0", "c1"]}
+)
 
 
-def build(method: type[Method], hierarchy: LabelHierarchy = HIERARCHY, in_dim: int = WIDTH) -> Method:
+def build(
+    method: type[Method], hierarchy: LabelHierarchy = HIERARCHY, in_dim: int = WIDTH
+) -> Method:
     """A method with its default parameters, in float64 and evaluation mode."""
     with seeds.torch_seeded("conformance", "weights"):
         return method(in_dim, hierarchy).double().eval()
@@ -26,7 +34,9 @@ def random_bags(sizes: tuple[int, ...] = SIZES, width: int = WIDTH, classes: int
     features = seeds.generator("conformance", "bags").standard_normal((sum(sizes), width))
     labels = torch.arange(len(sizes)) % classes
     shown = torch.arange(sum(sizes)) % (classes + 1) - 1  # witness labels, -1 for background
-    return BagBatch.pack(torch.from_numpy(features), torch.tensor(sizes), labels, instance_labels=shown)
+    return BagBatch.pack(
+        torch.from_numpy(features), torch.tensor(sizes), labels, instance_labels=shown
+    )
 
 
 def learnable_bags(count: int, rng: np.random.Generator) -> BagBatch:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from matplotlib.figure import Figure
 
-from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.report.figures.style import legend, styled, styles
-from mil_bench.report.tables import Cell, Table
+from mil_bench.report.tables import Cell, ResultTable
+
+if TYPE_CHECKING:
+    from mil_bench.hierarchy import LabelHierarchy
 
 
 @styled
-def classwise_auc(table: Table, hierarchy: LabelHierarchy) -> Figure:
+def classwise_auc(table: ResultTable, hierarchy: LabelHierarchy) -> Figure:
     """Means with their standard deviations, classes side by side in the order of the hierarchy.
 
     Args:
@@ -19,7 +23,11 @@ def classwise_auc(table: Table, hierarchy: LabelHierarchy) -> Figure:
         hierarchy: the classes.
     """
     order = np.argsort(hierarchy.parent, kind="stable")
-    drawn = {name: row for name, row in table.cells.items() if any(_defined(cell) for cell in row.values())}
+    drawn = {
+        name: row
+        for name, row in table.cells.items()
+        if any(_defined(cell) for cell in row.values())
+    }
     look = styles(list(table.cells))
     figure = Figure(figsize=(max(6.0, 1.5 * len(order)), 4.2), layout="constrained")
     axes = figure.add_subplot()
@@ -30,7 +38,9 @@ def classwise_auc(table: Table, hierarchy: LabelHierarchy) -> Figure:
         places = [x + 0.8 * ((i + 0.5) / len(drawn) - 0.5) for x, _ in shown]
         means, spreads = ([getattr(cell, part) for _, cell in shown] for part in ("mean", "std"))
         style = look[name]
-        axes.errorbar(places, means, yerr=spreads, **style.dots(), elinewidth=0.9, ecolor=style.colour)
+        axes.errorbar(
+            places, means, yerr=spreads, **style.dots(), elinewidth=0.9, ecolor=style.colour
+        )
         handles[name] = axes.plot([], [], **style.dots())[0]
     axes.axhline(50, color="0.6", linewidth=0.8, linestyle=":")
     for x in range(1, len(order)):

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from mil_bench.evaluation.verdicts import Evidence
-from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.report.figures.style import panels, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from mil_bench.evaluation.verdicts import Evidence
+    from mil_bench.hierarchy import LabelHierarchy
 
 
 @styled
@@ -20,8 +24,8 @@ def confusion(evidence: Evidence, level: str) -> Figure:
 
     Args:
         evidence: what a run measured.
-        level: "fine", in the order of the hierarchy with its coarse blocks outlined; or "coarse", from fine
-            probabilities summed over the children.
+        level: "fine", in the order of the hierarchy with its coarse blocks outlined; or "coarse",
+            from fine probabilities summed over the children.
     """
     hierarchy = evidence.hierarchy
     methods = [name for name, trials in evidence.trials.items() if trials]
@@ -31,7 +35,11 @@ def confusion(evidence: Evidence, level: str) -> Figure:
     for method, panel in zip(methods, axes, strict=False):
         counts = np.zeros((classes, classes))
         for trial in evidence.trials[method]:
-            np.add.at(counts, _labels(trial.predictions.labels, trial.predictions.fine, hierarchy, level), 1)
+            np.add.at(
+                counts,
+                _labels(trial.predictions.labels, trial.predictions.fine, hierarchy, level),
+                1,
+            )
         _matrix(panel, counts, hierarchy, level)
         panel.set_title(method, fontsize=8 if len(method) < 5 * side else 6)
     figure.supxlabel("predicted", fontsize=9)
@@ -56,8 +64,12 @@ def _matrix(axes: Axes, counts: np.ndarray, hierarchy: LabelHierarchy, level: st
     for row, column in np.ndindex(*counts.shape):
         if counts[row, column]:
             shade = "white" if share[row, column] > 55 else "black"
-            text = axes.text(column, row, f"{share[row, column]:.0f}", ha="center", va="center", color=shade)
-            text.set(fontsize=7, in_layout=False)  # inside the panel anyway, and laying out hundreds is slow
+            text = axes.text(
+                column, row, f"{share[row, column]:.0f}", ha="center", va="center", color=shade
+            )
+            text.set(
+                fontsize=7, in_layout=False
+            )  # inside the panel anyway, and laying out hundreds is slow
     order = np.argsort(hierarchy.parent, kind="stable")
     names = [hierarchy.fine[c] for c in order] if level == "fine" else list(hierarchy.coarse)
     places = range(len(names))
@@ -70,5 +82,11 @@ def _matrix(axes: Axes, counts: np.ndarray, hierarchy: LabelHierarchy, level: st
         parents = [hierarchy.parent[c] for c in order]
         edges = [0, *(i for i, (a, b) in enumerate(pairwise(parents), 1) if a != b), len(parents)]
         for start, end in pairwise(edges):
-            block = Rectangle((start - 0.5, start - 0.5), end - start, end - start, fill=False, edgecolor="#D55E00")
+            block = Rectangle(
+                (start - 0.5, start - 0.5),
+                end - start,
+                end - start,
+                fill=False,
+                edgecolor="#D55E00",
+            )
             axes.add_patch(block).set_linewidth(1.6)

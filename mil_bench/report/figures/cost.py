@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from mil_bench.report.budget import History
 from mil_bench.report.figures.style import styled, styles
-from mil_bench.report.tables import Cell, Table
+from mil_bench.report.tables import Cell, ResultTable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mil_bench.report.budget import History
 
 
 @styled
-def cost(histories: Mapping[str, Sequence[History]], table: Table, column: str) -> Figure:
+def cost(histories: Mapping[str, Sequence[History]], table: ResultTable, column: str) -> Figure:
     """Mean and standard deviation of a figure over the mean seconds of a training, on a logarithmic scale.
 
     Args:
@@ -31,7 +35,9 @@ def cost(histories: Mapping[str, Sequence[History]], table: Table, column: str) 
         cell = row[column]
         if seconds and isinstance(cell, Cell) and not np.isnan(cell.mean):
             style = look[method]
-            axes.errorbar(np.mean(seconds), cell.mean, yerr=cell.std, **style.dots(7), elinewidth=0.9)
+            axes.errorbar(
+                np.mean(seconds), cell.mean, yerr=cell.std, **style.dots(7), elinewidth=0.9
+            )
             handles[method] = axes.plot([], [], **style.dots(7))[0]
     axes.set(xscale="log", xlabel="seconds a training", ylabel=f"{column} (%)")
     axes.grid(color="0.92", linewidth=0.7)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from mil_bench.evaluation.predictions import Predictions
-from mil_bench.evaluation.verdicts import Evidence
 from mil_bench.report.figures.style import legend, panels, styled, styles
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from mil_bench.evaluation.predictions import Predictions
+    from mil_bench.evaluation.verdicts import Evidence
 
 _GRID = np.linspace(0, 1, 101)
 
@@ -48,7 +52,8 @@ def _sensitivity(positive: np.ndarray, score: np.ndarray) -> np.ndarray:
 
 
 def _precision(positive: np.ndarray, score: np.ndarray) -> np.ndarray:
-    # As average precision has it: between two thresholds the precision is that of the one with more recall.
+    # As average precision has it: between two thresholds the precision is that of the one with more
+    # recall.
     precision, recall, _ = precision_recall_curve(positive, score)
     return precision[::-1][np.searchsorted(recall[::-1], _GRID, side="left")]
 
@@ -73,12 +78,18 @@ def _panels(evidence: Evidence, curve: Curve) -> Figure:
 
 def _mean(curve: Curve, done: Sequence[Predictions], c: int) -> np.ndarray | None:
     """Mean over the trainings whose test slides have the class and others, None where none has."""
-    found = [curve(p.labels == c, p.fine[:, c]) for p in done if 0 < np.count_nonzero(p.labels == c) < len(p.labels)]
+    found = [
+        curve(p.labels == c, p.fine[:, c])
+        for p in done
+        if 0 < np.count_nonzero(p.labels == c) < len(p.labels)
+    ]
     return np.mean(found, axis=0) if found else None
 
 
 def _shares(evidence: Evidence) -> np.ndarray:
     """Share of each class among all test slides ``[C]``."""
     labels = [trial.predictions.labels for trials in evidence.trials.values() for trial in trials]
-    counts = np.bincount(np.concatenate(labels or [np.zeros(0, int)]), minlength=evidence.hierarchy.n_fine)
+    counts = np.bincount(
+        np.concatenate(labels or [np.zeros(0, int)]), minlength=evidence.hierarchy.n_fine
+    )
     return counts / max(1, counts.sum())

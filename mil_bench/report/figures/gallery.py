@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
-from mil_bench.evaluation.verdicts import Evidence
-from mil_bench.report.budget import History
 from mil_bench.report.figures.classwise import classwise_auc
 from mil_bench.report.figures.confusion import confusion
 from mil_bench.report.figures.cost import cost
@@ -17,9 +16,15 @@ from mil_bench.report.figures.curves import precision_recall, roc
 from mil_bench.report.figures.reliability import reliability
 from mil_bench.report.figures.style import data_uri, svg
 from mil_bench.report.figures.training import training_curves
-from mil_bench.report.tables import Table
 
-_ONE_VS_REST = "one class against the rest, mean of the curves of all trainings; the tables give the spread."
+if TYPE_CHECKING:
+    from mil_bench.evaluation.verdicts import Evidence
+    from mil_bench.report.budget import History
+    from mil_bench.report.tables import ResultTable
+
+_ONE_VS_REST = (
+    "one class against the rest, mean of the curves of all trainings; the tables give the spread."
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,12 @@ class Gallery(Mapping[str, Figure]):
     _files: dict[str, bytes] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, evidence: Evidence, tables: Mapping[str, Table], histories: Mapping[str, Sequence[History]]) -> Gallery:
+    def of(
+        cls,
+        evidence: Evidence,
+        tables: Mapping[str, ResultTable],
+        histories: Mapping[str, Sequence[History]],
+    ) -> Gallery:
         """The figures of a run.
 
         Args:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from matplotlib.figure import Figure
 
-from mil_bench.evaluation.statistics import Ranking
 from mil_bench.report.figures.style import styled
+
+if TYPE_CHECKING:
+    from mil_bench.evaluation.statistics import Ranking
 
 
 @styled
@@ -32,7 +36,14 @@ def critical_difference(ranking: Ranking) -> Figure:
         axes.plot([rank, rank], [0, 0.08], color="black", linewidth=1)
         axes.text(rank, 0.12, str(rank), ha="center", va="bottom", fontsize=8)
     axes.plot([1, 1 + ranking.critical_difference], [0.48, 0.48], color="black", linewidth=1.5)
-    axes.text(1, 0.53, f"critical difference {ranking.critical_difference:.2f}", ha="left", va="bottom", fontsize=8)
+    axes.text(
+        1,
+        0.53,
+        f"critical difference {ranking.critical_difference:.2f}",
+        ha="left",
+        va="bottom",
+        fontsize=8,
+    )
     for i, (first, last) in enumerate(ranking.cliques):
         ends = [ranking.ranks[first] - 0.04, ranking.ranks[last] + 0.04]
         axes.plot(ends, [-0.18 - 0.28 * i] * 2, color="#D55E00", linewidth=4, solid_capstyle="butt")

@@ -6,20 +6,24 @@ import base64
 import hashlib
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from typing import ParamSpec
+from typing import TYPE_CHECKING, ParamSpec
 
 from matplotlib import rc_context
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mil_bench import registry
 
-# The first seven are of Okabe and Ito's palette for colour-blind readers, without its yellow, which is too light for
-# lines; the others are of Tol's muted palette. Markers and lines tell apart what colours do not.
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+
+# The first seven are of Okabe and Ito's palette for colour-blind readers, without its yellow, which
+# is too light for lines; the others are of Tol's muted palette. Markers and lines tell apart what
+# colours do not.
 _COLOURS = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000",
     "#882255", "#999933", "#332288", "#AA4499", "#117733",
@@ -69,7 +73,11 @@ class Style:
 
     def line(self, width: float = 1.4) -> dict[str, object]:
         """Properties of a line without markers."""
-        return {"color": self.colour, "linewidth": width, "linestyle": (0, self.dashes) if self.dashes else "-"}
+        return {
+            "color": self.colour,
+            "linewidth": width,
+            "linestyle": (0, self.dashes) if self.dashes else "-",
+        }
 
     def dots(self, size: float = 5) -> dict[str, object]:
         """Properties of markers without a line."""
@@ -86,14 +94,16 @@ class Style:
 def styles(names: Sequence[str]) -> dict[str, Style]:
     """A style for every name.
 
-    A name keeps its place among the colours from run to run: it follows from the name itself, and registered methods
-    choose before others do, whether the run has them or not.
+    A name keeps its place among the colours from run to run: it follows from the name itself, and
+    registered methods choose before others do, whether the run has them or not.
     """
     registered = [*registry.methods.names(), *registry.yardsticks.names()]
     places: dict[str, int] = {}
     for name in [*registered, *sorted(set(names) - set(registered))]:
         size = len(_COLOURS)
-        turn = len(places) // size * size  # once all are taken, they are given again with hollow markers
+        turn = (
+            len(places) // size * size
+        )  # once all are taken, they are given again with hollow markers
         place = int(hashlib.sha256(name.encode()).hexdigest(), 16) % size
         while turn + place in places.values():
             place = (place + 1) % size
@@ -104,7 +114,12 @@ def styles(names: Sequence[str]) -> dict[str, Style]:
 def _style(place: int) -> Style:
     turn, colour = divmod(place, len(_COLOURS))
     other = colour + 5 * turn  # in black and white as well, the first twelve differ from each other
-    return Style(_COLOURS[colour], _MARKERS[other % len(_MARKERS)], _DASHES[other % len(_DASHES)], turn % 2 == 0)
+    return Style(
+        _COLOURS[colour],
+        _MARKERS[other % len(_MARKERS)],
+        _DASHES[other % len(_DASHES)],
+        turn % 2 == 0,
+    )
 
 
 def styled(draw: Callable[_Arguments, Figure]) -> Callable[_Arguments, Figure]:
@@ -132,7 +147,9 @@ def data_uri(file: bytes) -> str:
     return f"data:image/svg+xml;base64,{base64.b64encode(file).decode()}"
 
 
-def panels(count: int, columns: int, size: tuple[float, float], shared: bool = False) -> tuple[Figure, list[Axes]]:
+def panels(
+    count: int, columns: int, size: tuple[float, float], shared: bool = False
+) -> tuple[Figure, list[Axes]]:
     """A figure with panels in rows.
 
     Args:
@@ -144,7 +161,9 @@ def panels(count: int, columns: int, size: tuple[float, float], shared: bool = F
     columns = min(columns, count)
     rows = -(-count // columns)
     figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, sharex=shared, sharey=shared, squeeze=False).ravel().tolist()
+    axes = (
+        figure.subplots(rows, columns, sharex=shared, sharey=shared, squeeze=False).ravel().tolist()
+    )
     for unused in axes[count:]:
         unused.set_axis_off()
     for lowest in axes[max(0, count - columns) : count]:
@@ -155,7 +174,14 @@ def panels(count: int, columns: int, size: tuple[float, float], shared: bool = F
 def legend(figure: Figure, handles: Mapping[str, Artist]) -> None:
     """One legend for all panels, above them and outside of what they show, as many columns as its names leave room."""
     widest = max(map(len, handles))
-    columns = max(1, int(figure.get_figwidth() / (0.075 * widest + 0.7)))  # inches a letter, and a line with its gaps
+    columns = max(
+        1, int(figure.get_figwidth() / (0.075 * widest + 0.7))
+    )  # inches a letter, and a line with its gaps
     figure.legend(
-        handles.values(), handles.keys(), loc="outside upper left", ncols=columns, handlelength=3, columnspacing=1.2
+        handles.values(),
+        handles.keys(),
+        loc="outside upper left",
+        ncols=columns,
+        handlelength=3,
+        columnspacing=1.2,
     )

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from matplotlib.figure import Figure
-
-from mil_bench.report.budget import History
 from mil_bench.report.figures.style import legend, panels, styled, styles
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from matplotlib.figure import Figure
+
+    from mil_bench.report.budget import History
 
 
 @styled
@@ -32,7 +36,11 @@ def training_curves(histories: Mapping[str, Sequence[History]]) -> Figure:
         for history in done:
             epochs = range(1, len(history.curves["val_loss"]) + 1)
             handles["training loss (right scale)"] = own.plot(
-                epochs, history.curves["train_loss"], color="0.6", linewidth=0.8, linestyle=(0, (2, 1.5))
+                epochs,
+                history.curves["train_loss"],
+                color="0.6",
+                linewidth=0.8,
+                linestyle=(0, (2, 1.5)),
             )[0]
             panel.plot(epochs, history.curves["val_loss"], color=colour, linewidth=1)
             panel.plot(
@@ -49,7 +57,9 @@ def training_curves(histories: Mapping[str, Sequence[History]]) -> Figure:
         panel.xaxis.get_major_locator().set_params(integer=True)
     if handles:
         handles["validation cross-entropy"] = axes[0].plot([], [], color="black", linewidth=1)[0]
-        handles["epoch kept"] = axes[0].plot([], [], "o", color="black", markerfacecolor="white", markersize=5)[0]
+        handles["epoch kept"] = axes[0].plot(
+            [], [], "o", color="black", markerfacecolor="white", markersize=5
+        )[0]
         legend(figure, handles)
     figure.supxlabel("epoch", fontsize=9)
     return figure

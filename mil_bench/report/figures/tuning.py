@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from mil_bench.evaluation.trials import COMPLETE, PRUNED, TrialRecord
+from mil_bench.evaluation.trials import COMPLETE, PRUNED, Trial
 from mil_bench.report.figures.style import legend, panels, styled, styles
 from mil_bench.report.tuning_tables import by_study
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _SHOWN = 0.95  # share of the losses that the scale of the history shows; a diverged trial would flatten all others
 _MISSING = "0.75"
 
 
 @styled
-def tuning_history(records: Sequence[TrialRecord]) -> Figure:
+def tuning_history(records: Sequence[Trial]) -> Figure:
     """A panel a method: the loss of every trial, and the lowest so far of every study."""
     methods = _by_method(records)
     figure, axes = panels(len(methods), 3, (3.1, 2.3))
@@ -31,7 +35,10 @@ def tuning_history(records: Sequence[TrialRecord]) -> Figure:
             values = [record.value if record.is_complete else np.inf for record in trials]
             lowest = np.minimum.accumulate(np.asarray(values, dtype=float))
             panel.step(
-                range(len(lowest)), np.where(np.isinf(lowest), np.nan, lowest), where="post", **look[label].line(0.9)
+                range(len(lowest)),
+                np.where(np.isinf(lowest), np.nan, lowest),
+                where="post",
+                **look[label].line(0.9),
             )
         for state, dots in (
             (COMPLETE, look[label].dots(3.5)),
@@ -67,7 +74,9 @@ def tuning_importance(importances: Mapping[str, Mapping[str, Sequence[float]]]) 
     look = styles(list(importances))
     for panel, (label, shares) in zip(axes, importances.items(), strict=True):
         order = sorted(shares, key=lambda name: np.mean(shares[name]))
-        panel.barh(order, [np.mean(shares[name]) for name in order], color=look[label].colour, alpha=0.35)
+        panel.barh(
+            order, [np.mean(shares[name]) for name in order], color=look[label].colour, alpha=0.35
+        )
         for name in order:
             panel.plot(shares[name], [name] * len(shares[name]), **look[label].dots(3))
         panel.set(title=label, xlabel="share explained", xlim=(0, 1.02))
@@ -75,7 +84,9 @@ def tuning_importance(importances: Mapping[str, Mapping[str, Sequence[float]]]) 
 
 
 @styled
-def tuning_parallel(records: Sequence[TrialRecord], defaults: Mapping[str, Mapping[str, object]]) -> Figure:
+def tuning_parallel(
+    records: Sequence[Trial], defaults: Mapping[str, Mapping[str, object]]
+) -> Figure:
     """A panel a method: each complete trial is a line through its settings, dark where it did well in its study.
 
     Args:
@@ -89,7 +100,9 @@ def tuning_parallel(records: Sequence[TrialRecord], defaults: Mapping[str, Mappi
     return figure
 
 
-def _parallel(panel: Axes, label: str, records: Sequence[TrialRecord], defaults: Mapping[str, object]) -> None:
+def _parallel(
+    panel: Axes, label: str, records: Sequence[Trial], defaults: Mapping[str, object]
+) -> None:
     names = list(defaults)
     lines = []
     for trials in by_study(records).values():
@@ -101,11 +114,24 @@ def _parallel(panel: Axes, label: str, records: Sequence[TrialRecord], defaults:
     for rank, values in sorted(lines, key=lambda line: -line[0]):  # the best on top
         heights = [scale(value) for scale, value in zip(scales, values, strict=True)]
         colour = colormaps["cividis"](0.92 * rank)
-        panel.plot(range(len(names)), heights, color=colour, linewidth=1.6 - 1.1 * rank, alpha=0.9 - 0.5 * rank)
+        panel.plot(
+            range(len(names)),
+            heights,
+            color=colour,
+            linewidth=1.6 - 1.1 * rank,
+            alpha=0.9 - 0.5 * rank,
+        )
     for i, scale in enumerate(scales):
         panel.axvline(i, color=_MISSING, linewidth=0.7)
         for height, text in scale.ticks:
-            panel.annotate(text, (i, height), fontsize=7, xytext=(3, 0), textcoords="offset points", va="center")
+            panel.annotate(
+                text,
+                (i, height),
+                fontsize=7,
+                xytext=(3, 0),
+                textcoords="offset points",
+                va="center",
+            )
     panel.set_xticks(range(len(names)), names)
     panel.set(title=label, yticks=[], ylim=(-0.08, 1.08), xlim=(-0.15, len(names) - 0.6))
     panel.spines["left"].set_visible(False)
@@ -114,11 +140,13 @@ def _parallel(panel: Axes, label: str, records: Sequence[TrialRecord], defaults:
 class _Scale:
     """Values of one setting to heights in [0, 1]: in order for names, logarithmic where numbers span decades."""
 
-    def __init__(self, values: Sequence[object]):
+    def __init__(self, values: Sequence[object]) -> None:
         numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
         self._names: list[object] | None = None
         if len(numbers) < len(values) or len(set(values)) < 3:
-            self._names = sorted(set(values), key=lambda v: (str(type(v)), v if v is not None else 0))
+            self._names = sorted(
+                set(values), key=lambda v: (str(type(v)), v if v is not None else 0)
+            )
             count = max(1, len(self._names) - 1)
             self.ticks = [(i / count, str(name)) for i, name in enumerate(self._names)]
             return
@@ -137,14 +165,14 @@ class _Scale:
         return (self._plain(value) - self._low) / (self._high - self._low)
 
 
-def _by_method(records: Sequence[TrialRecord]) -> dict[str, list[TrialRecord]]:
-    found: dict[str, list[TrialRecord]] = {}
+def _by_method(records: Sequence[Trial]) -> dict[str, list[Trial]]:
+    found: dict[str, list[Trial]] = {}
     for record in records:
         found.setdefault(record.label, []).append(record)
     return found
 
 
-def _reached(record: TrialRecord) -> float | None:
+def _reached(record: Trial) -> float | None:
     """The loss of a complete trial, or how far one came that was given up."""
     if record.is_complete:
         return record.value

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mil_bench import durable
 from mil_bench.report.render.latex import latex
 from mil_bench.report.render.markdown import markdown
-from mil_bench.report.tables import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from mil_bench.report.tables import ResultTable
 
 
-def write_report(folder: Path, title: str, facts: Sequence[str], tables: Sequence[Table]) -> Path:
+def write_report(
+    folder: Path, title: str, facts: Sequence[str], tables: Sequence[ResultTable]
+) -> Path:
     """Write ``report.md``, ``tables.tex`` and one CSV a table into ``folder``; the Markdown file's path.
 
     Args:
@@ -27,12 +33,14 @@ def write_report(folder: Path, title: str, facts: Sequence[str], tables: Sequenc
     return folder / "report.md"
 
 
-def _csv(table: Table) -> str:
+def _csv(table: ResultTable) -> str:
     frame = table.frame
     frame.columns = [name if part == "text" else f"{name} {part}" for name, part in frame.columns]
     for column in table.columns:
         cells = [row[column] for row in table.cells.values()]
-        undefined = ["" if isinstance(c, str) else " ".join(map(str, c.undefined_folds)) for c in cells]
+        undefined = [
+            "" if isinstance(c, str) else " ".join(map(str, c.undefined_folds)) for c in cells
+        ]
         if any(undefined):
             frame[f"{column} undefined folds"] = undefined
     if table.job_keys:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from html import escape
+from typing import TYPE_CHECKING
 
-from mil_bench.report.tables import Cell, Table, rank_of, text_of
+from mil_bench.report.tables import Cell, ResultTable, rank_of, text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 # The styles stand in the cells themselves: a notebook has no style sheet of ours.
-_MARKS = {1: '<b class="best" style="color:#b80000">{}</b>', 2: '<u class="second" style="color:#0a4ea3">{}</u>'}
+_MARKS = {
+    1: '<b class="best" style="color:#b80000">{}</b>',
+    2: '<u class="second" style="color:#0a4ea3">{}</u>',
+}
 
 
-def html_table(table: Table) -> str:
+def html_table(table: ResultTable) -> str:
     """A ``table`` element without heading and caption; cells carry the number they are sorted by."""
     kinds = ["words" if table.is_text(name) else "figure" for name in table.columns]
     head = "".join(
-        f'<th scope="col" class="{kind}">{escape(name)}</th>' for name, kind in zip(table.columns, kinds, strict=True)
+        f'<th scope="col" class="{kind}">{escape(name)}</th>'
+        for name, kind in zip(table.columns, kinds, strict=True)
     )
     body = "".join(
         f'<tr><th scope="row">{escape(name)}</th>{_cells(row.values(), kinds)}</tr>'
@@ -25,16 +32,23 @@ def html_table(table: Table) -> str:
     return f"<table><thead><tr>{first}{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def html_section(table: Table) -> str:
+def html_section(table: ResultTable) -> str:
     """A table with its heading and legend, for notebooks."""
-    marks = f" {_MARKS[1].format('Best')}, {_MARKS[2].format('second best')}." if table.is_ranked else ""
+    marks = (
+        f" {_MARKS[1].format('Best')}, {_MARKS[2].format('second best')}."
+        if table.is_ranked
+        else ""
+    )
     return f"<h4>{escape(table.title)}</h4>{html_table(table)}<p><small>{escape(table.legend)}{marks}</small></p>"
 
 
 def _cells(cells: Iterable[Cell | str], kinds: Sequence[str]) -> str:
-    values = ((cell, "" if isinstance(cell, str) else f' data-value="{cell.mean:.10g}"') for cell in cells)
+    values = (
+        (cell, "" if isinstance(cell, str) else f' data-value="{cell.mean:.10g}"') for cell in cells
+    )
     return "".join(
-        f'<td class="{kind}"{value}>{_marked(cell)}</td>' for (cell, value), kind in zip(values, kinds, strict=True)
+        f'<td class="{kind}"{value}>{_marked(cell)}</td>'
+        for (cell, value), kind in zip(values, kinds, strict=True)
     )
 
 

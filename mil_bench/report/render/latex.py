@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from mil_bench.report.tables import Cell, Table, rank_of, text_of
+from mil_bench.report.tables import Cell, ResultTable, rank_of, text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -29,7 +32,7 @@ _HEAD = "% needs \\usepackage{booktabs} and \\usepackage{xcolor}\n"
 _MARKS = r" \textcolor{red}{\textbf{Best}}, \textcolor{blue}{\underline{second best}}."
 
 
-def latex(run: str, tables: Sequence[Table]) -> str:
+def latex(run: str, tables: Sequence[ResultTable]) -> str:
     r"""All tables as ``table`` environments, to be included with ``\input``; needs booktabs and xcolor.
 
     Labels are ``tab:<run>-<table>``, so that the tables of several runs go into one document.
@@ -37,7 +40,7 @@ def latex(run: str, tables: Sequence[Table]) -> str:
     return _HEAD + "\n".join(_environment(run, table) for table in tables)
 
 
-def _environment(run: str, table: Table) -> str:
+def _environment(run: str, table: ResultTable) -> str:
     columns = table.columns
     marks = _MARKS if table.is_ranked else ""
     label = re.sub(r"[^A-Za-z0-9:.-]", "-", f"{run}-{table.name}")

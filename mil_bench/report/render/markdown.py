@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from mil_bench.report.tables import Cell, Table, rank_of, text_of
+from mil_bench.report.tables import Cell, ResultTable, rank_of, text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
-def markdown(title: str, facts: Sequence[str], tables: Sequence[Table]) -> str:
+def markdown(title: str, facts: Sequence[str], tables: Sequence[ResultTable]) -> str:
     """A page with all tables."""
     parts = [f"# {title}\n"]
     if facts:
@@ -18,7 +21,7 @@ def markdown(title: str, facts: Sequence[str], tables: Sequence[Table]) -> str:
     return "\n".join(parts)
 
 
-def _grid(table: Table) -> str:
+def _grid(table: ResultTable) -> str:
     head = [table.row_heading, *table.columns]
     rows = [[name, *map(_marked, row.values())] for name, row in table.cells.items()]
     lines = [[text.replace("|", r"\|") for text in line] for line in (head, *rows)]
@@ -26,7 +29,10 @@ def _grid(table: Table) -> str:
     # A colon at the right end aligns figures to the right.
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     lines.insert(1, rule)
-    return "".join("| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |\n" for line in lines)
+    return "".join(
+        "| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |\n"
+        for line in lines
+    )
 
 
 def _marked(cell: Cell | str) -> str:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mil_bench import __version__
-from mil_bench.report.figures.gallery import Gallery
 from mil_bench.report.figures.style import data_uri
 from mil_bench.report.render.html import html_table
-from mil_bench.report.tables import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mil_bench.report.figures.gallery import Gallery
+    from mil_bench.report.tables import ResultTable
 
 _FOLDED = ("verdicts_all", "classwise_ap", "tuning_chosen")
 
@@ -43,7 +47,7 @@ class Report:
     basis: str
     facts: Sequence[str]
     caption: str
-    tables: Mapping[str, Table]
+    tables: Mapping[str, ResultTable]
     sentences: Sequence[str]
     figures: Gallery
     audit: Sequence[str]

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from mil_bench.report.tables import Cell, Table, rank_of, text_of
+from mil_bench.report.tables import Cell, ResultTable, rank_of, text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _STYLE = {0: "", 1: "bold red", 2: "underline blue"}
 _SIGN = {0: " ", 1: "*", 2: "+"}
 _NARROWEST = 120  # a file or pipe has no width of its own; seven classes fit into this
 
 
-def print_tables(tables: Sequence[Table]) -> None:
+def print_tables(tables: Sequence[ResultTable]) -> None:
     """Print all tables to standard output; what several of them say below is said once, at the end."""
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -31,8 +34,14 @@ def print_tables(tables: Sequence[Table]) -> None:
         for name, row in table.cells.items():
             grid.add_row(Text(name), *(_marked(cell, styled) for cell in row.values()))
         console.print(grid)
-    legend = "Bold red: best; underlined blue: second best." if styled else "*: best; +: second best."
-    said = [*(t.caption for t in tables), *(t.note for t in tables), legend if any(t.is_ranked for t in tables) else ""]
+    legend = (
+        "Bold red: best; underlined blue: second best." if styled else "*: best; +: second best."
+    )
+    said = [
+        *(t.caption for t in tables),
+        *(t.note for t in tables),
+        legend if any(t.is_ranked for t in tables) else "",
+    ]
     console.print(Text(" ".join(dict.fromkeys(filter(None, said)))))
 
 

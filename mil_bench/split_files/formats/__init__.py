@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mil_bench.errors import InputError
 from mil_bench.regular_file import open_regular
@@ -16,11 +15,23 @@ from mil_bench.split_files.formats.mil_baseline import MIL_BASELINE
 from mil_bench.split_files.formats.own import OWN
 from mil_bench.split_files.formats.patho_bench import PATHO_BENCH
 from mil_bench.split_files.formats.transmil import TRANSMIL
-from mil_bench.splits.lists import SplitLists
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from mil_bench.splits.lists import SplitLists
 
 FORMATS = (OWN, HMIL, CLAM, PATHO_BENCH, MIL_BASELINE, TRANSMIL)
 
-_ENDINGS = (".json", ".pkl", ".pickle", ".csv", ".tsv", ".txt")  # others in a folder are not looked into
+_ENDINGS = (
+    ".json",
+    ".pkl",
+    ".pickle",
+    ".csv",
+    ".tsv",
+    ".txt",
+)  # others in a folder are not looked into
 _START_BYTES = 2**16
 _OF_STAMP = b'"train_patients"'
 _STAMP = (
@@ -36,8 +47,8 @@ def read_split_lists(path: Path) -> SplitLists:
         path: a folder with all files of one split, or a single file.
 
     Raises:
-        InputError: nothing there is a split file, several tools' files lie there, or a file is broken, also one that
-            only its name tells to belong to the others.
+        InputError: nothing there is a split file, several tools' files lie there, or a file is
+            broken, also one that only its name tells to belong to the others.
     """
     found: dict[str, list[Path]] = {}
     strangers = []
@@ -52,14 +63,20 @@ def read_split_lists(path: Path) -> SplitLists:
         form = next(form for form in FORMATS if form.title == title)
         lost = _lost(strangers, [form], files)
         if lost:
-            raise InputError(f"splits {path}", lost, "No fold may be lost: write these files again, or remove them.")
+            raise InputError(
+                f"splits {path}",
+                lost,
+                "No fold may be lost: write these files again, or remove them.",
+            )
         lists = form.read(files)
         alone = not path.is_dir() and len(lists.folds) == 1
         return replace(lists, first=lists.numbers[0]) if alone else lists
     known = "; ".join(form.title for form in FORMATS)
     if found:
         problems = [f"{len(files)} of {title}: {files[0].name}" for title, files in found.items()]
-        raise InputError(f"splits {path}", problems, "Name one file, or a folder with the files of one split.")
+        raise InputError(
+            f"splits {path}", problems, "Name one file, or a folder with the files of one split."
+        )
     problems = [_nothing(path, strangers)]
     if path.is_dir():
         problems += _lost(strangers, FORMATS, [])
@@ -87,11 +104,17 @@ def _starts(path: Path) -> list[FileStart]:
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    inside = [file for file in path.iterdir() if file.suffix.lower() in _ENDINGS and not file.name.startswith(".")]
+    inside = [
+        file
+        for file in path.iterdir()
+        if file.suffix.lower() in _ENDINGS and not file.name.startswith(".")
+    ]
     return sorted(file for file in inside if not file.is_dir())
 
 
-def _lost(strangers: Sequence[FileStart], forms: Sequence[SplitFormat], files: Sequence[Path]) -> list[str]:
+def _lost(
+    strangers: Sequence[FileStart], forms: Sequence[SplitFormat], files: Sequence[Path]
+) -> list[str]:
     """Files that belong to these formats or files by their names, but not by their content; and empty ones."""
     alike, found = {_without_numbers(path) for path in files}, []
     for start in strangers:
@@ -102,7 +125,11 @@ def _lost(strangers: Sequence[FileStart], forms: Sequence[SplitFormat], files: S
         elif titles or _without_numbers(start.path) in alike:
             like = titles[0] if titles else forms[0].title
             columns = ", ".join(start.columns)
-            begins = f"its first line is '{columns[:80]}'" if columns.isprintable() and columns else "it is no text"
+            begins = (
+                f"its first line is '{columns[:80]}'"
+                if columns.isprintable() and columns
+                else "it is no text"
+            )
             found.append(f"{name} is named like {like}, but holds something else: {begins}")
     return found
 
@@ -120,6 +147,8 @@ def _nothing(path: Path, strangers: Sequence[FileStart]) -> str:
     stamp = [start.path.name for start in strangers if _OF_STAMP in start.content]
     if stamp:
         return f"{stamp[0]}: {_STAMP}"
-    folders = sorted(each.name for each in path.iterdir() if each.is_dir() and not each.name.startswith("."))
+    folders = sorted(
+        each.name for each in path.iterdir() if each.is_dir() and not each.name.startswith(".")
+    )
     inside = f"; it has folders {', '.join(folders[:5])}: name one of them" if folders else ""
     return f"no split file lies in this folder{inside}"

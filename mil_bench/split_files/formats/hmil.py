@@ -1,7 +1,7 @@
 """HMIL's published splits: ``{train,val,test}_splits_{k}.pkl``, pickled lists of [slide id, label, path].
 
-Source: src/datasets in HMIL's repository (af6f85a). A pickle is a program: these are read as data, by an unpickler
-that knows lists, texts and numbers and refuses everything else.
+Source: src/datasets in HMIL's repository (af6f85a). A pickle is a program: these are read as data,
+by an unpickler that knows lists, texts and numbers and refuses everything else.
 """
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ import io
 import pickle
 import pickletools
 import re
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from mil_bench.datasets.slide_ids import without_ending
 from mil_bench.errors import InputError
 from mil_bench.split_files.formats.interface import FileStart, SplitFormat, fold_of
 from mil_bench.splits.lists import SplitLists
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 _NAME = re.compile(r"^(train|val|test)_splits_(\d+)\.\w+$")
 _MOST_BYTES = 16 * 2**20  # a list of 33,520 slides takes 5 MiB
@@ -50,19 +52,33 @@ def _plain_value(path: Path) -> Any:
     """
     size = path.stat().st_size
     if size > _MOST_BYTES:
-        raise ValueError(f"{size:,} bytes are too many for a list of slides (at most {_MOST_BYTES:,})")
+        raise ValueError(
+            f"{size:,} bytes are too many for a list of slides (at most {_MOST_BYTES:,})"
+        )
     content = path.read_bytes()
     try:
         for opcode, argument, _ in pickletools.genops(content):
             if opcode.name not in _PLAIN_OPCODES:
                 what = f"it holds more than lists of texts (pickle opcode {opcode.name}); nothing was run"
                 raise pickle.UnpicklingError(what)
-            if "PUT" in opcode.name and argument > size:  # the unpickler would make room for so many objects
-                raise pickle.UnpicklingError(f"it numbers an object {argument}, more than it has bytes")
+            if (
+                "PUT" in opcode.name and argument > size
+            ):  # the unpickler would make room for so many objects
+                raise pickle.UnpicklingError(
+                    f"it numbers an object {argument}, more than it has bytes"
+                )
         return _PlainUnpickler(io.BytesIO(content)).load()
     except pickle.UnpicklingError as error:
         raise ValueError(str(error)) from error
-    except (ValueError, EOFError, IndexError, KeyError, TypeError, AttributeError, MemoryError) as error:
+    except (
+        ValueError,
+        EOFError,
+        IndexError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        MemoryError,
+    ) as error:
         raise ValueError(f"it is broken: {error}") from error
 
 
@@ -75,11 +91,18 @@ def _rows(path: Path) -> list[tuple[str, str]]:
     """
     value = _plain_value(path)
     if not isinstance(value, list) or not value:
-        raise ValueError(f"it holds {'an empty list' if value == [] else type(value).__name__}, not a list of slides")
+        raise ValueError(
+            f"it holds {'an empty list' if value == [] else type(value).__name__}, not a list of slides"
+        )
     rows = []
     for i, row in enumerate(value):
         plain = isinstance(row, list | tuple) and len(row) == 3
-        if not plain or not isinstance(row[0], str) or not isinstance(row[1], str | int) or not row[0].strip():
+        if (
+            not plain
+            or not isinstance(row[0], str)
+            or not isinstance(row[1], str | int)
+            or not row[0].strip()
+        ):
             raise ValueError(f"entry {i} is not [slide id, label, path]")
         rows.append((without_ending(row[0].strip()), str(row[1]).strip()))
     return rows
@@ -104,7 +127,9 @@ def _read(files: Sequence[Path]) -> SplitLists:
             labels.setdefault(slide, set()).add(label)
     folder = files[0].resolve().parent
     if problems:
-        raise InputError(f"splits {folder}", problems, "Fetch these files again from HMIL's repository.")
+        raise InputError(
+            f"splits {folder}", problems, "Fetch these files again from HMIL's repository."
+        )
     numbers = tuple(sorted(parts))
     folds = tuple(fold_of(parts[k]) for k in numbers)
     named = {slide: frozenset(texts) for slide, texts in labels.items()}

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -14,6 +13,10 @@ from mil_bench.datasets.tables import read_table
 from mil_bench.errors import InputError
 from mil_bench.splits.lists import SplitLists
 from mil_bench.splits.plan import ROLES, Fold
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -44,10 +47,11 @@ class SplitFormat:
 
     Args:
         title: whose files they are, in words.
-        name: regular expression that the tool's own file names match; content decides, but a file that has the name
-            without the content is broken.
+        name: regular expression that the tool's own file names match; content decides, but a file
+            that has the name without the content is broken.
         matches: whether a file is one of them, by its content.
-        read: all files of one split to lists; raises ``InputError`` with everything that is wrong with them.
+        read: all files of one split to lists; raises ``InputError`` with everything that is wrong
+            with them.
     """
 
     title: str
@@ -61,7 +65,8 @@ def numbered(files: Sequence[Path], pattern: str) -> tuple[dict[int, Path], list
 
     Args:
         files: the files of one split.
-        pattern: regular expression whose only group is the number; a single file needs none and is fold 0.
+        pattern: regular expression whose only group is the number; a single file needs none and is
+            fold 0.
     """
     found: dict[int, Path] = {}
     problems = []
@@ -89,7 +94,9 @@ def read_frame(path: Path, needed: Sequence[str]) -> pd.DataFrame:
         raise ValueError("; ".join(error.problems)) from error
     missing = [name for name in needed if name not in table.columns]
     if missing:
-        raise ValueError(f"no column {', '.join(missing)}; found {', '.join(filter(None, table.columns))}")
+        raise ValueError(
+            f"no column {', '.join(missing)}; found {', '.join(filter(None, table.columns))}"
+        )
     twice = sorted({name for name in table.columns if name and table.columns.count(name) > 1})
     if twice:
         raise ValueError(f"several columns are called {', '.join(twice)}")
@@ -98,7 +105,10 @@ def read_frame(path: Path, needed: Sequence[str]) -> pd.DataFrame:
 
 
 def read_pairs(
-    files: Sequence[Path], columns: Mapping[str, tuple[str, str]], slide_id: Callable[[str], str], pattern: str
+    files: Sequence[Path],
+    columns: Mapping[str, tuple[str, str]],
+    slide_id: Callable[[str], str],
+    pattern: str,
 ) -> SplitLists:
     """Tables, one a fold, with a slide and a label column for every role side by side; the title is left blank.
 
@@ -109,8 +119,9 @@ def read_pairs(
         pattern: as in ``numbered``.
 
     Raises:
-        InputError: a column is missing, or a slide stands without a label or a label without a slide: tools that
-            drop blanks column by column would give all slides below it the label of their neighbour.
+        InputError: a column is missing, or a slide stands without a label or a label without a
+            slide: tools that drop blanks column by column would give all slides below it the label
+                of their neighbour.
     """
     by_number, problems = numbered(files, pattern)
     folds, labels = [], {}
@@ -124,16 +135,24 @@ def read_pairs(
         for role, pair in columns.items():
             for place, slide, label in table[list(pair)].itertuples():
                 if bool(slide) != bool(label):
-                    lone = f"'{slide}' has no label" if slide else f"the label '{label}' has no slide"
+                    lone = (
+                        f"'{slide}' has no label" if slide else f"the label '{label}' has no slide"
+                    )
                     problems.append(f"{path.name}, {place}, {role}: {lone}")
                 elif slide:
                     parts[role].append(slide_id(slide))
                     # Columns with blanks are written as floats: 3 becomes 3.0.
-                    labels.setdefault(parts[role][-1], set()).add(re.sub(r"^(\d+)\.0$", r"\1", label))
+                    labels.setdefault(parts[role][-1], set()).add(
+                        re.sub(r"^(\d+)\.0$", r"\1", label)
+                    )
         folds.append(fold_of(parts))
     if problems:
-        raise InputError(f"splits {files[0].parent}", problems, "Correct these files, or ask who made them.")
-    return SplitLists("", tuple(folds), tuple(by_number), {s: frozenset(texts) for s, texts in labels.items()})
+        raise InputError(
+            f"splits {files[0].parent}", problems, "Correct these files, or ask who made them."
+        )
+    return SplitLists(
+        "", tuple(folds), tuple(by_number), {s: frozenset(texts) for s, texts in labels.items()}
+    )
 
 
 def fold_of(parts: Mapping[str, Sequence[str]]) -> Fold:

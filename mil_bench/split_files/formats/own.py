@@ -1,27 +1,39 @@
 """mil-bench's own split file: one readable JSON with folds by role, where they come from, and their digest.
 
-The digest is checked on every reading. A file that was edited is refused, because results that were made with the old
-folds would not be found for the new ones; ``mil-bench splits import`` makes a file of its own from it.
+The digest is checked on every reading. A file that was edited is refused, because results that were
+made with the old folds would not be found for the new ones; ``mil-bench splits import`` makes a
+file of its own from it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mil_bench import durable
-from mil_bench.datasets.card import DatasetSpec
 from mil_bench.datasets.catalogue import on_the_command_line
-from mil_bench.datasets.slides import SlideTable
 from mil_bench.errors import InputError
 from mil_bench.regular_file import open_regular
 from mil_bench.split_files.formats.interface import FileStart, SplitFormat
 from mil_bench.splits.lists import SplitLists, first_of
-from mil_bench.splits.plan import IMPORTED, PROTOCOLS, ROLES, Fold, SplitPlan, bind_folds, folds_digest
+from mil_bench.splits.plan import (
+    IMPORTED,
+    PROTOCOLS,
+    ROLES,
+    Fold,
+    SplitPlan,
+    bind_folds,
+    folds_digest,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from mil_bench.datasets.card import DatasetSpec
+    from mil_bench.datasets.slides import Slides
 
 FORMAT = "mil-bench split"
 VERSION = 1
@@ -70,17 +82,30 @@ class SplitFile:
             same = False
         if not same:
             problem = f"{path} exists already and holds something else"
-            raise InputError("writing a split file", [problem], "Name a new file: split files are never overwritten.")
+            raise InputError(
+                "writing a split file",
+                [problem],
+                "Name a new file: split files are never overwritten.",
+            )
 
     def _text(self) -> str:
-        about = {"format": FORMAT, "version": VERSION, "dataset": self.dataset, "protocol": self.protocol}
+        about = {
+            "format": FORMAT,
+            "version": VERSION,
+            "dataset": self.dataset,
+            "protocol": self.protocol,
+        }
         # Names of files and folders may hold anything; readers are promised one printable line.
         source = "".join(c if c.isprintable() else "?" for c in self.source)[:_LONGEST_SOURCE]
         about |= {"source": source, "digest": self.digest}
-        head = "".join(f"  {json.dumps(key)}: {json.dumps(value)},\n" for key, value in about.items())
+        head = "".join(
+            f"  {json.dumps(key)}: {json.dumps(value)},\n" for key, value in about.items()
+        )
         # One line a role: neither one line for everything, nor one for each of 100,000 slides.
         folds = [
-            ",\n".join(f"      {json.dumps(role)}: {json.dumps(getattr(fold, role))}" for role in ROLES)
+            ",\n".join(
+                f"      {json.dumps(role)}: {json.dumps(getattr(fold, role))}" for role in ROLES
+            )
             for fold in self.folds
         ]
         body = ",\n".join(f"    {{\n{fold}\n    }}" for fold in folds)
@@ -99,7 +124,9 @@ def read_split_file(path: Path) -> SplitFile:
         problems.append("no fold lists val slides")
     remedy = "Make or import it again with mil-bench splits."
     if digest != file.digest:
-        problems.append(f"its digest says {digest}, its folds have {file.digest}: it was edited after it was made")
+        problems.append(
+            f"its digest says {digest}, its folds have {file.digest}: it was edited after it was made"
+        )
         remedy = (
             f"Results of {digest} will not be found for other folds. If the change is meant, make a split of its own: "
             f"mil-bench splits import {path} --dataset {on_the_command_line(file.dataset)} NEW.json"
@@ -109,7 +136,7 @@ def read_split_file(path: Path) -> SplitFile:
     return file
 
 
-def follow_file(path: Path, spec: DatasetSpec, table: SlideTable) -> SplitPlan:
+def follow_file(path: Path, spec: DatasetSpec, table: Slides) -> SplitPlan:
     """The folds of a split file, bound to the slides that are known.
 
     Raises:
@@ -123,10 +150,14 @@ def follow_file(path: Path, spec: DatasetSpec, table: SlideTable) -> SplitPlan:
         theirs, ours = on_the_command_line(file.dataset), on_the_command_line(spec.slug)
         remedy = f"Name its dataset (--dataset {theirs}), or make a split for this one: "
         remedy += f"mil-bench splits make --dataset {ours} NEW.json"
-        raise InputError(f"split file {path}", [f"it is a split of {file.dataset}, not of {spec.slug}"], remedy)
+        raise InputError(
+            f"split file {path}", [f"it is a split of {file.dataset}, not of {spec.slug}"], remedy
+        )
     if absent:
         shown = "; ".join(filter(None, [first_of(absent), table.near_miss(absent)]))
-        problem = f"{len(absent)} of its {len(listed)} slides are not in the {table.origin}: {shown}"
+        problem = (
+            f"{len(absent)} of its {len(listed)} slides are not in the {table.origin}: {shown}"
+        )
         remedy = "Add these slides (mil-bench data pack), or split those that are there (mil-bench splits make)."
         raise InputError(f"split file {path}", [problem], remedy)
     plan = bind_folds(file.protocol, file.folds, slides, spec.hierarchy, table.group_name)
@@ -146,17 +177,25 @@ def _parsed(path: Path) -> tuple[SplitFile, str]:
         with open_regular(path) as opened:
             value = json.loads(opened.read().decode("utf-8-sig"))
     except OSError as error:
-        raise InputError(f"split file {path}", [f"cannot be read: {error.strerror}"], "Check the path.") from error
+        raise InputError(
+            f"split file {path}", [f"cannot be read: {error.strerror}"], "Check the path."
+        ) from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"split file {path}", [f"is no JSON text: {error}"], remedy) from error
     if not isinstance(value, dict) or value.get("format") != FORMAT:
-        raise InputError(f"split file {path}", [f"it does not say that its format is '{FORMAT}'"], remedy)
+        raise InputError(
+            f"split file {path}", [f"it does not say that its format is '{FORMAT}'"], remedy
+        )
     if value.get("version") != VERSION:
         problem = f"it has version {value.get('version')!r}, this mil-bench reads version {VERSION}"
-        raise InputError(f"split file {path}", [problem], "Use the version of mil-bench that made it.")
+        raise InputError(
+            f"split file {path}", [problem], "Use the version of mil-bench that made it."
+        )
     problems = _faults(value)
     if problems:
-        raise InputError(f"split file {path}", problems, "Make or import it again with mil-bench splits.")
+        raise InputError(
+            f"split file {path}", problems, "Make or import it again with mil-bench splits."
+        )
     folds = tuple(Fold(*(tuple(fold[role]) for role in ROLES)) for fold in value["folds"])
     return SplitFile(value["dataset"], value["protocol"], value["source"], folds), value["digest"]
 
@@ -169,10 +208,14 @@ def _faults(value: dict[str, Any]) -> list[str]:
     ]
     source = value.get("source")
     if isinstance(source, str) and (len(source) > _LONGEST_SOURCE or not source.isprintable()):
-        problems.append(f"'source' must be one printable line of at most {_LONGEST_SOURCE} characters")
+        problems.append(
+            f"'source' must be one printable line of at most {_LONGEST_SOURCE} characters"
+        )
     protocols = (*PROTOCOLS, IMPORTED)
     if value.get("protocol") not in protocols:
-        problems.append(f"'protocol' is {value.get('protocol')!r:.40}, not one of {', '.join(protocols)}")
+        problems.append(
+            f"'protocol' is {value.get('protocol')!r:.40}, not one of {', '.join(protocols)}"
+        )
     folds = value.get("folds")
     if not isinstance(folds, list) or not folds:
         return [*problems, "'folds' must be a list of folds"]
@@ -181,8 +224,14 @@ def _faults(value: dict[str, Any]) -> list[str]:
             named = ", ".join(map(str, fold)) if isinstance(fold, dict) else type(fold).__name__
             problems.append(f"fold {k} has {named or 'nothing'}; it must have {', '.join(ROLES)}")
         else:
-            wrong = [r for r in ROLES if not isinstance(fold[r], list) or not all(isinstance(s, str) for s in fold[r])]
-            problems += [f"fold {k}: '{role}' must be a list of slide ids in quotes" for role in wrong]
+            wrong = [
+                r
+                for r in ROLES
+                if not isinstance(fold[r], list) or not all(isinstance(s, str) for s in fold[r])
+            ]
+            problems += [
+                f"fold {k}: '{role}' must be a list of slide ids in quotes" for role in wrong
+            ]
     return problems
 
 

@@ -1,26 +1,29 @@
 """Patho-Bench's splits: ``k=all.tsv`` (case_id, slide_id, a label, fold_0, fold_1, ...) and ``config.yaml``.
 
-Source: patho_bench/SplitFactory.py and DataSplit.py in Patho-Bench's repository (660e770). Its official splits have no
-validation part.
+Source: patho_bench/SplitFactory.py and DataSplit.py in Patho-Bench's repository (660e770). Its
+official splits have no validation part.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import yaml
 
-from mil_bench.datasets.card import DatasetSpec
 from mil_bench.datasets.slide_ids import without_ending
 from mil_bench.errors import InputError
 from mil_bench.regular_file import open_regular
 from mil_bench.split_files.formats.interface import FileStart, SplitFormat, fold_of, read_frame
 from mil_bench.splits.lists import SplitLists
 from mil_bench.splits.plan import ROLES, SplitPlan
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from mil_bench.datasets.card import DatasetSpec
 
 _MOST_BYTES = 2**20  # a real config.yaml has some hundred
 _SAMPLES = ("case_id", "slide_id")
@@ -66,7 +69,9 @@ def _config(path: Path) -> Mapping[str, Any]:
     for label, name in names.items():
         if type(label) not in _PLAIN or type(name) not in _PLAIN:
             shown = f"{label!r:.40}: {name!r:.40}"
-            raise ValueError(f"label_dict has {shown}; labels and names must be texts or numbers, yes and no in quotes")
+            raise ValueError(
+                f"label_dict has {shown}; labels and names must be texts or numbers, yes and no in quotes"
+            )
     return value
 
 
@@ -86,12 +91,19 @@ def _read(files: Sequence[Path]) -> SplitLists:
     if not problems:
         problems = _faults(path.name, table, columns, config)
     if problems:
-        raise InputError(f"splits {path.parent}", problems, "Give k=all.tsv and config.yaml as Patho-Bench has them.")
+        raise InputError(
+            f"splits {path.parent}",
+            problems,
+            "Give k=all.tsv and config.yaml as Patho-Bench has them.",
+        )
     names = {str(key): str(name) for key, name in config.get("label_dict", {}).items()}
     slides = table["slide_id"].map(without_ending)
-    folds = [{role: list(slides[table[column] == role]) for role in ROLES} for column in columns.values()]
+    folds = [
+        {role: list(slides[table[column] == role]) for role in ROLES} for column in columns.values()
+    ]
     labels = {
-        s: frozenset([names.get(label, label)]) for s, label in zip(slides, table[config["task_col"]], strict=True)
+        s: frozenset([names.get(label, label)])
+        for s, label in zip(slides, table[config["task_col"]], strict=True)
     }
     folder = path.resolve().parent.name
     return SplitLists(
@@ -103,7 +115,9 @@ def _read(files: Sequence[Path]) -> SplitLists:
     )
 
 
-def _faults(name: str, table: pd.DataFrame, columns: Mapping[int, str], config: Mapping[str, Any]) -> list[str]:
+def _faults(
+    name: str, table: pd.DataFrame, columns: Mapping[int, str], config: Mapping[str, Any]
+) -> list[str]:
     if not columns:
         return [f"{name}: no column fold_0, fold_1, ...; found {', '.join(table.columns)}"]
     if config["task_col"] not in table:
@@ -111,26 +125,41 @@ def _faults(name: str, table: pd.DataFrame, columns: Mapping[int, str], config: 
     problems = []
     for column in columns.values():
         strange = table.loc[~table[column].isin([*ROLES, ""]), column]
-        problems += [f"{name}, {place}: '{role}' in {column} is no role" for place, role in strange.items()]
+        problems += [
+            f"{name}, {place}: '{role}' in {column} is no role" for place, role in strange.items()
+        ]
     blank = table.index[(table["slide_id"] == "") | (table["case_id"] == "")]
     problems += [f"{name}, {place}: an empty case_id or slide_id" for place in blank]
     again = table.loc[table["slide_id"].duplicated(), "slide_id"]
-    problems += [f"{name}, {place}: slide {slide} stands in a row above" for place, slide in again.items()]
+    problems += [
+        f"{name}, {place}: slide {slide} stands in a row above" for place, slide in again.items()
+    ]
     of_sample = table.groupby(config["sample_col"])
     for column in (*columns.values(), config["task_col"]):
         torn = of_sample[column].nunique()
-        problems += [f"{name}: {config['sample_col']} {s} has several values in {column}" for s in torn.index[torn > 1]]
+        problems += [
+            f"{name}: {config['sample_col']} {s} has several values in {column}"
+            for s in torn.index[torn > 1]
+        ]
     return problems
 
 
-PATHO_BENCH = SplitFormat("Patho-Bench's k=all.tsv with its config.yaml", r"^k=.*\.tsv$", _matches, _read)
+PATHO_BENCH = SplitFormat(
+    "Patho-Bench's k=all.tsv with its config.yaml", r"^k=.*\.tsv$", _matches, _read
+)
 
 
 def patho_bench_files(plan: SplitPlan, spec: DatasetSpec, slides: pd.DataFrame) -> dict[str, str]:
     """``k=all.tsv`` and ``config.yaml``. A sample is a slide, since a case may have several labels and roles."""
-    roles = [{slide: role for role in ROLES for slide in getattr(fold, role)} for fold in plan.folds]
-    listed = slides[slides["slide"].isin({slide for each in roles for slide in each})].sort_values("slide")
-    table = pd.DataFrame({"case_id": listed["group"], "slide_id": listed["slide"], spec.name: listed["label"]})
+    roles = [
+        {slide: role for role in ROLES for slide in getattr(fold, role)} for fold in plan.folds
+    ]
+    listed = slides[slides["slide"].isin({slide for each in roles for slide in each})].sort_values(
+        "slide"
+    )
+    table = pd.DataFrame(
+        {"case_id": listed["group"], "slide_id": listed["slide"], spec.name: listed["label"]}
+    )
     for k, each in enumerate(roles):
         table[f"fold_{k}"] = [each.get(slide, "") for slide in table["slide_id"]]
     config = {

@@ -5,14 +5,18 @@ Source: datasets and dataset_csv in TransMIL's repository (9d6aee5).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mil_bench.datasets.slide_ids import without_ending
 from mil_bench.split_files.formats.interface import FileStart, SplitFormat, read_pairs
-from mil_bench.splits.lists import SplitLists
 from mil_bench.splits.plan import ROLES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from mil_bench.splits.lists import SplitLists
 
 _NAME = r"fold_?(\d+)\.\w+$"
 
