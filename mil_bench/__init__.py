@@ -13,19 +13,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mil_bench.api import run
+    from mil_bench.api import open_run, run
     from mil_bench.errors import MilBenchError
     from mil_bench.methods.checkpoints import build_method, load_method
     from mil_bench.runs.result import RunResult
 
 __version__ = "0.1.0"
-__all__ = ["MilBenchError", "RunResult", "build_method", "load_method", "run"]
+__all__ = ["MilBenchError", "RunResult", "build_method", "load_method", "open_run", "run"]
 
 _HOMES = {
     "MilBenchError": "mil_bench.errors",
     "RunResult": "mil_bench.runs.result",
     "build_method": "mil_bench.methods.checkpoints",
     "load_method": "mil_bench.methods.checkpoints",
+    "open_run": "mil_bench.api",
     "run": "mil_bench.api",
 }
 

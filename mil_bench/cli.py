@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from mil_bench import __version__
-from mil_bench.commands import data, plugins, reproduce, run, runs, splits, track, tune
+from mil_bench.commands import data, plugins, report, reproduce, run, runs, splits, tune
 from mil_bench.errors import MilBenchError, printable
 
 if TYPE_CHECKING:
@@ -17,18 +17,52 @@ if TYPE_CHECKING:
 _EXAMPLES = """\
 examples:
   mil-bench run --methods abmil hmil --dataset digits --preset quick    a result in two minutes, nothing to download
-  mil-bench run --methods all --dataset bracs-sim                 on a generated twin of BRACS; hours on a CPU
+  mil-bench run --methods all --dataset bracs-sim                 on simulated data like BRACS; hours on a CPU
   mil-bench data pack features/ --dataset bracs --labels BRACS.csv
   mil-bench run --methods all --dataset bracs                     on your own features, as packed above
   mil-bench splits audit published/ --dataset bracs --labels BRACS.xlsx     what is wrong with a split
-  mil-bench list methods                                          what there is: methods, datasets, protocols, runs
-  mil-bench new my-method                                         a package for a method of your own
+  mil-bench methods list                                          the methods; also: data list, runs list
+  mil-bench methods new my-method                                 a package for a method of your own
 """
+
+
+_MOVED = {
+    ("list", "methods"): "methods list",
+    ("list", "datasets"): "data list",
+    ("list", "protocols"): "splits protocols",
+    ("list", "runs"): "runs list",
+    ("check",): "methods check",
+    ("new",): "methods new",
+    ("import-checkpoint",): "methods import",
+    ("data", "check"): "data inspect",
+    ("track", "--resync"): "runs track",
+    ("track",): "runs track",
+}
+"""Former commands, and what each is called now; they keep working."""
+_RUNS = ("list", "compare", "track", "-h", "--help")
+
+
+def _renamed(words: list[str]) -> list[str]:
+    """The command in its present words; says so if they differ."""
+    if words[:1] == ["runs"] and (len(words) == 1 or words[1] not in _RUNS):
+        names_runs = len(words) > 1 and not words[1].startswith("-")
+        new = ["runs", "compare" if names_runs else "list"]
+        former, rest = words[:1], words[1:]
+    else:
+        former = next((list(old) for old in _MOVED if words[: len(old)] == list(old)), [])
+        if not former:
+            return words
+        new = _MOVED[tuple(former)].split()
+        rest = [word for word in words[len(former) :] if word != "--resync"]
+    old, present = " ".join(former), " ".join(new)
+    print(f"mil-bench: '{old}' is now called '{present}'", file=sys.stderr)
+    return [*new, *rest]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; 0 done, 1 some trainings failed or a check found something wrong, 2 bad input, 130 interrupted."""
-    arguments = _parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    arguments = _parser().parse_args(_renamed(words))
     try:
         return arguments.call(arguments)
     except MilBenchError as error:
@@ -54,14 +88,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"mil-bench {__version__}")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
-    training = (run.add_run, tune.add_tune, run.add_list, run.add_report, reproduce.add_reproduce)
-    for add in (
-        *training,
-        runs.add_runs,
-        track.add_track,
-        data.add_data,
-        splits.add_splits,
-        plugins.add_plugins,
-    ):
+    verbs = (run.add_run, tune.add_tune, reproduce.add_reproduce, report.add_report)
+    nouns = (data.add_data, splits.add_splits, plugins.add_plugins, runs.add_runs)
+    for add in (*verbs, *nouns):
         add(subparsers)
     return parser

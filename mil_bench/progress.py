@@ -12,3 +12,12 @@ Watch = Callable[[Iterable[Any], int, str], Iterable[Any]]
 def unwatched(items: Iterable[Any], count: int, what: str) -> Iterable[Any]:
     """No progress bar."""
     return items
+
+
+def progress_bar(items: Iterable[Any], count: int, what: str) -> Iterable[Any]:
+    """A bar on standard error; nothing if that is no terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    return track(items, what, count, console=console, disable=not console.is_terminal)

@@ -184,5 +184,6 @@ def _source_of(module: str) -> str:
 methods = Registry("mil_bench.methods", "method")
 yardsticks = Registry("mil_bench.yardsticks", "yardstick")
 datasets = Registry("mil_bench.datasets", "dataset")
+executors = Registry("mil_bench.executors", "executor")
 papers = Registry("mil_bench.papers", "paper")
 """Packages whose files are protocol files; see ``mil_bench.papers.items``."""

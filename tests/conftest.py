@@ -58,3 +58,12 @@ def train_step(
 ) -> torch.Tensor:
     """A single step; the folds' losses ``[K]``."""
     return stack.train([Step(bags, weight, number)], progress)[0]
+
+
+def permute_labels(path: Path, bags: np.ndarray) -> None:
+    import h5py
+
+    with h5py.File(path, "r+") as file:
+        labels = file["labels"][:]
+        labels[bags] = np.roll(labels[bags], 1)
+        file["labels"][:] = labels

@@ -188,7 +188,7 @@ def test_results_of_another_version_are_refused(tmp_path: Path) -> None:
 def test_a_disk_that_takes_no_more_loses_nothing(tmp_path: Path) -> None:
     assert call(tmp_path, *small("--methods", "mean-pool")).returncode == 0
     stored = {p: p.read_bytes() for p in (tmp_path / "results" / "runs").rglob("*.npz")}
-    words = [*small("--methods", "mean-pool", "abmil"), "--workers", "1"]
+    words = [*small("--methods", "mean-pool", "abmil"), "--on", "inline"]
     code = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"

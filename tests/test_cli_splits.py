@@ -120,7 +120,7 @@ def test_every_table_made_on_leaking_splits_says_so_with_protocol_source_and_dig
         "--epochs",
         "1",
     )
-    code, shown, _ = call(capsys, *words, "--no-tracking", "--workers", "1")
+    code, shown, _ = call(capsys, *words, "--no-tracking", "--on", "inline")
     assert code == 0
     folder = next((place / "results" / "reports").iterdir())
     assert "_imported_" in folder.name
@@ -133,7 +133,7 @@ def test_every_table_made_on_leaking_splits_says_so_with_protocol_source_and_dig
         epochs=1,
         tracking=False,
         progress=False,
-        workers=1,
+        on="inline",
     )
     texts["notebook"] = result._repr_html_()
     tables = len(result.tables)

@@ -88,12 +88,12 @@ def test_a_single_file_works_without_packaging_and_a_change_of_it_trains_anew(
 ) -> None:
     main(["new", "my-method"])
     file = workplace / "my-method" / "my_method.py"
-    assert run_quick("--plugin", str(file), "--methods", "my-method", "--workers", "1") == 0
+    assert run_quick("--plugin", str(file), "--methods", "my-method", "--on", "inline") == 0
     assert "my-method" in capsys.readouterr().out
     jobs = set((workplace / "results" / "runs").rglob("job.json"))
     file.write_text(file.read_text() + "\n")
     registry.methods._files.clear()
-    assert run_quick("--plugin", str(file), "--methods", "my-method", "--workers", "1") == 0
+    assert run_quick("--plugin", str(file), "--methods", "my-method", "--on", "inline") == 0
     assert len(set((workplace / "results" / "runs").rglob("my-method/*/job.json")) - jobs) == 1
 
 
@@ -165,7 +165,7 @@ def test_a_broken_package_is_listed_as_broken_and_the_rest_runs(
         "names",
         lambda self: ["broken-one", "mean-pool"] if "methods" in self.group else [],
     )
-    assert run_quick("--workers", "1") == 0
+    assert run_quick("--on", "inline") == 0
     shown = capsys.readouterr().out
     assert "! broken-one was left out: The method 'broken-one' of broken-package" in shown
     assert "mean-pool" in shown

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mil_bench.commands.options import add_data_folder, add_folders, progress_bar
+from mil_bench.commands.options import add_data_folder, add_results_folder, progress_bar
 
 if TYPE_CHECKING:
     import argparse
@@ -44,7 +44,7 @@ def add_checks(actions: Any) -> None:
         "--dataset", metavar="NAME", help="the card to compare with; or a card file"
     )
     looking.add_argument("--labels", type=Path, metavar="TABLE", help="label sheet to compare with")
-    add_folders(looking)
+    add_results_folder(looking)
 
 
 def info(arguments: argparse.Namespace) -> int:

@@ -6,13 +6,9 @@ import argparse
 import dataclasses
 from typing import Any
 
-from mil_bench.commands.comparison import (
-    add_comparison,
-    add_selection,
-    add_workplace,
-    requests_of,
-    workplace_of,
-)
+from mil_bench.commands.options import add_comparison, add_setup, requests_of, setup_of
+from mil_bench.options import add_options
+from mil_bench.planning.request import RunRequest
 
 _EXAMPLES = """\
 examples:
@@ -44,41 +40,34 @@ def add_tune(subparsers: Any) -> None:
         type=int,
         required=True,
         metavar="N",
-        help="for every method and seed and, with --select per-fold, every fold",
+        help="number of trials per method and seed and, with --select per-fold, per fold; trials already stored count",
     )
-    add_selection(tuning)
-    add_workplace(parser)
+    add_options(tuning, RunRequest, "select", "pruning")
+    add_setup(parser)
 
 
 def tune(arguments: argparse.Namespace) -> int:
-    """Make the trials and print what was spent and chosen; 1 if a method has no trial that came to its end."""
-    from mil_bench.api import prepare
-    from mil_bench.errors import InputError
+    """Make the trials and print what they cost and what was chosen; 1 if a method has no complete trial."""
+    from mil_bench.api import prepare, tune_settings
     from mil_bench.report.render.terminal import print_tables
     from mil_bench.report.tuning_tables import chosen_table, spent_table
-    from mil_bench.tuning.tuner import tuned
+    from mil_bench.tuning.trial_store import TrialStore
 
-    if arguments.select == "fixed":
-        problem = "select=fixed keeps the authors' recipes, so there is nothing to tune"
-        raise InputError(
-            "the request", [problem], "Leave it out, or say mil-bench run --select fixed --tune N."
-        )
-    place = workplace_of(arguments, tracking=False)
-    requests = requests_of(arguments, tune=arguments.trials, tuned=False)
+    setup = setup_of(arguments)
     failed = False
-    for prepared in [
-        prepare(request, place) for request in requests
-    ]:  # all are checked before the first trains
-        plan = tuned(prepared, place).plan
-        records = place.trials.of_plan(plan)
+    # All requests are checked before the first trains.
+    for prepared in [prepare(r, setup) for r in requests_of(arguments, tune=arguments.trials)]:
+        plan = tune_settings(prepared, setup).plan
+        records = TrialStore(setup.folder.studies).of_plan(plan)
         print_tables([spent_table(records, plan.caption), chosen_table(records, plan.caption)])
         left_out = [f"{label} was left out: {why}" for label, why in plan.skipped.items()]
         for line in [*left_out, *(f"{label}: {what}" for label, what in plan.remarks.items())]:
             print(f"! {line}")
         failed = failed or bool(plan.skipped.keys() - prepared.plan.skipped.keys())
-        again = dataclasses.replace(prepared.request, tune=None, tuned=True)
-        print(f"\nThe comparison with what was chosen:\n  {again.command}")
+        request = dataclasses.replace(prepared.request, tune=None, tuned=True)
+        print(f"\nThe comparison with the chosen settings:\n  {request.command}")
+    dashboard = setup.folder.dashboard_file
     print(
-        f"Every trial in a browser (pip install optuna-dashboard):\n  optuna-dashboard {place.dashboard_file}"
+        f"Every trial in a browser (pip install optuna-dashboard):\n  optuna-dashboard {dashboard}"
     )
     return 1 if failed else 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mil_bench.api import Prepared, Workplace, execute, prepare
+from mil_bench.api import execute, prepare
 from mil_bench.datasets.catalogue import find_dataset
 from mil_bench.errors import InputError, MissingFeaturesError, SplitError
 from mil_bench.papers.items import Item, find_item, item_names
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mil_bench.datasets.card import DatasetSpec
+    from mil_bench.papers.request import ReproduceRequest
+    from mil_bench.planning.prepare import Prepared
+    from mil_bench.running.setup import Setup
     from mil_bench.runs.result import RunResult
 
 QUICK_TWIN: Mapping[str, str] = {"slides": "120", "rows": "15"}
@@ -30,28 +33,6 @@ every method: TransMIL takes about 30 ms a slide on one core, and everything is 
 minutes on two."""
 QUICK_EPOCHS = 20
 """Epochs on a twin at the quick preset."""
-
-
-@dataclass(frozen=True)
-class ReproduceRequest:
-    """What a user asks for.
-
-    Args:
-        items: names of items, or ("all",), which leaves out what is about a twin unless
-            ``datasets`` name it.
-        datasets: only these, twins by name in the place of their datasets; () for the items' own.
-        preset: a key of ``PRESETS``.
-        splits: split files, at most one a dataset, followed instead of the items' protocols.
-        epochs: passes over the data for every method, None for recipe and preset.
-        tune: number of trials for the settings of every row, None for the rows as they are.
-    """
-
-    items: tuple[str, ...]
-    datasets: tuple[str, ...] = ()
-    preset: str = "paper"
-    splits: tuple[Path, ...] = ()
-    epochs: int | None = None
-    tune: int | None = None
 
 
 @dataclass(frozen=True)
@@ -181,12 +162,12 @@ def _part(item: Item, text: str, request: ReproduceRequest, splits: Mapping[str,
     return Part(item, name, spec, run)
 
 
-def reproduce(parts: list[Part], place: Workplace) -> Iterator[PartResult]:
+def reproduce(parts: list[Part], setup: Setup) -> Iterator[PartResult]:
     """Run all parts that can be run, one after another; all of them are checked before the first trains.
 
     Args:
         parts: from ``parts_of``.
-        place: where things lie.
+        setup: where and how they run.
 
     Raises:
         InputError: a setting of a row cannot be, or a split file does not fit its dataset.
@@ -194,12 +175,12 @@ def reproduce(parts: list[Part], place: Workplace) -> Iterator[PartResult]:
     prepared: list[Prepared | str] = []
     for part in parts:
         try:
-            prepared.append(prepare(part.request, place))
+            prepared.append(prepare(part.request, setup))
         except (MissingFeaturesError, SplitError) as error:
             prepared.append(str(error))
     for part, ready in zip(parts, prepared, strict=True):
         yield (
             PartResult(part, None, ready)
             if isinstance(ready, str)
-            else PartResult(part, execute(ready, place))
+            else PartResult(part, execute(ready, setup))
         )

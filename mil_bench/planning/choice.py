@@ -10,17 +10,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SELECTIONS: Mapping[str, str] = {
-    "per-fold": "each fold keeps the trial that its own validation slides like best",
-    "shared": "one setting for all folds, on whose validation slides all folds vote; a slide that one fold tests may "
-    "validate or train another, so the choice is not blind to test slides",
-    "fixed": "the authors' recipe, nothing is tuned",
+    "per-fold": "each fold uses the trial with the best validation loss of that fold",
+    "shared": "all folds use the trial with the best mean validation loss over folds; a slide that is tested "
+    "in one fold may be a training or validation slide of another, so the choice is not blind to test slides",
 }
-"""Name to what it does, one clause."""
+"""Name to what is chosen, one clause."""
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The trial that some folds of a method keep.
+    """The trial that some folds of a method use.
 
     Args:
         label: how tables call the method.
@@ -45,8 +44,8 @@ class Tuning:
 
     Args:
         trials: for each method, seed and, with "per-fold", each fold.
-        select: a key of ``SELECTIONS`` other than "fixed".
-        pruned: whether trials without prospect were given up.
+        select: a key of ``SELECTIONS``.
+        pruned: whether trials without prospect were pruned.
         chosen: what was chosen.
     """
 
@@ -58,11 +57,11 @@ class Tuning:
     @property
     def sentence(self) -> str:
         """What a caption says."""
-        each = "method, seed and fold" if self.select == "per-fold" else "method and seed"
-        pruning = "trials without prospect given up by one rule" if self.pruned else "none given up"
+        unit = "method, seed and fold" if self.select == "per-fold" else "method and seed"
+        pruning = "pruned by the same rule" if self.pruned else "without pruning"
         return (
-            f"tuned, {self.trials} trial{'s' * (self.trials > 1)} for every {each}, the first of them the method's own "
-            f"recipe, {pruning}; {SELECTIONS[self.select]}"
+            f"tuned by {self.trials} trial{'s' * (self.trials > 1)} per {unit}, {pruning}, the first of "
+            f"which is the method's own recipe; {SELECTIONS[self.select]}"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -72,4 +71,4 @@ class Tuning:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Tuning:
         """The inverse of ``to_json``."""
-        return cls(**{**value, "chosen": tuple(Chosen(**each) for each in value["chosen"])})
+        return cls(**{**value, "chosen": tuple(Chosen(**fields) for fields in value["chosen"])})

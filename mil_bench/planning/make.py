@@ -115,7 +115,7 @@ def _usable(
         PluginError: a method that was asked for by its name cannot be loaded.
     """
     methods, skipped = [], {}
-    for variant in request.variants:
+    for variant in request.rows:
         try:
             method = registry.methods.load(variant.method)
             _require_form(variant.method, method)
@@ -158,7 +158,7 @@ def _settings(
     most = PRESETS[request.preset].most_epochs
     if request.epochs is not None:
         recipe["epochs"] = request.epochs
-    elif request.has_tuned_budget:
+    elif request.is_tuned:
         recipe["epochs"] = PRESETS[request.preset].tuned_epochs
     elif most is not None:
         recipe["epochs"] = min(recipe["epochs"], most)

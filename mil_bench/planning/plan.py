@@ -61,6 +61,11 @@ class Job:
         """The inverse of ``to_json``."""
         return cls(**value)
 
+    @property
+    def is_trained(self) -> bool:
+        """Whether anything is trained: a yardstick has no recipe."""
+        return bool(self.recipe)
+
     @cached_property
     def key(self) -> str:
         """16 hex digits that name this job's result."""
@@ -148,7 +153,7 @@ class RunPlan:
         """Epochs of every method, those with equal numbers together."""
         methods: dict[int, list[str]] = {}
         for job in self.jobs:
-            if job.recipe and job.label not in methods.setdefault(job.recipe["epochs"], []):
+            if job.is_trained and job.label not in methods.setdefault(job.recipe["epochs"], []):
                 methods[job.recipe["epochs"]].append(job.label)
         return "; ".join(
             f"{epochs} for {', '.join(names)}" for epochs, names in sorted(methods.items())

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mil_bench import registry
 from mil_bench.errors import InputError, UnknownNameError
+from mil_bench.options import option, words_of
 from mil_bench.planning.choice import SELECTIONS
 from mil_bench.planning.rows import MethodRow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -48,32 +49,70 @@ class RunRequest:
             ``MethodRow`` values.
         protocol: name of a protocol, None for the dataset's default.
         folds: number of folds, None for the preset's.
-        splits: a split file whose protocol and folds, all of them, are followed.
-        seeds: training seeds; every method is trained once a fold and seed. The splits do not
+        splits: a split file, whose protocol and folds, all of them, are followed.
+        seeds: training seeds; every method is trained once per fold and seed. The splits do not
             change with them.
         preset: a key of ``PRESETS``.
         epochs: passes over the data for every method, None for recipe and preset.
         plugins: Python files whose methods are offered beside the installed ones.
-        tune: number of trials for every method, None to make none.
-        tuned: take the settings that stored trials have chosen.
-        select: a key of ``SELECTIONS``: how trials are chosen. With "fixed" the recipes are
-            trained, with the epochs of a tuned run.
-        pruning: give up trials without prospect, by the same rule for every method.
+        tune: number of trials per method, None to make none.
+        tuned: use the settings that stored trials have chosen.
+        select: a key of ``SELECTIONS``: how trials are chosen.
+        pruning: end trials without prospect early, by the same rule for every method.
     """
 
     dataset: str
-    methods: tuple[str | MethodRow, ...] = ("all",)
-    protocol: str | None = None
-    folds: int | None = None
-    splits: Path | None = None
-    seeds: tuple[int, ...] = (0,)
-    preset: str = "paper"
-    epochs: int | None = None
-    plugins: tuple[Path, ...] = ()
-    tune: int | None = None
-    tuned: bool = False
-    select: str = "per-fold"
-    pruning: bool = True
+    methods: tuple[str | MethodRow, ...] = option(
+        ("all",),
+        "names, or all (default); with settings: hmil:align_bags=false,temperature=0.2",
+        metavar="NAME",
+        shown=True,
+    )
+    protocol: str | None = option(
+        None, "how slides are split (default: the dataset's first; see mil-bench splits protocols)"
+    )
+    folds: int | None = option(
+        None, "number of folds (default: the preset's)", parse=int, metavar="K"
+    )
+    splits: Path | None = option(
+        None,
+        "follow a split file: its protocol and all its folds (see mil-bench splits)",
+        parse=Path,
+        metavar="FILE",
+    )
+    seeds: tuple[int, ...] = option(
+        (0,), "training seeds (default: 0)", parse=int, metavar="S", shown=True
+    )
+    preset: str = option(
+        "paper",
+        "budget: paper, the authors' recipes on all folds (default); quick, 3 folds and at most 40 "
+        "epochs. If settings are tuned: 100 or 20 epochs for every method",
+        metavar="NAME",
+        shown=True,
+    )
+    epochs: int | None = option(
+        None, "epochs for every method (default: recipe and preset)", parse=int, metavar="N"
+    )
+    plugins: tuple[Path, ...] = option(
+        (),
+        "Python files with methods of your own; a class MyMethod becomes my-method",
+        parse=Path,
+        metavar="FILE",
+        flag="plugin",
+    )
+    tune: int | None = option(
+        None,
+        "first run a search of N trials per method; trials already stored count towards N",
+        parse=int,
+        metavar="N",
+    )
+    tuned: bool = option(False, "use the settings that stored trials have chosen")
+    select: str = option(
+        "per-fold",
+        "per-fold (default): in each fold, the trial with the best validation loss of that fold; "
+        "shared: one trial for all folds, the one with the best mean validation loss",
+    )
+    pruning: bool = option(True, "train every trial to its end")
 
     def __post_init__(self) -> None:
         problems = []
@@ -105,62 +144,50 @@ class RunRequest:
             raise InputError("the request", problems, "See mil-bench run --help.")
 
     @property
-    def variants(self) -> list[MethodRow]:
-        """The methods asked for, each once, in the order given; all registered ones for "all".
+    def rows(self) -> list[MethodRow]:
+        """The methods asked for, once each, in the order given; all registered ones for "all".
 
-        Yardsticks may be named but need not be: they stand in every table anyway.
+        Yardsticks may be named but need not be: every table has them anyway.
 
         Raises:
             UnknownNameError: a method that does not exist.
         """
-        known, yardsticks = registry.methods.names(), registry.yardsticks.names()
-        asked: dict[str, MethodRow] = {}
-        for each in self.methods:
-            variants = [MethodRow(name) for name in known] if each == "all" else [_variant(each)]
-            for variant in variants:
-                if variant.method not in known and variant.method not in yardsticks:
-                    raise UnknownNameError("method", variant.method, [*known, "all"])
-                asked.setdefault(variant.label, variant)
-        return [variant for variant in asked.values() if variant.method not in yardsticks]
-
-    @property
-    def has_tuned_budget(self) -> bool:
-        """Whether every method gets the epochs of a tuned run."""
-        return self.tune is not None or self.tuned
+        names, yardsticks = registry.methods.names(), registry.yardsticks.names()
+        chosen: dict[str, MethodRow] = {}
+        for method in self.methods:
+            rows = [MethodRow(name) for name in names] if method == "all" else [_row(method)]
+            for row in rows:
+                if row.method not in names and row.method not in yardsticks:
+                    raise UnknownNameError("method", row.method, [*names, "all"])
+                chosen.setdefault(row.label, row)
+        return [row for row in chosen.values() if row.method not in yardsticks]
 
     @property
     def is_tuned(self) -> bool:
-        """Whether settings are chosen by trials."""
-        return self.has_tuned_budget and self.select != "fixed"
+        """Whether settings are chosen by trials; then every method has the same number of epochs."""
+        return self.tune is not None or self.tuned
 
     def tune_command(self, trials: int) -> str:
-        """What to type to make so many trials for this request."""
-        run = replace(self, tune=trials, tuned=False).command
-        return run.replace("mil-bench run", "mil-bench tune", 1).replace(
-            f"--tune {trials}", f"--trials {trials}", 1
-        )
+        """The command that makes so many trials for this request."""
+        words = replace(self, tune=trials, tuned=False)._words
+        words[words.index("--tune")] = "--trials"
+        return shlex.join(["mil-bench", "tune", *words])
 
     @property
     def command(self) -> str:
-        """What to type for the same request; settings that are at their defaults are left out."""
-        words = ["mil-bench", "run", "--methods", *(_variant(each).label for each in self.methods)]
-        words += ["--dataset", self.dataset]
-        for name in ("protocol", "folds", "splits", "epochs", "tune"):
-            value = getattr(self, name)
-            words += [] if value is None else [f"--{name}", str(value)]
-        words += ["--preset", self.preset, "--seeds", *map(str, self.seeds)]
-        words += ["--plugin", *map(str, self.plugins)] if self.plugins else []
-        words += ["--tuned"] if self.tuned else []
-        words += (
-            ["--select", self.select] if self.has_tuned_budget and self.select != "per-fold" else []
-        )
-        words += ["--no-pruning"] if self.is_tuned and not self.pruning else []
-        return shlex.join(words)
+        """The command for the same request; options at their defaults are left out."""
+        return shlex.join(["mil-bench", "run", *self._words])
 
-    def names(self, variant: MethodRow) -> bool:
-        """Whether the variant was asked for by itself, not only as one of all."""
-        return any(each != "all" and _variant(each).label == variant.label for each in self.methods)
+    @property
+    def _words(self) -> list[str]:
+        """The options, methods and dataset first."""
+        words, methods = list(words_of(self)), 1 + len(self.methods)
+        return [*words[:methods], "--dataset", self.dataset, *words[methods:]]
+
+    def names(self, row: MethodRow) -> bool:
+        """Whether the row was asked for by itself, not only as one of all."""
+        return any(name != "all" and _row(name).label == row.label for name in self.methods)
 
 
-def _variant(each: str | MethodRow) -> MethodRow:
-    return each if isinstance(each, MethodRow) else MethodRow.parse(each)
+def _row(method: str | MethodRow) -> MethodRow:
+    return method if isinstance(method, MethodRow) else MethodRow.parse(method)

@@ -30,6 +30,9 @@ class MethodRow:
             text = ",".join(f"{name}={_written(value)}" for name, value in self.settings.items())
             object.__setattr__(self, "label", f"{self.method}:{text}" if text else self.method)
 
+    def __str__(self) -> str:
+        return self.label
+
     @classmethod
     def parse(cls, text: str) -> MethodRow:
         """From ``name`` or ``name:setting=value,...``.

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from mil_bench.evaluation.trials import Trial
@@ -33,8 +34,8 @@ class Listener:
     def on_failure(self, job: Job, folds: tuple[int, ...], reason: str) -> None:
         """A task failed; the others go on."""
 
-    def on_tuning(self, studies: int, trials: int) -> None:
-        """Settings are being chosen: so many studies of so many trials each."""
+    def on_tuning(self, studies: Sequence[Any], trials: int) -> None:
+        """Tuning begins: these studies (``mil_bench.tuning.studies.StudyPlan``), so many trials each."""
 
     def on_trial(self, trial: Trial) -> None:
         """A trial is finished, now or in an earlier call; those of one study come in their order."""

@@ -1,4 +1,4 @@
-"""Training in a worker: a small value goes in, results come out as values. The parent records them."""
+"""Training in a worker: a task goes in, results come out as values. The parent stores them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from mil_bench.code_version import commit
 from mil_bench.errors import MilBenchError, TrainingError
 from mil_bench.evaluation.predictions import Predictions
 from mil_bench.methods import Method, Recipe
-from mil_bench.running.executors import report
 from mil_bench.running.result_store import Failure, FoldResult, PrunedFold
+from mil_bench.running.task import FoldTask, Task
 from mil_bench.training.fold_stack import FoldStack
 from mil_bench.training.memory import freed_memory_kept
 from mil_bench.training.stack import LoopedStack, Stack
@@ -28,37 +28,9 @@ from mil_bench.training.trainer import FoldHistory, FoldRoles, Schedule, fit, pr
 from mil_bench.training.witnesses import WitnessWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     from mil_bench.methods.yardstick import Yardstick
-    from mil_bench.planning.plan import Job
-    from mil_bench.splits.plan import SplitPlan
-
-
-@dataclass(frozen=True)
-class Task:
-    """Some folds of a job, and where to find the bags.
-
-    Args:
-        job: what to train.
-        folds: which folds.
-        splits: all folds of the job; the order of bags depends on all of them, so that a fold's
-            result does not depend on which folds are trained beside it.
-        store: path of the bag store.
-        device: "cpu" or "cuda".
-        plugins: files whose methods are offered beside the installed ones.
-        limits: for each of ``folds`` one number an epoch; a fold whose validation loss never got
-            below is given up.
-    """
-
-    job: Job
-    folds: tuple[int, ...]
-    splits: SplitPlan
-    store: Path
-    device: str
-    plugins: tuple[Path, ...] = ()
-    limits: tuple[np.ndarray | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,11 +44,13 @@ class EpochDone:
     epochs: int
 
 
-def attempt(task: Task) -> list[FoldResult | PrunedFold] | Failure:
-    """``train``, with whatever it throws as a value: a method may throw anything, also what cannot be pickled."""
+def attempt(
+    task: Task, on_epoch: Callable[[EpochDone], None]
+) -> list[FoldResult | PrunedFold] | Failure:
+    """``train``, with every exception as a value: a method may raise anything, also what cannot be pickled."""
     started = time.monotonic()
     try:
-        return train(task)
+        return train(task, on_epoch)
     except Exception as error:
         reason = (
             str(error) if isinstance(error, MilBenchError) else f"{type(error).__name__}: {error}"
@@ -84,10 +58,14 @@ def attempt(task: Task) -> list[FoldResult | PrunedFold] | Failure:
         return Failure(reason, round(time.monotonic() - started, 3), getattr(error, "epochs", 0))
 
 
-def train(task: Task) -> list[FoldResult | PrunedFold]:
-    """Train the folds of a task and predict their test slides once; reports an ``EpochDone`` after every epoch.
+def train(
+    task: Task, on_epoch: Callable[[EpochDone], None] = lambda event: None
+) -> list[FoldResult | PrunedFold]:
+    """Train the folds of a task and predict their test slides once; pruned folds predict nothing.
 
-    A fold that is given up on the way predicts nothing.
+    Args:
+        task: what to train.
+        on_epoch: is called after every epoch.
 
     Raises:
         TrainingError: a loss is not finite.
@@ -97,78 +75,79 @@ def train(task: Task) -> list[FoldResult | PrunedFold]:
     store = BagStore(task.store)
     for plugin in task.plugins:
         registry.methods.add_file(plugin, Method)
-    if job.method in registry.yardsticks.names():
-        return [_measure(task, store, k) for k in task.folds]
+    if not job.is_trained:
+        return [_measure(task, store, part) for part in task.folds]
     feed = Feed(store, device)
     recipe = Recipe(**{**job.recipe, "betas": tuple(job.recipe["betas"])})
+    bags = Task.positions(task.ever_train)
     identity = (job.seed, job.dataset, job.method)
-    all_train = [store.index_of(fold.train) for fold in task.splits.folds]
-    limits = task.limits or (None,) * len(task.folds)
+    schedule = Schedule.over(bags, task.mean_train, recipe, identity)
     roles = [
-        FoldRoles(all_train[k], store.index_of(task.splits.folds[k].val), limit)
-        for k, limit in zip(task.folds, limits, strict=True)
+        FoldRoles(Task.positions(part.train), part.val.astype(np.int64), part.limits)
+        for part in task.folds
     ]
 
-    def on_epoch(epoch: int, histories: list[FoldHistory]) -> None:
-        report(EpochDone(job.label, job.seed, task.folds, epoch + 1, recipe.epochs))
+    def report(epoch: int, histories: list[FoldHistory]) -> None:  # noqa: ARG001 - only counted
+        on_epoch(EpochDone(job.label, job.seed, task.numbers, epoch + 1, recipe.epochs))
 
     with _one_thread(), freed_memory_kept():
         stack = _build_stack(task, store, recipe, device)
-        histories = fit(
-            stack, feed, roles, Schedule.of(all_train, recipe, identity), recipe, on_epoch
-        )
+        histories = fit(stack, feed, roles, schedule, recipe, report)
         predictions = [
-            None
-            if histories[i].pruned
-            else _predict(stack, feed, store, task.splits.folds[k].test, i)
-            for i, k in enumerate(task.folds)
+            None if histories[k].pruned else _predict(stack, feed, store, part.test, k)
+            for k, part in enumerate(task.folds)
         ]
     seconds = round((time.monotonic() - started) / len(task.folds), 3)
     results: list[FoldResult | PrunedFold] = []
-    for i, k in enumerate(task.folds):
+    for k, part in enumerate(task.folds):
         curves = {
-            name: getattr(histories[i], name) for name in ("train_loss", "val_loss", "val_accuracy")
+            name: getattr(histories[k], name) for name in ("train_loss", "val_loss", "val_accuracy")
         }
-        if (predicted := predictions[i]) is None:
-            results.append(PrunedFold(k, curves, seconds))
+        if (predicted := predictions[k]) is None:
+            results.append(PrunedFold(part.fold, curves, seconds))
             continue
-        found = FoldResult(
-            fold=k,
+        result = FoldResult(
+            fold=part.fold,
             predictions=predicted,
-            best_epoch=histories[i].best_epoch,
+            best_epoch=histories[k].best_epoch,
             curves=curves,
-            slides={
-                role: len(getattr(task.splits.folds[k], role)) for role in ("train", "val", "test")
-            },
+            slides=_sizes(part),
             seconds=seconds,
             environment=_environment(device),
             in_dim=store.width,
-            weights={name: _array(value) for name, value in stack.state(i).items()},
+            weights={name: _array(value) for name, value in stack.state(k).items()},
         )
-        results.append(found)
+        results.append(result)
     return results
 
 
-def _measure(task: Task, store: BagStore, k: int) -> FoldResult:
+def _sizes(part: FoldTask) -> dict[str, int]:
+    """Number of slides by role."""
+    return {
+        "train": len(Task.positions(part.train)),
+        "val": len(part.val),
+        "test": len(part.test),
+    }
+
+
+def _measure(task: Task, store: BagStore, part: FoldTask) -> FoldResult:
     """A yardstick's fold: nothing is trained, no image is read."""
     yardstick: Yardstick = registry.yardsticks.load(task.job.method)()
-    fold, groups = task.splits.folds[k], store.slides["group"].to_numpy()
-    train, test = store.index_of(fold.train), store.index_of(fold.test)
+    groups = store.slides["group"].to_numpy()
+    train, test = Task.positions(part.train), part.test
     fine = yardstick.predict(
         store.labels[train], groups[train], groups[test], store.hierarchy.n_fine
     )
-    slides = {role: len(getattr(fold, role)) for role in ("train", "val", "test")}
-    predictions = Predictions(
-        np.array(fold.test, dtype=str), store.labels[test], fine, _groups(store, test)
-    )
-    return FoldResult(k, predictions, -1, {}, slides, 0.0, _environment(torch.device("cpu")))
+    predictions = Predictions(_slides(store, test), store.labels[test], fine, _groups(store, test))
+    environment = _environment(torch.device("cpu"))
+    return FoldResult(part.fold, predictions, -1, {}, _sizes(part), 0.0, environment)
 
 
 def _build_stack(task: Task, store: BagStore, recipe: Recipe, device: torch.device) -> Stack:
     """The fastest stack for the device: on a CPU fold after fold, on a GPU all folds as one."""
     job = task.job
     build = registry.methods.load(job.method)
-    identities = [(job.seed, job.dataset, job.method, k) for k in task.folds]
+    identities = [(job.seed, job.dataset, job.method, fold) for fold in task.numbers]
     methods = []
     for identity in identities:
         with seeds.torch_seeded(*identity, "weights"):
@@ -177,30 +156,31 @@ def _build_stack(task: Task, store: BagStore, recipe: Recipe, device: torch.devi
     return kind(methods, recipe, identities)
 
 
-def _predict(
-    stack: Stack, feed: Feed, store: BagStore, slides: tuple[str, ...], k: int
-) -> Predictions:
-    """What fold k of the stack says about some slides."""
+def _predict(stack: Stack, feed: Feed, store: BagStore, test: np.ndarray, k: int) -> Predictions:
+    """What fold k of the stack predicts for its test bags."""
     witnesses = WitnessWatch()
-    predicted = predict(stack, feed, store.index_of(slides), k, witnesses)
-    coarse = predicted.coarse_logits
-    if not predicted.fine_logits.isfinite().all():
-        bad = [
-            s
-            for s, row in zip(slides, predicted.fine_logits, strict=True)
-            if not row.isfinite().all()
-        ]
+    bags = test.astype(np.int64)
+    predicted = predict(stack, feed, bags, k, witnesses)
+    slides, coarse = _slides(store, bags), predicted.coarse_logits
+    is_finite = predicted.fine_logits.isfinite().all(1).numpy()
+    if not is_finite.all():
         raise TrainingError(
-            f"the predictions of {len(bad)} test slides are not finite (first: {bad[0]}); check their features"
+            f"the predictions of {(~is_finite).sum()} test slides are not finite "
+            f"(first: {slides[~is_finite][0]}); check their features"
         )
     return Predictions(
-        slides=np.array(slides, dtype=str),
+        slides=slides,
         labels=predicted.labels.numpy(),
         fine=predicted.fine_logits.double().softmax(1).numpy(),
-        groups=_groups(store, store.index_of(slides)),
+        groups=_groups(store, bags),
         coarse_head=None if coarse is None else coarse.double().softmax(1).numpy(),
         attention_auc=witnesses.aucs,
     )
+
+
+def _slides(store: BagStore, bags: np.ndarray) -> np.ndarray:
+    """Ids of the bags."""
+    return store.slides["slide"].to_numpy()[bags].astype(str)
 
 
 def _array(value: torch.Tensor) -> np.ndarray:

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from mil_bench import durable
+from mil_bench.results import Results
 from mil_bench.running.result_store import FoldResult, ResultStore
 from mil_bench.tracking import entries
 from mil_bench.tracking.entries import FOLD, METHOD, TRIAL, Entry, Point
@@ -33,7 +34,6 @@ _Place = tuple[str, str]
 """Method and fold or trial; "" where a run is about neither: ("", "") is the benchmark."""
 _TRAININGS, _FAILED = "mil_bench.trainings", "mil_bench.failed"
 _PARENT = "mlflow.parentRunId"
-_DATABASE = "mlflow.db"
 
 
 class RunLog:
@@ -46,9 +46,9 @@ class RunLog:
         plan: the benchmark.
     """
 
-    def __init__(self, results: Path, plan: RunPlan) -> None:
-        self._folder, self._plan = results.resolve(), plan
-        self._store, self._trials = ResultStore(results / "runs"), TrialStore(results / "studies")
+    def __init__(self, results: Results, plan: RunPlan) -> None:
+        self._folder, self._plan = Results(results.folder.resolve()), plan
+        self._store, self._trials = ResultStore(results.runs), TrialStore(results.studies)
         self._client: Any = None
         self._experiment = ""
         self._known: dict[_Place, Any] = {}
@@ -69,11 +69,11 @@ class RunLog:
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         server = os.environ.get("MLFLOW_TRACKING_URI")
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.folder.mkdir(parents=True, exist_ok=True)
         self._client = MlflowClient(server or self._local_database())
         name = f"mil-bench/{self._plan.dataset}"
         found = self._client.get_experiment_by_name(name)
-        location = None if server else (self._folder / "mlartifacts").as_uri()
+        location = None if server else self._folder.artifacts.as_uri()
         self._experiment = (
             found.experiment_id
             if found
@@ -95,7 +95,7 @@ class RunLog:
         server = os.environ.get("MLFLOW_TRACKING_URI", "")
         if server.startswith(("http://", "https://")):
             return address(server, self._experiment)
-        start = f"mlflow ui --backend-store-uri {server or f'sqlite:///{self._folder / _DATABASE}'}"
+        start = f"mlflow ui --backend-store-uri {server or f'sqlite:///{self._folder.database}'}"
         return f"{start}, then {address('http://127.0.0.1:5000', self._experiment)}"
 
     @property
@@ -302,7 +302,7 @@ class RunLog:
         """
         from mlflow import MlflowClient
 
-        path = self._folder / _DATABASE
+        path = self._folder.database
         if not path.exists():
             with durable.new_file(path) as temporary:
                 MlflowClient(f"sqlite:///{temporary}").search_experiments(max_results=1)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mil_bench.planning.plan import Job, RunPlan
+    from mil_bench.results import Results
 
 _Task = Callable[[RunLog], object]
 
@@ -33,7 +34,7 @@ class MlflowTracker(Listener):
         results: folder of the results.
     """
 
-    def __init__(self, results: Path) -> None:
+    def __init__(self, results: Results) -> None:
         self._results = results
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._log: RunLog | None = None
@@ -97,7 +98,7 @@ class MlflowTracker(Listener):
             )
 
 
-def resync(results: Path, run_id: str) -> tuple[int, int]:
+def resync(results: Results, run_id: str) -> tuple[int, int]:
     """Log what MLflow lacks of a run, from the result store alone; trains nothing.
 
     Args:
@@ -111,14 +112,14 @@ def resync(results: Path, run_id: str) -> tuple[int, int]:
         UnknownNameError: there is no such run.
         TrackingError: MLflow failed.
     """
-    store = ResultStore(results / "runs")
+    store = ResultStore(results.runs)
     plan = store.load_plan(run_id)
     result, log = RunResult.collect(store, plan), RunLog(results, plan)
     try:
         log.open()
         missing = log.log_stored()
         if not log.is_current:
-            log.close(result.write(results / "reports" / run_id))
+            log.close(result.write(results.reports / run_id))
     except StorageError:
         raise
     except Exception as error:  # a tracker may throw anything

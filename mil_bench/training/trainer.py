@@ -57,8 +57,15 @@ class Schedule:
     @classmethod
     def of(cls, train_parts: Sequence[np.ndarray], recipe: Recipe, identity: Identity) -> Schedule:
         """From the training parts of all folds of a job."""
-        bags = np.unique(np.concatenate(train_parts))
-        share = np.mean([len(part) for part in train_parts]) / len(bags)
+        mean_train = float(np.mean([len(part) for part in train_parts]))
+        return cls.over(np.unique(np.concatenate(train_parts)), mean_train, recipe, identity)
+
+    @classmethod
+    def over(
+        cls, bags: np.ndarray, mean_train: float, recipe: Recipe, identity: Identity
+    ) -> Schedule:
+        """From the bags that any fold trains on, ascending, and the mean number that one fold trains on."""
+        share = mean_train / len(bags)
         return cls(bags, max(1, math.floor(recipe.batch_size / share)), identity)
 
     def epoch(self, epoch: int) -> list[np.ndarray]:

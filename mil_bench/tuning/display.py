@@ -28,10 +28,10 @@ class TuningDisplay(Listener):
         self._studies = self._trials = self._finished = 0
         self._started = time.monotonic()
 
-    def on_tuning(self, studies: int, trials: int) -> None:
+    def on_tuning(self, studies: Sequence[StudyPlan], trials: int) -> None:
         """Show the bar."""
-        self._studies, self._trials, self._started = studies, trials, time.monotonic()
-        self._bar = self._bars.add_task("trials", total=studies * trials)
+        self._studies, self._trials, self._started = len(studies), trials, time.monotonic()
+        self._bar = self._bars.add_task("trials", total=len(studies) * trials)
         self._bars.start()
 
     def on_trial(self, trial: Trial) -> None:
@@ -71,14 +71,17 @@ class DashboardFile(Listener):
 
     Args:
         path: the file.
-        plans: the studies.
     """
 
-    def __init__(self, path: Path, plans: Sequence[StudyPlan]) -> None:
+    def __init__(self, path: Path) -> None:
         from mil_bench.tuning.proposals import SharedFile
 
         self._file = SharedFile(path)
-        self._plans = {plan.key: plan for plan in plans}
+        self._plans: dict[str, StudyPlan] = {}
+
+    def on_tuning(self, studies: Sequence[StudyPlan], trials: int) -> None:
+        """Remember what is tuned."""
+        self._plans = {plan.key: plan for plan in studies}
 
     def on_trial(self, trial: Trial) -> None:
         """Add it unless it is there."""

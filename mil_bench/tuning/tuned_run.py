@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mil_bench.evaluation.predictions import TrainedFold
 from mil_bench.methods.space import Choice, Float, Int, Range
 from mil_bench.report.tuning_tables import by_study, chosen_table, gain_table, spent_table
+from mil_bench.results import Results
 from mil_bench.tuning.trial_store import TrialStore
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class TunedRun:
     @classmethod
     def collect(cls, store: ResultStore, plan: RunPlan) -> TunedRun:
         """Everything that is stored of a plan's trials."""
-        trials = TrialStore(Path(store.root).parent / "studies")
+        trials = TrialStore(Results(Path(store.root).parent).studies)
         records = trials.of_plan(plan)
         about = {
             each.study: trials.about(trials.folder(plan.dataset, each.method, each.study))

@@ -16,68 +16,80 @@ from mil_bench.errors import InputError
 from mil_bench.evaluation.trials import Trial, best_of
 from mil_bench.planning.choice import Chosen, Tuning
 from mil_bench.running.pool import TaskResult, train_all
-from mil_bench.running.result_store import Failure, FoldResult
+from mil_bench.running.result_store import Failure, FoldResult, ResultStore
+from mil_bench.running.task import TaskMaker
 from mil_bench.tuning.pruning import Pruning
 from mil_bench.tuning.studies import Study, StudyPlan
+from mil_bench.tuning.trial_store import TrialStore
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from filelock import FileLock
 
-    from mil_bench.api import Prepared, Workplace
     from mil_bench.planning.plan import Job, RunPlan
+    from mil_bench.planning.prepare import Prepared
     from mil_bench.planning.request import RunRequest
+    from mil_bench.results import Results
     from mil_bench.running.listeners import Listener
-    from mil_bench.running.worker import Task
+    from mil_bench.running.setup import Machine
+    from mil_bench.running.task import Task
 
 
 def studies_of(prepared: Prepared) -> list[StudyPlan]:
     """The studies behind a request, method by method; settings that the user has fixed are not tuned."""
     request, plan = prepared.request, prepared.plan
-    variants = {variant.label: variant for variant in request.variants}
+    rows = {row.label: row for row in request.rows}
     folds = range(len(plan.splits.folds))
     groups = [(k,) for k in folds] if request.select == "per-fold" else [tuple(folds)]
     pruning = Pruning() if request.pruning else None
-    found: dict[str, StudyPlan] = {}
+    studies: dict[str, StudyPlan] = {}
     for job in plan.jobs:
-        if job.label in variants:
-            ranges = registry.methods.load(job.method).search_space
-            space = {
-                name: each
-                for name, each in ranges.items()
-                if name not in variants[job.label].settings
-            }
-            for group in groups:
-                study = StudyPlan(job, space, group, request.select, pruning)
-                found.setdefault(study.key, study)
-    return list(found.values())
+        if job.label not in rows:
+            continue
+        fixed = rows[job.label].settings
+        ranges = registry.methods.load(job.method).search_space
+        space = {name: values for name, values in ranges.items() if name not in fixed}
+        for group in groups:
+            study = StudyPlan(job, space, group, request.select, pruning)
+            studies.setdefault(study.key, study)
+    return list(studies.values())
 
 
-def tuned(prepared: Prepared, place: Workplace) -> Prepared:
-    """A plan with the settings that were chosen; the trials that are missing are made first, if that was asked for.
+def tuned(
+    prepared: Prepared, results: Results, machine: Machine, listeners: Sequence[Listener]
+) -> Prepared:
+    """A plan with chosen settings; missing trials are made first if the request asks for it.
+
+    Args:
+        prepared: the plan with the methods' own settings.
+        results: where folds and trials are stored.
+        machine: what trains.
+        listeners: are told what happens.
 
     Raises:
         InputError: only stored trials were asked for, and there are none, or not the same number
             for every study.
     """
     request, plans = prepared.request, studies_of(prepared)
+    store = TrialStore(results.studies)
     if request.tune is None:
-        trials = _trials_stored(plans, place, request)
+        trials = _trials_stored(plans, store, request)
     else:
         trials = request.tune
-        Tuner(prepared, plans, place).run(trials)
-    records = {plan.key: place.trials.records(_folder(plan, place))[:trials] for plan in plans}
+        Tuner(prepared, plans, results, machine, listeners).run(trials)
+    records = {plan.key: store.records(_folder(plan, store))[:trials] for plan in plans}
     return dataclasses.replace(prepared, plan=_chosen_plan(prepared, trials, records))
 
 
-def _folder(plan: StudyPlan, place: Workplace) -> Any:
-    return place.trials.folder(plan.base.dataset, plan.base.method, plan.key)
+def _folder(plan: StudyPlan, store: TrialStore) -> Path:
+    return store.folder(plan.base.dataset, plan.base.method, plan.key)
 
 
-def _trials_stored(plans: Sequence[StudyPlan], place: Workplace, request: RunRequest) -> int:
+def _trials_stored(plans: Sequence[StudyPlan], store: TrialStore, request: RunRequest) -> int:
     """The number of trials that every study has."""
-    counts = {plan.key: len(place.trials.records(_folder(plan, place))) for plan in plans}
+    counts = {plan.key: len(store.records(_folder(plan, store))) for plan in plans}
     most, least = max(counts.values(), default=0), min(counts.values(), default=0)
     if most == least and most > 0:
         return most
@@ -160,32 +172,44 @@ def trial_job(plan: StudyPlan, settings: Mapping[str, Any]) -> Job:
 
 
 class Tuner:
-    """Runs studies side by side; the trials of each come one after another, since each learns from those before it.
+    """Runs studies in parallel; the trials of each run one after another, since each learns from those before it.
 
     Args:
         prepared: the plan and its bags.
         plans: the studies.
-        place: where results and trials go.
+        results: where folds and trials are stored.
+        machine: what trains.
+        listeners: are told what happens.
     """
 
-    def __init__(self, prepared: Prepared, plans: Sequence[StudyPlan], place: Workplace) -> None:
-        self._prepared, self._place = prepared, place
-        self._plans = list(plans)
+    def __init__(
+        self,
+        prepared: Prepared,
+        plans: Sequence[StudyPlan],
+        results: Results,
+        machine: Machine,
+        listeners: Sequence[Listener],
+    ) -> None:
+        self._prepared, self._plans = prepared, list(plans)
+        self._results, self._trials = ResultStore(results.runs), TrialStore(results.studies)
+        self._machine, self._listeners = machine, listeners
         self._unclaimed, self._elsewhere = deque(plans), list[StudyPlan]()
         self._idle: deque[tuple[Study, FileLock]] = deque()
         self._busy: dict[int, tuple[Study, FileLock]] = {}
-        self._listeners: list[Listener] = []
-        self._trials, self._device = 0, "cpu"
+        self._count = 0
+        self._maker: TaskMaker | None = None
 
     def run(self, trials: int) -> None:
         """Bring every study to this number of trials; those that have more keep them."""
-        self._trials = trials
-        self._listeners = self._place.tuning_listeners(self._plans)
-        self._device, workers = self._place.resolve(len(self._plans))
+        self._count = trials
+        device, workers = self._machine.resolve(len(self._plans))
+        prepared = self._prepared
+        plugins = prepared.request.plugins
+        self._maker = TaskMaker(prepared.plan.splits, prepared.bags, device, plugins)
         try:
             for listener in self._listeners:
-                listener.on_tuning(len(self._plans), trials)
-            train_all(self, workers, self._on_epoch)
+                listener.on_tuning(self._plans, trials)
+            train_all(self, self._machine.executor, workers, self._on_epoch)
         finally:
             for _, lock in (*self._idle, *self._busy.values()):  # of an interrupted call
                 lock.release()
@@ -199,35 +223,31 @@ class Tuner:
 
     def next_task(self) -> Task | None:
         """The next training of any study that is not being trained."""
-        from mil_bench.running.worker import Task
-
         while (claimed := self._idle.popleft() if self._idle else self._claim()) is not None:
             study, lock = claimed
             training = self._missing_training(study)
-            if training is None:
+            if training is None or self._maker is None:
                 lock.release()
                 continue
-            (job, fold), prepared = training, self._prepared
-            limits = (study.limits(fold),)
-            splits, path = prepared.plan.splits, prepared.bags.path
-            task = Task(job, (fold,), splits, path, self._device, prepared.plugins, limits)
+            job, fold = training
+            task = self._maker.task(job, (fold,), (study.limits(fold),))
             self._busy[id(task)] = claimed
             return task
         return None
 
-    def receive(self, task: Task, outcome: TaskResult) -> None:
-        """Store what came to its end, and tell the study."""
+    def receive(self, task: Task, result: TaskResult) -> None:
+        """Store a finished fold, and tell the study."""
         claimed = self._busy.pop(id(task))
-        result = outcome if isinstance(outcome, Failure) else outcome[0]
-        if isinstance(result, FoldResult):
-            self._place.store.save_fold(task.job, result)
-        claimed[0].receive(result)
+        trained = result if isinstance(result, Failure) else result[0]
+        if isinstance(trained, FoldResult):
+            self._results.save_fold(task.job, trained)
+        claimed[0].receive(trained)
         self._idle.append(claimed)
 
     def _missing_training(self, study: Study) -> tuple[Job, int] | None:
         """The next training that the result store lacks; what it has is told to the study at once."""
-        store = self._place.store
-        while (training := study.next_training(self._trials)) is not None:
+        store = self._results
+        while (training := study.next_training(self._count)) is not None:
             job, fold = training
             if fold not in store.done(job):
                 return training
@@ -239,8 +259,8 @@ class Tuner:
         for source in (self._unclaimed, deque(self._elsewhere)):
             while source:
                 plan = source.popleft()
-                folder = _folder(plan, self._place)
-                lock = self._place.trials.claim(folder)
+                folder = _folder(plan, self._trials)
+                lock = self._trials.claim(folder)
                 if lock is None and plan not in self._elsewhere:
                     self._elsewhere.append(plan)
                 if lock is not None:
@@ -249,7 +269,7 @@ class Tuner:
         return None
 
     def _open(self, plan: StudyPlan) -> Study:
-        trials, folder = self._place.trials, _folder(plan, self._place)
+        trials, folder = self._trials, _folder(plan, self._trials)
         trials.describe(folder, plan.about)
 
         def finish(record: Trial) -> None:

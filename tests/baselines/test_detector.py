@@ -65,7 +65,7 @@ def test_where_there_are_no_instance_labels_a_row_says_why_it_is_not_there(tmp_p
         "data": tmp_path,
         "tracking": False,
         "progress": False,
-        "workers": 1,
+        "on": "inline",
     }
     result = mil_bench.run(["detector", "mean-pool"], "bracs", folds=2, epochs=1, **places)
     assert result.facts == [

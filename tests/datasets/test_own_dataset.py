@@ -48,7 +48,7 @@ RUN = [
 def test_a_flat_dataset_runs_reports_and_resumes(
     packed: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    command = [*RUN, "--no-tracking", "--workers", "1"]
+    command = [*RUN, "--no-tracking", "--on", "inline"]
     assert main([*command, "--dry-run"]) == 0
     assert "hmil           note: there are no coarse classes here" in capsys.readouterr().out
     assert main(command) == 0

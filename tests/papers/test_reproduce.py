@@ -105,7 +105,7 @@ def test_a_split_file_is_followed_for_its_dataset_alone(tmp_path: Path) -> None:
 
 
 def call(folder: Path, *words: str) -> int:
-    quiet = ["--no-tracking", "--workers", "1", "--epochs", "1", "--preset", "quick"]
+    quiet = ["--no-tracking", "--on", "inline", "--epochs", "1", "--preset", "quick"]
     return main(
         [
             "reproduce",

@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
-from conftest import SMALL_TWIN
+from conftest import SMALL_TWIN, permute_labels
 
 import mil_bench
 from mil_bench import registry
-from mil_bench.api import Prepared, Workplace, execute, prepare, tasks_of
+from mil_bench.api import execute, prepare
 from mil_bench.errors import UnknownNameError
+from mil_bench.planning.prepare import Prepared
 from mil_bench.planning.request import RunRequest
 from mil_bench.registry import Registry
-from mil_bench.running import executors
-from mil_bench.running.worker import Task, train
+from mil_bench.running.runner import tasks_of
+from mil_bench.running.setup import Setup
+from mil_bench.running.task import TaskMaker
+from mil_bench.running.worker import train
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from mil_bench.bags.store import BagStore
     from mil_bench.methods import Method
+    from mil_bench.running.task import Task
     from mil_bench.runs.result import RunResult
 
-QUIET = {"tracking": False, "progress": False, "workers": 1}
+QUIET = {"tracking": False, "progress": False, "on": "inline"}
 
 
 def small_run(folder: Path, methods: list[str], **changed: object) -> RunResult:
@@ -70,19 +73,18 @@ def test_the_same_command_gives_the_same_predictions_whatever_ran_before(tmp_pat
 
 def test_a_pool_of_processes_gives_the_same_as_one_process(tmp_path: Path) -> None:
     alone = small_run(tmp_path / "a", ["abmil"])
-    pooled = small_run(tmp_path / "b", ["abmil"], workers=2)
+    pooled = small_run(tmp_path / "b", ["abmil"], on="local", workers=2)
     for a, b in zip(alone.trials["abmil"], pooled.trials["abmil"], strict=True):
         assert (a.predictions.fine == b.predictions.fine).all()
 
 
 def test_several_folds_in_one_task_give_the_same_as_one_at_a_time(tmp_path: Path) -> None:
-    place = Workplace(tmp_path / "results", tmp_path / "data", **QUIET)
-    made = prepare(RunRequest(SMALL_TWIN, ("hmil",), folds=3, epochs=2), place)
-    executors.connect(lambda value: None, threading.Event())
-    job, splits, store = made.plan.jobs[0], made.plan.splits, made.bags.path
-    together = train(Task(job, (0, 1, 2), splits, store, "cpu"))
+    setup = Setup(tmp_path / "results", tmp_path / "data", **QUIET)
+    made = prepare(RunRequest(SMALL_TWIN, ("hmil",), folds=3, epochs=2), setup)
+    job, tasks = made.plan.jobs[0], TaskMaker(made.plan.splits, made.bags, "cpu")
+    together = train(tasks.task(job, (0, 1, 2)))
     for k in (0, 1, 2):
-        alone = train(Task(job, (k,), splits, store, "cpu"))[0]
+        alone = train(tasks.task(job, (k,)))[0]
         assert (alone.predictions.fine == together[k].predictions.fine).all()
 
 
@@ -90,16 +92,15 @@ def test_repeating_a_run_trains_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     first = small_run(tmp_path, ["abmil"])
     from mil_bench.running import worker
 
-    monkeypatch.setattr(worker, "train", lambda task: pytest.fail("trained again"))
+    monkeypatch.setattr(worker, "train", lambda *_: pytest.fail("trained again"))
     again = small_run(tmp_path, ["abmil"])
     assert again.tables["fine"].equals(first.tables["fine"])
 
 
 def test_choices_do_not_depend_on_test_labels(tmp_path: Path) -> None:
-    place = Workplace(tmp_path / "results", tmp_path / "data", **QUIET)
-    made = prepare(RunRequest(SMALL_TWIN, ("abmil",), folds=3, epochs=4), place)
-    executors.connect(lambda value: None, threading.Event())
-    task = Task(made.plan.jobs[0], (1,), made.plan.splits, made.bags.path, "cpu")
+    setup = Setup(tmp_path / "results", tmp_path / "data", **QUIET)
+    made = prepare(RunRequest(SMALL_TWIN, ("abmil",), folds=3, epochs=4), setup)
+    task = TaskMaker(made.plan.splits, made.bags, "cpu").task(made.plan.jobs[0], (1,))
     honest = train(task)[0]
     path = tmp_path / "permuted.h5"
     path.write_bytes(made.bags.path.read_bytes())
@@ -108,15 +109,6 @@ def test_choices_do_not_depend_on_test_labels(tmp_path: Path) -> None:
     assert (honest.predictions.labels != blind.predictions.labels).any()
     assert (honest.predictions.fine == blind.predictions.fine).all()
     assert honest.curves == blind.curves
-
-
-def permute_labels(path: Path, bags: np.ndarray) -> None:
-    import h5py
-
-    with h5py.File(path, "r+") as file:
-        labels = file["labels"][:]
-        labels[bags] = np.roll(labels[bags], 1)
-        file["labels"][:] = labels
 
 
 class Failing(registry.methods.load("mean-pool")):
@@ -166,10 +158,10 @@ def test_seeds_are_trained_each(tmp_path: Path) -> None:
 
 
 def test_a_prepared_run_can_be_executed_twice(tmp_path: Path, small_store: BagStore) -> None:
-    place = Workplace(tmp_path / "results", tmp_path / "data", **QUIET)
-    made = prepare(RunRequest(SMALL_TWIN, ("mean-pool",), folds=2, epochs=1), place)
+    setup = Setup(tmp_path / "results", tmp_path / "data", **QUIET)
+    made = prepare(RunRequest(SMALL_TWIN, ("mean-pool",), folds=2, epochs=1), setup)
     assert isinstance(made, Prepared)
-    assert execute(made, place).tables["fine"].equals(execute(made, place).tables["fine"])
+    assert execute(made, setup).tables["fine"].equals(execute(made, setup).tables["fine"])
 
 
 def test_a_single_worker_stores_each_fold_as_it_comes(
@@ -179,11 +171,11 @@ def test_a_single_worker_stores_each_fold_as_it_comes(
 
     real, calls = worker.train, []
 
-    def interrupted(task: Task) -> list:
+    def interrupted(task: Task, on_epoch: object) -> list:
         calls.append(task)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return real(task)
+        return real(task, on_epoch)
 
     monkeypatch.setattr(worker, "train", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -218,7 +210,9 @@ def test_a_process_that_dies_costs_only_its_own_training(
     monkeypatch.setattr(registry, "methods", Registry("mil_bench.methods", "method"))
     plugin = tmp_path / "killer.py"
     plugin.write_text(KILLER)
-    result = small_run(tmp_path, ["killer", "mean-pool"], folds=2, workers=2, plugins=[plugin])
+    result = small_run(
+        tmp_path, ["killer", "mean-pool"], folds=2, on="local", workers=2, plugins=[plugin]
+    )
     assert len(result.failures) == 2
     assert all("the process died, most likely out of memory" in line for line in result.failures)
     assert len(result.trials["mean-pool"]) == 2
@@ -227,8 +221,8 @@ def test_a_process_that_dies_costs_only_its_own_training(
 def test_a_gpu_trains_all_folds_of_a_job_at_once_also_when_one_is_missing(
     small_store: BagStore, tmp_path: Path
 ) -> None:
-    place = Workplace(tmp_path / "results", tmp_path / "data", **QUIET)
-    plan = prepare(RunRequest(SMALL_TWIN, ("abmil", "hmil"), folds=3, epochs=1), place).plan
+    setup = Setup(tmp_path / "results", tmp_path / "data", **QUIET)
+    plan = prepare(RunRequest(SMALL_TWIN, ("abmil", "hmil"), folds=3, epochs=1), setup).plan
     abmil, hmil, lookup = plan.jobs
     assert tasks_of([(abmil, 1), (hmil, 0), (hmil, 2)], plan.trainings, "cuda") == [
         (abmil, (0, 1, 2)),

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING
 
 import pytest
 from conftest import SMALL_TWIN
 
-from mil_bench.api import Workplace, prepare
+from mil_bench.api import prepare
 from mil_bench.bags.store import BagStore
 from mil_bench.planning.request import RunRequest
-from mil_bench.running import executors
-from mil_bench.running.worker import Task, train
+from mil_bench.running.setup import Setup
+from mil_bench.running.task import TaskMaker
+from mil_bench.running.worker import train
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 def test_predictions_name_the_group_of_every_slide_as_far_as_it_is_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group_name: str
 ) -> None:
-    place = Workplace(tmp_path / "results", tmp_path / "data", tracking=False, progress=False)
-    made = prepare(RunRequest(SMALL_TWIN, ("mean-pool",), folds=2, epochs=1), place)
-    executors.connect(lambda value: None, threading.Event())
+    setup = Setup(tmp_path / "results", tmp_path / "data", tracking=False, progress=False)
+    made = prepare(RunRequest(SMALL_TWIN, ("mean-pool",), folds=2, epochs=1), setup)
 
     class Opened(BagStore):
         def __init__(self, path: Path):
@@ -34,7 +33,7 @@ def test_predictions_name_the_group_of_every_slide_as_far_as_it_is_known(
     monkeypatch.setattr("mil_bench.running.worker.BagStore", Opened)
     group_of = dict(zip(made.bags.slides["slide"], made.bags.slides["group"], strict=True))
     for job in made.plan.jobs:  # the method and the yardstick
-        found = train(Task(job, (1,), made.plan.splits, made.bags.path, "cpu"))[0].predictions
+        found = train(TaskMaker(made.plan.splits, made.bags, "cpu").task(job, (1,)))[0].predictions
         expected = [group_of[slide] if group_name else "" for slide in found.slides]
         assert found.groups.tolist() == expected
         assert found.groups.dtype.kind == "U"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from mil_bench.runs.result import RunResult
 
-QUIET = {"tracking": False, "progress": False, "workers": 1}
+QUIET = {"tracking": False, "progress": False, "on": "inline"}
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunResult, BagStore]:
     folder = tmp_path_factory.mktemp("ran")
     places = {"results": folder / "results", "data": folder / "data"}
-    quiet = {"tracking": False, "progress": False, "workers": 1}
+    quiet = {"tracking": False, "progress": False, "on": "inline"}
     result = mil_bench.run(
         ["abmil", "hmil"], SMALL_TWIN, folds=2, epochs=3, seeds=[0, 4], **places, **quiet
     )

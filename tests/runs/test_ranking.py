@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 from made_runs import run_result, trials
 
-from mil_bench.commands.run import _show_across
+from mil_bench.commands.report import show_ranking
 from mil_bench.errors import InputError
 from mil_bench.runs.ranking import Across
 
@@ -49,7 +49,7 @@ def test_runs_on_one_dataset_are_shown_all_the_same(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = run_result({"a": trials(0.0)}, "one")
-    _show_across([run, run], tmp_path)
+    show_ranking([run, run], tmp_path)
     said = capsys.readouterr().out
     assert (
         "! Not done: ranking methods over datasets: 1 problem\n  - one has 2 runs\nName one run a dataset."

@@ -42,7 +42,12 @@ TRIAL = Trial(
 
 
 def run(results: Path, **changed: object) -> RunResult:
-    places = {"results": results, "data": results.parent / "data", "progress": False, "workers": 1}
+    places = {
+        "results": results,
+        "data": results.parent / "data",
+        "progress": False,
+        "on": "inline",
+    }
     return mil_bench.run(
         ["abmil", "hmil"], SMALL_TWIN, **({"folds": 2, "epochs": 3} | places | changed)
     )
@@ -216,7 +221,12 @@ def test_repeating_a_run_or_a_resync_doubles_nothing(tracked: Path) -> None:
 
 def test_more_methods_are_another_benchmark_and_leave_the_first_alone(tracked: Path) -> None:
     before = {each.info.run_id for each in runs_of(tracked)}
-    places = {"results": tracked, "data": tracked.parent / "data", "progress": False, "workers": 1}
+    places = {
+        "results": tracked,
+        "data": tracked.parent / "data",
+        "progress": False,
+        "on": "inline",
+    }
     mil_bench.run(["abmil", "hmil", "mean-pool"], SMALL_TWIN, folds=2, epochs=3, **places)
     after = {each.info.run_id for each in runs_of(tracked)}
     assert before < after

@@ -118,7 +118,7 @@ def test_a_server_that_dies_in_the_middle_costs_nothing_and_is_filled_in_later(
         "results": tmp_path / "results",
         "data": tmp_path / "data",
         "progress": False,
-        "workers": 1,
+        "on": "inline",
     }
     with monkeypatch.context() as patched:
         patched.setattr(MlflowClient, "log_artifact", dying)

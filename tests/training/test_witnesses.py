@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,8 +17,8 @@ from mil_bench.datasets.catalogue import find_dataset
 from mil_bench.methods import Output
 from mil_bench.planning.make import make_plan
 from mil_bench.planning.request import RunRequest
-from mil_bench.running import executors
-from mil_bench.running.worker import Task, train
+from mil_bench.running.task import TaskMaker
+from mil_bench.running.worker import train
 from mil_bench.training.stack import LoopedStack
 from mil_bench.training.trainer import predict
 from mil_bench.training.witnesses import WitnessWatch
@@ -74,8 +73,7 @@ def test_a_fold_keeps_one_value_a_test_slide(name: str, small_store: BagStore) -
     plan = make_plan(
         RunRequest(SMALL_TWIN, (name,), folds=3, epochs=1), find_dataset(SMALL_TWIN), small_store
     )
-    executors.connect(lambda value: None, threading.Event())
-    found = train(Task(plan.jobs[0], (0,), plan.splits, small_store.path, "cpu"))[
+    found = train(TaskMaker(plan.splits, small_store, "cpu").task(plan.jobs[0], (0,)))[
         0
     ].predictions.attention_auc
     if name == "mean-pool":

@@ -13,22 +13,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from conftest import SMALL_TWIN
-from test_runner import permute_labels
+from conftest import SMALL_TWIN, permute_labels
 
 import mil_bench
 from mil_bench import registry
-from mil_bench.api import Workplace, execute, prepare
+from mil_bench.api import execute, prepare, tune_settings
 from mil_bench.errors import InputError, UnknownNameError
 from mil_bench.evaluation.trials import Trial, best_of
 from mil_bench.planning.request import RunRequest
 from mil_bench.registry import Registry
-from mil_bench.tuning.tuner import studies_of, tuned
+from mil_bench.running.setup import Setup
+from mil_bench.tuning.trial_store import TrialStore
+from mil_bench.tuning.tuner import studies_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-QUIET: Mapping[str, Any] = {"tracking": False, "progress": False, "workers": 1}
+QUIET: Mapping[str, Any] = {"tracking": False, "progress": False, "on": "inline"}
 SMALL: Mapping[str, Any] = {"folds": 2, "epochs": 3, "tune": 5}
 
 
@@ -58,7 +59,7 @@ def test_every_method_and_fold_gets_the_same_number_of_trials_and_the_recipe_fir
     assert spent["Studies", "mean"].tolist() == [2, 2]
     assert all(record.settings == {} for record in result.tuned.records if record.number == 0)
     assert {len(job.recipe) and job.recipe.get("epochs") for job in result.plan.jobs} == {0, 3}
-    assert "tuned, 5 trials for every method, seed and fold" in result.plan.caption
+    assert "tuned by 5 trials per method, seed and fold" in result.plan.caption
     assert len(result.trials["abmil"]) == len(result.trials["mean-pool"]) == 2
 
 
@@ -80,8 +81,8 @@ def test_each_fold_is_tested_with_the_trial_its_own_validation_slides_like_best(
 
 
 def test_methods_share_the_seeds_of_the_sampler(tmp_path: Path) -> None:
-    place = Workplace(tmp_path / "results", tmp_path / "data", **QUIET)
-    plans = studies_of(prepare(RunRequest(SMALL_TWIN, ("abmil", "hmil"), **SMALL), place))
+    setup = Setup(tmp_path / "results", tmp_path / "data", **QUIET)
+    plans = studies_of(prepare(RunRequest(SMALL_TWIN, ("abmil", "hmil"), **SMALL), setup))
     by_method = {
         name: [p.sampler for p in plans if p.base.method == name] for name in ("abmil", "hmil")
     }
@@ -100,15 +101,15 @@ def test_settings_that_the_user_fixes_are_not_tuned(tmp_path: Path) -> None:
 
 
 def test_permuting_the_labels_of_test_slides_moves_no_choice(tmp_path: Path) -> None:
-    place = Workplace(tmp_path / "results", tmp_path / "data", **QUIET)
-    made = prepare(RunRequest(SMALL_TWIN, ("abmil", "mean-pool"), **SMALL), place)
-    honest = tuned(made, place).plan
+    setup = Setup(tmp_path / "results", tmp_path / "data", **QUIET)
+    made = prepare(RunRequest(SMALL_TWIN, ("abmil", "mean-pool"), **SMALL), setup)
+    honest = tune_settings(made, setup).plan
     fold = 1
     permute_labels(made.bags.path, made.bags.index_of(made.plan.splits.folds[fold].test))
     # The same store under the same name and digest, with other labels in the test part: nothing is
     # taken from results.
-    elsewhere = dataclasses.replace(place, results=tmp_path / "others")
-    blind = tuned(made, elsewhere).plan
+    elsewhere = dataclasses.replace(setup, results=tmp_path / "others")
+    blind = tune_settings(made, elsewhere).plan
 
     def choices(plan: Any) -> list[Any]:
         return [(c.label, c.number) for c in plan.tuning.chosen if c.fold == fold]
@@ -116,13 +117,13 @@ def test_permuting_the_labels_of_test_slides_moves_no_choice(tmp_path: Path) -> 
     assert len(choices(honest)) == 2
     assert choices(honest) == choices(blind)
     records = [
-        [r for r in p.trials.of_plan(plan) if r.fold == fold]
-        for p, plan in ((place, honest), (elsewhere, blind))
+        [r for r in TrialStore(p.folder.studies).of_plan(plan) if r.fold == fold]
+        for p, plan in ((setup, honest), (elsewhere, blind))
     ]
     assert [r.curves for r in records[0]] == [r.curves for r in records[1]]
     others = [
-        [r.curves for r in p.trials.of_plan(q) if r.fold == 0]
-        for p, q in ((place, honest), (elsewhere, blind))
+        [r.curves for r in TrialStore(p.folder.studies).of_plan(q) if r.fold == 0]
+        for p, q in ((setup, honest), (elsewhere, blind))
     ]
     assert (
         others[0] != others[1]
@@ -137,12 +138,12 @@ def test_an_interrupted_study_goes_on_as_if_it_had_not_been(
     calm = tuned_run(tmp_path / "calm", ["abmil", "mean-pool"])
     real, trained = worker.train, []
 
-    def interrupted(task: Any) -> list:
-        trained.append((task.job.key, task.folds))
+    def interrupted(task: Any, on_epoch: Any) -> list:
+        trained.append((task.job.key, task.numbers))
         if len(trained) % 4 == 0:
             trained.pop()
             raise KeyboardInterrupt
-        return real(task)
+        return real(task, on_epoch)
 
     with monkeypatch.context() as patched:
         patched.setattr(worker, "train", interrupted)
@@ -211,7 +212,7 @@ def test_more_trials_are_added_to_those_there_are(
     assert len(records_of(tmp_path)) == 2 * 5
     from mil_bench.running import worker
 
-    monkeypatch.setattr(worker, "train", lambda task: pytest.fail("trained again"))
+    monkeypatch.setattr(worker, "train", lambda *_: pytest.fail("trained again"))
     shorter = tuned_run(tmp_path, ["abmil"], tune=3)
     assert shorter.tables["tuning"]["Trials", "mean"].tolist() == [6]
     assert shorter.run_id != longer.run_id
@@ -236,22 +237,13 @@ def test_one_setting_for_all_folds_says_who_voted(tmp_path: Path) -> None:
     result = tuned_run(tmp_path, ["abmil"], select="shared", folds=3)
     jobs = [job for job in result.plan.jobs if job.label == "abmil"]
     assert len(jobs) == 1
-    assert (
-        "one setting for all folds, on whose validation slides all folds vote"
-        in result.plan.caption
-    )
+    assert "the trial with the best mean validation loss over folds" in result.plan.caption
+    assert "not blind to test slides" in result.plan.caption
     assert result.tuned is not None
     best = best_of(result.tuned.records)
     assert best is not None
     assert best.job_key == jobs[0].key
     assert best.value == pytest.approx(np.mean([min(curve) for curve in best.curves.values()]))
-
-
-def test_fixed_trains_the_recipes_with_the_epochs_of_a_tuned_run(tmp_path: Path) -> None:
-    fixed = tuned_run(tmp_path, ["abmil"], select="fixed", epochs=None, preset="quick")
-    assert fixed.plan.jobs[0].recipe["epochs"] == 20
-    assert "Settings: not tuned" in fixed.plan.caption
-    assert not (tmp_path / "results" / "studies").exists()
 
 
 BREAKING = """
@@ -281,7 +273,9 @@ def test_a_failed_trial_is_recorded_with_its_reason_and_ends_nothing(
     monkeypatch.setattr(registry, "methods", Registry("mil_bench.methods", "method"))
     plugin = tmp_path / "breaking.py"
     plugin.write_text(BREAKING)
-    result = tuned_run(tmp_path, ["breaking", "mean-pool"], plugins=[plugin], workers=2, tune=6)
+    result = tuned_run(
+        tmp_path, ["breaking", "mean-pool"], plugins=[plugin], on="local", workers=2, tune=6
+    )
     assert result.tuned is not None
     failed = {r.settings["kind"]: r for r in result.tuned.records if r.state == "failed"}
     assert failed.keys() == {"diverges", "dies"}
@@ -400,11 +394,12 @@ def test_a_process_killed_while_it_writes_the_dashboard_file_holds_nobody_up(
 def test_a_study_that_another_process_has_claimed_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = Workplace(tmp_path / "results", tmp_path / "data", **QUIET)
-    made = prepare(RunRequest(SMALL_TWIN, ("mean-pool",), **SMALL), place)
+    setup = Setup(tmp_path / "results", tmp_path / "data", **QUIET)
+    made = prepare(RunRequest(SMALL_TWIN, ("mean-pool",), **SMALL), setup)
     plan = studies_of(made)[0]
-    folder = place.trials.folder(plan.base.dataset, plan.base.method, plan.key)
-    lock = place.trials.claim(folder)
+    trials = TrialStore(setup.folder.studies)
+    folder = trials.folder(plan.base.dataset, plan.base.method, plan.key)
+    lock = trials.claim(folder)
     assert lock is not None
     waits = []
 
@@ -415,8 +410,8 @@ def test_a_study_that_another_process_has_claimed_is_waited_for(
     from mil_bench.running import pool as training_pool
 
     monkeypatch.setattr(training_pool.time, "sleep", wait)
-    assert place.trials.claim(folder) is None
-    result = execute(made, place)
+    assert trials.claim(folder) is None
+    result = execute(made, setup)
     assert len(waits) >= 1
     assert result.tables["tuning"]["Trials", "mean"].tolist() == [10]
 
@@ -446,7 +441,7 @@ def test_requests_that_cannot_be_are_refused() -> None:
 def test_the_command_of_a_tuned_request_asks_for_the_same() -> None:
     request = RunRequest(SMALL_TWIN, ("abmil",), tune=4, select="shared", pruning=False)
     assert request.command.endswith(
-        "--tune 4 --preset paper --seeds 0 --select shared --no-pruning"
+        "--seeds 0 --preset paper --tune 4 --select shared --no-pruning"
     )
 
 
@@ -461,7 +456,7 @@ def test_the_best_trial_is_the_earliest_of_equals_and_never_one_that_did_not_end
 
 def test_tuning_is_the_same_with_several_workers(tmp_path: Path) -> None:
     tuned_run(tmp_path / "one", ["abmil", "hmil"], tune=4)
-    tuned_run(tmp_path / "two", ["abmil", "hmil"], tune=4, workers=2)
+    tuned_run(tmp_path / "two", ["abmil", "hmil"], tune=4, on="local", workers=2)
     assert records_of(tmp_path / "one") == records_of(tmp_path / "two")
     assert os.path.exists(tmp_path / "two" / "results" / "optuna.log")
 
@@ -501,7 +496,5 @@ def test_tuning_refuses_what_cannot_be(tmp_path: Path, capsys: pytest.CaptureFix
     from mil_bench.cli import main
 
     common = ["--dataset", SMALL_TWIN, "--results", str(tmp_path), "--data", str(tmp_path)]
-    assert main(["tune", *common, "--trials", "3", "--select", "fixed"]) == 2
-    assert "there is nothing to tune" in capsys.readouterr().err
     assert main(["tune", *common, "--trials", "0"]) == 2
     assert "tune must be a whole number from 1 on, not 0" in capsys.readouterr().err

@@ -1,0 +1,78 @@
+"""Show a run again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mil_bench.commands.options import add_results_folder
+from mil_bench.errors import InputError
+
+if TYPE_CHECKING:
+    import argparse
+    from pathlib import Path
+
+
+def add_report(subparsers: Any) -> None:
+    """``mil-bench report``."""
+    parser = subparsers.add_parser(
+        "report",
+        help="print a run's tables again and write its report",
+        description="Print a run's tables and verdict again, and write its report: report.html, one file with all "
+        "tables and figures, and the tables as Markdown, CSV and LaTeX. Several runs on different datasets are also "
+        "ranked together, with a critical-difference diagram.",
+    )
+    parser.set_defaults(call=report)
+    parser.add_argument(
+        "run", nargs="+", metavar="RUN", help="name of a run; see mil-bench runs list"
+    )
+    add_results_folder(parser)
+
+
+def report(arguments: argparse.Namespace) -> int:
+    """Tables and report of runs again, and how methods rank over their datasets."""
+    from mil_bench.results import Results
+    from mil_bench.running.result_store import ResultStore
+    from mil_bench.runs.result import RunResult
+
+    folder = Results(arguments.results)
+    store, reports = ResultStore(folder.runs), folder.reports
+    plans = [
+        store.load_plan(name) for name in dict.fromkeys(arguments.run)
+    ]  # all are known before the first is shown
+    results = [RunResult.collect(store, plan) for plan in plans]
+    for result in results:
+        show(result, reports / result.run_id)
+    show_ranking(results, reports)
+    return 0
+
+
+def show(result: Any, folder: Path) -> None:
+    """Print the main tables and the verdict, and write the report."""
+    from mil_bench.report.render.terminal import print_tables
+
+    print_tables(result.main_tables)
+    print()
+    for sentence in result.summary:
+        print(sentence)
+    for fact in result.facts:
+        print(f"! {fact}")
+    page = result.write(folder)
+    print(f"\nReport: {page}  (tables as Markdown, CSV and LaTeX beside it)")
+    print(f"Again with: mil-bench report {result.run_id}")
+
+
+def show_ranking(results: list[Any], reports: Path) -> None:
+    """How methods rank over several datasets, where there are several."""
+    if len(results) < 2:
+        return
+    from mil_bench.report.render.terminal import print_tables
+    from mil_bench.runs.ranking import Across
+
+    print()
+    try:
+        across = Across(results)
+    except InputError as error:  # each run is done and shown: only the ranking is missing
+        print(f"! Not done: {error}")
+        return
+    print_tables([across.table])
+    print(f"\n{across.sentence}\n\nRanking: {across.write(reports)}")

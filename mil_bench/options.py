@@ -1,0 +1,115 @@
+"""Requests as options: the command line is made from a dataclass's fields, and so is the command shown again.
+
+A field made by ``option`` carries its help. A boolean field is a flag, ``--no-NAME`` if its default
+is True; a field whose default is a tuple takes one or more values; any other takes one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterator, Sequence
+
+_T = TypeVar("_T")
+
+
+def option(
+    default: Any,
+    help: str,  # noqa: A002 - argparse's word
+    *,
+    parse: Callable[[str], Any] = str,
+    metavar: str | None = None,
+    choices: Sequence[str] | None = None,
+    flag: str = "",
+    shown: bool = False,
+) -> Any:
+    """A field of a request that is an option of the command line, too.
+
+    Args:
+        default: of the field and the option.
+        help: of the option.
+        parse: makes a value of a word.
+        metavar: stands for the value in ``--help``.
+        choices: the values there are.
+        flag: name of the option, if it is not the field's with hyphens.
+        shown: whether commands that are shown again always name it.
+    """
+    about = {
+        "help": help,
+        "parse": parse,
+        "metavar": metavar,
+        "choices": choices,
+        "flag": flag,
+        "shown": shown,
+    }
+    if callable(default):
+        return dataclasses.field(default_factory=default, metadata=about)
+    return dataclasses.field(default=default, metadata=about)
+
+
+def add_options(parser: Any, request: type, *names: str, required: Sequence[str] = ()) -> None:
+    """Add fields of a request to a parser or a group of one.
+
+    Args:
+        parser: of argparse.
+        request: the dataclass.
+        names: of the fields.
+        required: those without which the command makes no sense.
+    """
+    fields = {field.name: field for field in dataclasses.fields(request)}
+    for name in names:
+        field = fields[name]
+        about = {key: field.metadata[key] for key in ("metavar", "choices")}
+        words: dict[str, Any] = {key: value for key, value in about.items() if value is not None}
+        words |= {"dest": name, "help": field.metadata["help"]}
+        default = _default(field)
+        if isinstance(default, bool):
+            words |= {"action": "store_false" if default else "store_true", "default": default}
+        else:
+            words |= {"type": field.metadata["parse"], "default": default}
+            words |= {"nargs": "+"} if isinstance(default, tuple) else {}
+            words |= {"required": True} if name in required else {}
+        parser.add_argument(_flag(field), **words)
+
+
+def from_arguments(request: type[_T], arguments: argparse.Namespace, **more: Any) -> _T:
+    """A request from parsed arguments; fields that were not added keep their defaults.
+
+    Args:
+        request: the dataclass.
+        arguments: what argparse gives.
+        more: fields whose values come from elsewhere.
+    """
+    names = [field.name for field in dataclasses.fields(request)]  # type: ignore[arg-type]
+    given = {name: getattr(arguments, name) for name in names if hasattr(arguments, name)}
+    values = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
+    return request(**(values | more))
+
+
+def words_of(request: Any) -> Iterator[str]:
+    """The options that give this request again; those at their defaults are left out unless always shown."""
+    for field in dataclasses.fields(request):
+        value = getattr(request, field.name)
+        if "flag" not in field.metadata:
+            continue
+        if value == _default(field) and not field.metadata["shown"]:
+            continue
+        yield _flag(field)
+        if isinstance(value, tuple):
+            yield from map(str, value)
+        elif not isinstance(value, bool):
+            yield str(value)
+
+
+def _flag(field: dataclasses.Field[Any]) -> str:
+    name = field.metadata["flag"] or field.name.replace("_", "-")
+    return f"--no-{name}" if _default(field) is True else f"--{name}"
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return None if field.default is dataclasses.MISSING else field.default

@@ -1,0 +1,49 @@
+"""From a request to a plan and its bags; trains nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mil_bench import registry
+from mil_bench.datasets.catalogue import find_dataset, open_store
+from mil_bench.planning.make import make_plan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from mil_bench.bags.store import BagStore
+    from mil_bench.planning.plan import RunPlan
+    from mil_bench.planning.request import RunRequest
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A plan with the bags that it is about and the request behind it."""
+
+    plan: RunPlan
+    bags: BagStore
+    request: RunRequest
+
+
+def prepare(request: RunRequest, data: Path, watch: Callable[..., Any] | None = None) -> Prepared:
+    """Check a request and plan it. A generated dataset is made if it is not there.
+
+    Args:
+        request: what the user asks for.
+        data: folder of the bag stores.
+        watch: wraps the iteration over bags that are being generated, for a progress bar.
+
+    Raises:
+        MilBenchError: what is wrong with the request; its text says what to do.
+    """
+    if request.plugins:
+        from mil_bench.methods import Method
+
+        for plugin in request.plugins:
+            registry.methods.add_file(plugin, Method)
+    request.rows  # noqa: B018 - unknown names are reported before any data are made
+    spec = find_dataset(request.dataset)
+    bags = open_store(spec, data, watch)
+    return Prepared(make_plan(request, spec, bags), bags, request)

@@ -1,0 +1,114 @@
+"""Trains what the result store lacks of a plan, and stores each fold as it comes."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from mil_bench.running.pool import TaskResult, train_all
+from mil_bench.running.result_store import Failure, ResultStore
+from mil_bench.running.task import TaskMaker
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mil_bench.planning.plan import Job
+    from mil_bench.planning.prepare import Prepared
+    from mil_bench.running.listeners import Listener
+    from mil_bench.running.setup import Machine
+    from mil_bench.running.task import Task
+
+
+class MissingFolds:
+    """The trainings of a plan that the result store lacks, as a source of tasks.
+
+    Args:
+        prepared: the plan and its bags.
+        store: where results go.
+        machine: what trains them.
+        listeners: are told what happens.
+    """
+
+    is_waiting = False
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        store: ResultStore,
+        machine: Machine,
+        listeners: Sequence[Listener],
+    ) -> None:
+        self._prepared, self._store, self._machine = prepared, store, machine
+        self._listeners = listeners
+        self.failures: list[str] = []
+        """What could not be trained and why, one line each."""
+        self.stored, missing = [], []
+        for job, fold in prepared.plan.trainings:
+            (self.stored if fold in store.done(job) else missing).append((job, fold))
+        # Longest recipes first, so that no core waits for a late long one.
+        self._missing = sorted(missing, key=lambda item: -item[0].recipe.get("epochs", 0))
+        self._waiting: deque[tuple[Job, tuple[int, ...]]] = deque()
+        self._maker: TaskMaker | None = None
+
+    def train(self) -> None:
+        """Train them all."""
+        if not self._missing:
+            return
+        device, workers = self._machine.resolve(len(self._missing))
+        prepared = self._prepared
+        plugins = prepared.request.plugins
+        self._maker = TaskMaker(prepared.plan.splits, prepared.bags, device, plugins)
+        self._waiting.extend(tasks_of(self._missing, self._prepared.plan.trainings, device))
+        train_all(self, self._machine.executor, workers, self._on_epoch)
+
+    def next_task(self) -> Task | None:
+        """The next folds."""
+        if not self._waiting or self._maker is None:
+            return None
+        job, folds = self._waiting.popleft()
+        return self._maker.task(job, folds)
+
+    def receive(self, task: Task, result: TaskResult) -> None:
+        """Store a fold, or note why there is none; a task that fails does not stop the others."""
+        job = task.job
+        if isinstance(result, Failure):
+            folds = ", ".join(map(str, task.numbers))
+            self.failures.append(
+                f"{job.label} seed {job.seed} fold {folds} failed: {result.reason}"
+            )
+            for listener in self._listeners:
+                listener.on_failure(job, task.numbers, result.reason)
+            return
+        for fold in result:
+            if (job, fold.fold) in self.stored:  # trained again together with missing ones
+                continue
+            self._store.save_fold(job, fold)
+            for listener in self._listeners:
+                listener.on_fold(job, fold)
+
+    def _on_epoch(self, event: Any) -> None:
+        for listener in self._listeners:
+            listener.on_epoch(event)
+
+
+def tasks_of(
+    missing: Sequence[tuple[Job, int]], trainings: Sequence[tuple[Job, int]], device: str
+) -> list[tuple[Job, tuple[int, ...]]]:
+    """What is to be trained, as tasks: a job and the folds that are trained together.
+
+    On a CPU every fold is a task: folds of a looped stack share nothing but the reading, single
+    ones use the cores evenly, and a killed run loses one fold per core. On a GPU all folds of a job
+    are trained in one pass, and again all of them if some are missing: a stack's numbers depend, by
+    rounding and dropout, on which folds are in it.
+
+    Args:
+        missing: jobs with the folds of which nothing is stored.
+        trainings: all jobs with all their folds.
+        device: "cpu" or "cuda".
+    """
+    if device == "cpu":
+        return [(job, (fold,)) for job, fold in missing]
+    jobs = {id(job): job for job, _ in missing}
+    return [
+        (job, tuple(fold for other, fold in trainings if other is job)) for job in jobs.values()
+    ]
