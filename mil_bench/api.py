@@ -44,6 +44,7 @@ def run(
     workers: int | None = None,
     device: str = "auto",
     on: str = "local",
+    patience_minutes: float = 240,
     tracking: bool = True,
     progress: bool = True,
     **unknown: object,
@@ -73,6 +74,7 @@ def run(
         workers: trainings at the same time, None for one per core (on a GPU, one).
         device: "auto", "cpu" or "cuda".
         on: what runs the trainings: "local" (processes) or "inline" (this process).
+        patience_minutes: a training that ends no epoch for so long is ended; 0 for never.
         tracking: log to MLflow.
         progress: show progress.
         unknown: refused, with the nearest name there is.
@@ -108,6 +110,7 @@ def run(
         workers=workers,
         device=device,
         on=on,
+        patience_minutes=patience_minutes,
         tracking=tracking,
         progress=progress,
     )
@@ -149,7 +152,7 @@ def execute(prepared: Prepared, setup: Setup) -> RunResult:
     plan, store = prepared.plan, ResultStore(setup.folder.runs)
     store.save_plan(plan)
     listeners = _listeners(setup)
-    source = MissingFolds(prepared, store, setup.machine, listeners)
+    source = MissingFolds(prepared, store, setup.machine, setup.folder.logs, listeners)
     report: Path | None = None
     try:
         for listener in listeners:
@@ -159,12 +162,13 @@ def execute(prepared: Prepared, setup: Setup) -> RunResult:
             for listener in listeners:
                 listener.on_stored_fold(job, stored)
         source.train()
-        result = RunResult.collect(store, plan, tuple(source.failures))
+        failures = (*source.failures, *source.vanished())
+        result = RunResult.collect(store, plan, failures)
         try:
             write = result.write if setup.tracking else result.write_tables  # figures take seconds
             report = write(setup.folder.reports / plan.run_id)
         except StorageError as error:  # the tables can be shown all the same
-            result = RunResult.collect(store, plan, (*source.failures, str(error)))
+            result = RunResult.collect(store, plan, (*failures, str(error)))
     finally:
         for listener in listeners:
             listener.on_end(report)

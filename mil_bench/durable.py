@@ -17,6 +17,8 @@ import shutil
 import uuid
 from typing import TYPE_CHECKING, BinaryIO
 
+from filelock import FileLock
+
 from mil_bench.errors import StorageError
 
 if TYPE_CHECKING:
@@ -57,12 +59,34 @@ def publish(temporary: Path, path: Path) -> None:
     os.link(temporary, path)
 
 
-def replace(path: Path, text: str) -> None:
-    """Write ``path`` anew, in one step."""
+def replace(path: Path, content: str | bytes) -> None:
+    """Write ``path`` anew, in one step; text is encoded as UTF-8."""
     with _temporary(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content if isinstance(content, bytes) else content.encode())
         _flush(temporary)
         os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a block that is about the same folder, as far as the file system has locks.
+
+    Raises:
+        StorageError: the folder cannot be made or written to.
+    """
+    lock = FileLock(folder / ".lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(
+            NotImplementedError
+        ):  # no locks there: the first record wins all the same
+            lock.acquire()
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextlib.contextmanager

@@ -32,6 +32,11 @@ class Results:
         return Path(self.folder) / "reports"
 
     @property
+    def logs(self) -> Path:
+        """Tracebacks of trainings that failed, one folder per run."""
+        return Path(self.folder) / "logs"
+
+    @property
     def dashboard_file(self) -> Path:
         """The journal that Optuna's dashboard reads."""
         return Path(self.folder) / "optuna.log"

@@ -69,5 +69,5 @@ def test_python_offers_every_field_of_a_request_as_a_keyword_with_its_default() 
     assert fields.keys() == keywords.keys() - {"unknown"}
     for name in ("protocol", "folds", "preset", "epochs", "tune", "tuned", "select", "pruning"):
         assert keywords[name].default == fields[name].default
-    for name in ("workers", "device", "on", "tracking", "progress"):
+    for name in ("workers", "device", "on", "patience_minutes", "tracking", "progress"):
         assert keywords[name].default == fields[name].default

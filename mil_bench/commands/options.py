@@ -35,7 +35,9 @@ def add_comparison(parser: Any) -> None:
 def add_setup(parser: Any, *more: str) -> Any:
     """Workers, device, executor and folders; the group, for more of its kind."""
     group = parser.add_argument_group("where and how")
-    add_options(group, Setup, "workers", "device", "on", "results", "data", *more)
+    add_options(
+        group, Setup, "workers", "device", "on", "patience_minutes", "results", "data", *more
+    )
     return group
 
 

@@ -9,39 +9,46 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from typing import TYPE_CHECKING, Any
 
 from mil_bench import processes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from concurrent.futures import Executor
+    from collections.abc import Callable, Iterator
+
+_SECONDS_TO_END = 10  # that a worker has after its last task
 
 
 @contextlib.contextmanager
 def local(workers: int) -> Iterator[Executor]:
     """Processes on this machine: a training that crashes or runs out of memory ends alone."""
     context = multiprocessing.get_context("spawn")  # torch does not survive a fork with threads
+    others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, context, initializer=processes.start_worker)
-    with _closed(pool) as executor:
-        yield executor
+    try:
+        yield pool
+    finally:
+        # By now every task has its result, or the run was interrupted and asked them to stop.
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in set(multiprocessing.active_children()) - others:
+            process.join(_SECONDS_TO_END)
+            if process.is_alive():  # a method has left a thread behind, or does not end
+                process.kill()
+        pool.shutdown()
 
 
 @contextlib.contextmanager
 def inline(workers: int) -> Iterator[Executor]:  # noqa: ARG001 - the interface of executors
-    """One thread of this process, so that a debugger stops inside a method; a crash ends the run."""
-    with _closed(ThreadPoolExecutor(1)) as executor:
-        yield executor
+    """This thread of this process, so that a debugger stops inside a method; a crash ends the run."""
+    yield _Inline()
 
 
-@contextlib.contextmanager
-def _closed(executor: Executor) -> Iterator[Executor]:
-    """Wait for what runs at the end of the block; after an exception, drop what has not begun."""
-    try:
-        yield executor
-    except BaseException:
-        executor.shutdown(wait=False, cancel_futures=True)
-        raise
-    finally:
-        executor.shutdown()
+class _Inline(Executor):
+    """Calls at once."""
+
+    def submit(self, call: Callable[..., Any], /, *args: Any, **keywords: Any) -> Future[Any]:
+        """A future that is done."""
+        future: Future[Any] = Future()
+        future.set_result(call(*args, **keywords))
+        return future

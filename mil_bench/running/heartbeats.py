@@ -8,6 +8,7 @@ without heartbeats.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import threading
@@ -110,7 +111,7 @@ class Heartbeats:
             try:
                 while True:
                     value = connection.recv()
-                    with self._lock:
+                    with self._lock, contextlib.suppress(Exception):  # no watcher ends a training
                         self._receive(value)
                     connection.send(self._goes_on)
             except (OSError, EOFError):

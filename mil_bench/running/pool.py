@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
-from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 from mil_bench import registry
 from mil_bench.running.heartbeats import Heartbeats, Sender
 from mil_bench.running.result_store import Failure, FoldResult, PrunedFold
+from mil_bench.running.task import Begun, EpochDone, Task
 
 if TYPE_CHECKING:
-    from mil_bench.running.task import Task
+    from mil_bench.running.setup import Machine
 
 _POLL = 1.0  # seconds between looks at what another process is doing
 _DIED = "the process died, most likely out of memory; try --workers 1 or smaller bags"
+_SILENT = "no epoch ended within {minutes}; --patience-minutes allows for longer ones"
 
 TaskResult = Sequence[FoldResult | PrunedFold] | Failure
 OpenExecutor = Callable[[int], AbstractContextManager[Executor]]
@@ -37,7 +42,7 @@ class TaskSource(Protocol):
 
 
 def train_all(
-    source: TaskSource, executor: str, workers: int, on_epoch: Callable[[Any], None]
+    source: TaskSource, machine: Machine, workers: int, on_epoch: Callable[[EpochDone], None]
 ) -> None:
     """Train everything a source offers, ``workers`` tasks at a time.
 
@@ -46,20 +51,72 @@ def train_all(
 
     Args:
         source: of the tasks.
-        executor: registered name.
+        machine: names the executor, and says how long a training may be silent.
         workers: number of tasks at the same time.
-        on_epoch: is given an ``EpochDone`` after every epoch.
+        on_epoch: is called after every epoch.
     """
-    open_executor: OpenExecutor = registry.executors.load(executor)
-    with Heartbeats(on_epoch) as heartbeats:
+    open_executor: OpenExecutor = registry.executors.load(machine.executor)
+    watch = _Watch(on_epoch, machine.patience)
+    with Heartbeats(watch.receive) as heartbeats:
         while True:
             with open_executor(workers) as pool, _stopping(heartbeats):
-                lost = _drain(source, pool, workers, heartbeats.sender)
+                lost = _drain(source, pool, workers, heartbeats.sender, watch)
             if not lost:
                 return
             for task in lost:
                 with open_executor(1) as pool, _stopping(heartbeats):
-                    source.receive(task, _alone(pool, task, heartbeats.sender))
+                    lost_again = _drain(_Single(source, task), pool, 1, heartbeats.sender, watch)
+                if lost_again:
+                    source.receive(task, Failure(_DIED))
+
+
+@dataclass
+class _Single:
+    """One task of a source."""
+
+    source: TaskSource
+    task: Task | None
+    is_waiting = False
+
+    def next_task(self) -> Task | None:
+        task, self.task = self.task, None
+        return task
+
+    def receive(self, task: Task, result: TaskResult) -> None:
+        self.source.receive(task, result)
+
+
+class _Watch:
+    """Knows when each training was last heard of, and ends the process of one that is silent.
+
+    Args:
+        on_epoch: is told of every epoch.
+        patience: minutes that a training may be silent, None for any number.
+    """
+
+    def __init__(self, on_epoch: Callable[[EpochDone], None], patience: float | None) -> None:
+        self._on_epoch, self.patience = on_epoch, patience
+        self._heard: dict[str, float] = {}
+        self._process: dict[str, int] = {}
+
+    def receive(self, event: Begun | EpochDone) -> None:
+        """Take a heartbeat."""
+        self._heard[event.task] = time.monotonic()
+        if isinstance(event, Begun):
+            self._process[event.task] = event.process
+        else:
+            self._on_epoch(event)
+
+    def ended(self, task: Task) -> bool:
+        """Whether the task's process was silent for too long and was ended just now."""
+        heard = self._heard.get(task.key)
+        if heard is None or self.patience is None:
+            return False
+        if time.monotonic() - heard < 60 * self.patience:
+            return False
+        with suppress(ProcessLookupError):
+            os.kill(self._process[task.key], signal.SIGKILL)
+        return True
 
 
 @contextmanager
@@ -72,8 +129,10 @@ def _stopping(heartbeats: Heartbeats) -> Iterator[None]:
         raise
 
 
-def _drain(source: TaskSource, pool: Executor, workers: int, sender: Sender) -> list[Task]:
-    """Hand out tasks and take in results until there are none; the tasks that were lost with a dead process.
+def _drain(
+    source: TaskSource, pool: Executor, workers: int, sender: Sender, watch: _Watch
+) -> list[Task]:
+    """Hand out tasks and take in results until there are none; the tasks lost with a dead process.
 
     One task more than there are workers is handed out, so that no worker waits while a result is
     being stored.
@@ -82,7 +141,11 @@ def _drain(source: TaskSource, pool: Executor, workers: int, sender: Sender) -> 
 
     running: dict[Future[TaskResult], Task] = {}
     while True:
-        while len(running) <= workers and (task := source.next_task()) is not None:
+        while (
+            len(running) <= workers
+            and not any(future.done() for future in running)
+            and (task := source.next_task()) is not None
+        ):
             try:
                 running[pool.submit(worker.attempt, task, sender)] = task
             except BrokenExecutor:
@@ -92,25 +155,18 @@ def _drain(source: TaskSource, pool: Executor, workers: int, sender: Sender) -> 
         if not running:
             time.sleep(_POLL)
             continue
-        # While another process holds what could be next, look again before long.
-        done, _ = wait(running, _POLL if source.is_waiting else None, FIRST_COMPLETED)
+        finished, _ = wait(running, _POLL, FIRST_COMPLETED)
         lost = []
-        for future in [
-            future for future in running if future in done
-        ]:  # in the order of submission
+        for future in [future for future in running if future in finished]:  # as submitted
             task = running.pop(future)
             if isinstance(future.exception(), BrokenExecutor):
                 lost.append(task)
             else:
                 source.receive(task, future.result())
+        for future, task in list(running.items()):
+            if watch.ended(task):
+                del running[future]
+                minutes = f"{watch.patience:g} minutes"
+                source.receive(task, Failure(_SILENT.format(minutes=minutes)))
         if lost:
             return [*lost, *running.values()]
-
-
-def _alone(pool: Executor, task: Task, sender: Sender) -> TaskResult:
-    from mil_bench.running import worker
-
-    try:
-        return pool.submit(worker.attempt, task, sender).result()
-    except BrokenExecutor:
-        return Failure(_DIED)

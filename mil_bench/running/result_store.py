@@ -5,11 +5,11 @@
     <root>/<dataset>/<method>/<key>/job.json        a job
     <root>/<dataset>/<method>/<key>/fold-03.npz     test predictions of a fold
     <root>/<dataset>/<method>/<key>/fold-03.weights.npz   its weights; none where nothing is trained
-    <root>/<dataset>/<method>/<key>/fold-03.json    how it was trained; its presence means the fold
-    is done
+    <root>/<dataset>/<method>/<key>/fold-03.json    the record: how it was trained, digests of the
+                                                    other two; its presence means the fold is done
 
-Files appear whole or not at all, the first writer wins, and nothing is overwritten or deleted. To
-resume is to run the same command again.
+Files appear whole or not at all, the first record wins, and what has a record is never overwritten
+or deleted. To resume is to run the same command again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -31,7 +31,7 @@ from mil_bench.evaluation.predictions import Predictions
 from mil_bench.planning.plan import Job, RunPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 FORMAT = 3
 _RECORD = {
@@ -94,11 +94,13 @@ class Failure:
         reason: in words.
         seconds: wall time until then.
         epochs: trained until then, as far as it is known.
+        traceback: the whole traceback, "" if there is none.
     """
 
     reason: str
     seconds: float = 0.0
     epochs: int = 0
+    traceback: str = ""
 
 
 class ResultStore:
@@ -112,7 +114,7 @@ class ResultStore:
     """
 
     def __init__(self, root: Path) -> None:
-        self.root = Path(root)
+        self.root = Path(root).absolute()  # a plugin may change the current folder
         marker = self.root / "format.json"
         if marker.exists() and (found := _read_json(marker).get("format")) != FORMAT:
             raise StorageError(
@@ -147,30 +149,29 @@ class ResultStore:
         self._write_json(self.root / plan.dataset / f"{plan.run_id}.json", plan.to_json())
 
     def save_fold(self, job: Job, result: FoldResult) -> None:
-        """Keep a fold: job, predictions and weights first, then the file that says it is done."""
+        """Keep a fold: job, predictions and weights first, then the record that says it is done.
+
+        A fold that has its record is left as it is. Files without a record were left by a process
+        that was killed; they are replaced, so that a record vouches only for what its own training
+        gave.
+        """
         self._write_json(self.root / "format.json", {"format": FORMAT})
         self._write_json(self.folder(job) / "job.json", job.to_json())
-        path, weights = self._record(job, result.fold), result.weights
+        path = self._record(job, result.fold)
         arrays = ("predictions", "weights")
-        record = {
-            f.name: getattr(result, f.name)
-            for f in dataclasses.fields(result)
-            if f.name not in arrays
-        }
-        durable.write_once(path.with_suffix(".npz"), result.predictions.write)
-        if weights is not None:
-            durable.write_once(
-                path.with_suffix(".weights.npz"),
-                lambda file: np.savez(file, allow_pickle=False, **weights),
-            )
-            record["weights_sha256"] = hashlib.sha256(
-                path.with_suffix(".weights.npz").read_bytes()
-            ).hexdigest()
-        # Another writer may have been first: the record names the bytes that really lie there.
-        record["predictions_sha256"] = hashlib.sha256(
-            path.with_suffix(".npz").read_bytes()
-        ).hexdigest()
-        self._write_json(path, record)
+        fields = (f.name for f in dataclasses.fields(result) if f.name not in arrays)
+        record = {name: getattr(result, name) for name in fields}
+        contents = {"predictions": (path.with_suffix(".npz"), _bytes(result.predictions.write))}
+        if (weights := result.weights) is not None:
+            content = _bytes(lambda file: np.savez(file, allow_pickle=False, **weights))
+            contents["weights"] = (path.with_suffix(".weights.npz"), content)
+        with durable.exclusive(self.folder(job)):
+            if path.exists():
+                return
+            for name, (file, content) in contents.items():
+                record[f"{name}_sha256"] = hashlib.sha256(content).hexdigest()
+                durable.replace(file, content)
+            self._write_json(path, record)
 
     def load_fold(self, job: Job, fold: int) -> FoldResult:
         """A finished fold, without its weights.
@@ -254,13 +255,19 @@ class ResultStore:
         durable.write_once(path, lambda file: file.write(text.encode()))
 
 
+def _bytes(write: Callable[[BinaryIO], object]) -> bytes:
+    file = io.BytesIO()
+    write(file)
+    return file.getvalue()
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_bytes())
         if not isinstance(found, dict):
             raise ValueError("it is no JSON object")
         return found
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _broken(path, error) from error
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from mil_bench import durable
 from mil_bench.running.pool import TaskResult, train_all
-from mil_bench.running.result_store import Failure, ResultStore
+from mil_bench.running.result_store import Failure, FoldResult, ResultStore
 from mil_bench.running.task import TaskMaker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from mil_bench.planning.plan import Job
     from mil_bench.planning.prepare import Prepared
@@ -26,6 +28,7 @@ class MissingFolds:
         prepared: the plan and its bags.
         store: where results go.
         machine: what trains them.
+        logs: folder for tracebacks.
         listeners: are told what happens.
     """
 
@@ -36,13 +39,16 @@ class MissingFolds:
         prepared: Prepared,
         store: ResultStore,
         machine: Machine,
+        logs: Path,
         listeners: Sequence[Listener],
     ) -> None:
         self._prepared, self._store, self._machine = prepared, store, machine
-        self._listeners = listeners
+        self._logs, self._listeners = logs, listeners
         self.failures: list[str] = []
         """What could not be trained and why, one line each."""
-        self.stored, missing = [], []
+        self.stored: list[tuple[Job, int]] = []
+        self._saved: list[tuple[Job, int]] = []
+        missing: list[tuple[Job, int]] = []
         for job, fold in prepared.plan.trainings:
             (self.stored if fold in store.done(job) else missing).append((job, fold))
         # Longest recipes first, so that no core waits for a late long one.
@@ -59,7 +65,7 @@ class MissingFolds:
         plugins = prepared.request.plugins
         self._maker = TaskMaker(prepared.plan.splits, prepared.bags, device, plugins)
         self._waiting.extend(tasks_of(self._missing, self._prepared.plan.trainings, device))
-        train_all(self, self._machine.executor, workers, self._on_epoch)
+        train_all(self, self._machine, workers, self._on_epoch)
 
     def next_task(self) -> Task | None:
         """The next folds."""
@@ -82,9 +88,27 @@ class MissingFolds:
         for fold in result:
             if (job, fold.fold) in self.stored:  # trained again together with missing ones
                 continue
+            assert isinstance(fold, FoldResult)  # nothing is pruned without limits
             self._store.save_fold(job, fold)
+            self._saved.append((job, fold.fold))
             for listener in self._listeners:
                 listener.on_fold(job, fold)
+
+    def vanished(self) -> list[str]:
+        """Folds that were stored, now or earlier, and are no longer there, one line each."""
+        return [
+            f"{job.label} seed {job.seed} fold {fold}: its stored result was removed during the run"
+            for job, fold in (*self.stored, *self._saved)
+            if fold not in self._store.done(job)
+        ]
+
+    def _log(self, task: Task, traceback: str) -> Path:
+        """Write a traceback to a file."""
+        job, folds = task.job, "-".join(map(str, task.numbers))
+        name = f"{job.method}-{job.key}-fold-{folds}.log"
+        path = self._logs / self._prepared.plan.run_id / name
+        durable.replace(path, traceback)
+        return path
 
     def _on_epoch(self, event: Any) -> None:
         for listener in self._listeners:

@@ -20,11 +20,13 @@ class Machine:
         workers: number of trainings at the same time; None: one per core on a CPU, one on a GPU.
         device: "auto", "cpu" or "cuda".
         executor: name of an executor, as registered under ``mil_bench.executors``.
+        patience: minutes after which a training that ends no epoch is ended, None for never.
     """
 
     workers: int | None = None
     device: str = "auto"
     executor: str = "local"
+    patience: float | None = None
 
     def resolve(self, tasks: int) -> tuple[str, int]:
         """Device and number of workers for so many tasks.
@@ -71,6 +73,8 @@ class Setup:
         workers: number of trainings at the same time; None: one per core on a CPU, one on a GPU.
         device: "auto", "cpu" or "cuda".
         on: name of the executor that runs the trainings.
+        patience_minutes: a training that ends no epoch for so long is ended and its row fails; 0
+            for never.
         tracking: log to MLflow.
         progress: show progress.
     """
@@ -96,6 +100,12 @@ class Setup:
         "for a debugger",
         metavar="NAME",
     )
+    patience_minutes: float = option(
+        240.0,
+        "end a training that ends no epoch for so long (default: 240; 0: never)",
+        parse=float,
+        metavar="N",
+    )
     tracking: bool = option(True, "do not log to MLflow")
     progress: bool = True
 
@@ -105,6 +115,8 @@ class Setup:
             problems.append(f"device must be auto, cpu or cuda, not {self.device!r}")
         if self.workers is not None and not (isinstance(self.workers, int) and self.workers >= 1):
             problems.append(f"workers must be a whole number from 1 on, not {self.workers!r}")
+        if not self.patience_minutes >= 0:
+            problems.append(f"patience_minutes must be 0 or more, not {self.patience_minutes!r}")
         if problems:
             raise InputError("the request", problems, "See mil-bench run --help.")
         if self.on not in registry.executors.names():
@@ -118,4 +130,4 @@ class Setup:
     @property
     def machine(self) -> Machine:
         """What trains."""
-        return Machine(self.workers, self.device, self.on)
+        return Machine(self.workers, self.device, self.on, self.patience_minutes or None)

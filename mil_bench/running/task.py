@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from mil_bench.bags.store import BagStore
     from mil_bench.planning.plan import Job
@@ -61,6 +61,11 @@ class Task:
     plugins: tuple[Path, ...] = ()
 
     @property
+    def key(self) -> str:
+        """Names the task within a run."""
+        return f"{self.job.key}-{'-'.join(map(str, self.numbers))}"
+
+    @property
     def numbers(self) -> tuple[int, ...]:
         """Numbers of the folds."""
         return tuple(part.fold for part in self.folds)
@@ -69,6 +74,40 @@ class Task:
     def positions(bits: np.ndarray) -> np.ndarray:
         """Positions of the bags of a packed mask, ascending."""
         return np.flatnonzero(np.unpackbits(bits))
+
+
+@dataclass(frozen=True)
+class Begun:
+    """Sent when a task begins.
+
+    Args:
+        task: key of the task.
+        process: id of the process that trains it.
+    """
+
+    task: str
+    process: int
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """Sent after every epoch of a task.
+
+    Args:
+        task: key of the task.
+        label: of the job.
+        seed: of the job.
+        folds: of the task.
+        epoch: number of the epoch, from 1.
+        epochs: number of epochs that the recipe asks for.
+    """
+
+    task: str
+    label: str
+    seed: int
+    folds: tuple[int, ...]
+    epoch: int
+    epochs: int
 
 
 class TaskMaker:
@@ -107,7 +146,7 @@ class TaskMaker:
             tuple(parts),
             self._ever_train,
             self._mean_train,
-            self._bags.path,
+            Path(self._bags.path).absolute(),  # a plugin may change the current folder
             self._device,
             self._plugins,
         )

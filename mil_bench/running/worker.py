@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
+import os
 import platform
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,11 +18,12 @@ from mil_bench import registry, seeds
 from mil_bench.bags.feed import Feed
 from mil_bench.bags.store import BagStore
 from mil_bench.code_version import commit
-from mil_bench.errors import MilBenchError, TrainingError
+from mil_bench.errors import TrainingError
 from mil_bench.evaluation.predictions import Predictions
 from mil_bench.methods import Method, Recipe
+from mil_bench.running.faults import reason_of, whole_traceback
 from mil_bench.running.result_store import Failure, FoldResult, PrunedFold
-from mil_bench.running.task import FoldTask, Task
+from mil_bench.running.task import Begun, EpochDone, FoldTask, Task
 from mil_bench.training.fold_stack import FoldStack
 from mil_bench.training.memory import freed_memory_kept
 from mil_bench.training.stack import LoopedStack, Stack
@@ -33,33 +36,31 @@ if TYPE_CHECKING:
     from mil_bench.methods.yardstick import Yardstick
 
 
-@dataclass(frozen=True)
-class EpochDone:
-    """Sent after every epoch of a task."""
-
-    label: str
-    seed: int
-    folds: tuple[int, ...]
-    epoch: int
-    epochs: int
-
-
 def attempt(
-    task: Task, on_epoch: Callable[[EpochDone], None]
+    task: Task, on_epoch: Callable[[EpochDone | Begun], None]
 ) -> list[FoldResult | PrunedFold] | Failure:
-    """``train``, with every exception as a value: a method may raise anything, also what cannot be pickled."""
-    started = time.monotonic()
+    """``train``, with everything that a method may raise as a value, ``sys.exit()`` included.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C, if this is the process of the run itself.
+    """
+    started, folder = time.monotonic(), Path.cwd()
     try:
+        on_epoch(Begun(task.key, os.getpid()))
         return train(task, on_epoch)
-    except Exception as error:
-        reason = (
-            str(error) if isinstance(error, MilBenchError) else f"{type(error).__name__}: {error}"
-        )
-        return Failure(reason, round(time.monotonic() - started, 3), getattr(error, "epochs", 0))
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and multiprocessing.parent_process() is None:
+            raise
+        seconds = round(time.monotonic() - started, 3)
+        epochs = getattr(error, "epochs", 0)
+        return Failure(reason_of(error), seconds, epochs, whole_traceback(error))
+    finally:
+        os.chdir(folder)  # a method may have left it
 
 
 def train(
-    task: Task, on_epoch: Callable[[EpochDone], None] = lambda event: None
+    task: Task,
+    on_epoch: Callable[[Any], None] = lambda event: None,  # noqa: ARG005 - nobody listens
 ) -> list[FoldResult | PrunedFold]:
     """Train the folds of a task and predict their test slides once; pruned folds predict nothing.
 
@@ -88,7 +89,7 @@ def train(
     ]
 
     def report(epoch: int, histories: list[FoldHistory]) -> None:  # noqa: ARG001 - only counted
-        on_epoch(EpochDone(job.label, job.seed, task.numbers, epoch + 1, recipe.epochs))
+        on_epoch(EpochDone(task.key, job.label, job.seed, task.numbers, epoch + 1, recipe.epochs))
 
     with _one_thread(), freed_memory_kept():
         stack = _build_stack(task, store, recipe, device)

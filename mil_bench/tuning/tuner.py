@@ -209,7 +209,7 @@ class Tuner:
         try:
             for listener in self._listeners:
                 listener.on_tuning(self._plans, trials)
-            train_all(self, self._machine.executor, workers, self._on_epoch)
+            train_all(self, self._machine, workers, self._on_epoch)
         finally:
             for _, lock in (*self._idle, *self._busy.values()):  # of an interrupted call
                 lock.release()

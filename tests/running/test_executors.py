@@ -131,3 +131,12 @@ def test_a_stranger_without_the_key_is_not_heard() -> None:
             Sender(heartbeats.sender.address, b"another key")("an epoch")
         heartbeats.sender("a second")
     assert values == ["a second"]
+
+
+def test_a_watcher_that_fails_does_not_end_a_training() -> None:
+    def fails(value: object) -> None:
+        raise RuntimeError(value)
+
+    with Heartbeats(fails) as heartbeats:
+        heartbeats.sender("an epoch")
+        heartbeats.sender("another")

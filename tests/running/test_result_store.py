@@ -42,12 +42,19 @@ def test_a_fold_is_done_only_when_its_record_is_there(tmp_path: Path) -> None:
     assert store.done(JOB) == set()
 
 
-def test_the_first_writer_wins_and_the_record_names_what_lies_there(tmp_path: Path) -> None:
+def test_the_first_record_wins(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    store.save_fold(JOB, result(0))
+    store.save_fold(JOB, result(0, shift=0.1))
+    assert store.load_fold(JOB, 0).predictions.fine[0, 0] == 0.25
+
+
+def test_predictions_that_no_record_vouches_for_are_replaced(tmp_path: Path) -> None:
     store = ResultStore(tmp_path)
     store.save_fold(JOB, result(0))
     (store.folder(JOB) / "fold-00.json").unlink()
     store.save_fold(JOB, result(0, shift=0.1))
-    assert store.load_fold(JOB, 0).predictions.fine[0, 0] == 0.25
+    assert store.load_fold(JOB, 0).predictions.fine[0, 0] == 0.35
 
 
 def test_a_broken_file_is_named_and_left_alone(tmp_path: Path) -> None:

@@ -134,7 +134,8 @@ def test_a_method_that_breaks_does_not_stop_the_others(
     monkeypatch.setattr(type(registry.methods), "load", patched)
     result = small_run(tmp_path, ["max-pool", "mean-pool"])
     assert len(result.failures) == 3
-    assert "max-pool seed 0 fold 0 failed: RuntimeError: this plugin is broken" in result.failures
+    reason = "max-pool seed 0 fold 0 failed: RuntimeError: this plugin is broken ("
+    assert result.failures[0].startswith(reason)
     assert len(result.trials["mean-pool"]) == 3
     assert "max-pool: 0 of 3 trainings are stored; not ranked" in result.facts
     assert result.tables["fine"].loc["max-pool"].isna().all()
@@ -169,7 +170,7 @@ def test_a_single_worker_stores_each_fold_as_it_comes(
 ) -> None:
     from mil_bench.running import worker
 
-    real, calls = worker.train, []
+    real, calls = worker.attempt, []
 
     def interrupted(task: Task, on_epoch: object) -> list:
         calls.append(task)
@@ -177,7 +178,7 @@ def test_a_single_worker_stores_each_fold_as_it_comes(
             raise KeyboardInterrupt
         return real(task, on_epoch)
 
-    monkeypatch.setattr(worker, "train", interrupted)
+    monkeypatch.setattr(worker, "attempt", interrupted)
     with pytest.raises(KeyboardInterrupt):
         small_run(tmp_path, ["abmil"])
     assert len(list((tmp_path / "results" / "runs").rglob("fold-*.json"))) == 2
@@ -233,3 +234,95 @@ def test_a_gpu_trains_all_folds_of_a_job_at_once_also_when_one_is_missing(
         (hmil, (0,)),
         (hmil, (2,)),
     ]
+
+
+MISBEHAVING = """
+import os, sys, threading, time
+from mil_bench.baselines.pooling import MeanPool
+
+class Leaves(MeanPool):
+    def loss(self, out, bags, weight, progress):
+        sys.exit(3)
+
+class Interrupts(MeanPool):
+    def loss(self, out, bags, weight, progress):
+        raise KeyboardInterrupt
+
+class Unspeakable(Exception):
+    def __str__(self):
+        raise ValueError
+
+class Raises(MeanPool):
+    def loss(self, out, bags, weight, progress):
+        raise Unspeakable
+
+class Typo(MeanPool):
+    def loss(self, out, bags, weight, progress):
+        return self.helper(bags.labls)
+
+    def helper(self, labels):
+        return labels
+
+class Wanders(MeanPool):
+    def loss(self, out, bags, weight, progress):
+        os.chdir("/")
+        return super().loss(out, bags, weight, progress)
+
+class Sleeps(MeanPool):
+    def loss(self, out, bags, weight, progress):
+        time.sleep(3600)
+
+class Threads(MeanPool):
+    def loss(self, out, bags, weight, progress):
+        if threading.active_count() < 5:
+            threading.Thread(target=time.sleep, args=(3600,)).start()
+        return super().loss(out, bags, weight, progress)
+"""
+
+
+@pytest.fixture
+def misbehaving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(registry, "methods", Registry("mil_bench.methods", "method"))
+    plugin = tmp_path / "misbehaving.py"
+    plugin.write_text(MISBEHAVING)
+    return plugin
+
+
+@pytest.mark.slow
+def test_a_method_that_exits_or_wanders_costs_only_its_own_row(
+    tmp_path: Path, misbehaving: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    methods = ["leaves", "interrupts", "raises", "typo", "wanders", "mean-pool"]
+    quiet = {"tracking": False, "progress": False, "workers": 1}
+    result = mil_bench.run(
+        methods, SMALL_TWIN, folds=2, epochs=1, plugins=[misbehaving.name], **quiet
+    )
+    lines = [line for line in result.failures if "fold 0" in line]
+    assert len(result.failures) == 8
+    assert "leaves seed 0 fold 0 failed: the method called sys.exit(3) (" in lines[0]
+    assert "interrupts seed 0 fold 0 failed: KeyboardInterrupt (" in lines[1]
+    assert "raises seed 0 fold 0 failed: Unspeakable: its message cannot be shown (" in lines[2]
+    assert "AttributeError: 'BagBatch' object has no attribute 'labls'" in lines[3]
+    assert "misbehaving.py, line 23, in loss)" in lines[3]
+    log = Path(lines[3].partition("traceback: ")[2])
+    assert "self.helper(bags.labls)" in log.read_text()
+    assert len(result.trials["wanders"]) == len(result.trials["mean-pool"]) == 2
+
+
+@pytest.mark.slow
+def test_a_method_that_hangs_or_leaves_threads_does_not_hold_the_run(
+    tmp_path: Path, misbehaving: Path
+) -> None:
+    result = small_run(
+        tmp_path,
+        ["sleeps", "threads", "mean-pool"],
+        folds=2,
+        on="local",
+        workers=2,
+        plugins=[misbehaving],
+        patience_minutes=0.2,
+    )
+    assert len(result.failures) == 2
+    assert all("no epoch ended within 0.2 minutes" in line for line in result.failures)
+    assert len(result.trials["threads"]) == len(result.trials["mean-pool"]) == 2

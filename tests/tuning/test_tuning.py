@@ -136,7 +136,7 @@ def test_an_interrupted_study_goes_on_as_if_it_had_not_been(
     from mil_bench.running import worker
 
     calm = tuned_run(tmp_path / "calm", ["abmil", "mean-pool"])
-    real, trained = worker.train, []
+    real, trained = worker.attempt, []
 
     def interrupted(task: Any, on_epoch: Any) -> list:
         trained.append((task.job.key, task.numbers))
@@ -146,7 +146,7 @@ def test_an_interrupted_study_goes_on_as_if_it_had_not_been(
         return real(task, on_epoch)
 
     with monkeypatch.context() as patched:
-        patched.setattr(worker, "train", interrupted)
+        patched.setattr(worker, "attempt", interrupted)
         for _ in range(3):
             with pytest.raises(KeyboardInterrupt):
                 tuned_run(tmp_path / "hit", ["abmil", "mean-pool"])
