@@ -203,6 +203,19 @@ def measure(predictions: Predictions, hierarchy: LabelHierarchy, ordered: bool =
     return _measured(_sums_of([predictions], hierarchy, ordered)[0], hierarchy)
 
 
+def named_values(
+    predictions: Predictions, hierarchy: LabelHierarchy, ordered: bool = False
+) -> dict[str, float | None]:
+    """All values of one trained fold by name, such as "fine auc DCIS"; None if undefined."""
+    values = measure(predictions, hierarchy, ordered).values
+    return {name_of(measure): None if np.isnan(v) else v for measure, v in values.items()}
+
+
+def name_of(measure: Measure) -> str:
+    """Name of a value in stored records."""
+    return " ".join(filter(None, measure))
+
+
 def pooled(
     predictions: Sequence[Predictions], hierarchy: LabelHierarchy, ordered: bool = False
 ) -> Measured:

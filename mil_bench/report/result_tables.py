@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from mil_bench.evaluation.metrics import Measure, class_names, pooled
 from mil_bench.report.tables import DAGGER, Cell, ResultTable, ranked
 
@@ -148,11 +146,7 @@ class _Builder:
             return ABSENT
         scale, digits = _shown(measure)
         values = {place: scale * each.values[measure] for place, each in done.items()}
-        defined = [value for value in values.values() if not np.isnan(value)]
-        undefined = tuple(sorted({fold for (_, fold), value in values.items() if np.isnan(value)}))
-        mean = float(np.mean(defined)) if defined else float("nan")
-        std = float(np.std(defined, ddof=1)) if len(defined) > 1 else float("nan")
-        return Cell(mean, std, undefined, digits=digits)
+        return Cell.over(values, digits)
 
     def pooled_table(self, name: str, title: str, columns: Columns, note: str) -> ResultTable:
         """Figures of all folds together, with intervals."""

@@ -36,6 +36,20 @@ class Cell:
     digits: int = 1
     interval: tuple[float, float] | None = None
 
+    @classmethod
+    def over(cls, values: Mapping[tuple[int, int], float], digits: int = 1) -> Cell:
+        """Mean and standard deviation over trainings.
+
+        Args:
+            values: (seed, fold) to value, not a number if undefined.
+            digits: decimals that are shown.
+        """
+        defined = [value for value in values.values() if not np.isnan(value)]
+        undefined = tuple(sorted({fold for (_, fold), value in values.items() if np.isnan(value)}))
+        mean = float(np.mean(defined)) if defined else float("nan")
+        std = float(np.std(defined, ddof=1)) if len(defined) > 1 else float("nan")
+        return cls(mean, std, undefined, digits=digits)
+
     def text(self) -> str:
         """As printed: ``71.2 ± 3.4``, ``71.2 [65.0, 77.1]``, with a dagger where it lacks folds."""
         if np.isnan(self.mean):

@@ -148,12 +148,19 @@ class ResultStore:
         self._write_json(self.root / "format.json", {"format": FORMAT})
         self._write_json(self.root / plan.dataset / f"{plan.run_id}.json", plan.to_json())
 
-    def save_fold(self, job: Job, result: FoldResult) -> None:
+    def save_fold(
+        self, job: Job, result: FoldResult, values: Mapping[str, float | None] | None = None
+    ) -> None:
         """Keep a fold: job, predictions and weights first, then the record that says it is done.
 
         A fold that has its record is left as it is. Files without a record were left by a process
         that was killed; they are replaced, so that a record vouches only for what its own training
         gave.
+
+        Args:
+            job: what was trained.
+            result: the fold.
+            values: its metric values by name, so that lists of runs need not read predictions.
         """
         self._write_json(self.root / "format.json", {"format": FORMAT})
         self._write_json(self.folder(job) / "job.json", job.to_json())
@@ -161,6 +168,7 @@ class ResultStore:
         arrays = ("predictions", "weights")
         fields = (f.name for f in dataclasses.fields(result) if f.name not in arrays)
         record = {name: getattr(result, name) for name in fields}
+        record |= {} if values is None else {"values": dict(values)}
         contents = {"predictions": (path.with_suffix(".npz"), _bytes(result.predictions.write))}
         if (weights := result.weights) is not None:
             content = _bytes(lambda file: np.savez(file, allow_pickle=False, **weights))
@@ -185,13 +193,26 @@ class ResultStore:
             name for name, kind in _RECORD.items() if not isinstance(record.get(name), kind)
         ]:
             raise _broken(path, TypeError(f"{', '.join(misfits)} cannot be understood"))
-        record.pop("weights_sha256", None)
+        for name in ("weights_sha256", "values"):
+            record.pop(name, None)
         predictions = path.with_suffix(".npz")
         try:
             content = _checked(predictions, record.pop("predictions_sha256"))
             return FoldResult(predictions=Predictions.read(content), **record)
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise _broken(predictions, error) from error
+
+    def values(self, job: Job, fold: int) -> dict[str, float | None] | None:
+        """Metric values of a finished fold by name; None if an older version stored the fold.
+
+        Raises:
+            StorageError: the record is broken.
+        """
+        path = self._record(job, fold)
+        values = _read_json(path).get("values")
+        if values is not None and not isinstance(values, dict):
+            raise _broken(path, TypeError("values cannot be understood"))
+        return values
 
     def broken(self, job: Job, fold: int, problem: str) -> StorageError:
         """The error for predictions that read well and yet cannot be this job's."""

@@ -6,6 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from mil_bench import durable
+from mil_bench.evaluation.metrics import named_values
 from mil_bench.running.pool import TaskResult, train_all
 from mil_bench.running.result_store import Failure, FoldResult, ResultStore
 from mil_bench.running.task import TaskMaker
@@ -89,7 +90,9 @@ class MissingFolds:
             if (job, fold.fold) in self.stored:  # trained again together with missing ones
                 continue
             assert isinstance(fold, FoldResult)  # nothing is pruned without limits
-            self._store.save_fold(job, fold)
+            plan = self._prepared.plan
+            values = named_values(fold.predictions, plan.hierarchy, plan.ordered)
+            self._store.save_fold(job, fold, values)
             self._saved.append((job, fold.fold))
             for listener in self._listeners:
                 listener.on_fold(job, fold)

@@ -1,28 +1,32 @@
-"""What was run, as a table; needs neither torch nor a server."""
+"""Stored runs as a table; needs neither torch nor a server."""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from mil_bench.datasets.catalogue import on_the_command_line
 from mil_bench.errors import UnknownNameError
-from mil_bench.report.result_tables import ABSENT, result_tables
-from mil_bench.report.tables import Cell, ResultTable, rank_of
-from mil_bench.runs.result import RunResult
+from mil_bench.evaluation.metrics import Measure, name_of, named_values
+from mil_bench.report.result_tables import ABSENT
+from mil_bench.report.tables import Cell, ResultTable, rank_of, ranked, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from mil_bench.planning.plan import RunPlan
+    from mil_bench.planning.plan import Job, RunPlan
     from mil_bench.running.result_store import ResultStore
 
-_FIGURE = "Macro AUC"
+_METRIC = "Macro AUC"
+_MEASURE = Measure("fine", "macro_auc")
 _NOTE = (
-    "Best macro AUC: of the fine level (%), mean ± sample standard deviation over trainings, of the method that looks "
-    "best among those with all their trainings. Runs on other data or splits cannot be compared by it. "
-    "Compare runs: mil-bench runs RUN OTHER; verdicts: mil-bench report RUN."
+    "Best macro AUC: the highest mean ± sample standard deviation over trainings (fine level, %) "
+    "among methods with all their trainings. Runs on different data or splits cannot be compared by "
+    "it. Compare runs: mil-bench runs compare RUN OTHER; verdicts: mil-bench report RUN."
 )
 
 
@@ -64,7 +68,7 @@ class RunFilter:
 
 
 def run_table(store: ResultStore, plans: Mapping[str, RunPlan]) -> ResultTable:
-    """One row a run.
+    """One row per run.
 
     Args:
         store: where the runs lie.
@@ -75,15 +79,19 @@ def run_table(store: ResultStore, plans: Mapping[str, RunPlan]) -> ResultTable:
 
 
 def progress_of(store: ResultStore, plan: RunPlan) -> str:
-    """Trainings that are stored, of those that were planned."""
-    stored = {job.key: store.done(job) for job in plan.jobs}
-    done = sum(fold in stored[job.key] for job, fold in plan.trainings)
-    return f"{done} of {len(plan.trainings)}"
+    """Number of trainings that are stored, of those that are planned."""
+    stored = _stored(store, plan)
+    return f"{len(stored)} of {len(plan.trainings)}"
 
 
 def date_of(store: ResultStore, run_id: str) -> str:
     """When a run was first asked for."""
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(store.planned(run_id)))
+
+
+def _stored(store: ResultStore, plan: RunPlan) -> list[tuple[Job, int]]:
+    finished = {job.key: store.done(job) for job in plan.jobs}
+    return [(job, fold) for job, fold in plan.trainings if fold in finished[job.key]]
 
 
 def _row(store: ResultStore, plan: RunPlan) -> dict[str, Cell | str]:
@@ -96,10 +104,26 @@ def _row(store: ResultStore, plan: RunPlan) -> dict[str, Cell | str]:
 
 
 def _best(store: ResultStore, plan: RunPlan) -> str:
-    """The best-looking complete method with its figure."""
-    fine = result_tables(RunResult.collect(store, plan).evidence, "")[0]
-    best = [(name, row[_FIGURE]) for name, row in fine.cells.items() if rank_of(row[_FIGURE]) == 1]
-    return (
-        "; ".join(f"{name} {cell.text()}" for name, cell in best if isinstance(cell, Cell))
-        or ABSENT
-    )
+    """The method with the highest mean among those with all their trainings, and its value."""
+    values: dict[str, dict[tuple[int, int], float]] = {}
+    for job, fold in _stored(store, plan):
+        value = _value(store, plan, job, fold)
+        values.setdefault(job.label, {})[job.seed, fold] = np.nan if value is None else 100 * value
+    expected = Counter(job.label for job, _ in plan.trainings)
+    complete = {label for label, own in values.items() if len(own) == expected[label]}
+    cells = {label: {_METRIC: Cell.over(own)} for label, own in values.items()}
+    best = {
+        label: row[_METRIC]
+        for label, row in ranked(cells, complete).items()
+        if rank_of(row[_METRIC]) == 1
+    }
+    return "; ".join(f"{label} {text_of(cell)}" for label, cell in best.items()) or ABSENT
+
+
+def _value(store: ResultStore, plan: RunPlan, job: Job, fold: int) -> float | None:
+    """The metric of a stored fold: from its record or, if an older version stored it, from its predictions."""
+    values = store.values(job, fold)
+    if values is None:
+        predictions = store.load_fold(job, fold).predictions
+        values = named_values(predictions, plan.hierarchy, plan.ordered)
+    return values.get(name_of(_MEASURE))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mil_bench import registry
 from mil_bench.errors import InputError
+from mil_bench.evaluation.metrics import named_values
 from mil_bench.evaluation.trials import Trial, best_of
 from mil_bench.planning.choice import Chosen, Tuning
 from mil_bench.running.pool import TaskResult, train_all
@@ -240,7 +241,9 @@ class Tuner:
         claimed = self._busy.pop(id(task))
         trained = result if isinstance(result, Failure) else result[0]
         if isinstance(trained, FoldResult):
-            self._results.save_fold(task.job, trained)
+            plan = self._prepared.plan
+            values = named_values(trained.predictions, plan.hierarchy, plan.ordered)
+            self._results.save_fold(task.job, trained, values)
         claimed[0].receive(trained)
         self._idle.append(claimed)
 
