@@ -6,10 +6,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
+
+    import pandas as pd
 
 DAGGER = "†"
 """Stands behind a figure that is not defined everywhere; the table's note says where and why."""
@@ -113,6 +114,8 @@ class ResultTable:
     @property
     def frame(self) -> pd.DataFrame:
         """One row a row; columns (heading, "mean" | "std" | "low" | "high"), or (heading, "text") for text."""
+        import pandas as pd  # a third of a second, and lists of runs do without it
+
         nothing = Cell(float("nan"))
         rows = {}
         for name, row in self.cells.items():
