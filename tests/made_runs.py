@@ -10,7 +10,6 @@ from mil_bench.evaluation.predictions import Predictions, TrainedFold
 from mil_bench.evaluation.verdicts import Evidence
 from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.planning.plan import Job, RunPlan
-from mil_bench.report.budget import History
 from mil_bench.runs.result import RunResult
 from mil_bench.splits.plan import Fold, SplitPlan
 
@@ -34,12 +33,25 @@ def predictions(
     return Predictions(slides, labels, p, groups, HIERARCHY.lift(p)[:, ::-1] if head else None)
 
 
-def trials(
+LOSSES = [2.0, 1.5, 1.2, 1.1, 1.0, 0.9, 1.0, 1.1, 1.2, 1.3]
+
+
+def trained_folds(
     skill: float, folds: int = 3, head: bool = False, **changed: np.ndarray
 ) -> tuple[TrainedFold, ...]:
-    """One training a fold; ``fold1=labels`` gives a fold other labels."""
+    """One training per fold, ten epochs each, the sixth is selected; ``fold1=labels`` gives a fold other labels."""
     return tuple(
-        TrainedFold(0, k, f"key{skill}", predictions(k, skill, changed.get(f"fold{k}"), head))
+        TrainedFold(
+            0,
+            k,
+            f"key{skill}",
+            predictions(k, skill, changed.get(f"fold{k}"), head),
+            epochs=20,
+            best_epoch=5,
+            curves={"train_loss": LOSSES[::-1], "val_loss": LOSSES},
+            seconds=12.5,
+            environment={"torch": "2.x", "device": "cpu"},
+        )
         for k in range(folds)
     )
 
@@ -51,17 +63,6 @@ def evidence(
 ) -> Evidence:
     """What a run of these trainings measured."""
     return Evidence(methods, hierarchy, ((80, 40),) * folds, 1, "patient", replicates=REPLICATES)
-
-
-def histories(methods: Mapping[str, Sequence[TrainedFold]]) -> dict[str, tuple[History, ...]]:
-    """Ten epochs each, the sixth was kept."""
-    losses = [2.0, 1.5, 1.2, 1.1, 1.0, 0.9, 1.0, 1.1, 1.2, 1.3]
-    curves = {"train_loss": losses[::-1], "val_loss": losses}
-    versions = {"torch": "2.x", "device": "cpu"}
-    return {
-        name: tuple(History(t.seed, t.fold, 20, 5, curves, 12.5, versions) for t in done)
-        for name, done in methods.items()
-    }
 
 
 def run_result(
@@ -85,6 +86,4 @@ def run_result(
         tuple(jobs),
         command="mil-bench run --dataset toy",
     )
-    return RunResult(
-        plan, {name: tuple(done) for name, done in methods.items()}, failures, histories(methods)
-    )
+    return RunResult(plan, {name: tuple(done) for name, done in methods.items()}, failures)

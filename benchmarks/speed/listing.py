@@ -20,11 +20,11 @@ import numpy as np
 from mil_bench.benchmarks.speed.timing import alternate, table
 
 from mil_bench.evaluation.metrics import named_values
-from mil_bench.evaluation.predictions import Predictions
+from mil_bench.evaluation.predictions import Predictions, TrainedFold
 from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.planning.plan import Job, RunPlan
 from mil_bench.results import Results
-from mil_bench.running.result_store import FoldResult, ResultStore
+from mil_bench.running.result_store import ResultStore
 from mil_bench.splits.plan import Fold, SplitPlan
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def make(folder: Path, runs: int, with_values: bool) -> None:
             fine = rng.dirichlet(np.ones(HIERARCHY.n_fine), len(labels))
             names = np.array(tests[fold])
             predictions = Predictions(names, labels, fine, names)
-            result = FoldResult(fold, predictions, 0, {"val_loss": [1.0]}, {}, 1.0, {})
+            result = TrainedFold(0, fold, job.key, predictions, curves={"val_loss": [1.0]})
             values = named_values(predictions, HIERARCHY) if with_values else None
             store.save_fold(job, result, values)
 

@@ -19,7 +19,6 @@ from operator import add
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from mil_bench.evaluation.weighted_sums import BINS, ModelScorer, Sums
 
@@ -290,6 +289,8 @@ def attention_auc(attention: np.ndarray, witness: np.ndarray) -> float:
     Returns:
         Not a number for a slide without a witness, or with nothing else.
     """
+    import pandas as pd  # scipy ranks, too, but has one door
+
     witnesses, others = int(witness.sum()), int((~witness).sum())
     if not witnesses or not others:
         return float("nan")

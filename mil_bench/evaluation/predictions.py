@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
-import pandas as pd
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pandas as pd
+
     from mil_bench.hierarchy import LabelHierarchy
 
 
@@ -79,6 +82,8 @@ class Predictions:
 
     def frame(self, hierarchy: LabelHierarchy) -> pd.DataFrame:
         """One row a slide: id, label, predicted class, one probability column a fine class."""
+        import pandas as pd  # a third of a second, and lists of runs do without it
+
         names = np.array(hierarchy.fine)
         table = {
             "slide": self.slides,
@@ -90,11 +95,35 @@ class Predictions:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TrainedFold:
-    """One trained fold: which seed and fold, from which job, and what it said about its test slides."""
+    """One trained fold: what is stored of it, and what evaluation reads.
+
+    Args:
+        seed: training seed.
+        fold: its number.
+        job_key: of the job that was trained.
+        predictions: of its test slides.
+        epochs: number of epochs that the recipe asks for; 0 if nothing is trained.
+        best_epoch: the epoch whose weights were used, from 0; -1 if nothing is trained.
+        curves: name ("train_loss", "val_loss", "val_accuracy") to one value per epoch.
+        slides: number of slides by role.
+        seconds: wall time of training and prediction.
+        environment: versions and device.
+        in_dim: feature width the method was built for, None if nothing is trained.
+        weights: weights and buffers of the selected epoch by name; None if nothing is trained, and
+            for a stored fold that was read: ``ResultStore.load_weights`` has them.
+    """
 
     seed: int
     fold: int
     job_key: str
     predictions: Predictions
+    epochs: int = 0
+    best_epoch: int = -1
+    curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    slides: Mapping[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    environment: Mapping[str, str] = field(default_factory=dict)
+    in_dim: int | None = None
+    weights: Mapping[str, np.ndarray] | None = None

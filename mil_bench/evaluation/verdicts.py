@@ -43,7 +43,7 @@ class Evidence:
     """What a run measured.
 
     Args:
-        trials: method to its trained folds, yardsticks included.
+        trained: method to its trained folds, yardsticks included.
         hierarchy: the classes.
         sizes: number of training and of test slides of each fold.
         seeds: number of training seeds.
@@ -52,7 +52,7 @@ class Evidence:
         replicates: bootstrap draws.
     """
 
-    trials: Mapping[str, Sequence[TrainedFold]]
+    trained: Mapping[str, Sequence[TrainedFold]]
     hierarchy: LabelHierarchy
     sizes: tuple[tuple[int, int], ...]
     seeds: int
@@ -64,7 +64,7 @@ class Evidence:
     def complete(self) -> list[str]:
         """Methods with all their trainings; others are not compared."""
         return [
-            name for name, done in self.trials.items() if len(done) == len(self.sizes) * self.seeds
+            name for name, done in self.trained.items() if len(done) == len(self.sizes) * self.seeds
         ]
 
     @cached_property
@@ -74,13 +74,13 @@ class Evidence:
             name: {
                 (t.seed, t.fold): measure(t.predictions, self.hierarchy, self.ordered) for t in done
             }
-            for name, done in self.trials.items()
+            for name, done in self.trained.items()
         }
 
     @cached_property
     def bootstrap(self) -> Bootstrap:
         """Complete methods on drawn patients."""
-        predictions = {name: [t.predictions for t in self.trials[name]] for name in self.complete}
+        predictions = {name: [t.predictions for t in self.trained[name]] for name in self.complete}
         return bootstrap(
             predictions, self.hierarchy, self.group_name, self.ordered, self.replicates
         )

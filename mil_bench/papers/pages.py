@@ -177,7 +177,7 @@ def _row(outcome: PartResult) -> dict[str, str]:
             "Page": f"[{name}]({name}/report.md)",
         }
     asked = len(result.plan.trainings)
-    done = sum(map(len, result.trials.values()))
+    done = sum(map(len, result.trained.values()))
     answers = [answer(question, result.verdicts) for question in outcome.part.item.questions]
     said = in_short(answers) if answers else result.summary[0]
     return {

@@ -122,7 +122,7 @@ class _Builder:
 
     def table(self, name: str, title: str, columns: Columns, note: str = "") -> ResultTable:
         """One row a method."""
-        cells = {method: self.row(method, columns) for method in self.evidence.trials}
+        cells = {method: self.row(method, columns) for method in self.evidence.trained}
         return self.finished(name, title, cells, columns, note)
 
     def existing(self, measures: Sequence[Measure]) -> Columns:
@@ -138,7 +138,7 @@ class _Builder:
         return {heading: self._cell(method, measure) for heading, measure in columns.items()}
 
     def keys(self, method: str) -> tuple[str, ...]:
-        return tuple(sorted({trial.job_key for trial in self.evidence.trials[method]}))
+        return tuple(sorted({trial.job_key for trial in self.evidence.trained[method]}))
 
     def _cell(self, method: str, measure: Measure) -> Cell | str:
         done = self.evidence.measured[method]
@@ -154,7 +154,7 @@ class _Builder:
         cells: dict[str, dict[str, Cell | str]] = {}
         reasons: dict[str, None] = {}
         for method in self.evidence.complete:
-            trials = self.evidence.trials[method]
+            trials = self.evidence.trained[method]
             values = pooled(
                 [t.predictions for t in trials], self.evidence.hierarchy, self.evidence.ordered
             ).values

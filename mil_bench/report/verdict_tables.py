@@ -63,7 +63,7 @@ def summary(evidence: Evidence, found: Sequence[Verdict], figure: Measure) -> li
     if not evidence.hierarchy.is_flat:
         coarse = Measure("coarse", figure.key)
         sentences.append(headline(verdicts(evidence, coarse), evidence, coarse))
-    return [*sentences, *_against_yardsticks(found, [*evidence.trials])]
+    return [*sentences, *_against_yardsticks(found, [*evidence.trained])]
 
 
 def _against_yardsticks(found: Sequence[Verdict], rows: Sequence[str]) -> list[str]:

@@ -20,8 +20,8 @@ from mil_bench.running.listeners import Listener
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mil_bench.evaluation.predictions import TrainedFold
     from mil_bench.planning.plan import Job, RunPlan
-    from mil_bench.running.result_store import FoldResult
 
 
 def long_bars(console: Console) -> Progress:
@@ -74,7 +74,7 @@ class ProgressDisplay(Listener):
             )
         self._bars.update(self._epochs[key], completed=event.epoch)
 
-    def on_fold(self, job: Job, result: FoldResult) -> None:
+    def on_fold(self, job: Job, result: TrainedFold) -> None:
         """Count the fold and drop its epoch bar."""
         self._count(job.label)
         for key in [
@@ -91,7 +91,7 @@ class ProgressDisplay(Listener):
             )
             self._console.print(f"{line}: {how} ({elapsed:.0f} s)")
 
-    def on_stored_fold(self, job: Job, result: FoldResult) -> None:
+    def on_stored_fold(self, job: Job, result: TrainedFold) -> None:
         """One fold less to wait for."""
         self._left[job.label] -= 1
         self._show()

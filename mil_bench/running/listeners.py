@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from mil_bench.evaluation.predictions import TrainedFold
     from mil_bench.evaluation.trials import Trial
     from mil_bench.planning.plan import Job, RunPlan
-    from mil_bench.running.result_store import FoldResult
 
 
 class Listener:
@@ -25,10 +25,10 @@ class Listener:
     def on_epoch(self, event: Any) -> None:
         """A task finished an epoch (``mil_bench.running.worker.EpochDone``)."""
 
-    def on_fold(self, job: Job, result: FoldResult) -> None:
+    def on_fold(self, job: Job, result: TrainedFold) -> None:
         """A fold was trained now and is stored."""
 
-    def on_stored_fold(self, job: Job, result: FoldResult) -> None:
+    def on_stored_fold(self, job: Job, result: TrainedFold) -> None:
         """A fold was found finished from an earlier call."""
 
     def on_failure(self, job: Job, folds: tuple[int, ...], reason: str) -> None:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from mil_bench import registry
+from mil_bench.evaluation.predictions import TrainedFold
 from mil_bench.running.heartbeats import Heartbeats, Sender
-from mil_bench.running.result_store import Failure, FoldResult, PrunedFold
+from mil_bench.running.result_store import Failure, PrunedFold
 from mil_bench.running.task import Begun, EpochDone, Task
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _POLL = 1.0  # seconds between looks at what another process is doing
 _DIED = "the process died, most likely out of memory; try --workers 1 or smaller bags"
 _SILENT = "no epoch ended within {minutes}; --patience-minutes allows for longer ones"
 
-TaskResult = Sequence[FoldResult | PrunedFold] | Failure
+TaskResult = Sequence[TrainedFold | PrunedFold] | Failure
 OpenExecutor = Callable[[int], AbstractContextManager[Executor]]
 
 

@@ -14,7 +14,6 @@ or deleted. To resume is to run the same command again.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import io
 import json
@@ -27,7 +26,7 @@ import numpy as np
 
 from mil_bench import durable
 from mil_bench.errors import StorageError, UnknownNameError
-from mil_bench.evaluation.predictions import Predictions
+from mil_bench.evaluation.predictions import Predictions, TrainedFold
 from mil_bench.planning.plan import Job, RunPlan
 
 if TYPE_CHECKING:
@@ -41,34 +40,6 @@ _RECORD = {
     "seconds": (int, float),
     "environment": dict,
 }
-
-
-@dataclass(frozen=True, eq=False)
-class FoldResult:
-    """One trained fold.
-
-    Args:
-        fold: its number.
-        predictions: of its test slides.
-        best_epoch: the epoch that was kept, from 0.
-        curves: name to one value an epoch.
-        slides: number of slides by role.
-        seconds: wall time of training and prediction.
-        environment: versions and device.
-        in_dim: feature width the method was built for, None where nothing is trained.
-        weights: weights and buffers of the epoch that was kept, by name; None where nothing is
-            trained, and where a stored fold was read: ``ResultStore.load_weights`` has them.
-    """
-
-    fold: int
-    predictions: Predictions
-    best_epoch: int
-    curves: Mapping[str, list[float]]
-    slides: Mapping[str, int]
-    seconds: float
-    environment: Mapping[str, str]
-    in_dim: int | None = None
-    weights: Mapping[str, np.ndarray] | None = None
 
 
 @dataclass(frozen=True)
@@ -149,7 +120,7 @@ class ResultStore:
         self._write_json(self.root / plan.dataset / f"{plan.run_id}.json", plan.to_json())
 
     def save_fold(
-        self, job: Job, result: FoldResult, values: Mapping[str, float | None] | None = None
+        self, job: Job, result: TrainedFold, values: Mapping[str, float | None] | None = None
     ) -> None:
         """Keep a fold: job, predictions and weights first, then the record that says it is done.
 
@@ -165,9 +136,7 @@ class ResultStore:
         self._write_json(self.root / "format.json", {"format": FORMAT})
         self._write_json(self.folder(job) / "job.json", job.to_json())
         path = self._record(job, result.fold)
-        arrays = ("predictions", "weights")
-        fields = (f.name for f in dataclasses.fields(result) if f.name not in arrays)
-        record = {name: getattr(result, name) for name in fields}
+        record = {name: getattr(result, name) for name in ("fold", *_RECORD, "in_dim")}
         record |= {} if values is None else {"values": dict(values)}
         contents = {"predictions": (path.with_suffix(".npz"), _bytes(result.predictions.write))}
         if (weights := result.weights) is not None:
@@ -181,7 +150,7 @@ class ResultStore:
                 durable.replace(file, content)
             self._write_json(path, record)
 
-    def load_fold(self, job: Job, fold: int) -> FoldResult:
+    def load_fold(self, job: Job, fold: int) -> TrainedFold:
         """A finished fold, without its weights.
 
         Raises:
@@ -198,7 +167,13 @@ class ResultStore:
         predictions = path.with_suffix(".npz")
         try:
             content = _checked(predictions, record.pop("predictions_sha256"))
-            return FoldResult(predictions=Predictions.read(content), **record)
+            return TrainedFold(
+                seed=job.seed,
+                job_key=job.key,
+                predictions=Predictions.read(content),
+                epochs=job.recipe.get("epochs", 0),
+                **record,
+            )
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise _broken(predictions, error) from error
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from mil_bench import durable
 from mil_bench.evaluation.metrics import named_values
+from mil_bench.evaluation.predictions import TrainedFold
 from mil_bench.running.pool import TaskResult, train_all
-from mil_bench.running.result_store import Failure, FoldResult, ResultStore
+from mil_bench.running.result_store import Failure, ResultStore
 from mil_bench.running.task import TaskMaker
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class MissingFolds:
         for fold in result:
             if (job, fold.fold) in self.stored:  # trained again together with missing ones
                 continue
-            assert isinstance(fold, FoldResult)  # nothing is pruned without limits
+            assert isinstance(fold, TrainedFold)  # nothing is pruned without limits
             plan = self._prepared.plan
             values = named_values(fold.predictions, plan.hierarchy, plan.ordered)
             self._store.save_fold(job, fold, values)

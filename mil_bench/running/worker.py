@@ -19,10 +19,10 @@ from mil_bench.bags.feed import Feed
 from mil_bench.bags.store import BagStore
 from mil_bench.code_version import commit
 from mil_bench.errors import TrainingError
-from mil_bench.evaluation.predictions import Predictions
+from mil_bench.evaluation.predictions import Predictions, TrainedFold
 from mil_bench.methods import Method, Recipe
 from mil_bench.running.faults import reason_of, whole_traceback
-from mil_bench.running.result_store import Failure, FoldResult, PrunedFold
+from mil_bench.running.result_store import Failure, PrunedFold
 from mil_bench.running.task import Begun, EpochDone, FoldTask, Task
 from mil_bench.training.fold_stack import FoldStack
 from mil_bench.training.memory import freed_memory_kept
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 def attempt(
     task: Task, on_epoch: Callable[[EpochDone | Begun], None]
-) -> list[FoldResult | PrunedFold] | Failure:
+) -> list[TrainedFold | PrunedFold] | Failure:
     """``train``, with everything that a method may raise as a value, ``sys.exit()`` included.
 
     Raises:
@@ -61,7 +61,7 @@ def attempt(
 def train(
     task: Task,
     on_epoch: Callable[[Any], None] = lambda event: None,  # noqa: ARG005 - nobody listens
-) -> list[FoldResult | PrunedFold]:
+) -> list[TrainedFold | PrunedFold]:
     """Train the folds of a task and predict their test slides once; pruned folds predict nothing.
 
     Args:
@@ -99,7 +99,7 @@ def train(
             for k, part in enumerate(task.folds)
         ]
     seconds = round((time.monotonic() - started) / len(task.folds), 3)
-    results: list[FoldResult | PrunedFold] = []
+    results: list[TrainedFold | PrunedFold] = []
     for k, part in enumerate(task.folds):
         curves = {
             name: getattr(histories[k], name) for name in ("train_loss", "val_loss", "val_accuracy")
@@ -107,9 +107,12 @@ def train(
         if (predicted := predictions[k]) is None:
             results.append(PrunedFold(part.fold, curves, seconds))
             continue
-        result = FoldResult(
+        result = TrainedFold(
+            seed=job.seed,
             fold=part.fold,
+            job_key=job.key,
             predictions=predicted,
+            epochs=recipe.epochs,
             best_epoch=histories[k].best_epoch,
             curves=curves,
             slides=_sizes(part),
@@ -131,7 +134,7 @@ def _sizes(part: FoldTask) -> dict[str, int]:
     }
 
 
-def _measure(task: Task, store: BagStore, part: FoldTask) -> FoldResult:
+def _measure(task: Task, store: BagStore, part: FoldTask) -> TrainedFold:
     """A yardstick's fold: nothing is trained, no image is read."""
     yardstick: Yardstick = registry.yardsticks.load(task.job.method)()
     groups = store.slides["group"].to_numpy()
@@ -141,7 +144,14 @@ def _measure(task: Task, store: BagStore, part: FoldTask) -> FoldResult:
     )
     predictions = Predictions(_slides(store, test), store.labels[test], fine, _groups(store, test))
     environment = _environment(torch.device("cpu"))
-    return FoldResult(part.fold, predictions, -1, {}, _sizes(part), 0.0, environment)
+    return TrainedFold(
+        task.job.seed,
+        part.fold,
+        task.job.key,
+        predictions,
+        slides=_sizes(part),
+        environment=environment,
+    )
 
 
 def _build_stack(task: Task, store: BagStore, recipe: Recipe, device: torch.device) -> Stack:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING
@@ -11,9 +11,8 @@ import pandas as pd
 
 from mil_bench import durable
 from mil_bench.errors import InputError, UnknownNameError
-from mil_bench.evaluation.predictions import TrainedFold
 from mil_bench.evaluation.verdicts import Evidence, Verdict, verdicts
-from mil_bench.report.budget import History, budget_table
+from mil_bench.report.budget import budget_table
 from mil_bench.report.render import write_report
 from mil_bench.report.result_tables import pooled_tables, result_tables
 from mil_bench.report.verdict_tables import main_figure, summary, verdict_tables
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mil_bench.evaluation.metrics import Measure
+    from mil_bench.evaluation.predictions import TrainedFold
     from mil_bench.methods import Method
     from mil_bench.planning.plan import RunPlan
     from mil_bench.report.figures.gallery import Gallery
@@ -42,17 +42,15 @@ class RunResult:
 
     Args:
         plan: what was to be trained.
-        trials: method to its trained folds.
+        trained: method to its trained folds.
         failures: what could not be trained, and why, one line each.
-        histories: method to how its folds were trained.
         tuned: the trials behind the settings, None if they were not tuned.
         store: where the trained weights lie, None for a result that was not collected from one.
     """
 
     plan: RunPlan
-    trials: Mapping[str, tuple[TrainedFold, ...]]
+    trained: Mapping[str, tuple[TrainedFold, ...]]
     failures: tuple[str, ...] = ()
-    histories: Mapping[str, tuple[History, ...]] = field(default_factory=dict)
     tuned: TunedRun | None = None
     store: ResultStore | None = None
 
@@ -61,27 +59,17 @@ class RunResult:
         cls, store: ResultStore, plan: RunPlan, failures: tuple[str, ...] = ()
     ) -> RunResult:
         """Everything that is stored of a plan."""
-        trials: dict[str, tuple[TrainedFold, ...]] = dict.fromkeys(plan.methods, ())
-        histories: dict[str, tuple[History, ...]] = dict.fromkeys(plan.methods, ())
-        done = {job.key: store.done(job) for job in plan.jobs}
-        for job, fold in sorted(
-            plan.trainings, key=lambda item: (plan.seeds.index(item[0].seed), item[1])
-        ):
-            if fold in done[job.key]:
-                found = store.load_fold(job, fold)
-                if fault := found.predictions.fault(plan.hierarchy):
-                    raise store.broken(job, fold, fault)
-                how = (
-                    job.recipe.get("epochs", 0),
-                    found.best_epoch,
-                    found.curves,
-                    found.seconds,
-                    found.environment,
-                )
-                trials[job.label] += (TrainedFold(job.seed, fold, job.key, found.predictions),)
-                histories[job.label] += (History(job.seed, fold, *how),)
+        trained: dict[str, tuple[TrainedFold, ...]] = dict.fromkeys(plan.methods, ())
+        stored = {job.key: store.done(job) for job in plan.jobs}
+        order = {seed: i for i, seed in enumerate(plan.seeds)}
+        for job, number in sorted(plan.trainings, key=lambda item: (order[item[0].seed], item[1])):
+            if number in stored[job.key]:
+                fold = store.load_fold(job, number)
+                if fault := fold.predictions.fault(plan.hierarchy):
+                    raise store.broken(job, number, fault)
+                trained[job.label] += (fold,)
         tuned = TunedRun.collect(store, plan) if plan.tuning else None
-        return cls(plan, trials, failures, histories, tuned, store)
+        return cls(plan, trained, failures, tuned, store)
 
     @property
     def run_id(self) -> str:
@@ -94,7 +82,7 @@ class RunResult:
         plan = self.plan
         sizes = tuple((len(fold.train), len(fold.test)) for fold in plan.splits.folds)
         return Evidence(
-            self.trials,
+            self.trained,
             plan.hierarchy,
             sizes,
             len(plan.seeds),
@@ -128,13 +116,13 @@ class RunResult:
             *result_tables(self.evidence, caption),
             *verdict_tables(self.evidence, self.verdicts, self._main[0], caption),
             *pooled_tables(self.evidence, caption),
-            budget_table(self.histories, self._expected, caption, self.tuned is not None),
+            budget_table(self.trained, self._expected, caption, self.tuned is not None),
             *(
                 []
                 if self.tuned is None
                 else self.tuned.tables(self.evidence, self._main[0], caption)
             ),
-            fold_table(self.plan, self.trials),
+            fold_table(self.plan, self.trained),
         ]
 
     @property
@@ -153,7 +141,7 @@ class RunResult:
         from mil_bench.report.figures.gallery import Gallery
 
         gallery = Gallery.of(
-            self.evidence, {table.name: table for table in self.report_tables}, self.histories
+            self.evidence, {table.name: table for table in self.report_tables}, self.trained
         )
         return (
             gallery if self.tuned is None else Gallery({**gallery.pictures, **self.tuned.pictures})
@@ -166,7 +154,7 @@ class RunResult:
             trial.predictions.frame(self.plan.hierarchy).assign(
                 method=method, seed=trial.seed, fold=trial.fold
             )
-            for method, done in self.trials.items()
+            for method, done in self.trained.items()
             for trial in done
         ]
         if not frames:
@@ -218,7 +206,7 @@ class RunResult:
         """What is missing and what must be known of a method here, one line each."""
         missing = [
             f"{method}: {len(done)} of {self._expected} trainings are stored; not ranked"
-            for method, done in self.trials.items()
+            for method, done in self.trained.items()
             if len(done) < self._expected and method not in self.plan.skipped
         ]
         left_out = [f"{name} was left out: {why}" for name, why in self.plan.skipped.items()]
@@ -275,7 +263,7 @@ class RunResult:
     def _environment(self) -> dict[str, str]:
         """Versions and devices of the trainings; several where trainings differ."""
         found: dict[str, dict[str, None]] = {}
-        for done in self.histories.values():
+        for done in self.trained.values():
             for history in done:
                 for name, value in history.environment.items():
                     found.setdefault(name, {})[value] = None

@@ -19,9 +19,10 @@ from mil_bench.evaluation.metrics import Measure, measure
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from mil_bench.evaluation.predictions import TrainedFold
     from mil_bench.evaluation.trials import Trial
     from mil_bench.planning.plan import Job, RunPlan
-    from mil_bench.running.result_store import FoldResult
+
 
 RUN, KIND, METHOD, FOLD, TRIAL = (
     f"mil_bench.{name}" for name in ("run", "kind", "method", "fold", "trial")
@@ -125,7 +126,7 @@ def fold_name(job: Job, fold: int) -> str:
 
 
 def fold_entry(
-    plan: RunPlan, job: Job, result: FoldResult, figures: Mapping[str, float], ended: float
+    plan: RunPlan, job: Job, result: TrainedFold, figures: Mapping[str, float], ended: float
 ) -> Entry:
     """A grandchild: one training.
 
@@ -217,7 +218,7 @@ def trial_entry(plan: RunPlan, trial: Trial, ended: float) -> Entry:
     )
 
 
-def test_figures(plan: RunPlan, result: FoldResult) -> dict[str, float]:
+def test_figures(plan: RunPlan, result: TrainedFold) -> dict[str, float]:
     """Every figure of a fold's test slides, not a number where it is undefined."""
     found = measure(result.predictions, plan.hierarchy, plan.ordered).values
     return {_named("test", figure): value for figure, value in found.items()}

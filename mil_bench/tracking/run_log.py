@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mil_bench import durable
 from mil_bench.results import Results
-from mil_bench.running.result_store import FoldResult, ResultStore
+from mil_bench.running.result_store import ResultStore
 from mil_bench.tracking import entries
 from mil_bench.tracking.entries import FOLD, METHOD, TRIAL, Entry, Point
 from mil_bench.tracking.views import EXPERIMENT_TAGS, address
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from mil_bench.evaluation.predictions import TrainedFold
     from mil_bench.evaluation.trials import Trial
     from mil_bench.planning.plan import Job, RunPlan
 
@@ -217,7 +218,7 @@ class RunLog:
         self._client.set_terminated(run.info.run_id, status, _milliseconds(end))
         return entries.headline_points(label, {p.name: (p.value, p.step, p.time) for p in points})
 
-    def _measured(self, job: Job, result: FoldResult) -> Mapping[str, float]:
+    def _measured(self, job: Job, result: TrainedFold) -> Mapping[str, float]:
         known = self._figures.setdefault(job.label, {})
         known[entries.fold_name(job, result.fold)] = figures = entries.test_figures(
             self._plan, result

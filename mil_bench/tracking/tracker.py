@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from mil_bench.errors import StorageError, TrackingError
 from mil_bench.running.listeners import Listener
-from mil_bench.running.result_store import FoldResult, ResultStore
+from mil_bench.running.result_store import ResultStore
 from mil_bench.runs.result import RunResult
 from mil_bench.tracking.run_log import RunLog
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mil_bench.evaluation.predictions import TrainedFold
     from mil_bench.planning.plan import Job, RunPlan
     from mil_bench.results import Results
 
@@ -54,7 +55,7 @@ class MlflowTracker(Listener):
         """
         self._begin()
 
-    def on_fold(self, job: Job, result: FoldResult) -> None:
+    def on_fold(self, job: Job, result: TrainedFold) -> None:
         """Log a fold."""
         self._tell(lambda log: log.log_fold(job, result.fold))
         self._begin()
@@ -126,7 +127,7 @@ def resync(results: Results, run_id: str) -> tuple[int, int]:
         raise TrackingError(
             f"MLflow failed: {_said(error)}. What is logged already stays; the same command goes on from there."
         ) from error
-    return missing, sum(map(len, result.trials.values()))
+    return missing, sum(map(len, result.trained.values()))
 
 
 def _said(error: Exception) -> str:

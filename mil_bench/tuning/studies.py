@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mil_bench.evaluation.trials import COMPLETE, FAILED, PRUNED, Trial
-from mil_bench.running.result_store import Failure, FoldResult, PrunedFold
+from mil_bench.running.result_store import Failure, PrunedFold
 from mil_bench.tuning import proposals as tuning
 from mil_bench.tuning.pruning import Pruning, first_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from mil_bench.evaluation.predictions import TrainedFold
     from mil_bench.methods.space import Range
     from mil_bench.planning.plan import Job
 
@@ -133,7 +134,7 @@ class Study:
         earlier = [record.curves[fold] for record in self.records if record.is_complete]
         return self.plan.pruning.limits(earlier, self.plan.base.recipe["epochs"])
 
-    def receive(self, outcome: FoldResult | PrunedFold | Failure) -> None:
+    def receive(self, outcome: TrainedFold | PrunedFold | Failure) -> None:
         """What became of the training that was asked for."""
         trial = self._trial
         assert trial is not None

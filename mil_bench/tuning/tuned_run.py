@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mil_bench.evaluation.predictions import TrainedFold
 from mil_bench.methods.space import Choice, Float, Int, Range
 from mil_bench.report.tuning_tables import by_study, chosen_table, gain_table, spent_table
 from mil_bench.results import Results
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mil_bench.evaluation.metrics import Measure
+    from mil_bench.evaluation.predictions import TrainedFold
     from mil_bench.evaluation.trials import Trial
     from mil_bench.evaluation.verdicts import Evidence
     from mil_bench.planning.plan import RunPlan
@@ -54,11 +54,8 @@ class TunedRun:
         for record in records:
             if record.number == 0 and record.is_complete:
                 job = store.load_job(plan.dataset, record.method, record.job_key)
-                found = tuple(
-                    TrainedFold(record.seed, fold, job.key, store.load_fold(job, fold).predictions)
-                    for fold in sorted(record.curves)
-                )
-                recipe[record.label] = recipe.get(record.label, ()) + found
+                folds = tuple(store.load_fold(job, fold) for fold in sorted(record.curves))
+                recipe[record.label] = recipe.get(record.label, ()) + folds
         return cls(records, about, recipe)
 
     def tables(self, tuned: Evidence, figure: Measure, caption: str) -> list[ResultTable]:
@@ -70,7 +67,7 @@ class TunedRun:
             caption: of the run.
         """
         before = replace(
-            tuned, trials={label: self.recipe.get(label, ()) for label in tuned.trials}
+            tuned, trained={label: self.recipe.get(label, ()) for label in tuned.trained}
         )
         gain = gain_table(before, tuned, figure, caption)
         spent, chosen = spent_table(self.records, caption), chosen_table(self.records, caption)

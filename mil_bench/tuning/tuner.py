@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from mil_bench import registry
 from mil_bench.errors import InputError
 from mil_bench.evaluation.metrics import named_values
+from mil_bench.evaluation.predictions import TrainedFold
 from mil_bench.evaluation.trials import Trial, best_of
 from mil_bench.planning.choice import Chosen, Tuning
 from mil_bench.running.pool import TaskResult, train_all
-from mil_bench.running.result_store import Failure, FoldResult, ResultStore
+from mil_bench.running.result_store import Failure, ResultStore
 from mil_bench.running.task import TaskMaker
 from mil_bench.tuning.pruning import Pruning
 from mil_bench.tuning.studies import Study, StudyPlan
@@ -240,7 +241,7 @@ class Tuner:
         """Store a finished fold, and tell the study."""
         claimed = self._busy.pop(id(task))
         trained = result if isinstance(result, Failure) else result[0]
-        if isinstance(trained, FoldResult):
+        if isinstance(trained, TrainedFold):
             plan = self._prepared.plan
             values = named_values(trained.predictions, plan.hierarchy, plan.ordered)
             self._results.save_fold(task.job, trained, values)

@@ -116,7 +116,7 @@ def test_a_class_absent_from_a_fold_is_named() -> None:
         name: [trial(k, 1.0, classes=3 if k == 2 else 4) for k in range(5)]
         for name in ("one", "two")
     }
-    given = dataclasses.replace(given, trials=trials)
+    given = dataclasses.replace(given, trained=trials)
     (found,) = verdicts(given, AUC)
     assert found.sentence == (
         "one and two cannot be compared on macro AUC: undefined in fold 2: no test slide is d."
@@ -139,9 +139,9 @@ def test_equal_methods_are_called_the_same() -> None:
 def test_a_difference_without_spread_is_no_evidence() -> None:
     given = evidence(folds=3, one=1.0, two=1.0)
     always = [
-        dataclasses.replace(t, predictions=flipped(t.predictions)) for t in given.trials["two"]
+        dataclasses.replace(t, predictions=flipped(t.predictions)) for t in given.trained["two"]
     ]
-    given = dataclasses.replace(given, trials={**given.trials, "two": always})
+    given = dataclasses.replace(given, trained={**given.trained, "two": always})
     (found,) = verdicts(given, ACCURACY)
     assert found.reason == "the difference is the same in every fold"
 
@@ -156,7 +156,7 @@ def flipped(predictions: Predictions) -> Predictions:
 
 def test_methods_with_missing_trainings_are_not_compared() -> None:
     given = evidence(one=1.0, two=2.0, part=3.0)
-    given = dataclasses.replace(given, trials={**given.trials, "part": given.trials["part"][:3]})
+    given = dataclasses.replace(given, trained={**given.trained, "part": given.trained["part"][:3]})
     assert given.complete == ["one", "two"]
     assert [(v.first, v.second) for v in verdicts(given, ACCURACY)] == [("two", "one")]
 
@@ -180,10 +180,10 @@ def test_too_few_patients_leave_the_folds_alone_to_decide() -> None:
             )
             for t in done
         ]
-        for done in given.trials.values()
+        for done in given.trained.values()
     ]
     given = dataclasses.replace(
-        given, trials=dict(zip(given.trials, few, strict=True)), group_name="centre"
+        given, trained=dict(zip(given.trained, few, strict=True)), group_name="centre"
     )
     (found,) = verdicts(given, ACCURACY)
     differences = given.by_fold(found.first, ACCURACY) - given.by_fold(found.second, ACCURACY)
@@ -192,7 +192,7 @@ def test_too_few_patients_leave_the_folds_alone_to_decide() -> None:
         "Folds alone: 5 centres are too few to draw from, 20 are needed."
     )
     single = dataclasses.replace(
-        given, trials={m: d[:1] for m, d in given.trials.items()}, sizes=((240, 60),)
+        given, trained={m: d[:1] for m, d in given.trained.items()}, sizes=((240, 60),)
     )
     assert (
         verdicts(single, ACCURACY)[0].reason
@@ -230,7 +230,7 @@ def test_the_headline_says_why_methods_cannot_be_compared() -> None:
         name: [trial(k, 1.0, classes=3 if k == 2 else 4) for k in range(5)]
         for name in ("one", "two")
     }
-    given = dataclasses.replace(evidence(one=1.0, two=2.0), trials=trials)
+    given = dataclasses.replace(evidence(one=1.0, two=2.0), trained=trials)
     assert headline(verdicts(given, AUC), given, AUC) == (
         "No method can be compared on macro AUC: undefined in fold 2: no test slide is d."
     )
@@ -239,7 +239,7 @@ def test_the_headline_says_why_methods_cannot_be_compared() -> None:
 def test_a_pair_whose_patients_have_no_say_says_so() -> None:
     given = evidence(folds=3, one=1.0, two=2.0)
     rare = {}
-    for name, done in given.trials.items():
+    for name, done in given.trained.items():
         rare[name] = []
         for t in done:
             labels = np.where(
@@ -252,7 +252,7 @@ def test_a_pair_whose_patients_have_no_say_says_so() -> None:
                     t, predictions=dataclasses.replace(t.predictions, labels=labels, groups=groups)
                 )
             )
-    (found,) = verdicts(dataclasses.replace(given, trials=rare), AUC)
+    (found,) = verdicts(dataclasses.replace(given, trained=rare), AUC)
     assert not found.reason
     assert found.folds_alone.startswith("undefined in ")
     assert found.sentence.endswith(f"Folds alone: {found.folds_alone}.")

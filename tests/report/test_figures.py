@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import matplotlib as mpl
 import numpy as np
 import pytest
-from made_runs import HIERARCHY, evidence, histories, trials
+from made_runs import HIERARCHY, evidence, trained_folds
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
@@ -41,16 +41,23 @@ FIGURES = (
 
 def gallery_of(methods: dict[str, tuple[TrainedFold, ...]], folds: int = 3) -> Gallery:
     found = evidence(methods, folds)
-    return Gallery.of(found, {t.name: t for t in result_tables(found, "")}, histories(methods))
+    return Gallery.of(found, {t.name: t for t in result_tables(found, "")}, methods)
 
 
 GALLERIES = {
     "usual": gallery_of(
-        {"abmil": trials(1.0), "hmil": trials(2.0, head=True), LONG: trials(0.2), "missing": ()}
+        {
+            "abmil": trained_folds(1.0),
+            "hmil": trained_folds(2.0, head=True),
+            LONG: trained_folds(0.2),
+            "missing": (),
+        }
     ),
-    "one fold": gallery_of({"abmil": trials(1.0, folds=1), "hmil": trials(2.0, folds=1)}, 1),
+    "one fold": gallery_of(
+        {"abmil": trained_folds(1.0, folds=1), "hmil": trained_folds(2.0, folds=1)}, 1
+    ),
     "a class absent from every fold": gallery_of(
-        {"abmil": trials(1.0, **{f"fold{k}": np.arange(39) % 3 for k in range(3)})}
+        {"abmil": trained_folds(1.0, **{f"fold{k}": np.arange(39) % 3 for k in range(3)})}
     ),
     "nothing trained": gallery_of({"abmil": (), "hmil": ()}),
 }
@@ -86,7 +93,7 @@ def test_every_figure_can_be_drawn_without_texts_on_top_of_each_other(case: str,
 
 
 def test_a_figure_is_drawn_when_it_is_asked_for_and_only_once() -> None:
-    gallery = gallery_of({"abmil": trials(1.0)})
+    gallery = gallery_of({"abmil": trained_folds(1.0)})
     assert list(gallery) == list(FIGURES)
     assert gallery._drawn == {}
     assert gallery["cost"] is gallery["cost"]
@@ -94,13 +101,13 @@ def test_a_figure_is_drawn_when_it_is_asked_for_and_only_once() -> None:
 
 
 def test_a_flat_hierarchy_has_no_coarse_confusion() -> None:
-    found = evidence({"m": trials(1.0)}, hierarchy=LabelHierarchy.flat(HIERARCHY.fine))
+    found = evidence({"m": trained_folds(1.0)}, hierarchy=LabelHierarchy.flat(HIERARCHY.fine))
     assert "confusion_coarse" not in Gallery.of(found, {}, {})
 
 
 def test_the_same_figure_gives_the_same_bytes_and_leaves_settings_alone() -> None:
     before = dict(mpl.rcParams)
-    one, other = (svg(gallery_of({"abmil": trials(1.0)})["classwise_auc"]) for _ in range(2))
+    one, other = (svg(gallery_of({"abmil": trained_folds(1.0)})["classwise_auc"]) for _ in range(2))
     assert one == other
     assert dict(mpl.rcParams) == before
 
@@ -142,7 +149,7 @@ def shown_percents(figure: Figure) -> list[str]:
 def test_the_confusion_follows_the_order_of_the_hierarchy() -> None:
     mixed = LabelHierarchy(("a", "b", "c", "d"), ("x", "y"), (1, 0, 1, 0))  # b and d come first
     labels = np.array([1, 1, 0, 3])
-    done = trials(50.0, folds=1, fold0=labels)
+    done = trained_folds(50.0, folds=1, fold0=labels)
     figure = confusion(evidence({"m": done}, 1, mixed), "fine")
     assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["b", "d", "a", "c"]
     assert shown_percents(figure) == ["100", "100", "100"]
@@ -151,7 +158,7 @@ def test_the_confusion_follows_the_order_of_the_hierarchy() -> None:
 
 
 def test_the_coarse_confusion_counts_lifted_probabilities() -> None:
-    done = trials(1.0)
+    done = trained_folds(1.0)
     right = np.concatenate(
         [t.predictions.fine.reshape(-1, 2, 2).sum(2).argmax(1)[::1] for t in done]
     )
@@ -166,7 +173,7 @@ def test_the_coarse_confusion_counts_lifted_probabilities() -> None:
 
 
 def test_a_perfect_method_has_perfect_curves() -> None:
-    found = evidence({"m": trials(50.0)})
+    found = evidence({"m": trained_folds(50.0)})
     sensitivity = roc(found).axes[0].lines[0].get_ydata()
     assert sensitivity[0] == 0
     assert (sensitivity[1:] == 1).all()
@@ -174,7 +181,7 @@ def test_a_perfect_method_has_perfect_curves() -> None:
 
 
 def test_the_area_under_the_mean_curve_is_the_mean_auc() -> None:
-    found = evidence({"m": trials(1.0)})
+    found = evidence({"m": trained_folds(1.0)})
     table = next(t for t in result_tables(found, "") if t.name == "classwise_auc")
     line = roc(found).axes[0].lines[0]
     area = np.trapezoid(line.get_ydata(), line.get_xdata())

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
 import pytest
-from made_runs import run_result, trials
+from made_runs import run_result, trained_folds
 
 from mil_bench.runs.result import RunResult
 
@@ -48,10 +48,10 @@ class Reader(HTMLParser):
 @pytest.fixture(scope="module")
 def result() -> RunResult:
     methods = {
-        "<good>": trials(3.0),
-        "bad": trials(0.5),
-        "lookup": trials(0.0),
-        "part": trials(1.0, folds=2),
+        "<good>": trained_folds(3.0),
+        "bad": trained_folds(0.5),
+        "lookup": trained_folds(0.0),
+        "part": trained_folds(1.0, folds=2),
     }
     return run_result(
         methods, "toy-twin", leaks=7, failures=("part seed 0 fold 2 failed: no memory & no time",)
@@ -92,7 +92,7 @@ def test_a_twin_is_called_a_twin_before_anything_else(text: str) -> None:
     assert text.index("Nothing here is a result on the real dataset.") < text.index(
         '<section id="verdict">'
     )
-    real = run_result({"a": trials(1.0), "b": trials(2.0)})
+    real = run_result({"a": trained_folds(1.0), "b": trained_folds(2.0)})
     assert real._report.warning == ""
 
 
@@ -118,7 +118,7 @@ def test_every_table_carries_protocol_split_and_what_plus_minus_is(
 
 
 def test_the_same_run_gives_the_same_file(text: str, result: RunResult, tmp_path: Path) -> None:
-    again = RunResult(result.plan, result.trials, result.failures, result.histories)
+    again = RunResult(result.plan, result.trained, result.failures)
     assert again.write(tmp_path).read_text() == text
 
 
@@ -166,7 +166,12 @@ document.body.textContent = "ORDERS " + shown.join("|") + " END";
 def test_a_click_on_a_heading_sorts_by_the_mean_and_a_second_one_turns_it_round(
     tmp_path: Path,
 ) -> None:
-    methods = {"bad": trials(0.0), "good": trials(3.0), "none": (), "fair": trials(1.5)}
+    methods = {
+        "bad": trained_folds(0.0),
+        "good": trained_folds(3.0),
+        "none": (),
+        "fair": trained_folds(1.5),
+    }
     path = run_result(methods).write(tmp_path)
     path.write_text(path.read_text().replace("</body>", CLICKS))
     flags = [

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import pytest
-from made_runs import HIERARCHY, evidence, histories, trials
+from made_runs import HIERARCHY, evidence, trained_folds
 from rich.console import Console
 
 from mil_bench.evaluation.metrics import Measure, measure
@@ -39,7 +39,7 @@ def values(done: tuple[TrainedFold, ...], level: str, key: str) -> list[float]:
 
 
 def test_cells_are_mean_and_sample_standard_deviation_over_folds() -> None:
-    good = trials(2.0)
+    good = trained_folds(2.0)
     expected = values(good, "fine", "macro_auc")
     cell = tables_of(good=good)["fine"].cells["good"]["Macro AUC"]
     assert cell.mean == pytest.approx(np.mean(expected))
@@ -48,7 +48,7 @@ def test_cells_are_mean_and_sample_standard_deviation_over_folds() -> None:
 
 
 def test_the_coarse_table_is_made_from_lifted_probabilities() -> None:
-    good = trials(2.0)
+    good = trained_folds(2.0)
     lifted = [
         t.predictions.fine.reshape(-1, 2, 2).sum(2).argmax(1) == t.predictions.labels // 2
         for t in good
@@ -58,7 +58,7 @@ def test_the_coarse_table_is_made_from_lifted_probabilities() -> None:
 
 
 def test_a_coarse_head_has_a_row_of_its_own_beside_the_lifted_one_and_is_not_ranked() -> None:
-    table = tables_of(plain=trials(1.0), headed=trials(2.0, head=True))["coarse"]
+    table = tables_of(plain=trained_folds(1.0), headed=trained_folds(2.0, head=True))["coarse"]
     assert list(table.cells) == ["plain", "headed", "headed (coarse head)"]
     # The made-up head names the wrong side exactly where the lifted probabilities name the right
     # one.
@@ -70,15 +70,18 @@ def test_a_coarse_head_has_a_row_of_its_own_beside_the_lifted_one_and_is_not_ran
 
 
 def test_best_and_second_best_are_marked_and_equal_means_share_a_rank() -> None:
-    table = tables_of(bad=trials(0.5), good=trials(3.0), twin=trials(3.0), worst=trials(0.0))[
-        "fine"
-    ]
+    table = tables_of(
+        bad=trained_folds(0.5),
+        good=trained_folds(3.0),
+        twin=trained_folds(3.0),
+        worst=trained_folds(0.0),
+    )["fine"]
     ranks = {method: row["Macro AUC"].rank for method, row in table.cells.items()}
     assert ranks == {"good": 1, "twin": 1, "bad": 2, "worst": 0}
 
 
 def test_the_lowest_calibration_error_is_the_best() -> None:
-    row = tables_of(bad=trials(0.0), good=trials(3.0))["calibration"].cells
+    row = tables_of(bad=trained_folds(0.0), good=trained_folds(3.0))["calibration"].cells
     assert row["good"]["NLL"].mean < row["bad"]["NLL"].mean
     assert row["good"]["NLL"].rank == 1
     assert row["good"]["NLL"].text().count(".") == 2  # a plain number, three decimals, with its ±
@@ -90,13 +93,13 @@ def test_a_column_whose_rows_lack_different_folds_is_not_ranked() -> None:
 
 
 def test_an_incomplete_method_is_shown_but_not_ranked() -> None:
-    table = tables_of(part=trials(5.0, folds=2), whole=trials(1.0))["fine"]
+    table = tables_of(part=trained_folds(5.0, folds=2), whole=trained_folds(1.0))["fine"]
     assert table.cells["part"]["Accuracy"].rank == 0
     assert table.cells["whole"]["Accuracy"].rank == 1
 
 
 def test_a_class_absent_from_a_test_fold_is_undefined_and_the_note_names_fold_and_reason() -> None:
-    tables = tables_of(m=trials(2.0, fold1=np.arange(39) % 3))
+    tables = tables_of(m=trained_folds(2.0, fold1=np.arange(39) % 3))
     cell = tables["classwise_auc"].cells["m"]["r1"]
     assert cell.undefined_folds == (1,)
     assert cell.text().endswith("†")
@@ -111,7 +114,8 @@ def test_a_class_absent_from_a_test_fold_is_undefined_and_the_note_names_fold_an
 
 def test_a_coarse_class_absent_from_a_test_fold_is_named_under_the_coarse_table() -> None:
     table = tables_of(
-        m=trials(2.0, fold2=np.arange(40) % 2), h=trials(1.0, head=True, fold2=np.arange(40) % 2)
+        m=trained_folds(2.0, fold2=np.arange(40) % 2),
+        h=trained_folds(1.0, head=True, fold2=np.arange(40) % 2),
     )["coarse"]
     assert table.cells["m"]["Macro AUC"].undefined_folds == (2,)
     assert "all test slides are left in fold 2" in table.note
@@ -124,19 +128,24 @@ def test_a_figure_undefined_in_every_fold_is_no_number() -> None:
 
 def test_one_training_gives_no_spread() -> None:
     assert (
-        "±" not in tables_of(folds=1, m=trials(2.0, folds=1))["fine"].cells["m"]["Accuracy"].text()
+        "±"
+        not in tables_of(folds=1, m=trained_folds(2.0, folds=1))["fine"]
+        .cells["m"]["Accuracy"]
+        .text()
     )
 
 
 def test_a_method_without_any_result_has_its_row() -> None:
     assert (
-        tables_of(whole=trials(1.0), none=())["fine"].cells["none"]["Accuracy"].text()
+        tables_of(whole=trained_folds(1.0), none=())["fine"].cells["none"]["Accuracy"].text()
         == "no result"
     )
 
 
 def test_a_flat_hierarchy_has_no_coarse_table() -> None:
-    found = result_tables(evidence({"m": trials(1.0)}, hierarchy=LabelHierarchy.flat("abcd")), "")
+    found = result_tables(
+        evidence({"m": trained_folds(1.0)}, hierarchy=LabelHierarchy.flat("abcd")), ""
+    )
     assert [t.name for t in found] == [
         "fine",
         "classwise_auc",
@@ -147,9 +156,9 @@ def test_a_flat_hierarchy_has_no_coarse_table() -> None:
 
 
 def test_columns_that_no_method_has_are_left_out() -> None:
-    assert tables_of(m=trials(1.0))["hierarchy"].columns == ["Mistakes inside (%)"]
+    assert tables_of(m=trained_folds(1.0))["hierarchy"].columns == ["Mistakes inside (%)"]
     assert (
-        tables_of(m=trials(1.0), h=trials(1.0, head=True))["hierarchy"].cells["m"][
+        tables_of(m=trained_folds(1.0), h=trained_folds(1.0, head=True))["hierarchy"].cells["m"][
             "Head agreement (%)"
         ]
         == "–"
@@ -157,15 +166,15 @@ def test_columns_that_no_method_has_are_left_out() -> None:
 
 
 def test_every_row_names_its_jobs() -> None:
-    assert tables_of(good=trials(2.0))["fine"].job_keys == {"good": ("key2.0",)}
+    assert tables_of(good=trained_folds(2.0))["fine"].job_keys == {"good": ("key2.0",)}
 
 
 def test_pooled_figures_stand_with_their_intervals() -> None:
-    found = evidence({"good": trials(1.0), "part": trials(1.0, folds=2)})
+    found = evidence({"good": trained_folds(1.0), "part": trained_folds(1.0, folds=2)})
     table = {t.name: t for t in pooled_tables(found, "")}["pooled"]
     assert list(table.cells) == ["good"]
     cell = table.cells["good"]["Accuracy"]
-    right = [t.predictions.fine.argmax(1) == t.predictions.labels for t in trials(1.0)]
+    right = [t.predictions.fine.argmax(1) == t.predictions.labels for t in trained_folds(1.0)]
     assert cell.mean == pytest.approx(100 * np.concatenate(right).mean())
     assert cell.interval[0] < cell.mean < cell.interval[1]
     assert re.fullmatch(r"[\d.]+ \[[\d.]+, [\d.]+\]", cell.text())
@@ -174,7 +183,8 @@ def test_pooled_figures_stand_with_their_intervals() -> None:
 
 def test_too_few_patients_give_no_interval_and_the_note_says_so() -> None:
     few = tuple(
-        TrainedFold(0, 0, "k", t.predictions) for t in trials(1.0, folds=1, fold0=np.arange(8) % 4)
+        TrainedFold(0, 0, "k", t.predictions)
+        for t in trained_folds(1.0, folds=1, fold0=np.arange(8) % 4)
     )
     table = pooled_tables(evidence({"m": few}, 1), "")[0]
     assert table.cells["m"]["Accuracy"].interval is None
@@ -191,7 +201,12 @@ def verdict_parts(found: Evidence) -> tuple[dict[str, ResultTable], list[str]]:
 
 def test_the_verdict_table_sets_the_best_against_every_other_method() -> None:
     found = evidence(
-        {"bad": trials(0.0), "good": trials(3.0), "fair": trials(1.5), "part": trials(9.0, folds=1)}
+        {
+            "bad": trained_folds(0.0),
+            "good": trained_folds(3.0),
+            "fair": trained_folds(1.5),
+            "part": trained_folds(9.0, folds=1),
+        }
     )
     tables, sentences = verdict_parts(found)
     assert list(tables["verdicts"].cells) == ["good vs fair", "good vs bad"]
@@ -205,14 +220,18 @@ def test_the_verdict_table_sets_the_best_against_every_other_method() -> None:
 
 
 def test_two_folds_are_compared_by_a_reason_alone() -> None:
-    tables, _ = verdict_parts(evidence({"a": trials(0.0, folds=2), "b": trials(3.0, folds=2)}, 2))
+    tables, _ = verdict_parts(
+        evidence({"a": trained_folds(0.0, folds=2), "b": trained_folds(3.0, folds=2)}, 2)
+    )
     assert tables["verdicts_all"].cells["a vs b"]["Verdict"] == "only 2 folds, 3 are needed"
     assert tables["verdicts_all"].cells["a vs b"]["p"] == "–"
 
 
 def test_where_the_macro_auc_is_undefined_methods_are_compared_on_accuracy() -> None:
     without = np.arange(39) % 3
-    found = evidence({"a": trials(0.0, fold1=without), "b": trials(3.0, fold1=without)})
+    found = evidence(
+        {"a": trained_folds(0.0, fold1=without), "b": trained_folds(3.0, fold1=without)}
+    )
     figure, reason = main_figure(found)
     assert figure == Measure("fine", "accuracy")
     assert reason == (
@@ -222,7 +241,9 @@ def test_where_the_macro_auc_is_undefined_methods_are_compared_on_accuracy() -> 
 
 def test_methods_that_do_not_beat_the_lookup_are_named() -> None:
     _, sentences = verdict_parts(
-        evidence({"lookup": trials(0.5), "same": trials(0.5), "good": trials(4.0)})
+        evidence(
+            {"lookup": trained_folds(0.5), "same": trained_folds(0.5), "good": trained_folds(4.0)}
+        )
     )
     last = sentences[-1]
     assert last.startswith("Not shown to be better than lookup, which sees no image:")
@@ -231,32 +252,34 @@ def test_methods_that_do_not_beat_the_lookup_are_named() -> None:
 
 def test_every_method_beats_the_lookup_only_where_every_method_was_compared_with_it() -> None:
     def said(*names: str, **more: tuple[TrainedFold, ...]) -> str:
-        skills = {name: trials(4.0 + k, folds=9) for k, name in enumerate(names)}
-        given = evidence({"lookup": trials(0.0, folds=9), **skills, **more}, 9)
+        skills = {name: trained_folds(4.0 + k, folds=9) for k, name in enumerate(names)}
+        given = evidence({"lookup": trained_folds(0.0, folds=9), **skills, **more}, 9)
         given = dataclasses.replace(given, replicates=1000)  # of few draws no p value is small
         return verdict_parts(given)[1][-1]
 
     assert said("good", "fine") == "Every method is better than lookup, which sees no image."
     assert (
-        said("good", "fine", half=trials(5.0))
+        said("good", "fine", half=trained_folds(5.0))
         == "Better than lookup, which sees no image: good, fine."
     )
 
 
 def test_the_note_of_verdicts_names_the_patients_only_where_they_had_a_say() -> None:
-    many = verdict_parts(evidence({"a": trials(0.5), "b": trials(2.0)}))[0]["verdicts"].note
+    many = verdict_parts(evidence({"a": trained_folds(0.5), "b": trained_folds(2.0)}))[0][
+        "verdicts"
+    ].note
     assert "other patients (paired bootstrap)" in many
     labels = np.arange(8) % 4
     few = {"fold0": labels, "fold1": labels, "fold2": labels}
-    note = verdict_parts(evidence({"a": trials(0.5, **few), "b": trials(2.0, **few)}))[0][
-        "verdicts"
-    ].note
+    note = verdict_parts(
+        evidence({"a": trained_folds(0.5, **few), "b": trained_folds(2.0, **few)})
+    )[0]["verdicts"].note
     assert "bootstrap" not in note
     assert "12 patients are too few to draw from" in note
 
 
 def test_a_single_method_is_compared_with_nothing() -> None:
-    tables, sentences = verdict_parts(evidence({"only": trials(1.0)}))
+    tables, sentences = verdict_parts(evidence({"only": trained_folds(1.0)}))
     assert tables == {}
     assert sentences == [
         "Nothing can be compared: fewer than two methods have all their trainings."
@@ -264,27 +287,29 @@ def test_a_single_method_is_compared_with_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tuned", "said"), [(False, "no trial was spent"), (True, "the table on tuning")]
+    ("tuned", "said"), [(False, "Settings were not tuned"), (True, "the table on tuning")]
 )
 def test_the_budget_says_whether_trials_were_spent(tuned: bool, said: str) -> None:
-    assert said in budget_table(histories({"m": trials(1.0)}), 3, "", tuned).note
+    assert said in budget_table({"m": trained_folds(1.0)}, 3, "", tuned).note
 
 
 def test_the_budget_counts_epochs_from_one() -> None:
-    row = budget_table(histories({"m": trials(1.0)}), 3, "", tuned=False).cells["m"]
+    row = budget_table({"m": trained_folds(1.0)}, 3, "", tuned=False).cells["m"]
     assert {name: cell if isinstance(cell, str) else cell.text() for name, cell in row.items()} == {
-        "Epochs asked": "20",
+        "Max epochs": "20",
         "Epochs run": "10.0 ± 0.0",
-        "Epoch kept": "6.0 ± 0.0",
+        "Selected epoch": "6.0 ± 0.0",
         "Trainings": "3 of 3",
-        "Seconds a training": "12.5 ± 0.0",
-        "Seconds together": "38",
+        "Seconds per training": "12.5 ± 0.0",
+        "Total seconds": "38",
     }
 
 
 @pytest.fixture
 def report(tmp_path: Path) -> Path:
-    tables = tables_of(bad_name=trials(0.5, fold1=np.arange(39) % 3), good=trials(3.0))
+    tables = tables_of(
+        bad_name=trained_folds(0.5, fold1=np.arange(39) % 3), good=trained_folds(3.0)
+    )
     chosen = [tables[name] for name in ("fine", "coarse", "classwise_auc", "calibration")]
     words = ResultTable(
         "words", "50 % & more <>{}", "", {"a|b_~^": {"What": "x|y", "Number": Cell(1.0, digits=0)}}
@@ -305,7 +330,7 @@ def test_the_markdown_page_holds_all_tables_with_marks_and_caption(report: Path)
 
 def test_the_csv_reads_back_as_the_frame(report: Path) -> None:
     frame = pd.read_csv(report / "fine.csv", comment="#", index_col="method")
-    expected = tables_of(good=trials(3.0))["fine"].frame.loc["good", ("Macro AUC", "mean")]
+    expected = tables_of(good=trained_folds(3.0))["fine"].frame.loc["good", ("Macro AUC", "mean")]
     assert frame.loc["good", "Macro AUC mean"] == pytest.approx(expected, abs=1e-4)
     assert frame.loc["bad_name", "Macro AUC undefined folds"] == 1
     assert frame.loc["good", "jobs"] == "key3.0"
@@ -347,7 +372,7 @@ def test_the_latex_compiles(report: Path) -> None:
 def test_the_terminal_shows_every_figure_and_the_caption_once(
     capsys: pytest.CaptureFixture,
 ) -> None:
-    tables = list(tables_of(bad=trials(0.5), good=trials(3.0)).values())
+    tables = list(tables_of(bad=trained_folds(0.5), good=trained_folds(3.0)).values())
     print_tables(tables)
     shown = capsys.readouterr().out
     assert shown.count("Dataset: toy.") == 1
@@ -364,7 +389,7 @@ def test_a_terminal_with_colours_gets_red_and_blue(
     monkeypatch.setattr(
         terminal, "Console", lambda **_: Console(force_terminal=True, color_system="standard")
     )
-    print_tables([tables_of(bad=trials(0.5), good=trials(3.0))["fine"]])
+    print_tables([tables_of(bad=trained_folds(0.5), good=trained_folds(3.0))["fine"]])
     shown = capsys.readouterr().out
     assert "\x1b[1;31m" in shown  # bold red
     assert "\x1b[4;34m" in shown  # underlined blue

@@ -9,18 +9,26 @@ import numpy as np
 import pytest
 
 from mil_bench.errors import StorageError, UnknownNameError
-from mil_bench.evaluation.predictions import Predictions
+from mil_bench.evaluation.predictions import Predictions, TrainedFold
 from mil_bench.planning.plan import Job
-from mil_bench.running.result_store import FoldResult, ResultStore
+from mil_bench.running.result_store import ResultStore
 
 JOB = Job("toy", "d" * 16, "abmil", 1, {"dropout": 0.0}, {"epochs": 2}, "s" * 16, 0, "abmil")
 
 
-def result(fold: int, shift: float = 0.0) -> FoldResult:
+def result(fold: int, shift: float = 0.0) -> TrainedFold:
     p = np.array([[0.25 + shift, 0.75 - shift], [0.5, 0.5]])
     predictions = Predictions(np.array(["a", "b"]), np.array([1, 0]), p, np.array(["", ""]))
-    return FoldResult(
-        fold, predictions, 1, {"val_loss": [0.5, 0.25]}, {"train": 2}, 1.5, {"torch": "2"}
+    return TrainedFold(
+        JOB.seed,
+        fold,
+        JOB.key,
+        predictions,
+        best_epoch=1,
+        curves={"val_loss": [0.5, 0.25]},
+        slides={"train": 2},
+        seconds=1.5,
+        environment={"torch": "2"},
     )
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 import torch
 from conftest import SMALL_TWIN, permute_labels
@@ -23,8 +23,6 @@ from mil_bench.running.task import TaskMaker
 from mil_bench.running.worker import train
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from mil_bench.bags.store import BagStore
     from mil_bench.methods import Method
     from mil_bench.running.task import Task
@@ -67,14 +65,14 @@ def test_the_same_command_gives_the_same_predictions_whatever_ran_before(tmp_pat
     torch.rand(10)
     second = small_run(tmp_path / "b", ["hmil", "abmil"])
     for method in ("abmil", "hmil"):
-        for a, b in zip(first.trials[method], second.trials[method], strict=True):
+        for a, b in zip(first.trained[method], second.trained[method], strict=True):
             assert (a.predictions.fine == b.predictions.fine).all()
 
 
 def test_a_pool_of_processes_gives_the_same_as_one_process(tmp_path: Path) -> None:
     alone = small_run(tmp_path / "a", ["abmil"])
     pooled = small_run(tmp_path / "b", ["abmil"], on="local", workers=2)
-    for a, b in zip(alone.trials["abmil"], pooled.trials["abmil"], strict=True):
+    for a, b in zip(alone.trained["abmil"], pooled.trained["abmil"], strict=True):
         assert (a.predictions.fine == b.predictions.fine).all()
 
 
@@ -136,7 +134,7 @@ def test_a_method_that_breaks_does_not_stop_the_others(
     assert len(result.failures) == 3
     reason = "max-pool seed 0 fold 0 failed: RuntimeError: this plugin is broken ("
     assert result.failures[0].startswith(reason)
-    assert len(result.trials["mean-pool"]) == 3
+    assert len(result.trained["mean-pool"]) == 3
     assert "max-pool: 0 of 3 trainings are stored; not ranked" in result.facts
     assert result.tables["fine"].loc["max-pool"].isna().all()
 
@@ -153,7 +151,7 @@ def test_an_unknown_option_suggests_a_near_one() -> None:
 
 def test_seeds_are_trained_each(tmp_path: Path) -> None:
     result = small_run(tmp_path, ["abmil"], seeds=(3, 4))
-    by_seed = {t.seed: t.predictions.fine for t in result.trials["abmil"] if t.fold == 0}
+    by_seed = {t.seed: t.predictions.fine for t in result.trained["abmil"] if t.fold == 0}
     assert by_seed.keys() == {3, 4}
     assert (by_seed[3] != by_seed[4]).any()
 
@@ -216,7 +214,7 @@ def test_a_process_that_dies_costs_only_its_own_training(
     )
     assert len(result.failures) == 2
     assert all("the process died, most likely out of memory" in line for line in result.failures)
-    assert len(result.trials["mean-pool"]) == 2
+    assert len(result.trained["mean-pool"]) == 2
 
 
 def test_a_gpu_trains_all_folds_of_a_job_at_once_also_when_one_is_missing(
@@ -307,7 +305,7 @@ def test_a_method_that_exits_or_wanders_costs_only_its_own_row(
     assert "misbehaving.py, line 23, in loss)" in lines[3]
     log = Path(lines[3].partition("traceback: ")[2])
     assert "self.helper(bags.labls)" in log.read_text()
-    assert len(result.trials["wanders"]) == len(result.trials["mean-pool"]) == 2
+    assert len(result.trained["wanders"]) == len(result.trained["mean-pool"]) == 2
 
 
 @pytest.mark.slow
@@ -325,4 +323,4 @@ def test_a_method_that_hangs_or_leaves_threads_does_not_hold_the_run(
     )
     assert len(result.failures) == 2
     assert all("no epoch ended within 0.2 minutes" in line for line in result.failures)
-    assert len(result.trials["threads"]) == len(result.trials["mean-pool"]) == 2
+    assert len(result.trained["threads"]) == len(result.trained["mean-pool"]) == 2

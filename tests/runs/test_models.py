@@ -40,7 +40,7 @@ def test_a_model_from_its_weights_says_again_what_is_stored(
     result, bags = ran
     feed = Feed(bags, torch.device("cpu"))
     for name in ("abmil", "hmil"):
-        for trial in result.trials[name]:
+        for trial in result.trained[name]:
             model = result.model(name, trial.seed, trial.fold)
             assert not model.training
             with torch.no_grad():

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from made_runs import run_result, trials
+from made_runs import run_result, trained_folds
 
 from mil_bench.commands.report import show_ranking
 from mil_bench.errors import InputError
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def test_methods_are_ranked_over_datasets_with_a_diagram(tmp_path: Path) -> None:
-    methods = {"bad": trials(0.0), "good": trials(4.0), "fair": trials(1.0)}
+    methods = {"bad": trained_folds(0.0), "good": trained_folds(4.0), "fair": trained_folds(1.0)}
     across = Across([run_result(methods, name) for name in ("one", "two", "three")])
     assert list(across.table.cells) == ["good", "fair", "bad"]
     row = across.table.cells["good"]
@@ -28,8 +28,12 @@ def test_methods_are_ranked_over_datasets_with_a_diagram(tmp_path: Path) -> None
 
 
 def test_only_methods_that_are_complete_everywhere_are_ranked() -> None:
-    first = run_result({"a": trials(0.0), "b": trials(1.0), "c": trials(2.0)}, "one")
-    second = run_result({"a": trials(0.0), "b": trials(1.0, folds=2), "c": trials(2.0)}, "two")
+    first = run_result(
+        {"a": trained_folds(0.0), "b": trained_folds(1.0), "c": trained_folds(2.0)}, "one"
+    )
+    second = run_result(
+        {"a": trained_folds(0.0), "b": trained_folds(1.0, folds=2), "c": trained_folds(2.0)}, "two"
+    )
     across = Across([first, second])
     assert across.methods == ["a", "c"]
     assert (
@@ -40,7 +44,7 @@ def test_only_methods_that_are_complete_everywhere_are_ranked() -> None:
 
 
 def test_two_runs_on_one_dataset_are_refused() -> None:
-    run = run_result({"a": trials(0.0)}, "one")
+    run = run_result({"a": trained_folds(0.0)}, "one")
     with pytest.raises(InputError, match=r"one has 2 runs\nName one run a dataset\."):
         Across([run, run])
 
@@ -48,7 +52,7 @@ def test_two_runs_on_one_dataset_are_refused() -> None:
 def test_runs_on_one_dataset_are_shown_all_the_same(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = run_result({"a": trials(0.0)}, "one")
+    run = run_result({"a": trained_folds(0.0)}, "one")
     show_ranking([run, run], tmp_path)
     said = capsys.readouterr().out
     assert (

@@ -148,7 +148,7 @@ def test_a_fold_has_settings_curves_figures_provenance_and_its_model(whole: Path
         "test_coarse_auc/malignant",
     } <= metrics.keys()
     history = client_of(whole).get_metric_history(fold.info.run_id, "curves/val_loss")
-    stored = result.histories["hmil"][1]
+    stored = result.trained["hmil"][1]
     assert [point.value for point in history] == stored.curves["val_loss"]
     assert metrics["cost/seconds"] == stored.seconds
     assert tags["mil_bench.split_digest"] == result.plan.splits.digest
@@ -353,7 +353,7 @@ def test_telemetry_is_off() -> None:
 
 
 def test_a_setting_called_like_a_part_of_the_identity_keeps_its_value() -> None:
-    plan = made_runs.run_result({"a": made_runs.trials(1.0)}).plan
+    plan = made_runs.run_result({"a": made_runs.trained_folds(1.0)}).plan
     trial = dataclasses.replace(TRIAL, settings={"seed": 99, "dropout": 0.1})
     params = entries.trial_entry(plan, trial, 0.0).params
     assert (params["seed"], params["setting seed"], params["dropout"]) == (0, 99, 0.1)
@@ -372,7 +372,9 @@ def test_a_mean_over_trainings_is_given_only_where_all_of_them_have_the_figure()
 
 
 def test_a_description_fits_into_a_tag_and_ends_with_how_it_was_made() -> None:
-    result = made_runs.run_result({f"method-{i}": made_runs.trials(i / 9) for i in range(60)})
+    result = made_runs.run_result(
+        {f"method-{i}": made_runs.trained_folds(i / 9) for i in range(60)}
+    )
     rows = "\n".join(f"| method-{i} | {'x' * 80} |" for i in range(60))
     text = entries.description(
         result.plan, f"# {result.run_id}\n\n- first\n\n## One\n\n{rows}\n\n## Two\n\n{rows}"

@@ -7,17 +7,27 @@ import json
 import made_runs
 import numpy as np
 
-from mil_bench.running.result_store import FoldResult
+from mil_bench.evaluation.predictions import TrainedFold
 from mil_bench.tracking import entries
 from mil_bench.tracking.views import EXPERIMENT_TAGS, address
 
 
 def test_columns_of_the_views_are_metrics_and_parameters_that_are_logged() -> None:
-    plan = made_runs.run_result({"a": made_runs.trials(1.0)}).plan
+    plan = made_runs.run_result({"a": made_runs.trained_folds(1.0)}).plan
     job = plan.jobs[0]
     curves = {"val_loss": [1.0, 0.5]}
-    result = FoldResult(
-        0, made_runs.predictions(0, 1.0), 1, curves, {"test": 40}, 1.0, {"device": "cpu"}, 8, {}
+    result = TrainedFold(
+        0,
+        0,
+        job.key,
+        made_runs.predictions(0, 1.0),
+        best_epoch=1,
+        curves=curves,
+        slides={"test": 40},
+        seconds=1.0,
+        environment={"device": "cpu"},
+        in_dim=8,
+        weights={},
     )
     figures = entries.test_figures(plan, result)
     fold = entries.fold_entry(plan, job, result, figures, 10.0)
@@ -43,10 +53,20 @@ def test_columns_of_the_views_are_metrics_and_parameters_that_are_logged() -> No
 
 
 def test_points_of_a_curve_lie_between_start_and_end_of_the_training() -> None:
-    plan = made_runs.run_result({"a": made_runs.trials(1.0)}).plan
+    plan = made_runs.run_result({"a": made_runs.trained_folds(1.0)}).plan
     curves = {"val_loss": list(np.linspace(2, 1, 5))}
-    result = FoldResult(
-        0, made_runs.predictions(0, 1.0), 4, curves, {"test": 40}, 10.0, {"device": "cpu"}, 8, {}
+    result = TrainedFold(
+        0,
+        0,
+        "k",
+        made_runs.predictions(0, 1.0),
+        best_epoch=4,
+        curves=curves,
+        slides={"test": 40},
+        seconds=10.0,
+        environment={"device": "cpu"},
+        in_dim=8,
+        weights={},
     )
     entry = entries.fold_entry(plan, plan.jobs[0], result, {}, 110.0)
     times = [point.time for point in entry.points if point.name == "curves/val_loss"]

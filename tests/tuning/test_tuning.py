@@ -60,7 +60,7 @@ def test_every_method_and_fold_gets_the_same_number_of_trials_and_the_recipe_fir
     assert all(record.settings == {} for record in result.tuned.records if record.number == 0)
     assert {len(job.recipe) and job.recipe.get("epochs") for job in result.plan.jobs} == {0, 3}
     assert "tuned by 5 trials per method, seed and fold" in result.plan.caption
-    assert len(result.trials["abmil"]) == len(result.trials["mean-pool"]) == 2
+    assert len(result.trained["abmil"]) == len(result.trained["mean-pool"]) == 2
 
 
 def test_each_fold_is_tested_with_the_trial_its_own_validation_slides_like_best(
@@ -68,7 +68,7 @@ def test_each_fold_is_tested_with_the_trial_its_own_validation_slides_like_best(
 ) -> None:
     result = tuned_run(tmp_path, ["abmil"])
     assert result.tuned is not None
-    for trial, history in zip(result.trials["abmil"], result.histories["abmil"], strict=True):
+    for trial, history in zip(result.trained["abmil"], result.trained["abmil"], strict=True):
         own = [record for record in result.tuned.records if record.fold == trial.fold]
         best = best_of(own)
         assert best is not None
@@ -287,7 +287,7 @@ def test_a_failed_trial_is_recorded_with_its_reason_and_ends_nothing(
     assert result.tables["tuning"]["Failed", "mean"]["breaking"] == sum(
         r.state == "failed" for r in result.tuned.records
     )
-    assert len(result.trials["breaking"]) == 2
+    assert len(result.trained["breaking"]) == 2
 
 
 NEVER = """
@@ -310,7 +310,7 @@ def test_a_method_without_a_complete_trial_is_left_out_with_its_reason(
     result = tuned_run(tmp_path, ["never", "mean-pool"], plugins=[plugin], tune=2)
     assert any("never was left out: no trial came to its end" in fact for fact in result.facts)
     assert any("broken from the start" in fact for fact in result.facts)
-    assert len(result.trials["mean-pool"]) == 2
+    assert len(result.trained["mean-pool"]) == 2
     assert result.tables["tuning"]["Failed", "mean"]["never"] == 4
 
 

@@ -28,13 +28,13 @@ def confusion(evidence: Evidence, level: str) -> Figure:
             from fine probabilities summed over the children.
     """
     hierarchy = evidence.hierarchy
-    methods = [name for name, trials in evidence.trials.items() if trials]
+    methods = [name for name, trials in evidence.trained.items() if trials]
     classes = hierarchy.n_fine if level == "fine" else hierarchy.n_coarse
     side = max(2.0, 0.33 * classes + 0.7)
     figure, axes = panels(max(1, len(methods)), max(2, int(11 / side)), (side, side), shared=True)
     for method, panel in zip(methods, axes, strict=False):
         counts = np.zeros((classes, classes))
-        for trial in evidence.trials[method]:
+        for trial in evidence.trained[method]:
             np.add.at(
                 counts,
                 _labels(trial.predictions.labels, trial.predictions.fine, hierarchy, level),

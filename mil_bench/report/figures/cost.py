@@ -14,15 +14,15 @@ from mil_bench.report.tables import Cell, ResultTable
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mil_bench.report.budget import History
+    from mil_bench.evaluation.predictions import TrainedFold
 
 
 @styled
-def cost(histories: Mapping[str, Sequence[History]], table: ResultTable, column: str) -> Figure:
+def cost(trained: Mapping[str, Sequence[TrainedFold]], table: ResultTable, column: str) -> Figure:
     """Mean and standard deviation of a figure over the mean seconds of a training, on a logarithmic scale.
 
     Args:
-        histories: method to its trainings; what is not trained is left out.
+        trained: method to its trained folds; what is not trained is left out.
         table: holds the figure.
         column: its heading.
     """
@@ -31,7 +31,7 @@ def cost(histories: Mapping[str, Sequence[History]], table: ResultTable, column:
     look = styles(list(table.cells))
     handles = {}
     for method, row in table.cells.items():
-        seconds = [h.seconds for h in histories.get(method, ()) if h.curves]
+        seconds = [fold.seconds for fold in trained.get(method, ()) if fold.curves]
         cell = row[column]
         if seconds and isinstance(cell, Cell) and not np.isnan(cell.mean):
             style = look[method]

@@ -61,13 +61,13 @@ def _precision(positive: np.ndarray, score: np.ndarray) -> np.ndarray:
 def _panels(evidence: Evidence, curve: Curve) -> Figure:
     hierarchy = evidence.hierarchy
     figure, axes = panels(hierarchy.n_fine, 4, (2.3, 2.5), shared=True)
-    look = styles(list(evidence.trials))
+    look = styles(list(evidence.trained))
     handles = {}
     for c, (panel, name) in enumerate(zip(axes, hierarchy.fine, strict=True)):
         parent = "" if hierarchy.is_flat else f" ({hierarchy.coarse[hierarchy.parent[c]]})"
         panel.set(title=f"{name}{parent}", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         panel.set(xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
-        for method, trials in evidence.trials.items():
+        for method, trials in evidence.trained.items():
             heights = _mean(curve, [trial.predictions for trial in trials], c)
             if heights is not None:
                 handles[method] = panel.plot(_GRID, heights, **look[method].line())[0]
@@ -88,7 +88,7 @@ def _mean(curve: Curve, done: Sequence[Predictions], c: int) -> np.ndarray | Non
 
 def _shares(evidence: Evidence) -> np.ndarray:
     """Share of each class among all test slides ``[C]``."""
-    labels = [trial.predictions.labels for trials in evidence.trials.values() for trial in trials]
+    labels = [trial.predictions.labels for trials in evidence.trained.values() for trial in trials]
     counts = np.bincount(
         np.concatenate(labels or [np.zeros(0, int)]), minlength=evidence.hierarchy.n_fine
     )

@@ -18,8 +18,8 @@ from mil_bench.report.figures.style import data_uri, svg
 from mil_bench.report.figures.training import training_curves
 
 if TYPE_CHECKING:
+    from mil_bench.evaluation.predictions import TrainedFold
     from mil_bench.evaluation.verdicts import Evidence
-    from mil_bench.report.budget import History
     from mil_bench.report.tables import ResultTable
 
 _ONE_VS_REST = (
@@ -59,14 +59,14 @@ class Gallery(Mapping[str, Figure]):
         cls,
         evidence: Evidence,
         tables: Mapping[str, ResultTable],
-        histories: Mapping[str, Sequence[History]],
+        trained: Mapping[str, Sequence[TrainedFold]],
     ) -> Gallery:
         """The figures of a run.
 
         Args:
             evidence: what it measured.
             tables: its tables by name; "fine" and "classwise_auc" are used.
-            histories: method to how its folds were trained.
+            trained: method to its trained folds.
         """
         pictures = {
             "classwise_auc": Picture(
@@ -101,12 +101,12 @@ class Gallery(Mapping[str, Figure]):
                 "Training curves",
                 "Validation cross-entropy of every training (left scale), the epoch that was kept, and the training "
                 "loss, which is each method's own (right scale).",
-                lambda: training_curves(histories),
+                lambda: training_curves(trained),
             ),
             "cost": Picture(
                 "Cost and quality",
                 "Macro AUC of the fine level, mean ± standard deviation, over the mean wall time of a training.",
-                lambda: cost(histories, tables["fine"], "Macro AUC"),
+                lambda: cost(trained, tables["fine"], "Macro AUC"),
             ),
         }
         if evidence.hierarchy.is_flat:

@@ -23,11 +23,11 @@ def reliability(evidence: Evidence) -> Figure:
     One panel a method, ten bins of equal width; a dot's area is its share of the tests. Below the
     diagonal a method is surer than right.
     """
-    methods = [name for name, trials in evidence.trials.items() if trials]
+    methods = [name for name, trials in evidence.trained.items() if trials]
     figure, axes = panels(max(1, len(methods)), 4, (2.3, 2.4), shared=True)
-    look = styles(list(evidence.trials))
+    look = styles(list(evidence.trained))
     for method, panel in zip(methods, axes, strict=False):
-        done = [trial.predictions for trial in evidence.trials[method]]
+        done = [trial.predictions for trial in evidence.trained[method]]
         sure = np.concatenate([p.fine.max(1) for p in done])
         right = np.concatenate([p.fine.argmax(1) == p.labels for p in done])
         bins = np.clip((sure * _BINS).astype(int), 0, _BINS - 1)
