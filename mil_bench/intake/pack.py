@@ -10,8 +10,9 @@ from mil_bench.bags.store import BagEntry, BagStore, StoreHeader
 from mil_bench.datasets.catalogue import store_path
 from mil_bench.datasets.labels import LabelTable, parse_label_table
 from mil_bench.errors import InputError
+from mil_bench.intake.folders import FoundFile, find_feature_files, named_as_labelled
 from mil_bench.intake.partial_store import PackedRows, PartialStore, open_partial
-from mil_bench.intake.readers import FeatureFile, FoundFile, find_feature_files, named_as_labelled
+from mil_bench.intake.readers import FeatureFile
 from mil_bench.intake.row_packing import Opened, RowJob, Spread, open_one, pack_rows, spread_over
 
 if TYPE_CHECKING:

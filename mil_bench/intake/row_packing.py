@@ -15,8 +15,9 @@ import numpy as np
 from mil_bench import processes
 from mil_bench.bags.rows import RowFile
 from mil_bench.errors import InputError, MilBenchError
+from mil_bench.intake.folders import FoundFile
 from mil_bench.intake.partial_store import PackedRows, Place, Stamp
-from mil_bench.intake.readers import FeatureFile, FoundFile, RawBag, open_features, problem_lines
+from mil_bench.intake.readers import FeatureFile, RawBag, open_features, problem_lines
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from feature_files import some_features, unwatched, write_h5, write_pt, write_sheet
+from feature_files import some_features, unwatched, write_h5, write_pt, write_label_table
 from mil_bench.benchmarks.bracs import BRACS, BRACS_SIM
 
 from mil_bench.errors import InputError
@@ -33,7 +33,7 @@ class Study:
         self.label({"s1": "N", "s2": "IC", "s3": "PB"})
 
     def label(self, label_of: dict[str, str]) -> None:
-        write_sheet(self.sheet, label_of)
+        write_label_table(self.sheet, label_of)
 
     def pack(self) -> None:
         pack(self.folder, BRACS, self.sheet, self.data, unwatched)
@@ -210,11 +210,11 @@ FOLDER_CASES = {
     "an empty .pt": (add_bytes("s3.pt", b""), ["s3.pt is empty"]),
     "a text file called .h5": (
         add_bytes("s3.h5", TEXT),
-        ["s3.h5 is neither HDF5 nor a torch file"],
+        ["s3.h5 is in no known format"],
     ),
     "a text file called .pt": (
         add_bytes("s3.pt", TEXT),
-        ["s3.pt is neither HDF5 nor a torch file"],
+        ["s3.pt is in no known format"],
     ),
     "a zip that torch did not write": (
         add_bytes("s3.pt", b"PK\x03\x04" + TEXT),
@@ -307,7 +307,7 @@ def test_five_problems_of_the_files_come_in_one_error(study: Study) -> None:
         "s1.pt and ",
         "narrow.h5: its 3 instances have no features",
         "flat.pt holds a tensor of shape (5,)",
-        "text.h5 is neither HDF5 nor a torch file",
+        "text.h5 is in no known format",
         "several feature widths: 4 in 3 files such as ",
     )
     assert len(error.problems) == 6
@@ -371,5 +371,5 @@ def test_problems_of_sheet_shape_and_values_are_listed_together(study: Study) ->
     study.refused(
         "label 'Benign'",
         "s8.h5: 3 of 3 instances hold NaN",
-        "s7.h5 is neither HDF5 nor a torch file",
+        "s7.h5 is in no known format",
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 import pytest
-from feature_files import some_features, write_h5, write_sheet
+from feature_files import some_features, write_h5, write_label_table
 
 from mil_bench.cli import main
 from mil_bench.report.figures.bag_sizes import bag_size_histogram
@@ -27,7 +27,7 @@ class Study:
         self.labels = {f"s{i}": "N" if i % 2 else "IC" for i in range(len(ROWS))}
         for i, rows in enumerate(ROWS):
             self.write(f"s{i}", some_features(rows, 16, seed=i))
-        write_sheet(self.sheet, self.labels)
+        write_label_table(self.sheet, self.labels)
 
     def write(
         self,
@@ -115,11 +115,11 @@ def with_leak(study: Study) -> None:
         features = some_features(10, 16, seed=i)
         features[:, 9] = i % 2
         study.write(f"s{i}", features)
-    write_sheet(study.sheet, study.labels)
+    write_label_table(study.sheet, study.labels)
 
 
 def with_unlabelled(study: Study) -> None:
-    write_sheet(
+    write_label_table(
         study.sheet,
         {slide: label for slide, label in study.labels.items() if slide != "s3"} | {"S3": "N"},
     )
@@ -166,7 +166,7 @@ WRONG = {
         lambda s: s.write("s1", np.zeros((3, 0), np.float32)),
         "1 bag (s1) has instances without features.",
     ),
-    "a text file": (with_text, "s1.h5 is neither HDF5 nor"),
+    "a text file": (with_text, "s1.h5 is in no known format"),
     "a file that is cut short": (cut_short, "s7.h5 "),
     "NaN among coordinates": (
         lambda s: s.write("s1", some_features(7, 16), np.full((7, 2), np.nan)),
@@ -245,7 +245,7 @@ def test_what_is_worth_knowing_is_said_with_exit_code_0(study: Study, change, sa
 
 def test_another_label_in_the_sheet_than_in_the_store_is_wrong(study: Study) -> None:
     study.pack()
-    write_sheet(study.sheet, study.labels | {"s2": "PB"})
+    write_label_table(study.sheet, study.labels | {"s2": "PB"})
     store = str(study.root / "data" / "bracs.h5")
     code, output = study.check(store, "--dataset", "bracs", "--labels", str(study.sheet))
     assert code == 1

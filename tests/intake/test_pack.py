@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from feature_files import some_features, unwatched, write_h5, write_pt, write_sheet
+from feature_files import some_features, unwatched, write_h5, write_pt, write_label_table
 from mil_bench.benchmarks.bracs import BRACS
 
 from mil_bench.bags.store import BagStore
@@ -33,7 +33,7 @@ def fixture_folder(shared: Path, name: str) -> Path:
 
 
 def pack_real(folder: Path, tmp_path: Path) -> Packed:
-    labels = write_sheet(tmp_path / "labels.csv", REAL_LABELS)
+    labels = write_label_table(tmp_path / "labels.csv", REAL_LABELS)
     return pack(folder, BRACS, labels, tmp_path / "data", unwatched)
 
 
@@ -116,7 +116,7 @@ def test_a_parent_folder_without_h5_files_gives_its_pt_files(tmp_path: Path) -> 
     packed = pack(
         tmp_path / "clam",
         BRACS,
-        write_sheet(tmp_path / "l.csv", {"a": "N"}),
+        write_label_table(tmp_path / "l.csv", {"a": "N"}),
         tmp_path / "data",
         unwatched,
     )
@@ -180,7 +180,7 @@ def test_a_labelled_slide_without_a_file_is_reported_and_not_refused(
 ) -> None:
     labels = {"001": "N", "lost-1": "PB", "002": "IC", "x.y": "ADH", "lost-2": "IC"}
     packed = pack(
-        folder, BRACS, write_sheet(tmp_path / "l.csv", labels), tmp_path / "data", unwatched
+        folder, BRACS, write_label_table(tmp_path / "l.csv", labels), tmp_path / "data", unwatched
     )
     assert packed.without_features == ("lost-1", "lost-2")
     assert packed.store.slides["slide"].tolist() == ["001", "002", "x.y"]

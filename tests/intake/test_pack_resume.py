@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from feature_files import some_features, write_h5, write_sheet
+from feature_files import some_features, write_h5, write_label_table
 from mil_bench.benchmarks.bracs import BRACS
 
 from mil_bench.bags.store import BagStore
@@ -42,7 +42,7 @@ def folder(tmp_path: Path) -> Path:
             "uni",
             256,
         )
-    write_sheet(tmp_path / "labels.csv", LABELS)
+    write_label_table(tmp_path / "labels.csv", LABELS)
     return tmp_path / "features"
 
 
@@ -226,7 +226,7 @@ def test_a_file_with_other_rows_means_a_new_beginning(folder: Path, tmp_path: Pa
 def test_labels_may_be_corrected_before_packing_goes_on(folder: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     stopped_after(folder, data, 5)
-    write_sheet(tmp_path / "labels.csv", LABELS | {"s01": "IC"})
+    write_label_table(tmp_path / "labels.csv", LABELS | {"s01": "IC"})
     packed = pack_into(folder, data)
     assert packed.resumed == 5
     assert packed.store.labels[1] == 6
@@ -272,7 +272,7 @@ def test_a_kill_between_the_two_names_leaves_the_stored_file_alone(
             pack_into(folder, data)
     stored = (data / "bracs.h5").read_bytes()
     (data / "bracs.h5").rename(tmp_path / "kept.h5")
-    write_sheet(tmp_path / "labels.csv", LABELS | {"s01": "IC"})
+    write_label_table(tmp_path / "labels.csv", LABELS | {"s01": "IC"})
     pack_into(folder, data)
     assert (tmp_path / "kept.h5").read_bytes() == stored
     assert BagStore(data / "bracs.h5").labels[1] == 6
@@ -380,6 +380,6 @@ def test_witnesses_get_the_class_of_their_bag(tmp_path: Path) -> None:
         np.save(tmp_path / "set" / "features" / f"{slide}.npy", some_features(3, 4, seed=i))
         np.save(tmp_path / "set" / "coords" / f"{slide}.npy", np.zeros((3, 2), np.int64))
         np.save(tmp_path / "set" / "patch_labels" / f"{slide}.npy", np.array([0, 1, i]))
-    sheet = write_sheet(tmp_path / "labels.csv", {"a": "IC", "b": "N"})
+    sheet = write_label_table(tmp_path / "labels.csv", {"a": "IC", "b": "N"})
     store = pack(tmp_path / "set", BRACS, sheet, tmp_path / "data", unwatched).store
     assert store.instance_labels.tolist() == [-1, 6, -1, -1, 0, 0]

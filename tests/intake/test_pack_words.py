@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from feature_files import some_features, write_h5, write_npy, write_pt, write_sheet, write_stamp
+from feature_files import (
+    some_features,
+    write_h5,
+    write_npy,
+    write_pt,
+    write_label_table,
+    write_stamp,
+)
 
 from mil_bench.bags.store import BagStore
 from mil_bench.cli import main
@@ -34,7 +41,9 @@ class Desk:
         self.label(SLIDES)
 
     def label(self, slides: list[str]) -> None:
-        write_sheet(Path("labels.csv"), {slide: "ab"[i % 2] for i, slide in enumerate(slides)})
+        write_label_table(
+            Path("labels.csv"), {slide: "ab"[i % 2] for i, slide in enumerate(slides)}
+        )
 
     def call(self, *words: str) -> tuple[int, str, str]:
         code = main(list(words))
@@ -273,7 +282,7 @@ def test_stamps_slide_table_fits_its_folders(desk: Desk, ending: str) -> None:
 def test_a_file_that_fits_two_slides_of_the_table_is_refused(desk: Desk) -> None:
     write_all("stamp/uni-0a1b2c3d", STAMP)
     desk.label([*SLIDES, "siteA/000"])
-    said = "stamp/uni-0a1b2c3d/siteA/000.h5 fits two slides of the sheet, '000' and 'siteA/000'"
+    said = "stamp/uni-0a1b2c3d/siteA/000.h5 matches two slides of the label table, '000' and 'siteA/000'"
     code, _, errors = desk.pack("stamp")
     assert code == 2
     assert f"  - {said}" in errors

@@ -11,9 +11,10 @@ from mil_bench.bags.store import BagStore
 from mil_bench.datasets.catalogue import find_dataset, open_store
 from mil_bench.datasets.labels import LabelTable, read_label_sheet
 from mil_bench.errors import InputError
+from mil_bench.intake.folders import find_feature_files, named_as_labelled
 from mil_bench.intake.inspection.look import Finding, counted, some
 from mil_bench.intake.inspection.sources import BagSource, files_source, npz_source, store_source
-from mil_bench.intake.readers import FeatureFile, find_feature_files, named_as_labelled
+from mil_bench.intake.readers import FeatureFile
 from mil_bench.intake.row_packing import open_one
 
 if TYPE_CHECKING:

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-SIGNATURE = b"\x89HDF\r\n\x1a\n"
-
 
 @dataclass(frozen=True)
 class FeatureDatasets:

@@ -5,12 +5,19 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import h5py
 import numpy as np
 
 from mil_bench.errors import InputError
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 LEVEL_0 = "level-0 pixels"
 MICROMETRES = "micrometres"
 UNKNOWN_UNIT = "unknown unit"
@@ -99,6 +106,63 @@ class FeatureFile(ABC):
     @abstractmethod
     def load(self) -> RawBag:
         """What the file holds now; ``read`` compares it with what it held."""
+
+
+@dataclass(frozen=True)
+class FileStart:
+    """What readers recognise their files by.
+
+    Args:
+        path: the file.
+        content: at most its first 4 KiB; empty if the file is empty.
+    """
+
+    path: Path
+    content: bytes
+
+    @property
+    def is_hdf5(self) -> bool:
+        """Whether it is an HDF5 file."""
+        return self.content.startswith(HDF5_SIGNATURE)
+
+    @cached_property
+    def datasets(self) -> dict[str, frozenset[str]]:
+        """What the root of an HDF5 file holds: name to the names of its attributes.
+
+        Empty for other files and for damaged ones. A link to another place is not followed and
+        has no attributes here.
+        """
+        if not self.is_hdf5:
+            return {}
+        try:
+            with h5py.File(self.path, "r") as file:
+                return {name: _attributes(file, name) for name in file}
+        except Exception:  # a damaged file makes HDF5 raise almost anything
+            return {}
+
+
+def _attributes(file: h5py.File, name: str) -> frozenset[str]:
+    is_here = isinstance(file.get(name, getlink=True), h5py.HardLink)
+    return frozenset(file[name].attrs) if is_here else frozenset()
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A format of feature files.
+
+    Args:
+        title: whose files they are, as messages name them ("STAMP's .h5").
+        endings: endings of their names in lower case (".h5"); every file of a folder that has one
+            is opened.
+        matches: whether a file is in this format, told by its content; must not raise.
+        open: opens the file of a slide (path, slide id) with its shape read; raises ``InputError``
+            if the file is broken.
+    """
+
+    title: str
+    endings: tuple[str, ...]
+    matches: Callable[[FileStart], bool]
+    open: Callable[[Path, str], FeatureFile]
 
 
 def broken(path: Path, problem: str, remedy: str = _EXTRACT_AGAIN) -> InputError:
