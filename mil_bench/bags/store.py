@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from mil_bench import durable
-from mil_bench.bags.bag import Bag
+from mil_bench.bags.bag import SLIDE_COLUMNS, Bag, Slide
 from mil_bench.bags.rows import Column, RowFile
 from mil_bench.errors import InputError
 from mil_bench.hierarchy import LabelHierarchy
@@ -66,21 +66,13 @@ class BagEntry:
     """What the index of a store says of one bag.
 
     Args:
-        slide: slide id.
-        label: index of the fine class.
-        group: patient, centre or writer.
-        split: the dataset's own role, "" where it has none.
-        centre: who made the slide, "" where it is not known.
+        slide: what is declared of the slide.
         rows: number of instances.
-        patch_size: side of a patch in the unit of the coordinates, or None.
+        patch_size: side of a patch in the unit of the coordinates, None if unknown.
         digests: digest of the bag's rows in each row-wise column.
     """
 
-    slide: str
-    label: int
-    group: str
-    split: str
-    centre: str
+    slide: Slide
     rows: int
     patch_size: float | None
     digests: Mapping[str, str]
@@ -129,12 +121,12 @@ def write_index(path: Path, header: StoreHeader, entries: Sequence[BagEntry]) ->
     durable.reserve(path, path.stat().st_size + len(entries) * 2**10 + 2**20)
     offsets = np.cumsum([0, *(entry.rows for entry in entries)])
     columns = {
-        "slides": [entry.slide for entry in entries],
-        "groups": [entry.group for entry in entries],
-        "splits": [entry.split for entry in entries],
-        "centres": [entry.centre for entry in entries],
+        "slides": [entry.slide.id for entry in entries],
+        "groups": [entry.slide.group for entry in entries],
+        "splits": [entry.slide.split for entry in entries],
+        "centres": [entry.slide.centre for entry in entries],
     }
-    labels = [entry.label for entry in entries]
+    labels = [entry.slide.label for entry in entries]
     digests = {
         f"{name}_digests": [entry.digests[name] for entry in entries] for name in entries[0].digests
     }
@@ -179,8 +171,7 @@ class StoreWriter:
             name: self._rows.write(name, self._added, getattr(bag, name))
             for name in self._rows.columns
         }
-        named = bag.slide, bag.label, bag.group, bag.split, bag.centre
-        self._entries.append(BagEntry(*named, rows, bag.patch_size, digests))
+        self._entries.append(BagEntry(bag.slide, rows, bag.patch_size, digests))
         self._added += rows
 
     def finish(self) -> None:
@@ -256,19 +247,13 @@ class BagStore:
         self.offsets: np.ndarray = file["offsets"][:]
         self.labels: np.ndarray = file["labels"][:].astype(np.int64)
         self.patch_sizes: np.ndarray = file["patch_sizes"][:]
-        columns = {
-            name: file[name].asstr()[:] for name in ("slides", "groups", "splits", "centres")
-        }
-        self.slides = pd.DataFrame(
-            {
-                "slide": columns["slides"],
-                "label": self.labels,
-                "group": columns["groups"],
-                "split": columns["splits"],
-                "centre": columns["centres"],
-                "rows": np.diff(self.offsets),
-            }
+        slides, groups, splits, centres = (
+            file[name].asstr()[:] for name in ("slides", "groups", "splits", "centres")
         )
+        declared = dict(
+            zip(SLIDE_COLUMNS, (slides, self.labels, groups, splits, centres), strict=True)
+        )
+        self.slides = pd.DataFrame(declared | {"rows": np.diff(self.offsets)})
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -303,13 +288,9 @@ class BagStore:
         row = self.slides.iloc[index]
         size = self.patch_sizes[index]
         return Bag(
-            slide=row["slide"],
-            label=int(row["label"]),
-            group=row["group"],
+            slide=Slide(row["slide"], int(row["label"]), row["group"], row["split"], row["centre"]),
             features=self.features[rows],
             coords=None if self.coords is None else self.coords[rows],
             patch_size=None if np.isnan(size) else float(size),
             instance_labels=None if self.instance_labels is None else self.instance_labels[rows],
-            split=row["split"],
-            centre=row["centre"],
         )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mil_bench import durable
 from mil_bench.datasets.card import LabelColumns
 from mil_bench.datasets.card_file import name_problems
-from mil_bench.datasets.label_columns import LabelEntries, read_entries
+from mil_bench.datasets.label_columns import LabelCells, read_label_cells
 from mil_bench.errors import InputError
 from mil_bench.splits.plan import PROTOCOLS
 
@@ -45,7 +45,9 @@ def new_card(name: str, labels: Path | None, folder: Path) -> Path:
     if problems:
         raise InputError(f"new card {name}", problems, "Choose another name or another folder.")
     words = (
-        _words(labels, read_entries(labels, LabelColumns())) if labels else _words_without_table()
+        _words(labels, read_label_cells(labels, LabelColumns()))
+        if labels
+        else _words_without_table()
     )
     template = (
         resources.files("mil_bench")
@@ -68,9 +70,9 @@ def _words_without_table() -> dict[str, str]:
     }
 
 
-def _words(path: Path, table: LabelEntries) -> dict[str, str]:
+def _words(path: Path, table: LabelCells) -> dict[str, str]:
     """What a label table fills in."""
-    counts = Counter(entry.text["label"] for entry in table.entries)
+    counts = Counter(table.column("label"))
     blank = counts.pop("", 0)
     problems = list(table.problems)
     if blank:

@@ -117,7 +117,7 @@ TEXT = b"slide,label\na,N\n"
 FOLDER_CASES = {
     "a slide without a label": (
         lambda s: s.label({"s1": "N"}),
-        ["s2.h5: slide 's2' has no label in the sheet"],
+        ["s2.h5: slide 's2' is not in the label table"],
     ),
     "the same slide as .h5 and .pt": (
         lambda s: write_pt(s.folder / "s2.pt", torch.from_numpy(some_features())),
@@ -129,7 +129,7 @@ FOLDER_CASES = {
     ),
     "no instances at all": (
         lambda s: [write_h5(s.folder / f"s{i}.h5", np.zeros((0, 4), np.float32)) for i in (1, 2)],
-        ["features: none of its 2 slides that can be read has any instances"],
+        ["features: none of its 2 readable slides has any instances"],
     ),
     "NaN": (add_h5(with_value(np.nan)), ["s3.h5: 1 of 5 instances hold NaN or infinite features"]),
     "NaN in half precision": (
@@ -303,7 +303,7 @@ def test_five_problems_of_the_files_come_in_one_error(study: Study) -> None:
     study.label({"s1": "N", "s3": "PB", "narrow": "N", "flat": "N", "text": "N"})
     error = study.refused(
         "6 problems",
-        "s2.h5: slide 's2' has no label in the sheet",
+        "s2.h5: slide 's2' is not in the label table",
         "s1.pt and ",
         "narrow.h5: its 3 instances have no features",
         "flat.pt holds a tensor of shape (5,)",
@@ -335,7 +335,7 @@ def test_five_problems_of_the_sheet_come_in_one_error(study: Study) -> None:
         "slide,label,split\ns1,N,train\ns1,IC,train\n,N,val\ns2,cancer,test\ns3,PB,holdout\ns4,,train\n"
     )
     error = study.refused(
-        "line 3, slide 's1': stands in line 2 already",
+        "line 3, slide 's1': already in line 2",
         "line 4: empty slide id",
         "line 5, slide 's2': label 'cancer'",
         "line 6, slide 's3': role 'holdout'",
@@ -355,7 +355,7 @@ def test_a_faulty_sheet_does_not_hide_a_slide_without_label(study: Study) -> Non
     study.sheet.write_text(study.sheet.read_text() + "s9,Benign\n")
     write_h5(study.folder / "s8.h5", some_features(3))
     write_h5(study.folder / "s9.h5", some_features(3))
-    error = study.refused("label 'Benign'", "slide 's8' has no label")
+    error = study.refused("label 'Benign'", "slide 's8' is not in the label table")
     assert "slide 's9' has no label" not in str(error)  # it has one, of an unknown class
 
 

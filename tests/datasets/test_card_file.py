@@ -11,7 +11,7 @@ from label_tables import write_xlsx
 from mil_bench.cli import main
 from mil_bench.datasets.card_file import read_card
 from mil_bench.datasets.catalogue import find_dataset
-from mil_bench.datasets.labels import read_label_sheet
+from mil_bench.datasets.labels import read_label_table
 from mil_bench.datasets.new_card import new_card
 from mil_bench.errors import InputError, UnknownNameError
 from mil_bench.hierarchy import LabelHierarchy
@@ -77,9 +77,9 @@ def test_every_key_arrives(tmp_path: Path) -> None:
         ("d", "e"),
     )
     rows = [("Probe", "Befund", "Klinik"), ("s1", "G2", "north")]
-    sheet = read_label_sheet(write_xlsx(tmp_path / "l.xlsx", {"Tab 1": rows, "Tab 2": rows}), spec)
-    assert sheet.group_name == "centre"
-    assert (sheet.rows["s1"].label, sheet.rows["s1"].group, sheet.rows["s1"].centre) == (
+    table = read_label_table(write_xlsx(tmp_path / "l.xlsx", {"Tab 1": rows, "Tab 2": rows}), spec)
+    assert table.group_name == "centre"
+    assert (table.slides["s1"].label, table.slides["s1"].group, table.slides["s1"].centre) == (
         1,
         "north",
         "north",
@@ -268,7 +268,7 @@ def test_a_new_card_takes_classes_counts_and_headings_from_the_table(tmp_path: P
     assert spec.hierarchy.fine == ('a "b" \\', "2", "10")
     assert (spec.class_counts, spec.groups.name) == ((1, 2, 1), "case")
     assert (spec.columns.slide, spec.columns.centre) == (("slide_id",), ("hospital",))
-    assert list(read_label_sheet(table, spec).rows) == ["1", "2", "3", "4"]
+    assert list(read_label_table(table, spec).slides) == ["1", "2", "3", "4"]
 
 
 @pytest.mark.parametrize(

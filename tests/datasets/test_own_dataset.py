@@ -77,13 +77,13 @@ def test_a_blank_patient_is_counted_when_packing_and_in_every_caption(
     place = ["--dataset", "my-study.toml", "--data", "other"]
     assert main(["data", "pack", "features", "--labels", "labels.csv", *place]) == 0
     out = capsys.readouterr().out
-    blind = "1 slide has no patient: each counts as a patient of its own, so leaks among them cannot be seen"
+    blind = "1 slide has no patient: each counts as a patient of its own, so leaks among them cannot be detected"
     assert f"\n{blind}.\n" in out
+    assert "2 slides share the patient 'NA'; leave the cell blank if the patient is unknown." in out
     assert (
-        "2 slides share the patient 'NA'; leave the cell blank where the patient is not known."
+        "Spellings of a patient that differ only in upper and lower case count as different: 'P2' and 'p2'."
         in out
     )
-    assert "Counted as different, but spelled alike, is each patient of 'P2' and 'p2'." in out
     assert main(["run", "--methods", "abmil", "--folds", "2", *place, "--dry-run"]) == 0
     assert f"no patient on two sides; {blind}." in capsys.readouterr().out
 

@@ -13,6 +13,7 @@ import torch
 from feature_files import some_features, unwatched, write_h5, write_pt, write_label_table
 from mil_bench.benchmarks.bracs import BRACS
 
+from mil_bench.bags.bag import Slide
 from mil_bench.bags.store import BagStore
 from mil_bench.datasets.catalogue import open_store
 from mil_bench.intake import row_packing
@@ -45,8 +46,8 @@ def raw_h5(path: Path) -> tuple[np.ndarray, np.ndarray]:
 def assert_holds(store: BagStore, slide: str, features: np.ndarray) -> None:
     (index,) = store.index_of((slide,))
     bag = store.bag(index)
-    assert (bag.slide, bag.label) == (slide, BRACS.hierarchy.fine.index(REAL_LABELS[slide]))
-    assert bag.group == f"patient of {slide}"
+    label = BRACS.hierarchy.fine.index(REAL_LABELS[slide])
+    assert bag.slide == Slide(slide, label, f"patient of {slide}")
     assert bag.features.dtype == features.dtype
     assert bag.features.shape == features.shape
     assert bag.features.tobytes() == features.tobytes()
@@ -204,7 +205,7 @@ def test_every_pass_over_the_files_is_shown_with_its_length(
         return items
 
     pack(folder, BRACS, sheet, tmp_path / "data", watch)
-    assert told == [("looking at the files", 3, 3), ("packing", 3, 3)]
+    assert told == [("opening the files", 3, 3), ("packing", 3, 3)]
 
 
 def test_other_files_in_the_folder_are_left_alone(

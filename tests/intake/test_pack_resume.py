@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import resource
 import signal
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from feature_files import some_features, write_h5, write_label_table
+from filelock import FileLock
 from mil_bench.benchmarks.bracs import BRACS
 
 from mil_bench.bags.store import BagStore
@@ -71,7 +71,7 @@ def slides_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     original = row_packing._read
 
     def noted(opened):
-        read.append(opened.found.slide)
+        read.append(opened.file.slide)
         return original(opened)
 
     monkeypatch.setattr(row_packing, "_read", noted)
@@ -168,7 +168,8 @@ def test_ctrl_c_says_where_the_unfinished_store_lies(folder: Path, tmp_path: Pat
     assert process.returncode == 130
     hidden = tmp_path / "data" / ".bracs.h5.packing"
     assert (
-        f"stopped. What is packed lies in {hidden}; the same command goes on from there" in errors
+        f"stopped. What is packed so far is in {hidden}; the same command continues from there"
+        in errors
     )
     assert "Traceback" not in errors
     assert hidden.exists()
@@ -189,16 +190,22 @@ def test_of_two_packs_at_once_the_second_is_told_so(folder: Path, tmp_path: Path
     assert content(tmp_path / "data") == content(tmp_path / "calm")
 
 
-def test_a_lock_that_was_waited_for_on_a_removed_journal_does_not_count(
+def test_a_lock_that_a_killed_process_left_does_not_count(folder: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    stopped_after(folder, data, 2)
+    (data / ".bracs.h5.packing.lock").touch()
+    assert pack_into(folder, data).resumed == 2
+
+
+def test_the_lock_of_a_file_that_was_removed_meanwhile_does_not_count(
     folder: Path, tmp_path: Path
 ) -> None:
     data = tmp_path / "data"
     stopped_after(folder, data, 2)
-    journal = data / ".bracs.h5.packing.journal"
-    with journal.open() as old:
-        fcntl.flock(old, fcntl.LOCK_EX)
-        os.replace(journal, tmp_path / "gone")  # as the process that finishes removes it
-        assert pack_into(folder, data).resumed == 0
+    lock = data / ".bracs.h5.packing.lock"
+    with FileLock(lock):
+        lock.rename(tmp_path / "gone")  # as the process that finishes removes it
+        assert pack_into(folder, data).resumed == 2
 
 
 def test_a_file_that_was_changed_in_between_is_packed_again(
@@ -288,7 +295,8 @@ def test_a_store_that_comes_up_while_a_pack_waits_is_not_replaced(
         "mil_bench.intake.pack._refuse_existing", lambda *arguments: None
     )  # it was not there yet
     with pytest.raises(
-        StorageError, match=r"bracs.h5 exists by now, made by another process; it was not replaced"
+        StorageError,
+        match=r"bracs.h5 was made by another process in the meantime; it was not replaced",
     ):
         pack_into(folder, data)
     assert content(data) == stored
@@ -358,7 +366,7 @@ def test_a_file_that_grows_while_it_is_read_is_refused(
     monkeypatch.setattr(row_packing, "_stamp", another_time)
     with pytest.raises(
         InputError,
-        match=r"s04.h5: it was changed while it was being read; pack when it is complete",
+        match=r"s04.h5 changed while it was being read; pack when it is complete",
     ):
         pack_into(folder, tmp_path / "data")
 
