@@ -33,6 +33,13 @@ def near_names(name: str, known: Iterable[str]) -> list[str]:
     return difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
 
 
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown name: what may be meant, or else all known names."""
+    known = list(known)
+    near = near_names(name, known)
+    return f"; did you mean {' or '.join(near)}?" if near else f"; known: {', '.join(known)}"
+
+
 def split_settings(text: str) -> tuple[str, dict[str, str]]:
     """Take ``name:key=value,key=value`` apart.
 

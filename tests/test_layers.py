@@ -15,6 +15,7 @@ LAYERS = [
     "errors",
     "options",
     "results",
+    "value_problems",
     "seeds",
     "processes",
     "durable",

@@ -49,6 +49,7 @@ def add_inspection(actions: Any) -> None:
         "--labels", type=Path, metavar="TABLE", help="label table to compare with"
     )
     add_results_folder(inspecting)
+    add_data_folder(inspecting)
 
 
 def info(arguments: argparse.Namespace) -> int:

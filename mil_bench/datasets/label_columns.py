@@ -148,7 +148,7 @@ def _fault(role: str, at: int, row: TableRow, heading: str) -> str:
     what = "" if role == "split" else spoiled(text)
     if what:
         return (
-            f"{row.location}: column '{heading}' holds '{text}', which a spreadsheet or pandas made "
-            f"{what}; write it as it was, in a column formatted as text"
+            f"{row.location}: column '{heading}' holds '{text}', which a spreadsheet or pandas "
+            f"made {what}; write it as it was, in a column formatted as text"
         )
     return ""

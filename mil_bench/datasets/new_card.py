@@ -1,4 +1,4 @@
-"""A new card of an own dataset, from a template and, where there is one, from its label table."""
+"""A new card for a dataset of the user's own, from a template and, if given, its label table."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def new_card(name: str, labels: Path | None, folder: Path) -> Path:
 
     Args:
         name: of the dataset, lower case with hyphens.
-        labels: its label table, whose classes, their numbers of slides and headings are filled in;
-            None: examples.
-        folder: where.
+        labels: its label table, whose classes, numbers of slides and headings are filled in; None
+            fills in examples.
+        folder: where to write it.
 
     Returns:
         The file written.
@@ -65,7 +65,10 @@ def _words_without_table() -> dict[str, str]:
         "found": "",
         "labels": f"[{', '.join(map(_quoted, _EXAMPLES))}]",
         "group": "patient",
-        "columns": '# columns.slide = "slide"\n# columns.label = "label"\n# columns.group = "patient"\n',
+        "columns": "".join(
+            f'# columns.{role} = "{heading}"\n'
+            for role, heading in (("slide", "slide"), ("label", "label"), ("group", "patient"))
+        ),
         "counts": "".join(f"# slides_per_class.{label} = 120\n" for label in _EXAMPLES),
     }
 
@@ -80,7 +83,8 @@ def _words(path: Path, table: LabelCells) -> dict[str, str]:
     if not 2 <= len(counts) <= _MOST_CLASSES:
         heading = table.headings["label"]
         problems.append(
-            f"the column '{heading}' holds {len(counts)} different labels, 2 to {_MOST_CLASSES} can be"
+            f"the column '{heading}' holds {len(counts)} different labels, "
+            f"expected 2 to {_MOST_CLASSES}"
         )
     if problems:
         raise InputError(
@@ -92,7 +96,7 @@ def _words(path: Path, table: LabelCells) -> dict[str, str]:
     )
     group = table.headings.get("group", "patient").lower()
     return {
-        "found": f"# Classes, their numbers of slides and the headings were found in {path.name}.\n",
+        "found": f"# Classes, their numbers of slides and the headings are from {path.name}.\n",
         "labels": f"[{', '.join(map(_quoted, classes))}]",
         "group": group.removesuffix("_id").removesuffix(" id"),
         "columns": columns,

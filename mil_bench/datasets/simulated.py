@@ -1,4 +1,4 @@
-"""Simulated datasets: labels, hierarchy, class balance and groups of a real one, generated features.
+"""Simulated datasets: labels, hierarchy, balance and groups of a real one, generated features.
 
 A simulated dataset shows that a pipeline works and how methods behave on bags built this way. Its
 results say nothing about the real dataset, and every place that shows them says so.

@@ -41,7 +41,7 @@ class Slides:
 
     @cached_property
     def without_group(self) -> frozenset[str]:
-        """Slides whose group is unknown although others' are known: each counts as its own group."""
+        """Slides whose group is unknown although others' are known; each is its own group."""
         if not self.group_name or self.may_stand_alone:
             return frozenset()
         pairs = zip(self.frame["slide"], self.frame["group"], strict=True)
@@ -80,7 +80,7 @@ class Slides:
         return tuple(notes)
 
     def near_miss(self, slides: Iterable[str]) -> str:
-        """A hint at what one of some unknown slides may mean, "" if none is similar to a known one."""
+        """A hint at the slide that one of some unknown ids may mean, "" if none is similar."""
         hints = ((slide, self._names.near_miss(slide, f"the {self.origin}")) for slide in slides)
         return next((f"for '{slide}' {hint}" for slide, hint in hints if hint), "")
 

@@ -164,7 +164,8 @@ def _shape(header: StoreHeader) -> list[object]:
 def _locked(path: Path) -> Iterator[None]:
     """Hold the lock of an unfinished store; the system releases it if the process dies."""
     hidden = hidden_path(path)
-    lock = FileLock(hidden.with_name(f"{hidden.name}.lock"), timeout=0)
+    lock_path = hidden.with_name(f"{hidden.name}.lock")
+    lock = FileLock(lock_path, timeout=0)
     try:
         lock.acquire()
     except Timeout as error:
@@ -176,7 +177,7 @@ def _locked(path: Path) -> Iterator[None]:
         yield
     finally:
         with contextlib.suppress(OSError):
-            os.unlink(lock.lock_file)  # while it is held, so that nobody else can hold it
+            lock_path.unlink()  # while it is held, so that nobody else can hold it
         lock.release()
 
 

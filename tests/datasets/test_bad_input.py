@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from feature_files import some_features, unwatched, write_h5, write_pt, write_label_table
+from feature_files import some_features, unwatched, write_h5, write_label_table, write_pt
 from mil_bench.benchmarks.bracs import BRACS, BRACS_SIM
 
 from mil_bench.errors import InputError

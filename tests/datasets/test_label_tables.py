@@ -208,7 +208,8 @@ TEXT_CASES = {
     ),
     "ids with a decimal point": (
         b"slide,label\n123.0,N\n",
-        "column 'slide' holds '123.0', which a spreadsheet or pandas made a number with a decimal point",
+        "column 'slide' holds '123.0', which a spreadsheet or pandas made "
+        "a number with a decimal point",
     ),
     "ids with a decimal comma": (b"slide;label\n123,0;N\n", "column 'slide' holds '123,0'"),
     "patients with a decimal point": (
@@ -321,7 +322,8 @@ def test_a_merged_heading_over_the_header_is_not_taken_for_it(tmp_path: Path) ->
     path = write_xlsx(tmp_path / "l.xlsx", {"one": [("Slides of 2021",), *GOOD]})
     refused(
         path,
-        "no slide column; looked for slide, slide_id, slide_name, wsi filename, filename; found Slides of 2021",
+        "no slide column; looked for slide, slide_id, slide_name, wsi filename, filename; "
+        "found Slides of 2021",
     )
     path = write_xlsx(tmp_path / "l.xlsx", {"one": [("Slides of 2021",), *GOOD], "two": []})
     refused(path, "none of its sheets has the needed columns")

@@ -1,4 +1,4 @@
-"""Generated datasets: twins are like their cards and never pass for the real thing; digits are what they say."""
+"""Generated datasets: simulated ones are like their cards and are never taken for real ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Feature files that must not be read: each is refused with its name, what is wrong, and what to do."""
+"""Feature files that must not be read: the error says which, what is wrong and what to do."""
 
 from __future__ import annotations
 
@@ -315,7 +315,7 @@ def numpy_archive(path: Path) -> None:
 
 
 class LyingType:
-    """Pickles as a NumPy array whose type hides that it holds objects: NumPy would take the bytes for addresses."""
+    """Pickles as a NumPy array whose type hides objects: NumPy would take bytes for addresses."""
 
     def __reduce__(self) -> tuple:
         from numpy._core.multiarray import _reconstruct

@@ -1,4 +1,4 @@
-"""Looking through data before they are trained on, and at what is packed: what is said, and the exit code."""
+"""Inspecting data before they are trained on: what is said, and the exit code."""
 
 from __future__ import annotations
 
@@ -343,7 +343,8 @@ def test_info_says_what_is_packed(study: Study) -> None:
     with study.sheet.open("a") as file:
         for i, (slide, label) in enumerate(study.labels.items()):
             file.write(
-                f"{slide},{label},p{i // 2},{'train' if i else 'test'},{'Lyon' if i < 3 else 'Bern'}\n"
+                f"{slide},{label},p{i // 2},{'train' if i else 'test'},"
+                f"{'Lyon' if i < 3 else 'Bern'}\n"
             )
     study.pack()
     code, output, _ = study.call("info", "bracs", "--data", str(study.root / "data"))

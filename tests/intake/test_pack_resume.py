@@ -1,4 +1,4 @@
-"""Packing that is interrupted: nothing is packed twice, and the file is the undisturbed one, byte for byte."""
+"""Interrupted packing: nothing is packed twice, and the file is the undisturbed one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What packing and checking say by the command line: which file, what to do, what is left out, what comes next."""
+"""What packing and inspecting print: which file, what to do, what is left out, what is next."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import torch
 from feature_files import (
     some_features,
     write_h5,
+    write_label_table,
     write_npy,
     write_pt,
-    write_label_table,
     write_stamp,
 )
 
@@ -282,7 +282,10 @@ def test_stamps_slide_table_fits_its_folders(desk: Desk, ending: str) -> None:
 def test_a_file_that_fits_two_slides_of_the_table_is_refused(desk: Desk) -> None:
     write_all("stamp/uni-0a1b2c3d", STAMP)
     desk.label([*SLIDES, "siteA/000"])
-    said = "stamp/uni-0a1b2c3d/siteA/000.h5 matches two slides of the label table, '000' and 'siteA/000'"
+    said = (
+        "stamp/uni-0a1b2c3d/siteA/000.h5 matches two slides of the label table, "
+        "'000' and 'siteA/000'"
+    )
     code, _, errors = desk.pack("stamp")
     assert code == 2
     assert f"  - {said}" in errors
@@ -343,7 +346,7 @@ def test_what_a_terminal_would_obey_or_hide_is_shown_escaped(desk: Desk) -> None
 
 def test_a_name_that_is_no_text_can_be_shown(desk: Desk) -> None:
     write_all("features")
-    os.rename(b"features/000.h5", b"features/\xff.h5")
+    Path("features/000.h5").rename(os.fsdecode(b"features/\xff.h5"))
     code, _, errors = desk.pack()
     assert code == 2
     assert "features/\\udcff.h5: slide '\\udcff' is not in the label table" in errors

@@ -3,8 +3,8 @@
 TRIDENT 0.3 (WSI.py, IO.py): ``features_<encoder>/<slide>.h5`` with ``features [N, D]`` float16 or
 float32, whose attributes name the encoder, and ``coords [N, 2]`` int64, the top left corner in
 level-0 pixels, with ``patch_size_level0``. A slide without tissue has features of shape (0, D) or
-(0,). The word None means that an attribute is unknown. A ``.pt`` holds features only; its coordinates
-are in ``patches/<slide>_patches.h5`` next to the folder.
+(0,). The word None means that an attribute is unknown. A ``.pt`` holds features only; its
+coordinates are in ``patches/<slide>_patches.h5`` next to the folder.
 """
 
 from __future__ import annotations
@@ -69,10 +69,10 @@ class TridentFile(FeatureFile):
 
 def _matches(start: FileStart) -> bool:
     """Whether TRIDENT left its attributes."""
-    return (
-        "encoder" in start.datasets.get("features", ())
-        or "features" in start.datasets
-        and _PATCH_SIDE in start.datasets.get("coords", ())
+    if "features" not in start.datasets:
+        return False
+    return "encoder" in start.datasets["features"] or _PATCH_SIDE in start.datasets.get(
+        "coords", ()
     )
 
 
@@ -82,7 +82,7 @@ TRIDENT = Reader(
 
 
 def patches_beside(path: Path, rows: int) -> Path | None:
-    """The list of the patches of one of TRIDENT's files, if the job's folder has one of that length.
+    """The list of patches of a file of TRIDENT, if the job's folder has one of that length.
 
     Raises:
         InputError: the list is damaged.
