@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from mil_bench import registry
 from mil_bench.bags.store import VERSION, BagStore, StoreHeader, create_store
 from mil_bench.datasets.card import SIMULATED_SUFFIX
-from mil_bench.datasets.card_file import read_card
 from mil_bench.errors import InputError, MissingFeaturesError, UnknownNameError
 from mil_bench.wording import split_settings
 
@@ -32,6 +31,8 @@ def find_dataset(text: str) -> DatasetSpec:
             is faulty.
     """
     if text.endswith(_CARD_FILE):
+        from mil_bench.datasets.card_file import read_card  # pydantic, which few calls need
+
         return read_card(Path(text))
     name, settings = split_settings(text)
     card = f"{name}{_CARD_FILE}"

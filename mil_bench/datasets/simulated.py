@@ -32,6 +32,8 @@ from mil_bench.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# Seeds keep the word "twin", which simulated datasets were called at first: another would give
+# other bags.
 _LATENT = 16
 _TISSUES = 8
 _GROUP_SHIFT = 0.3  # of a group, in each of the directions

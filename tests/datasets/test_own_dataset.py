@@ -48,6 +48,7 @@ RUN = [
 ]
 
 
+@pytest.mark.slow
 def test_a_flat_dataset_runs_reports_and_resumes(
     packed: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -142,6 +142,7 @@ def wait_for_slides(data: Path, slides: int) -> None:
     raise AssertionError("packing did not get that far")
 
 
+@pytest.mark.slow
 def test_a_killed_pack_is_repeated_and_gives_the_undisturbed_file(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

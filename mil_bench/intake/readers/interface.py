@@ -154,7 +154,7 @@ class Reader:
         title: whose files they are, as messages name them ("STAMP's .h5").
         endings: endings of their names in lower case (".h5"); every file of a folder that has one
             is opened.
-        matches: whether a file is in this format, told by its content; must not raise.
+        matches: whether a file is in this format, according to its content; must not raise.
         open: opens the file of a slide (path, slide id) with its shape read; raises ``InputError``
             if the file is broken.
     """
