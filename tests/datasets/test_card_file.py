@@ -134,11 +134,11 @@ def test_a_byte_order_mark_and_windows_line_ends_are_no_problem(tmp_path: Path) 
         ),
         "a class twice": (
             'name = "x"\nlabels = ["a", "b", "a"]\n',
-            "labels: a fine class stands twice in ['a', 'b', 'a']",
+            "labels: a fine class is named twice in ['a', 'b', 'a']",
         ),
         "a class under two": (
             'name = "x"\nhierarchy.c = ["a"]\nhierarchy.d = ["a"]\n',
-            "hierarchy: a fine class stands twice",
+            "hierarchy: a fine class is named twice",
         ),
         "a coarse class without classes": (
             'name = "x"\nhierarchy.c = ["a", "b"]\nhierarchy.d = []\n',

@@ -253,14 +253,14 @@ HDF5_CASES: dict[str, tuple[Write, str]] = {
     ),
     "a patch size in words": (
         bad_patch_size("large"),
-        "a patch_size_level0 that is no positive number: 'large'",
+        "a patch_size_level0 that is not a positive number: 'large'",
     ),
-    "a patch size of 0": (bad_patch_size(0), "a patch_size_level0 that is no positive number"),
+    "a patch size of 0": (bad_patch_size(0), "a patch_size_level0 that is not a positive number"),
     "two patch sizes": (
         bad_patch_size([256, 512]),
-        "a patch_size_level0 that is no positive number",
+        "a patch_size_level0 that is not a positive number",
     ),
-    "a tile of negative size": (bad_tile_size, "a tile_size_um that is no positive number"),
+    "a tile of negative size": (bad_tile_size, "a tile_size_um that is not a positive number"),
 }
 
 

@@ -177,6 +177,7 @@ def test_ctrl_c_says_where_the_unfinished_store_lies(folder: Path, tmp_path: Pat
     assert not (tmp_path / "data" / "bracs.h5").exists()
 
 
+@pytest.mark.slow
 def test_of_two_packs_at_once_the_second_is_told_so(folder: Path, tmp_path: Path) -> None:
     first = start(folder, tmp_path / "data", "--workers", "1")
     wait_for_slides(tmp_path / "data", 2)
