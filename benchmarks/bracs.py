@@ -1,7 +1,7 @@
 """BRACS: breast carcinoma subtyping, seven fine classes on whole-slide level."""
 
 from mil_bench.datasets.card import BagProfile, DatasetSpec, GroupProfile, LabelColumns
-from mil_bench.datasets.twins import twin_of
+from mil_bench.datasets.simulated import simulated
 from mil_bench.hierarchy import LabelHierarchy
 
 BRACS = DatasetSpec(
@@ -32,4 +32,4 @@ BRACS = DatasetSpec(
     columns=LabelColumns(sheet="WSI_Information"),  # BRACS.xlsx can be given as it is
 )
 
-BRACS_SIM = twin_of(BRACS, slides=547)
+BRACS_SIM = simulated(BRACS, slides=547)

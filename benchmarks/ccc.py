@@ -1,7 +1,7 @@
 """CCC: cervical cytology slides, private to HMIL's authors."""
 
 from mil_bench.datasets.card import BagProfile, DatasetSpec, GroupProfile, LabelColumns
-from mil_bench.datasets.twins import twin_of
+from mil_bench.datasets.simulated import simulated
 from mil_bench.hierarchy import LabelHierarchy
 
 CCC = DatasetSpec(
@@ -13,7 +13,7 @@ CCC = DatasetSpec(
     ),
     # Counts of the published test tenth (3,352 slides); the rest of the labels is not published.
     class_counts=(2410, 452, 301, 61, 107, 21),
-    # Centre alone gives a coarse AUC of .788; at this purity it gives .76 on the twin.
+    # Centre alone gives a coarse AUC of .788; at this purity it gives .76 on ccc-sim.
     groups=GroupProfile("centre", 10, grows=False, purity=0.57),
     bags=BagProfile(1000, 0.6, "assumed: nothing is published"),
     protocols=("patient-kfold", "paper"),
@@ -31,4 +31,4 @@ CCC = DatasetSpec(
     columns=LabelColumns(group=("centre", "center", "site", "patient", "case_id")),
 )
 
-CCC_SIM = twin_of(CCC, slides=1676)  # a twentieth
+CCC_SIM = simulated(CCC, slides=1676)  # a twentieth

@@ -27,7 +27,7 @@ from sklearn.model_selection import StratifiedKFold
 from torch import nn
 
 from mil_bench import registry, seeds
-from mil_bench.bags.bag import Bag
+from mil_bench.bags.bag import Bag, Slide
 from mil_bench.bags.feed import Feed
 from mil_bench.bags.store import BagStore, StoreHeader, create_store
 from mil_bench.hierarchy import LabelHierarchy
@@ -152,9 +152,8 @@ def _stored(path: Path, features: np.ndarray, offsets: np.ndarray, labels: np.nd
     )
     with create_store(path, header) as writer:
         for b, label in enumerate(labels):
-            writer.add(
-                Bag(f"bag-{b}", int(label), f"bag-{b}", features[offsets[b] : offsets[b + 1]])
-            )
+            slide = Slide(f"bag-{b}", int(label), f"bag-{b}")
+            writer.add(Bag(slide, features[offsets[b] : offsets[b + 1]]))
     return BagStore(path)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from mil_bench import seeds
-from mil_bench.bags.bag import Bag
+from mil_bench.bags.bag import Bag, Slide
 from mil_bench.datasets.card import BagProfile, DatasetSpec, GroupProfile, check_limits
 from mil_bench.hierarchy import LabelHierarchy
 
@@ -78,13 +78,8 @@ class DigitBags:
                 places = rng.choice(size, rng.integers(1, self.witnesses + 1), replace=False)
                 chosen[places] = rng.choice(np.flatnonzero(own & (digits == witness)), len(places))
                 shown[places] = label
-            yield Bag(
-                f"digits-{i:04d}",
-                label,
-                f"writer-{writer:02d}",
-                images[chosen],
-                instance_labels=shown,
-            )
+            slide = Slide(f"digits-{i:04d}", label, f"writer-{writer:02d}")
+            yield Bag(slide, images[chosen], instance_labels=shown)
 
 
 DIGITS = DatasetSpec(

@@ -1,7 +1,7 @@
 """PANDA: prostate biopsies with ISUP grades."""
 
 from mil_bench.datasets.card import BagProfile, DatasetSpec, GroupProfile, LabelColumns
-from mil_bench.datasets.twins import twin_of
+from mil_bench.datasets.simulated import simulated
 from mil_bench.hierarchy import LabelHierarchy
 
 PANDA = DatasetSpec(
@@ -37,4 +37,4 @@ PANDA = DatasetSpec(
     ordered=True,
 )
 
-PANDA_SIM = twin_of(PANDA, slides=1000)
+PANDA_SIM = simulated(PANDA, slides=1000)

@@ -1,9 +1,9 @@
-"""Files that are either whole or absent, whatever moment a process is killed at.
+"""Files that are either whole or absent, whenever a process is killed.
 
 A file is written under a hidden temporary name in its own folder, flushed to the disk, and then
 given its final name in one step. ``write_once`` uses a hard link for that step, which fails if the
-name exists: the first writer wins and nothing is ever overwritten. ``replace`` is for what can be
-made again (tables, reports).
+name exists: the first writer wins and nothing is overwritten. ``replace`` is for what can be made
+again (tables, reports).
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path``; when the block ends well, its file becomes ``path`` unless that exists.
+    """A temporary path next to ``path``, whose file becomes ``path`` unless that exists.
+
+    Nothing is left of it if the block fails.
 
     Raises:
         StorageError: the folder or the disk refuses; nothing that was stored is touched.
     """
     with _temporary(path) as temporary:
         yield temporary
-        with contextlib.suppress(
-            FileExistsError
-        ):  # the first writer has won, with the same content
+        with contextlib.suppress(FileExistsError):  # another writer was first, same content
             publish(temporary, path)
 
 
@@ -50,7 +50,7 @@ def write_once(path: Path, fill: Callable[[BinaryIO], object]) -> None:
 
 
 def publish(temporary: Path, path: Path) -> None:
-    """Give a finished file its final name, in one step; the temporary name stays until it is removed.
+    """Give a finished file its final name, in one step; the temporary name remains.
 
     Raises:
         FileExistsError: the name is taken; nothing is overwritten.
@@ -60,16 +60,18 @@ def publish(temporary: Path, path: Path) -> None:
 
 
 def replace(path: Path, content: str | bytes) -> None:
-    """Write ``path`` anew, in one step; text is encoded as UTF-8."""
+    """Write ``path`` again, in one step; text is encoded as UTF-8."""
     with _temporary(path) as temporary:
         temporary.write_bytes(content if isinstance(content, bytes) else content.encode())
         _flush(temporary)
-        os.replace(temporary, path)
+        temporary.replace(path)
 
 
 @contextlib.contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a block that is about the same folder, as far as the file system has locks.
+    """Keep other processes out of a block that is about the same folder.
+
+    On a file system without locks nothing is kept out.
 
     Raises:
         StorageError: the folder cannot be made or written to.
@@ -77,9 +79,8 @@ def exclusive(folder: Path) -> Iterator[None]:
     lock = FileLock(folder / ".lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(
-            NotImplementedError
-        ):  # no locks there: the first record wins all the same
+        # Without locks the first record wins all the same.
+        with contextlib.suppress(NotImplementedError):
             lock.acquire()
     except OSError as error:
         raise cannot_write(folder, error) from error
@@ -91,8 +92,8 @@ def exclusive(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _temporary(path: Path) -> Iterator[Path]:
-    # Host and process tell what a kill has left behind; the random part keeps equal pids of two
-    # containers apart.
+    # Host and process identify what a kill has left behind; the random part distinguishes equal
+    # process ids of two containers.
     temporary = path.with_name(
         f".{path.name}.{platform.node()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.partial"
     )
@@ -108,20 +109,20 @@ def _temporary(path: Path) -> Iterator[Path]:
 
 
 def cannot_write(path: Path, error: OSError) -> StorageError:
-    """What to tell when the disk or the folder refuses."""
+    """The error if the disk or the folder refuses."""
     return StorageError(
-        f"Cannot write {path}: {error.strerror or error}. Free space or choose a folder you may write to; "
-        f"what was stored before is untouched, and the same command goes on from there."
+        f"Cannot write {path}: {error.strerror or error}. Free space or choose a folder you may "
+        "write to; what was stored before is unchanged, and the same command continues from there."
     )
 
 
 def reserve(temporary: Path, size: int) -> None:
-    """Make a file at least so long, with its space on the disk taken, before a library writes that cannot fail well.
+    """Allocate disk space for a file of at least this size, keeping its content.
 
-    What the file holds stays.
+    For libraries that do not survive a full disk while they write.
 
     Raises:
-        OSError: it does not.
+        OSError: the disk has not enough space.
     """
     with temporary.open("ab") as file:
         if hasattr(os, "posix_fallocate"):
@@ -151,7 +152,7 @@ def _alive(pid: int) -> bool:
 
 
 def _flush(path: Path) -> None:
-    """Force a file's bytes to the disk before its name appears."""
+    """Write a file's bytes to the disk before its name appears."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

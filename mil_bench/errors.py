@@ -15,8 +15,9 @@ The command line prints the text alone and exits with 2; no traceback reaches a 
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING
+
+from mil_bench.wording import near_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -33,7 +34,7 @@ class UnknownNameError(MilBenchError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        near = near_names(name, known)
         hint = f"Did you mean {' or '.join(near)}? " if near else ""
         super().__init__(f"There is no {kind} '{name}'. {hint}Known: {', '.join(known) or 'none'}.")
 

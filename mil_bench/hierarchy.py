@@ -24,7 +24,7 @@ class LabelHierarchy:
         parent: for each fine class the index of its coarse class, length C.
 
     Raises:
-        InputError: a name stands twice, a fine class has no parent, or a coarse class no child.
+        InputError: a name is used twice, a fine class has no parent, or a coarse class no child.
     """
 
     fine: tuple[str, ...]
@@ -35,7 +35,7 @@ class LabelHierarchy:
         problems = []
         for level, names in (("fine", self.fine), ("coarse", self.coarse)):
             if len(set(names)) != len(names):
-                problems.append(f"a {level} class stands twice in {list(names)}")
+                problems.append(f"a {level} class is named twice in {list(names)}")
         if len(self.fine) < 2:
             problems.append(f"at least two fine classes are needed, there are {len(self.fine)}")
         if len(self.parent) != len(self.fine):
@@ -65,7 +65,7 @@ class LabelHierarchy:
 
     @property
     def is_flat(self) -> bool:
-        """Whether every fine class is its own coarse class: the two levels ask the same."""
+        """Whether every fine class is its own coarse class, so that the two levels are the same."""
         return self.n_coarse == self.n_fine
 
     @property

@@ -1,4 +1,4 @@
-"""How long work is watched: a progress bar is a wrap around an iteration."""
+"""Progress bars as wrappers around an iteration."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 Watch = Callable[[Iterable[Any], int, str], Iterable[Any]]
-"""Wraps an iteration, given it, the number of its items and what is being done."""
+"""Wraps an iteration, given the items, their number and what is being done."""
 
 
-def unwatched(items: Iterable[Any], count: int, what: str) -> Iterable[Any]:
+def unwatched(
+    items: Iterable[Any],
+    count: int,  # noqa: ARG001  # as in Watch
+    what: str,  # noqa: ARG001
+) -> Iterable[Any]:
     """No progress bar."""
     return items
 

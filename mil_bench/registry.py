@@ -185,5 +185,6 @@ methods = Registry("mil_bench.methods", "method")
 yardsticks = Registry("mil_bench.yardsticks", "yardstick")
 datasets = Registry("mil_bench.datasets", "dataset")
 executors = Registry("mil_bench.executors", "executor")
+readers = Registry("mil_bench.readers", "reader")
 papers = Registry("mil_bench.papers", "paper")
 """Packages whose files are protocol files; see ``mil_bench.papers.items``."""

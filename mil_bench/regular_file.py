@@ -1,4 +1,4 @@
-"""Opening what users name: files, and nothing that would be waited for."""
+"""Opening files that users name, but no pipe or device, which might block."""
 
 from __future__ import annotations
 

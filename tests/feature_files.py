@@ -1,4 +1,4 @@
-"""Writes small feature files and label sheets the way CLAM, TRIDENT, STAMP, torchmil and people do."""
+"""Writes small feature files and label tables the way CLAM, TRIDENT, STAMP, torchmil and people do."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def write_pt(path: Path, value: Any, archive: bool = True) -> Path:
     return path
 
 
-def write_sheet(path: Path, label_of: Mapping[str, str]) -> Path:
+def write_label_table(path: Path, label_of: Mapping[str, str]) -> Path:
     lines = [f"{slide},{label},patient of {slide}" for slide, label in label_of.items()]
     path.write_text("\n".join(["slide,label,patient", *lines]) + "\n", encoding="utf-8")
     return path

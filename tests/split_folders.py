@@ -54,7 +54,7 @@ def table(**changed: object) -> Slides:
             "centre": "",
         }
     )
-    return Slides(frame.assign(**changed), "patient", "label sheet study.csv")
+    return Slides(frame.assign(**changed), "patient", "label table study.csv")
 
 
 def parts_of(fold: Fold) -> dict[str, list[str]]:

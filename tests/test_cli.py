@@ -51,7 +51,7 @@ def test_help_teaches(tmp_path: Path) -> None:
         ["report"],
         ["reproduce"],
         ["data", "pack"],
-        ["data", "check"],
+        ["data", "inspect"],
         ["splits", "audit"],
     ],
 )
@@ -66,7 +66,7 @@ def test_a_run_prints_tables_and_where_the_report_lies(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "Fine level, 7 classes (%)" in done.stdout
     assert "Class-wise one-vs-rest AUC, fine classes (%)" in done.stdout
-    assert "a generated twin, not BRACS" in " ".join(done.stdout.split())
+    assert "a simulated dataset, not BRACS" in " ".join(done.stdout.split())
     report = next(line for line in done.stdout.splitlines() if line.startswith("Report: ")).split()[
         1
     ]
@@ -103,7 +103,7 @@ def test_a_card_tells_classes_traps_and_what_to_cite(capsys: pytest.CaptureFixtu
     ):
         assert part in shown
     assert main(["data", "card", "bracs-sim"]) == 0
-    assert "a generated twin, not BRACS" in capsys.readouterr().out
+    assert "a simulated dataset, not BRACS" in capsys.readouterr().out
 
 
 def test_several_datasets_are_all_checked_before_the_first_trains(tmp_path: Path) -> None:

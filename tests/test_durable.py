@@ -147,6 +147,7 @@ def race(folder: Path, writer: int, start) -> None:
         durable.write_once(folder / name, lambda file: file.write(bytes([writer]) * LENGTH))
 
 
+@pytest.mark.slow
 def test_racing_processes_leave_whole_files_of_one_writer_each(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")  # as torch's threads forbid a fork
     start = context.Barrier(PROCESSES)

@@ -62,8 +62,8 @@ def test_a_hierarchy_survives_json(tree: LabelHierarchy) -> None:
 @pytest.mark.parametrize(
     ("fine", "coarse", "parent", "problem"),
     [
-        (("x", "y", "x"), ("a", "b"), (0, 1, 1), "a fine class stands twice in ['x', 'y', 'x']"),
-        (("x", "y"), ("a", "a"), (0, 1), "a coarse class stands twice in ['a', 'a']"),
+        (("x", "y", "x"), ("a", "b"), (0, 1, 1), "a fine class is named twice in ['x', 'y', 'x']"),
+        (("x", "y"), ("a", "a"), (0, 1), "a coarse class is named twice in ['a', 'a']"),
         (("x",), ("a",), (0,), "at least two fine classes are needed, there are 1"),
         ((), (), (), "at least two fine classes are needed, there are 0"),
         (("x", "y", "z"), ("a",), (0, 0), "3 fine classes but 2 parents"),
@@ -88,5 +88,5 @@ def test_all_problems_of_a_hierarchy_come_together() -> None:
 
 
 def test_a_fine_class_in_two_groups_is_refused() -> None:
-    with pytest.raises(InputError, match="a fine class stands twice"):
+    with pytest.raises(InputError, match="a fine class is named twice"):
         LabelHierarchy.from_groups({"a": ["x", "y"], "b": ["y"]})

@@ -11,9 +11,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = [
+    "wording",
     "errors",
     "options",
     "results",
+    "value_problems",
     "seeds",
     "processes",
     "durable",

@@ -10,7 +10,7 @@ from mil_bench.benchmarks.speed.cells import HIERARCHY, Spec, features
 from mil_bench.benchmarks.speed.loops import WIDTH
 from torch import Tensor
 
-from mil_bench.bags.bag import Bag
+from mil_bench.bags.bag import Bag, Slide
 from mil_bench.bags.store import StoreHeader, create_store
 
 
@@ -22,7 +22,7 @@ def write_bags(spec: Spec) -> None:
     )
     with create_store(place / "bags.h5", header) as writer:
         for i, (rows, label) in enumerate(zip(bags, spec.labels(), strict=True)):
-            writer.add(Bag(f"slide-{i:04d}", int(label), f"patient-{i}", rows))
+            writer.add(Bag(Slide(f"slide-{i:04d}", int(label), f"patient-{i}"), rows))
             with h5py.File(place / f"slide-{i:04d}.h5", "w") as file:
                 file.create_dataset("features", data=rows, chunks=(1, WIDTH))
 

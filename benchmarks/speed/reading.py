@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from mil_bench.benchmarks.speed.timing import alternate, one_core, table
 
-from mil_bench.bags.bag import Bag
+from mil_bench.bags.bag import Bag, Slide
 from mil_bench.bags.feed import Feed
 from mil_bench.bags.store import BagStore, StoreHeader, create_store
 from mil_bench.hierarchy import LabelHierarchy
@@ -98,7 +98,8 @@ def some_store(path: Path, bags: int, rows: int, width: int, dtype: str) -> BagS
     with create_store(path, header) as writer:
         for i, n in enumerate(sizes.tolist()):
             features = rng.standard_normal((n, width), dtype=np.float32).astype(dtype)
-            writer.add(Bag(f"slide-{i:06d}", i % 2, f"patient-{i // 3:06d}", features))
+            slide = Slide(f"slide-{i:06d}", i % 2, f"patient-{i // 3:06d}")
+            writer.add(Bag(slide, features))
     return BagStore(path)
 
 

@@ -1,1 +1,1 @@
-"""What a method eats: the store of packed features, ragged batches, and the feed that reads them in order."""
+"""What a method reads: the store of packed features, ragged batches, and the feed of batches."""

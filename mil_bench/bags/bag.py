@@ -1,37 +1,60 @@
-"""One slide as a value."""
+"""A slide as a value: what is declared of it, and its instances."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import numpy as np
+
+SLIDE_COLUMNS = ("slide", "label", "group", "split", "centre")
+"""Columns of every frame of slides, in the order of the fields of ``Slide``."""
+
+
+@dataclass(frozen=True)
+class Slide:
+    """What a label table, a packed store or a generator declares of a slide.
+
+    Args:
+        id: slide id, always text.
+        label: index of the fine class.
+        group: patient, centre or writer; if unknown, the slide is its own group.
+        split: the dataset's own role of the slide ("train", "val", "test"), "" if it has none.
+        centre: who made the slide (hospital, data provider), "" if unknown.
+    """
+
+    id: str
+    label: int
+    group: str
+    split: str = ""
+    centre: str = ""
+
+
+def slide_frame(slides: Iterable[Slide]) -> pd.DataFrame:
+    """One row per slide with the columns slide, label, group, split, centre."""
+    return pd.DataFrame([astuple(slide) for slide in slides], columns=list(SLIDE_COLUMNS))
 
 
 @dataclass(frozen=True, eq=False)
 class Bag:
-    """One slide's instances with what is known about them.
+    """A slide with its instances.
 
     Args:
-        slide: slide id, always text.
-        label: index of the fine class.
-        group: patient, centre or writer.
+        slide: what is declared of the slide.
         features: ``[n, D]`` float16 or float32, n >= 1.
         coords: ``[n, 2]`` x, y of each instance's top left corner, or None.
-        patch_size: side of a patch in the unit of ``coords``, or None where the file does not say.
+        patch_size: side of a patch in the unit of ``coords``, None if unknown.
         instance_labels: ``[n]`` int16, the fine class an instance is a witness of, -1 for
             background; or None.
-        split: the dataset's own role of the slide ("train", "val", "test"), "" where it has none.
-        centre: who made the slide (hospital, data provider), "" where it is not known.
     """
 
-    slide: str
-    label: int
-    group: str
+    slide: Slide
     features: np.ndarray
     coords: np.ndarray | None = None
     patch_size: float | None = None
     instance_labels: np.ndarray | None = None
-    split: str = ""
-    centre: str = ""

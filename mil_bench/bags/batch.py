@@ -1,8 +1,9 @@
-"""Packed ragged batches: the rows of all bags under each other, no padding."""
+"""Packed ragged batches: the rows of all bags stacked, without padding."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,18 +11,18 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class BagBatch:
-    """B bags with N rows together. A method sees nothing else of a slide: no id, no group, no path.
+    """B bags with N rows in total. A method sees nothing else of a slide: no id, group or path.
 
     Args:
         features: ``[N, D]`` floating point.
-        offsets: ``[B + 1]`` int64; bag b owns the rows ``offsets[b]`` to ``offsets[b + 1] - 1``, at
+        offsets: ``[B + 1]`` int64; bag b has the rows ``offsets[b]`` to ``offsets[b + 1] - 1``, at
             least one.
         bag_of: ``[N]`` int64, the bag of each row.
         labels: ``[B]`` int64 fine classes.
         coords: ``[N, 2]`` or None.
         instance_labels: ``[N]`` int64, fine class a row is a witness of, -1 for background; or
             None.
-        lengths: rows of each bag as plain numbers, so that nobody has to ask a GPU for them.
+        lengths: rows of each bag as plain numbers, so that they need not be read from a GPU.
     """
 
     features: Tensor  # [N, D]
@@ -41,7 +42,7 @@ class BagBatch:
         coords: Tensor | None = None,
         instance_labels: Tensor | None = None,
     ) -> BagBatch:
-        """From rows in bag order and the number of rows of each bag ``[B]``, best on the CPU.
+        """From rows in bag order and the number of rows of each bag ``[B]``, faster from the CPU.
 
         Raises:
             ValueError: a bag is empty, or the sizes do not add up to the rows.
@@ -87,7 +88,7 @@ class BagBatch:
 
     def to(self, device: torch.device) -> BagBatch:
         """The batch on a device, features as they are."""
-        moved = {
+        moved: dict[str, Any] = {
             name: value.to(device, non_blocking=True)
             for name, value in vars(self).items()
             if isinstance(value, Tensor)

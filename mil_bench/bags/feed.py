@@ -1,4 +1,4 @@
-"""Bags of a store as packed batches, in the order asked for."""
+"""Bags of a store as packed batches, in any order."""
 
 from __future__ import annotations
 
@@ -19,20 +19,19 @@ if TYPE_CHECKING:
 
 # Keeps activations of a forward pass without gradients below a few hundred MB for every method.
 _ROWS_PER_EVALUATION = 8192
-_AHEAD = 2  # batches read before they are asked for: one being copied while one waits
-# Of features: so much fits into a processor's cache, and small batches are asked for up to it at a
-# time.
+# Batches that are read ahead: one is copied while one waits.
+_AHEAD = 2
+# Bytes of features that fit into a processor's cache; small batches are read ahead up to it.
 BYTES_TOGETHER = 8 * 2**20
-_SHARE_OF_GPU = (
-    0.5  # of its free memory that features may fill; the rest is for the stack and its activations
-)
+# Of a GPU's free memory that features may fill; the rest is for the models and their activations.
+_SHARE_OF_GPU = 0.5
 
 
 class Feed:
     """Reads bags of a store into batches on a device.
 
-    Where all features fit into half of a GPU's free memory they move there, in the type of the
-    store, and a batch is made of them without the CPU.
+    If all features fit into half of a GPU's free memory, they move there in the type of the store,
+    and batches are made without the CPU.
 
     Args:
         store: the bags.
@@ -53,7 +52,7 @@ class Feed:
         )
 
     def batch(self, bags: np.ndarray) -> BagBatch:
-        """The bags at these positions of the store, ``[B]``, as one batch; features become float32."""
+        """The bags at these positions of the store ``[B]`` as one batch, in float32."""
         store = self._store
         starts, ends = store.offsets[bags], store.offsets[bags + 1]
         rows = [slice(a, b) for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
@@ -68,12 +67,10 @@ class Feed:
         )
 
     def ahead(self, parts: Iterable[np.ndarray]) -> Iterator[BagBatch]:
-        """The batches of these positions, one after another; the next ones are read in a thread meanwhile."""
+        """The batches of these positions, one by one; a thread reads the next ones meanwhile."""
         waiting: deque[tuple[Future[BagBatch], int]] = deque()
-        row, held = (
-            4 * self._features.shape[1],
-            0,
-        )  # bytes of a row, and of those that wait behind the first
+        row = 4 * self._features.shape[1]  # bytes
+        held = 0  # bytes of the batches that wait behind the first
         with ThreadPoolExecutor(1, "feed") as reader:
             try:
                 for part in parts:
@@ -86,7 +83,7 @@ class Feed:
                 while waiting:
                     yield waiting.popleft()[0].result()
             finally:
-                for future, _ in waiting:  # whoever stops early does not want the rest
+                for future, _ in waiting:  # not needed if the caller stops early
                     future.cancel()
 
     def _sizes(self, bags: np.ndarray) -> np.ndarray:
@@ -94,22 +91,21 @@ class Feed:
         return self._store.offsets[bags + 1] - self._store.offsets[bags]
 
     def _gather(self, column: torch.Tensor, rows: list[slice], dtype: torch.dtype) -> torch.Tensor:
-        """Rows of a column on the device: copied once, and converted on the way or, to save transfer, on the GPU."""
+        """Rows of a column on the device, copied once; for a GPU they are converted there."""
         if column.device.type != "cpu":
             return torch.cat([column[r] for r in rows]).to(dtype)
         kept = dtype if self._device.type == "cpu" else column.dtype
         shape = (sum(r.stop - r.start for r in rows), *column.shape[1:])
-        # NumPy asks for huge pages and torch does not: 1.4 and 5.9 ms for a bag of 12 MB
-        # (measured).
+        # NumPy uses huge pages and torch does not: 1.4 and 5.9 ms for a bag of 12 MB (measured).
         gathered = torch.from_numpy(np.empty(shape, dtype=str(kept).removeprefix("torch.")))
-        at = 0
+        start = 0
         for r in rows:
-            gathered[at : at + r.stop - r.start] = column[r]
-            at += r.stop - r.start
+            gathered[start : start + r.stop - r.start] = column[r]
+            start += r.stop - r.start
         return gathered.to(self._device).to(dtype)
 
     def by_rows(self, bags: np.ndarray) -> list[np.ndarray]:
-        """An order cut into parts of bounded row count, for passes without gradients."""
+        """An order split into parts of bounded row count, for passes without gradients."""
         part = np.cumsum(self._sizes(bags)) // _ROWS_PER_EVALUATION
         return np.split(bags, np.flatnonzero(np.diff(part)) + 1) if len(bags) else []
 

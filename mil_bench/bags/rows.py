@@ -1,8 +1,8 @@
-"""The row-wise columns of a bag store as bytes at known places, so that several processes can fill them at once.
+"""The row-wise columns of a bag store as bytes at known positions.
 
-HDF5 lets one process write a file. A store's columns are contiguous, though, and their places are
-fixed when the file is laid out: whoever knows them writes rows with plain positioned writes, in any
-order, and takes their digest on the way.
+HDF5 lets one process write a file. A store's columns are contiguous, though, and their positions
+are fixed when the file is laid out: several processes can write rows at once with positioned
+writes, in any order, and compute their digests on the way.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-# A piece stays in the processor's cache between its digest and its writing (measured: 1 MiB is at
-# the flat bottom).
+# A piece stays in the processor's cache between its digest and its writing (measured: 1 MiB is
+# among the fastest sizes).
 _PIECE = 2**20
 
 
 @dataclass(frozen=True)
 class Column:
-    """Where a column lies.
+    """Where a column is in a file.
 
     Args:
         start: position of its first byte in the file.
@@ -49,7 +49,7 @@ class Column:
 
 
 class RowFile:
-    """Writes rows of columns into a file that is laid out already, and reads digests of them back.
+    """Writes rows of columns into a file that is laid out, and computes digests of stored rows.
 
     Args:
         path: the file.
@@ -67,30 +67,30 @@ class RowFile:
     def write(self, name: str, first: int, values: np.ndarray) -> str:
         """Write rows from row ``first`` on, in the column's type; returns their digest.
 
-        The digest is XXH3-128: it tells contents apart and is no seal against forgery. A
-        cryptographic one would take longer than reading and writing together (measured: SHA-256 1.6
-        GB/s, XXH3-128 25 GB/s on one core).
+        The digest is XXH3-128: it detects changes, not forgery. A cryptographic one would take
+        longer than reading and writing together (measured: SHA-256 1.6 GB/s, XXH3-128 25 GB/s on
+        one core).
         """
         column = self.columns[name]
         raw = np.ascontiguousarray(values, dtype=column.dtype).reshape(-1).view(np.uint8).data
-        at, digest = column.start + first * column.row_bytes, xxhash.xxh3_128()
+        position, digest = column.start + first * column.row_bytes, xxhash.xxh3_128()
         for start in range(0, len(raw), _PIECE):
             piece = raw[start : start + _PIECE]
             digest.update(piece)
             while piece:
-                written = os.pwrite(self._descriptor, piece, at)
-                piece, at = piece[written:], at + written
+                written = os.pwrite(self._descriptor, piece, position)
+                piece, position = piece[written:], position + written
         return digest.hexdigest()
 
     def digest(self, name: str, first: int, count: int) -> str:
         """The digest of ``count`` rows from row ``first`` on, as the file has them now."""
         column, digest = self.columns[name], xxhash.xxh3_128()
-        at = column.start + first * column.row_bytes
-        end = at + count * column.row_bytes
-        while at < end:
-            piece = os.pread(self._descriptor, min(_PIECE, end - at), at)
+        position = column.start + first * column.row_bytes
+        end = position + count * column.row_bytes
+        while position < end:
+            piece = os.pread(self._descriptor, min(_PIECE, end - position), position)
             if not piece:
-                break  # the file is shorter than it was laid out: the digest says that the rows are not there
+                break  # the file was cut short: the digest shows that rows are missing
             digest.update(piece)
-            at += len(piece)
+            position += len(piece)
         return digest.hexdigest()

@@ -40,17 +40,17 @@ def segment_max(values: Tensor, bags: BagBatch) -> Tensor:
 
 
 def segment_softmax(scores: Tensor, bags: BagBatch) -> Tensor:
-    """Softmax over each bag's rows, column by column: ``[N, K]`` -> ``[N, K]``; columns of a bag sum to 1."""
+    """Softmax over each bag's rows, column by column: ``[N, K]`` -> ``[N, K]``."""
     if bags.n_bags == 1:
         return scores.softmax(0)
     return _SegmentSoftmax.apply(scores, bags)
 
 
 class _SegmentSoftmax(torch.autograd.Function):
-    """Its own gradient takes two passes where that of its steps takes six.
+    """A softmax whose gradient takes two passes; that of its single steps takes six.
 
-    And it is exactly 0 in a bag of one row, where the steps' differs from 0 by rounding, which Adam
-    would blow up to steps of full size.
+    The gradient is exactly 0 in a bag of one row. That of the steps differs from 0 by rounding,
+    which Adam would amplify to steps of full size.
     """
 
     generate_vmap_rule = True
@@ -74,28 +74,28 @@ class _SegmentSoftmax(torch.autograd.Function):
 
 
 def attention_pool(attention: Tensor, embeddings: Tensor, bags: BagBatch) -> Tensor:
-    """One attention-weighted mean a bag and attention column: ``[N, K]``, ``[N, M]`` -> ``[B, K, M]``.
+    """Attention-weighted means of each bag: ``[N, K]``, ``[N, M]`` -> ``[B, K, M]``.
 
-    A small matrix product a bag: columns times rows need no ``[N, K, M]`` in between. A GPU takes
-    all bags in one product instead, with zeros where a row is not of the bag: a launch a bag would
-    take longer.
+    On a CPU this is a small matrix product per bag, without an ``[N, K, M]`` in between. A GPU
+    computes all bags in one product, with zeros for rows of other bags: a launch per bag would take
+    longer.
     """
     if bags.n_bags == 1:
         return (attention.T @ embeddings)[None]
     if embeddings.is_cuda:
-        own = F.one_hot(bags.bag_of, bags.n_bags).to(attention.dtype)  # [N, B]
-        blocks = (own[:, :, None] * attention[:, None]).flatten(1)  # [N, B * K]
+        members = F.one_hot(bags.bag_of, bags.n_bags).to(attention.dtype)  # [N, B]
+        blocks = (members[:, :, None] * attention[:, None]).flatten(1)  # [N, B * K]
         return (blocks.T @ embeddings).unflatten(0, (bags.n_bags, -1))
     pairs = zip(attention.split(bags.lengths), embeddings.split(bags.lengths), strict=True)
-    return torch.stack([own.T @ rows for own, rows in pairs])
+    return torch.stack([weights.T @ rows for weights, rows in pairs])
 
 
 def extreme_rows(scores: Tensor, bags: BagBatch, k: int) -> tuple[Tensor, Tensor]:
     """Rows of the k highest and the k lowest scores of each bag, for every column of scores.
 
-    A bag of n < k rows gives all n of them, as highest and as lowest; the places left over repeat a
-    row. Rows of equal score stand in the order of the bag, so that among them the first are highest
-    and the last are lowest.
+    A bag of n < k rows gives all n of them, as highest and as lowest; the remaining places repeat a
+    row. Rows of equal score are in the order of the bag, so that the first of them are highest and
+    the last are lowest.
 
     Args:
         scores: ``[N, P]``.
@@ -108,9 +108,8 @@ def extreme_rows(scores: Tensor, bags: BagBatch, k: int) -> tuple[Tensor, Tensor
     """
     order = scores.argsort(dim=0, descending=True, stable=True)
     if bags.n_bags > 1:
-        order = order.gather(
-            0, bags.bag_of[order].argsort(dim=0, stable=True)
-        )  # bag after bag, by falling score
+        # Bag after bag, by falling score.
+        order = order.gather(0, bags.bag_of[order].argsort(dim=0, stable=True))
     place = torch.arange(k, device=order.device)
     inside = torch.minimum(place, bags.sizes[:, None] - 1)  # [B, k]
     positions = torch.cat(

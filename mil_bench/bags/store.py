@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from mil_bench import durable
-from mil_bench.bags.bag import Bag
+from mil_bench.bags.bag import SLIDE_COLUMNS, Bag, Slide
 from mil_bench.bags.rows import Column, RowFile
 from mil_bench.errors import InputError
 from mil_bench.hierarchy import LabelHierarchy
@@ -41,13 +41,13 @@ class StoreHeader:
     Args:
         dataset: slug of the dataset.
         hierarchy: its classes.
-        rows: instances of all bags together, N.
+        rows: instances of all bags, N.
         width: feature width, D.
         dtype: "float16" or "float32", as the source has it.
         origin: where the features come from, one line.
-        group_name: what a group is, "" where groups are unknown.
-        coords_unit: unit of the coordinates, "" where bags have none.
-        has_instance_labels: whether every bag brings witness labels.
+        group_name: what a group is, "" if groups are unknown.
+        coords_unit: unit of the coordinates, "" if bags have none.
+        has_instance_labels: whether every bag has witness labels.
     """
 
     dataset: str
@@ -66,37 +66,30 @@ class BagEntry:
     """What the index of a store says of one bag.
 
     Args:
-        slide: slide id.
-        label: index of the fine class.
-        group: patient, centre or writer.
-        split: the dataset's own role, "" where it has none.
-        centre: who made the slide, "" where it is not known.
+        slide: what is declared of the slide.
         rows: number of instances.
-        patch_size: side of a patch in the unit of the coordinates, or None.
+        patch_size: side of a patch in the unit of the coordinates, None if unknown.
         digests: digest of the bag's rows in each row-wise column.
     """
 
-    slide: str
-    label: int
-    group: str
-    split: str
-    centre: str
+    slide: Slide
     rows: int
     patch_size: float | None
     digests: Mapping[str, str]
 
 
 def lay_out(path: Path, header: StoreHeader) -> dict[str, Column]:
-    """Make the file with its row-wise columns, empty and their space taken; the index is written when rows are in.
+    """Make the file with its row-wise columns, empty but with their space allocated.
+
+    The index is written after the rows, by ``write_index``.
 
     Raises:
         OSError: the disk has not enough space.
     """
-    # HDF5 does not survive a disk that fills up while it writes, so the space is asked for before
-    # it opens the file, which gives it back, and taken for good when the file is laid out.
-    row_bytes = (
-        header.width * np.dtype(header.dtype).itemsize + 18
-    )  # and coordinates, instance label
+    # HDF5 does not survive a disk that fills up while it writes, so the space is reserved before it
+    # opens the file, which frees it, and for good when the file is laid out.
+    # 18 bytes are for coordinates and instance label.
+    row_bytes = header.width * np.dtype(header.dtype).itemsize + 18
     durable.reserve(path, header.rows * row_bytes + 16 * _PAGE)
     with h5py.File(path, "w", alignment_threshold=_PAGE, alignment_interval=_PAGE) as file:
         columns = {"features": _column(file, "features", header.dtype, (header.rows, header.width))}
@@ -109,12 +102,12 @@ def lay_out(path: Path, header: StoreHeader) -> dict[str, Column]:
 
 
 def _column(file: h5py.File, name: str, dtype: str, shape: tuple[int, ...]) -> Column:
-    """A contiguous dataset whose place is fixed now and which HDF5 does not fill."""
+    """A contiguous dataset whose position is fixed now and which HDF5 does not fill."""
     plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     plan.set_layout(h5py.h5d.CONTIGUOUS)
     plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    plan.set_obj_track_times(False)  # or the same bags would give another file a second later
+    plan.set_obj_track_times(False)  # so that the same bags give the same file at any time
     kind = h5py.h5t.py_create(np.dtype(dtype), logical=True)
     dataset = h5py.h5d.create(file.id, name.encode(), kind, h5py.h5s.create_simple(shape), plan)
     return Column(dataset.get_offset(), dtype, shape)
@@ -129,12 +122,12 @@ def write_index(path: Path, header: StoreHeader, entries: Sequence[BagEntry]) ->
     durable.reserve(path, path.stat().st_size + len(entries) * 2**10 + 2**20)
     offsets = np.cumsum([0, *(entry.rows for entry in entries)])
     columns = {
-        "slides": [entry.slide for entry in entries],
-        "groups": [entry.group for entry in entries],
-        "splits": [entry.split for entry in entries],
-        "centres": [entry.centre for entry in entries],
+        "slides": [entry.slide.id for entry in entries],
+        "groups": [entry.slide.group for entry in entries],
+        "splits": [entry.slide.split for entry in entries],
+        "centres": [entry.slide.centre for entry in entries],
     }
-    labels = [entry.label for entry in entries]
+    labels = [entry.slide.label for entry in entries]
     digests = {
         f"{name}_digests": [entry.digests[name] for entry in entries] for name in entries[0].digests
     }
@@ -162,7 +155,15 @@ def write_index(path: Path, header: StoreHeader, entries: Sequence[BagEntry]) ->
 
 
 class StoreWriter:
-    """Writes a store bag by bag; nothing appears under the final name unless every announced row was added."""
+    """Writes a store bag by bag.
+
+    Args:
+        path: the file.
+        header: what it will hold.
+
+    Raises:
+        OSError: the disk has not enough space.
+    """
 
     def __init__(self, path: Path, header: StoreHeader) -> None:
         self._path, self._header = path, header
@@ -179,8 +180,7 @@ class StoreWriter:
             name: self._rows.write(name, self._added, getattr(bag, name))
             for name in self._rows.columns
         }
-        named = bag.slide, bag.label, bag.group, bag.split, bag.centre
-        self._entries.append(BagEntry(*named, rows, bag.patch_size, digests))
+        self._entries.append(BagEntry(bag.slide, rows, bag.patch_size, digests))
         self._added += rows
 
     def finish(self) -> None:
@@ -190,13 +190,13 @@ class StoreWriter:
         write_index(self._path, self._header, self._entries)
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file."""
         self._rows.close()
 
 
 @contextlib.contextmanager
 def create_store(path: Path, header: StoreHeader) -> Iterator[StoreWriter]:
-    """A writer whose file becomes ``path`` when the block ends well, and leaves nothing when it does not."""
+    """A writer whose file becomes ``path`` if the block succeeds; else nothing is left."""
     with (
         durable.new_file(path) as temporary,
         contextlib.closing(StoreWriter(temporary, header)) as writer,
@@ -228,14 +228,16 @@ class BagStore:
             raise self._broken(f"is cut short: {self.path.stat().st_size} bytes, {end} needed")
 
     def _check_version(self, file: h5py.File) -> None:
-        found = file.attrs.get("format"), file.attrs.get("version")
-        if found != (FORMAT, VERSION):
-            raise self._broken(
-                f"is not a bag store of version {VERSION} (it says {found[0]!r}, version {found[1]})"
-            )
+        name, version = file.attrs.get("format"), file.attrs.get("version")
+        if (name, version) != (FORMAT, VERSION):
+            says = f"it says {name!r}, version {version}"
+            raise self._broken(f"is not a bag store of version {VERSION} ({says})")
 
     def _broken(self, problem: str) -> InputError:
-        remedy = "Move it away and pack the features again (mil-bench data pack); generated datasets are made anew."
+        remedy = (
+            "Move it away and pack the features again (mil-bench data pack); "
+            "generated datasets are generated again."
+        )
         return InputError(f"bag store {self.path}", [f"{self.path.name} {problem}"], remedy)
 
     def _read_index(self, file: h5py.File) -> None:
@@ -256,19 +258,13 @@ class BagStore:
         self.offsets: np.ndarray = file["offsets"][:]
         self.labels: np.ndarray = file["labels"][:].astype(np.int64)
         self.patch_sizes: np.ndarray = file["patch_sizes"][:]
-        columns = {
-            name: file[name].asstr()[:] for name in ("slides", "groups", "splits", "centres")
-        }
-        self.slides = pd.DataFrame(
-            {
-                "slide": columns["slides"],
-                "label": self.labels,
-                "group": columns["groups"],
-                "split": columns["splits"],
-                "centre": columns["centres"],
-                "rows": np.diff(self.offsets),
-            }
+        slides, groups, splits, centres = (
+            file[name].asstr()[:] for name in ("slides", "groups", "splits", "centres")
         )
+        declared = dict(
+            zip(SLIDE_COLUMNS, (slides, self.labels, groups, splits, centres), strict=True)
+        )
+        self.slides = pd.DataFrame(declared | {"rows": np.diff(self.offsets)})
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -303,13 +299,9 @@ class BagStore:
         row = self.slides.iloc[index]
         size = self.patch_sizes[index]
         return Bag(
-            slide=row["slide"],
-            label=int(row["label"]),
-            group=row["group"],
+            slide=Slide(row["slide"], int(row["label"]), row["group"], row["split"], row["centre"]),
             features=self.features[rows],
             coords=None if self.coords is None else self.coords[rows],
             patch_size=None if np.isnan(size) else float(size),
             instance_labels=None if self.instance_labels is None else self.instance_labels[rows],
-            split=row["split"],
-            centre=row["centre"],
         )

@@ -1,4 +1,4 @@
-"""What is known of a dataset, and a card for one of your own."""
+"""The card of a dataset, and a new card for a dataset of your own."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ if TYPE_CHECKING:
 def add_cards(actions: Any) -> None:
     """``mil-bench data card`` and ``mil-bench data new``."""
     about = actions.add_parser(
-        "card", help="what is known of a dataset: classes, groups, protocols, traps, what to cite"
+        "card", help="show a dataset's card: classes, groups, protocols, known mistakes, citation"
     )
     about.set_defaults(call=card)
     about.add_argument(
-        "dataset", metavar="NAME", help="see mil-bench list datasets; or a card file, my-study.toml"
+        "dataset",
+        metavar="NAME",
+        help="a dataset (mil-bench data list) or a card file, my-study.toml",
     )
     own = actions.add_parser(
         "new",
         help="write a commented card, NAME.toml, for a dataset of your own",
-        description="Write a card, NAME.toml, for a dataset of your own: its classes, columns and protocols, every key "
-        "explained. The file's path then stands wherever a dataset is named.",
+        description="Writes a card, NAME.toml, for a dataset of your own: its classes, columns and "
+        "protocols, with every key explained. Give the file's path wherever a command takes a "
+        "dataset.",
     )
     own.set_defaults(call=new)
     own.add_argument("name", metavar="NAME", help="lower case with hyphens: my-study")
@@ -30,7 +33,7 @@ def add_cards(actions: Any) -> None:
         "--labels",
         type=Path,
         metavar="TABLE",
-        help="CSV, TSV or .xlsx: its classes and headings are filled in",
+        help="CSV, TSV or .xlsx whose classes and headings are filled in",
     )
 
 
@@ -50,34 +53,36 @@ def card(arguments: argparse.Namespace) -> int:
         print(f"  {', '.join(shown.values())}")
     else:
         for g, coarse in enumerate(spec.hierarchy.coarse):
-            own = [
-                f
-                for f, parent in zip(spec.hierarchy.fine, spec.hierarchy.parent, strict=True)
+            children = [
+                shown[fine]
+                for fine, parent in zip(spec.hierarchy.fine, spec.hierarchy.parent, strict=True)
                 if parent == g
             ]
-            print(f"  {coarse}: {', '.join(shown[name] for name in own)}")
+            print(f"  {coarse}: {', '.join(children)}")
     if spec.ordered:
         print("  (grades, from low to high)")
     print(f"\ngroups:    {spec.groups.count or 'an unknown number'} of kind {spec.groups.name}")
     if spec.bags:
         print(f"bags:      median {spec.bags.median} instances ({spec.bags.basis})")
     print(
-        f"protocols: {', '.join(spec.protocols)}\nsource:    {spec.source}\nlicence:   {spec.licence}"
+        f"protocols: {', '.join(spec.protocols)}\n"
+        f"source:    {spec.source}\n"
+        f"licence:   {spec.licence}"
     )
     print(f"cite:      {spec.citation}")
     if spec.traps:
-        print("traps:")
+        print("known mistakes:")
     for trap in spec.traps:
         print(f"  - {trap}")
     return 0
 
 
 def new(arguments: argparse.Namespace) -> int:
-    """A card for a dataset of one's own."""
+    """A card for a dataset of the user's own."""
     from mil_bench.datasets.new_card import new_card
 
     path = new_card(arguments.name, arguments.labels, Path())
     table = arguments.labels or "TABLE"
-    print(f"{path}: look through it, then\n  mil-bench data card {path}")
+    print(f"{path}: complete it, then\n  mil-bench data card {path}")
     print(f"  mil-bench data pack FEATURES --dataset {path} --labels {table}")
     return 0

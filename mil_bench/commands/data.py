@@ -1,4 +1,4 @@
-"""Bring features in."""
+"""List datasets, pack features."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mil_bench.commands.cards import add_cards
-from mil_bench.commands.checks import add_checks
+from mil_bench.commands.inspection import add_inspection
 from mil_bench.commands.options import add_data_folder, named_again, progress_bar
 
 if TYPE_CHECKING:
@@ -17,50 +17,68 @@ if TYPE_CHECKING:
     from mil_bench.datasets.card import DatasetSpec
     from mil_bench.intake.pack import Packed
 
-# Each process beyond these waits for the disk (and holds a bag in memory); --workers says
-# otherwise.
+# More processes only wait for the disk, and each holds a bag in memory.
 _MOST_WORKERS = 8
 
 
 def add_data(subparsers: Any) -> None:
     """``mil-bench data``."""
     group = subparsers.add_parser(
-        "data", help="bring your own features in, look at them, check them"
+        "data", help="list datasets, pack your own features, inspect them"
     )
     actions = group.add_subparsers(required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="list all datasets, with those still to be packed")
+    listing.set_defaults(call=list_datasets)
+    add_data_folder(listing)
     add_cards(actions)
     packing = actions.add_parser(
         "pack",
         help="pack a folder of feature files into one bag store",
-        description="Pack one feature file a slide (as CLAM, TRIDENT, STAMP, torchmil or HMIL write them) and a label "
-        "sheet into one bag store, which mil-bench run then reads. Everything that is wrong with the input is listed "
-        "at once. Interrupted, even killed, the same command goes on where it was.",
+        description="Packs one feature file per slide (as CLAM, TRIDENT, STAMP, torchmil or HMIL "
+        "write them) and a label table into one bag store, which mil-bench run then reads. All "
+        "problems of the input are listed together. If it is interrupted or killed, the same "
+        "command continues.",
     )
     packing.set_defaults(call=pack)
     packing.add_argument(
-        "folder", type=Path, metavar="FOLDER", help="one file a slide, or a tool's output folder"
+        "folder", type=Path, metavar="FOLDER", help="one file per slide, or a tool's output folder"
     )
     packing.add_argument(
         "--dataset",
         required=True,
         metavar="NAME",
-        help="a real dataset, see mil-bench list datasets; or a card file",
+        help="a real dataset (mil-bench data list) or a card file",
     )
     packing.add_argument(
         "--labels",
         type=Path,
         required=True,
         metavar="TABLE",
-        help="CSV, TSV or .xlsx with slide, label and, better, patient columns",
+        help="CSV, TSV or .xlsx with the columns slide, label and, if known, patient",
     )
     packing.add_argument(
         "--workers",
         type=int,
         metavar="N",
-        help=f"processes that read and write; default: cores, {_MOST_WORKERS} at most",
+        help="processes that read and write; default: the number of cores, "
+        f"at most {_MOST_WORKERS}",
     )
     add_data_folder(packing)
-    add_checks(actions)
+    add_inspection(actions)
+
+
+def list_datasets(arguments: argparse.Namespace) -> int:
+    """All datasets, and which of them are still to be packed."""
+    from mil_bench.datasets.catalogue import store_path
+    from mil_bench.registry import datasets
+
+    names = datasets.names()
+    width = max(map(len, names))
+    for name in names:
+        spec = datasets.load(name)
+        is_ready = spec.generator is not None or store_path(spec, arguments.data).exists()
+        print(f"{name:{width}}  {spec.title}{'' if is_ready else '  [features to be packed]'}")
+    return 0
 
 
 def pack(arguments: argparse.Namespace) -> int:
@@ -72,7 +90,9 @@ def pack(arguments: argparse.Namespace) -> int:
 
     if arguments.workers is not None and arguments.workers < 1:
         raise InputError(
-            "--workers", [f"{arguments.workers} processes cannot pack"], "Give 1 or more."
+            "--workers",
+            [f"{arguments.workers} is less than 1"],
+            "Give the number of processes, 1 or more.",
         )
     workers = arguments.workers or min(_MOST_WORKERS, os.cpu_count() or 1)
     spec = find_dataset(arguments.dataset)
@@ -85,14 +105,14 @@ def pack(arguments: argparse.Namespace) -> int:
         if not hidden.exists():
             raise
         print(
-            f"mil-bench: stopped. What is packed lies in {hidden}; the same command goes on from there. "
-            f"To give up, remove {hidden}*.",
+            f"mil-bench: stopped. What is packed so far is in {hidden}; the same command continues "
+            f"from there. To discard it, remove {hidden}*.",
             file=sys.stderr,
         )
         return 130
     _print_packed(packed, spec)
     again = named_again(arguments.dataset, arguments.data)
-    print(f"Check:  mil-bench data check {again}\nRun:    mil-bench run --dataset {again}")
+    print(f"Inspect:  mil-bench data inspect {again}\nRun:      mil-bench run --dataset {again}")
     return 0
 
 
@@ -101,29 +121,27 @@ def _print_packed(packed: Packed, spec: DatasetSpec) -> None:
 
     from mil_bench.datasets.slides import packed_slides
     from mil_bench.errors import printable
-    from mil_bench.intake.inspection.look import counted, some
+    from mil_bench.wording import first_names, plural
 
-    store, sheet_classes = packed.store, spec.hierarchy.fine
+    store, classes = packed.store, spec.hierarchy.fine
     formats = ", ".join(f"{count} {name}" for name, count in packed.formats.items())
     print(
-        f"{store.path}: {len(store)} slides, {store.rows} instances, {store.width} features ({formats})"
+        f"{store.path}: {len(store)} slides, {store.rows} instances, {store.width} features "
+        f"({formats})"
     )
-    counts = np.bincount(store.labels, minlength=len(sheet_classes))
-    for c, name in enumerate(sheet_classes):
-        expected = (
-            f", on the card {spec.class_counts[c] / sum(spec.class_counts):.1%}"
-            if spec.class_counts
-            else ""
-        )
-        print(f"  {name}: {counts[c]} slides ({counts[c] / len(store):.1%}{expected})")
+    counts = np.bincount(store.labels, minlength=len(classes))
+    for c, name in enumerate(classes):
+        share = f"{counts[c] / len(store):.1%}"
+        if spec.class_counts:
+            share += f", on the card {spec.class_counts[c] / sum(spec.class_counts):.1%}"
+        print(f"  {name}: {counts[c]} slides ({share})")
     if packed.resumed:
-        print(
-            f"{counted(packed.resumed, 'slide was', 'slides were')} packed by an earlier call that was interrupted."
-        )
+        resumed = plural(packed.resumed, "slide was", "slides were")
+        print(f"{resumed} packed by an earlier call that was interrupted.")
     if not store.group_name:
-        blank = f"{len(store)} of {len(store)} slides have no {spec.groups.name}"
         print(
-            f"{blank}: slides of one {spec.groups.name} may fall on two sides of a split, and captions say so."
+            f"{len(store)} of {len(store)} slides have no {spec.groups.name}: slides of one "
+            f"{spec.groups.name} may be on two sides of a split, and captions say so."
         )
     for note in packed_slides(store, spec).group_notes(store.slides["slide"]):
         print(printable(note))
@@ -132,14 +150,12 @@ def _print_packed(packed: Packed, spec: DatasetSpec) -> None:
         ("labels of their instances", packed.without_instance_labels),
     ):
         if without:
-            print(f"{without} of {len(store)} files come without {what}, so the store has none.")
+            print(f"{without} of {len(store)} files have no {what}, so the store has none.")
     if packed.empty:
-        left_out = counted(
+        omitted = plural(
             len(packed.empty), "slide has no instances and is", "slides have no instances and are"
         )
-        print(printable(f"{left_out} left out: {some(packed.empty)}"))
+        print(printable(f"{omitted} left out: {first_names(packed.empty)}"))
     if packed.without_features:
-        missing = counted(
-            len(packed.without_features), "labelled slide has", "labelled slides have"
-        )
-        print(printable(f"{missing} no feature file: {some(packed.without_features)}"))
+        missing = plural(len(packed.without_features), "labelled slide has", "labelled slides have")
+        print(printable(f"{missing} no feature file: {first_names(packed.without_features)}"))

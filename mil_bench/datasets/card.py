@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from mil_bench.errors import InputError
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
     from mil_bench.bags.bag import Bag
     from mil_bench.hierarchy import LabelHierarchy
+
+SIMULATED_SUFFIX = "-twin"
+"""End of a simulated dataset's slug; see ``DatasetSpec.slug``."""
 
 
 @dataclass(frozen=True)
@@ -31,16 +34,16 @@ class BagProfile:
 
 @dataclass(frozen=True)
 class GroupProfile:
-    """What must not stand on two sides of a split, and how it is spread.
+    """What must not be on two sides of a split, and how slides are spread over it.
 
     Args:
         name: what a group is ("patient", "centre").
-        count: number of groups in the whole dataset, 0 where it is not known.
+        count: number of groups in the whole dataset, 0 if unknown.
         grows: whether a smaller sample of slides has fewer groups (patients do, centres do not).
-        purity: share of slides placed next to others of their label when a twin deals slides to
-            groups; 1 makes groups as pure as they can be, 0 deals labels at random.
-        optional: whether a slide without a group is known to stand alone; else its group is
-            unknown, and it counts as its own.
+        purity: share of slides placed next to others of their label when a simulated dataset
+            assigns slides to groups; 1 makes groups as pure as possible, 0 assigns at random.
+        optional: whether a slide without a group is known to have none; else its group is unknown,
+            and it counts as its own.
     """
 
     name: str
@@ -50,15 +53,15 @@ class GroupProfile:
     optional: bool = False
 
     def may_be_blank(self, name: str) -> bool:
-        """Whether a slide without a group of that name is known to have none; of others it is not known."""
+        """Whether a slide without a group of that name is known to have none."""
         return self.optional and name == self.name
 
 
 @dataclass(frozen=True)
 class LabelColumns:
-    """Accepted headings of a label sheet, upper and lower case alike; ``sheet`` is a workbook's sheet, "" for any.
+    """Accepted headings of a label table, in any case; ``sheet`` is a workbook's sheet, "" for any.
 
-    Two columns that fit one role must agree; of groups and centres the first name here is the
+    Two columns that fit one role must agree; of groups and centres the first heading here is the
     dataset's own and wins.
     """
 
@@ -78,16 +81,21 @@ class LabelColumns:
 
 
 class BagGenerator(Protocol):
-    """Makes the bags of a dataset that needs no download. A frozen dataclass whose fields are its settings."""
+    """Makes the bags of a dataset that needs no download.
+
+    A frozen dataclass whose fields are its settings.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     version: ClassVar[int]
-    """Raise it when other bags are made of the same settings, so that stores of the older code are not used."""
+    """Increase it when the same settings give other bags, so that older stores are not used."""
 
     def generate(self, spec: DatasetSpec) -> Iterable[Bag]:
         """All bags, in a fixed order, the same on every call."""
 
     def size(self, spec: DatasetSpec) -> tuple[int, int]:
-        """Number of bags, and of their instances together, known before the first bag is made."""
+        """Number of bags and of their instances, known before the first bag is made."""
 
     def describe(self) -> str:
         """What was generated, for captions; differs whenever a setting differs."""
@@ -116,20 +124,20 @@ class DatasetSpec:
         name: the name on the command line.
         title: one line for lists.
         hierarchy: fine and coarse classes.
-        class_counts: expected number of slides of each fine class; () where it is not known.
+        class_counts: expected number of slides of each fine class; () if unknown.
         groups: what a group is and how many there are.
-        bags: bag sizes, None where they are not known.
+        bags: bag sizes, None if unknown.
         protocols: names of the protocols that make sense here, the default first.
         source: where the data come from.
         licence: under which terms.
         citation: what to cite.
         traps: known mistakes in or around the dataset, one sentence each.
-        folds: usual number of folds where the protocol leaves it open; less than ten where groups
-            are few.
-        columns: column names of its label sheet.
+        folds: usual number of folds if the protocol leaves it open; less than ten if there are few
+            groups.
+        columns: column names of its label table.
         ordered: whether the fine classes are grades, in their order.
-        generator: makes the bags where nothing is to be downloaded, else None.
-        twin_of: for a generated twin the name of the real dataset, else None.
+        generator: makes the bags of a generated dataset, else None.
+        simulates: the name of the real dataset that a simulated one is like, else None.
     """
 
     name: str
@@ -147,23 +155,27 @@ class DatasetSpec:
     columns: LabelColumns = field(default_factory=LabelColumns)
     ordered: bool = False
     generator: BagGenerator | None = None
-    twin_of: str | None = None
+    simulates: str | None = None
 
     @property
     def slug(self) -> str:
-        """Name for files and logged runs; a twin is called a twin."""
-        return f"{self.name}-twin" if self.twin_of else self.name
+        """Name in stored results, slide ids and digests; show ``name`` instead.
+
+        It ends with "-twin" for a simulated dataset: results are stored under this name, and a
+        new one would give them other keys.
+        """
+        return f"{self.name}{SIMULATED_SUFFIX}" if self.simulates else self.name
 
     @property
     def caption(self) -> str:
-        """How tables name the dataset; a twin can never be read as the real one."""
-        if self.twin_of:
+        """How tables name the dataset, so that nobody takes a simulated one for the real one."""
+        if self.simulates:
             made = self.generator.describe() if self.generator else ""
-            return f"{self.name}, a generated twin, not {self.twin_of.upper()} ({made})"
+            return f"{self.name}, a simulated dataset, not {self.simulates.upper()} ({made})"
         return f"{self.name} ({self.generator.describe()})" if self.generator else self.name
 
     def with_settings(self, settings: dict[str, Any]) -> DatasetSpec:
         """The card with other generator settings (field names of the generator)."""
-        from dataclasses import replace
-
-        return replace(self, generator=replace(self.generator, **settings)) if settings else self  # type: ignore[type-var]
+        if self.generator is None or not settings:
+            return self
+        return replace(self, generator=replace(self.generator, **settings))

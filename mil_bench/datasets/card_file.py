@@ -1,12 +1,23 @@
-"""A dataset's card as a TOML file: an own dataset without Python."""
+"""A dataset's card as a TOML file: a dataset of the user's own without Python."""
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import re
 import tomllib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from mil_bench import registry
 from mil_bench.datasets.card import DatasetSpec, GroupProfile, LabelColumns
@@ -14,29 +25,130 @@ from mil_bench.errors import InputError
 from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.regular_file import open_regular
 from mil_bench.splits.plan import PROTOCOLS
+from mil_bench.value_problems import value_problems
+from mil_bench.wording import suggestion
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
-_KEYS = (
-    *(
-        "name",
-        "title",
-        "labels",
-        "hierarchy",
-        "ordered",
-        "group",
-        "protocols",
-        "folds",
-        "slides_per_class",
-    ),
-    *("columns", "source", "licence", "citation", "traps"),
-)
-_COLUMNS = tuple(field.name for field in dataclasses.fields(LabelColumns))
+_Value = TypeVar("_Value")
 _MOST_BYTES = 2**20
 _UNKNOWN = "not given on the card"
 _REMEDY = "Correct the card; mil-bench data new NAME writes one with every key explained."
+
+
+def _trimmed(text: str) -> str:
+    if not text.strip() or text != text.strip():
+        raise ValueError(f"{text!r} is blank or has blanks around it")
+    return text
+
+
+_Text = Annotated[str, AfterValidator(_trimmed)]
+_Texts = Annotated[tuple[_Text, ...], Field(min_length=1)]
+_Headings = Annotated[
+    _Texts, BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
+]
+
+
+class _Columns(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    slide: _Headings = LabelColumns.slide
+    label: _Headings = LabelColumns.label
+    group: _Headings = LabelColumns.group
+    split: _Headings = LabelColumns.split
+    centre: _Headings = LabelColumns.centre
+    sheet: str = LabelColumns.sheet
+
+
+class _Card(BaseModel):
+    """The keys of a card. What a validator raises is a ``ValueError`` with one text per problem."""
+
+    model_config = ConfigDict(extra="forbid", validate_default=True)
+
+    name: str = ""
+    title: str = ""
+    labels: Annotated[_Texts, Field(validate_default=False)] = ()
+    hierarchy: dict[str, _Texts] = {}
+    slides_per_class: dict[str, Annotated[StrictInt, Field(ge=1)]] = {}
+    protocols: _Texts = tuple(PROTOCOLS)
+    folds: Annotated[StrictInt, Field(ge=2)] = 10
+    columns: _Columns = _Columns()
+    group: str = "patient"
+    ordered: StrictBool = False
+    source: str = ""
+    licence: str = ""
+    citation: str = ""
+    traps: tuple[_Text, ...] = ()
+
+    @field_validator("name")
+    @classmethod
+    def _usable(cls, name: str) -> str:
+        return _sound(name, name_problems(name))
+
+    @field_validator("labels")
+    @classmethod
+    def _flat(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            LabelHierarchy.flat(labels)
+        except InputError as error:
+            # Flat classes are their own coarse classes: what is wrong with them is said once.
+            raise ValueError(
+                *(line for line in error.problems if not line.startswith("a coarse class"))
+            ) from error
+        return labels
+
+    @field_validator("hierarchy")
+    @classmethod
+    def _two_levels(
+        cls, groups: dict[str, tuple[str, ...]], info: ValidationInfo
+    ) -> dict[str, tuple[str, ...]]:
+        labels = info.data.get("labels")
+        if labels is not None and bool(groups) == bool(labels):
+            given = (
+                "both labels and a hierarchy are" if labels else "neither labels nor a hierarchy is"
+            )
+            raise ValueError(f"{given} given; write labels = [...] or hierarchy.COARSE = [...]")
+        if groups:
+            try:
+                LabelHierarchy.from_groups(groups)
+            except InputError as error:
+                raise ValueError(*error.problems) from error
+        return groups
+
+    @field_validator("slides_per_class")
+    @classmethod
+    def _complete(cls, counts: dict[str, int], info: ValidationInfo) -> dict[str, int]:
+        groups, labels = info.data.get("hierarchy"), info.data.get("labels")
+        if not counts or groups is None or labels is None:
+            return counts
+        classes = [label for children in groups.values() for label in children] or labels
+        problems = [
+            f"there is no class '{label}'{suggestion(label, classes)}"
+            for label in counts
+            if label not in classes
+        ]
+        missing = [label for label in classes if label not in counts]
+        if missing:
+            problems.append(f"{', '.join(missing)} is missing; give all classes or none")
+        return _sound(counts, problems)
+
+    @field_validator("protocols")
+    @classmethod
+    def _known(cls, protocols: tuple[str, ...]) -> tuple[str, ...]:
+        problems = [
+            f"there is none called '{protocol}'{suggestion(protocol, PROTOCOLS)}"
+            for protocol in protocols
+            if protocol not in PROTOCOLS
+        ]
+        return _sound(protocols, problems)
+
+
+def _sound(value: _Value, problems: list[str]) -> _Value:
+    if problems:
+        raise ValueError(*problems)
+    return value
 
 
 def read_card(path: Path) -> DatasetSpec:
@@ -45,50 +157,37 @@ def read_card(path: Path) -> DatasetSpec:
     Raises:
         InputError: every problem of the card at once, by key.
     """
-    values = _Values(_content(path))
-    name = values.text("name", "")
-    for problem in name_problems(name):
-        values.problems.append(f"name: {problem}")
-    hierarchy = _hierarchy(values)
-    counts = _counts(values, hierarchy)
-    protocols = values.texts("protocols", tuple(PROTOCOLS))
-    for protocol in protocols:
-        if protocol not in PROTOCOLS:
-            values.problems.append(
-                f"protocols: there is none called '{protocol}'{_near(protocol, PROTOCOLS)}"
-            )
-    folds = values.of("folds", int, 10, "a whole number")
-    if folds < 2:
-        values.problems.append(f"folds: {folds}, at least 2 are needed")
-    columns = _columns(values)
-    group, ordered = (
-        values.text("group", "patient"),
-        values.of("ordered", bool, False, "true or false"),
+    try:
+        card = _Card.model_validate(_content(path))
+    except ValidationError as error:
+        raise InputError(f"card {path}", value_problems(error, _Card), _REMEDY) from error
+    hierarchy = (
+        LabelHierarchy.from_groups(card.hierarchy)
+        if card.hierarchy
+        else LabelHierarchy.flat(card.labels)
     )
-    texts = {key: values.text(key, "") for key in ("title", "source", "licence", "citation")}
-    traps = values.texts("traps", (), empty=True)
-    if values.problems or hierarchy is None:
-        raise InputError(f"card {path}", values.problems, _REMEDY)
     return DatasetSpec(
-        name=name,
-        title=texts["title"] or name,
+        name=card.name,
+        title=card.title or card.name,
         hierarchy=hierarchy,
-        class_counts=counts,
-        groups=GroupProfile(group),
+        class_counts=tuple(card.slides_per_class[label] for label in hierarchy.fine)
+        if card.slides_per_class
+        else (),
+        groups=GroupProfile(card.group),
         bags=None,
-        protocols=protocols,
-        source=texts["source"] or _UNKNOWN,
-        licence=texts["licence"] or _UNKNOWN,
-        citation=texts["citation"] or _UNKNOWN,
-        traps=traps,
-        folds=folds,
-        columns=columns,
-        ordered=ordered,
+        protocols=card.protocols,
+        source=card.source or _UNKNOWN,
+        licence=card.licence or _UNKNOWN,
+        citation=card.citation or _UNKNOWN,
+        traps=card.traps,
+        folds=card.folds,
+        columns=LabelColumns(**card.columns.model_dump()),
+        ordered=card.ordered,
     )
 
 
 def name_problems(name: str) -> list[str]:
-    """Why a dataset of one's own cannot have this name."""
+    """Why a dataset of the user's own cannot have this name."""
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
         return [f"'{name}' is not a name in lower case with hyphens, such as my-study"]
     if name in registry.datasets.names():
@@ -101,131 +200,11 @@ def _content(path: Path) -> Mapping[str, Any]:
         with open_regular(path) as file:
             raw = file.read(_MOST_BYTES + 1)
         if len(raw) > _MOST_BYTES:
-            raise InputError(
-                f"card {path}", [f"it has more than {_MOST_BYTES:,} bytes; no card has"], _REMEDY
-            )
+            problem = f"it has more than {_MOST_BYTES:,} bytes; no card has"
+            raise InputError(f"card {path}", [problem], _REMEDY)
         return tomllib.loads(raw.decode("utf-8-sig"))
-    except (
-        OSError,
-        ValueError,
-        RecursionError,
-    ) as error:  # TOML's and decoding errors are ValueErrors
+    except (OSError, ValueError, RecursionError) as error:  # what TOML and decoding raise
         reason = getattr(error, "strerror", None) or error
         raise InputError(
             f"card {path}", [f"it cannot be read as TOML in UTF-8: {reason}"], _REMEDY
         ) from error
-
-
-class _Values:
-    """The values of a card by key; what is wrong with them is collected."""
-
-    def __init__(self, content: Mapping[str, Any]) -> None:
-        self._content = content
-        self.problems = [
-            f"unknown key '{key}'{_near(key, _KEYS)}" for key in content if key not in _KEYS
-        ]
-
-    def of(self, key: str, kind: type, default: Any, what: str) -> Any:
-        """The value if it is of this very type, else the default."""
-        value = self._content.get(key, default)
-        if type(value) is kind:  # true and false are whole numbers to isinstance
-            return value
-        self.problems.append(f"{key}: {value!r} is not {what}")
-        return default
-
-    def text(self, key: str, default: str) -> str:
-        """A text."""
-        return self.of(key, str, default, "a text in quotation marks")
-
-    def table(self, key: str) -> dict[str, Any]:
-        """Keys with values, {} where the card has none."""
-        return self.of(key, dict, {}, f"a table of keys and values, such as {key}.KEY = VALUE")
-
-    def texts(self, key: str, default: tuple[str, ...], empty: bool = False) -> tuple[str, ...]:
-        """A list of texts."""
-        if key not in self._content:
-            return default
-        return self.listed(key, self._content[key], empty)
-
-    def listed(self, key: str, value: Any, empty: bool = False) -> tuple[str, ...]:
-        """Texts out of a list, none of them blank, at a key that may stand inside a table."""
-        if not isinstance(value, list) or not (value or empty):
-            self.problems.append(f'{key}: {value!r} is not a list of texts, such as ["one", "two"]')
-            return ()
-        for text in value:
-            if not isinstance(text, str):
-                self.problems.append(
-                    f'{key}: {text!r} is not text; write it in quotation marks: "{text}"'
-                )
-            elif not text.strip() or text != text.strip():
-                self.problems.append(f"{key}: {text!r} is blank or has blanks around it")
-        return tuple(text for text in value if isinstance(text, str))
-
-
-def _hierarchy(values: _Values) -> LabelHierarchy | None:
-    groups = {
-        key: values.listed(f"hierarchy.{key}", fine)
-        for key, fine in values.table("hierarchy").items()
-    }
-    labels = values.texts("labels", ())
-    if bool(groups) == bool(labels):
-        which = "both labels and a hierarchy are" if labels else "neither labels nor a hierarchy is"
-        values.problems.append(
-            f"labels: {which} given; write labels = [...] or hierarchy.COARSE = [...]"
-        )
-        return None
-    try:
-        return LabelHierarchy.from_groups(groups) if groups else LabelHierarchy.flat(labels)
-    except InputError as error:
-        key = "hierarchy" if groups else "labels"
-        # Flat classes are their own coarse classes: what is wrong with them is said once.
-        said = [
-            problem
-            for problem in error.problems
-            if groups or not problem.startswith("a coarse class")
-        ]
-        values.problems += [f"{key}: {problem}" for problem in said]
-        return None
-
-
-def _counts(values: _Values, hierarchy: LabelHierarchy | None) -> tuple[int, ...]:
-    given = values.table("slides_per_class")
-    for label, count in given.items():
-        if type(count) is not int or count < 1:
-            values.problems.append(
-                f"slides_per_class.{label}: {count!r} is not a whole number from 1 on"
-            )
-        if hierarchy and label not in hierarchy.fine:
-            near = _near(label, hierarchy.fine)
-            values.problems.append(
-                f"slides_per_class.{label}: there is no class of that name{near}"
-            )
-    if not given or hierarchy is None:
-        return ()
-    missing = [label for label in hierarchy.fine if label not in given]
-    if missing:
-        values.problems.append(
-            f"slides_per_class: {', '.join(missing)} is missing; give all classes or none"
-        )
-    return tuple(given.get(label, 0) for label in hierarchy.fine)
-
-
-def _columns(values: _Values) -> LabelColumns:
-    chosen: dict[str, Any] = {}
-    for role, heading in values.table("columns").items():
-        key = f"columns.{role}"
-        if role not in _COLUMNS:
-            values.problems.append(f"unknown key '{key}'{_near(role, _COLUMNS)}")
-        elif role == "sheet" and not isinstance(heading, str):
-            values.problems.append(f"{key}: {heading!r} is not a text in quotation marks")
-        else:
-            one = isinstance(heading, str)
-            chosen[role] = (
-                heading if role == "sheet" else values.listed(key, [heading] if one else heading)
-            )
-    return LabelColumns(**chosen)
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=2, cutoff=0.6)
-    return f"; did you mean {' or '.join(near)}?" if near else f"; known: {', '.join(known)}"

@@ -1,4 +1,7 @@
-"""Which column of a label table means what, and its cells as text that no spreadsheet has spoiled."""
+"""Which column of a label table means what, and its cells as text.
+
+Cells that a spreadsheet or pandas has changed are found.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mil_bench.bags.bag import SLIDE_COLUMNS
 from mil_bench.datasets.slide_ids import without_ending
 from mil_bench.datasets.tables import TableRow, TextTable, read_table
 from mil_bench.errors import InputError
@@ -17,7 +21,8 @@ if TYPE_CHECKING:
 
     from mil_bench.datasets.card import LabelColumns
 
-ROLES = ("slide", "label", "group", "split", "centre")
+ROLES = SLIDE_COLUMNS
+"""What a column can mean."""
 _NEEDED = ("slide", "label")
 _MONTH = "(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)"
 _SPOILED = {
@@ -31,36 +36,27 @@ _SPOILED = {
 
 
 @dataclass(frozen=True)
-class LabelEntry:
-    """One row of a label table.
-
-    Args:
-        place: where it stands.
-        text: role to text; "" where the table has no such column.
-        sound: whether every cell holds what was once entered.
-    """
-
-    place: str
-    text: Mapping[str, str]
-    sound: bool
-
-
-@dataclass(frozen=True)
-class LabelEntries:
-    """The rows of a label table.
+class LabelCells:
+    """The rows of a label table with one cell per role.
 
     Args:
         headings: role to the heading of its column, for the roles that have one.
-        entries: the rows.
-        problems: what is wrong with columns and cells, one line each with its place.
+        rows: cells in the order of ``ROLES``, "" if there is no such column; a cell with a fault
+            does not hold what was once entered.
+        problems: what is wrong with columns and cells, one line each with its location.
     """
 
     headings: Mapping[str, str]
-    entries: tuple[LabelEntry, ...]
+    rows: tuple[TableRow, ...]
     problems: tuple[str, ...]
 
+    def column(self, role: str) -> list[str]:
+        """The cells of one role."""
+        position = ROLES.index(role)
+        return [row.cells[position] for row in self.rows]
 
-def read_entries(path: Path, columns: LabelColumns) -> LabelEntries:
+
+def read_label_cells(path: Path, columns: LabelColumns) -> LabelCells:
     """Read a label table.
 
     Args:
@@ -83,35 +79,34 @@ def read_entries(path: Path, columns: LabelColumns) -> LabelEntries:
         if not matches[role]
     ]
     if missing:
-        remedy = "Rename the column in a copy of the table, or write a card that names it (mil-bench data new)."
-        raise InputError(f"table {path}", missing, remedy)
-    problems = [line for role in ROLES for line in _ambiguous(role, matches[role], table, columns)]
-    chosen = {role: positions[0] for role, positions in matches.items() if positions}
-    entries = []
-    for row in table.rows:
-        faults = [
-            fault
-            for role, at in chosen.items()
-            if (fault := _fault(role, at, row, table.columns[at]))
-        ]
-        faults = list(dict.fromkeys(faults))  # one column may have two roles
-        problems += faults
-        entries.append(
-            LabelEntry(
-                row.place, {role: _text(role, chosen.get(role), row) for role in ROLES}, not faults
-            )
+        raise InputError(
+            f"table {path}",
+            missing,
+            "Rename the column in a copy of the table, or name it on a card (mil-bench data new).",
         )
-    headings = {role: table.columns[at] for role, at in chosen.items()}
-    return LabelEntries(headings, tuple(entries), tuple(problems))
+    problems = [line for role in ROLES for line in _ambiguous(role, matches[role], table, columns)]
+    position_of = {role: positions[0] for role, positions in matches.items() if positions}
+    rows = []
+    for row in table.rows:
+        faults = {
+            ROLES.index(role): fault
+            for role, at in position_of.items()
+            if (fault := _fault(role, at, row, table.columns[at]))
+        }
+        problems += dict.fromkeys(faults.values())  # one column may have two roles
+        cells = tuple(_text(role, position_of.get(role), row) for role in ROLES)
+        rows.append(TableRow(row.location, cells, faults))
+    headings = {role: table.columns[at] for role, at in position_of.items()}
+    return LabelCells(headings, tuple(rows), tuple(problems))
 
 
 def spoiled(text: str) -> str:
-    """What a spreadsheet or pandas has made of an id or label ("a date"), "" if it may be as it was entered."""
+    """What a spreadsheet or pandas has made of an id or label ("a date"), "" if nothing."""
     return next((what for what, form in _SPOILED.items() if form.fullmatch(text)), "")
 
 
 def _matching(header: tuple[str, ...], accepted: tuple[str, ...]) -> list[int]:
-    """Positions of the columns with an accepted heading, the one named first on the card first."""
+    """Positions of the columns with an accepted heading, in the order of the card."""
     lower = [name.lower() for name in header]
     return [at for name in accepted for at, heading in enumerate(lower) if heading == name.lower()]
 
@@ -119,21 +114,22 @@ def _matching(header: tuple[str, ...], accepted: tuple[str, ...]) -> list[int]:
 def _ambiguous(
     role: str, positions: list[int], table: TextTable, columns: LabelColumns
 ) -> list[str]:
-    """Two columns that could both be meant and do not say the same."""
+    """Two columns that could both be meant and differ in a row, as one line."""
     if len(positions) < 2:
         return []
     first, second = positions[:2]
     one, two = table.columns[first], table.columns[second]
-    # A table may name patients and cases, cases and centres: the card's own word says which of them
-    # is the group.
-    own = getattr(columns, role)[0].lower()
-    if role in ("group", "centre") and one.lower() == own != two.lower():
+    # A table may have columns for patients and cases, or cases and centres: the heading named first
+    # on the card says which of them is the group.
+    usual = getattr(columns, role)[0].lower()
+    if role in ("group", "centre") and one.lower() == usual != two.lower():
         return []
     for row in table.rows:
         if _text(role, first, row) != _text(role, second, row):
-            said = f"'{row.cells[first]}' and '{row.cells[second]}'"
-            where = f"the columns '{one}' and '{two}' could both be the {role} column; {row.place}: {said}"
-            return [f"{where}; rename one of them in a copy"]
+            return [
+                f"the columns '{one}' and '{two}' could both be the {role} column; {row.location}: "
+                f"'{row.cells[first]}' and '{row.cells[second]}'; rename one of them in a copy"
+            ]
     return []
 
 
@@ -146,11 +142,13 @@ def _fault(role: str, at: int, row: TableRow, heading: str) -> str:
     """What is wrong with a cell, "" if nothing."""
     text = row.cells[at]
     if at in row.faults:
-        return f"{row.place}: {row.faults[at]}"
+        return f"{row.location}: {row.faults[at]}"
     if "\n" in text or "\r" in text:
-        return f"{row.place}: column '{heading}' holds a line break; is a quotation mark open?"
+        return f"{row.location}: column '{heading}' holds a line break; is a quotation mark open?"
     what = "" if role == "split" else spoiled(text)
     if what:
-        cure = "write it as it was, in a column formatted as text"
-        return f"{row.place}: column '{heading}' holds '{text}', which a spreadsheet or pandas made {what}; {cure}"
+        return (
+            f"{row.location}: column '{heading}' holds '{text}', which a spreadsheet or pandas "
+            f"made {what}; write it as it was, in a column formatted as text"
+        )
     return ""

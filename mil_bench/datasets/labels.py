@@ -1,4 +1,4 @@
-"""Label sheets: which slide has which label, patient, centre and official role."""
+"""Label tables: which slide has which label, patient, centre and official role."""
 
 from __future__ import annotations
 
@@ -6,151 +6,133 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from mil_bench.datasets.label_columns import LabelEntry, read_entries
+from mil_bench.bags.bag import Slide, slide_frame
+from mil_bench.datasets.label_columns import LabelCells, read_label_cells
 from mil_bench.datasets.slide_ids import SlideNames, own_group
 from mil_bench.errors import InputError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pandas as pd
+
     from mil_bench.datasets.card import DatasetSpec
 
-_ROLE_NAMES = {
+_SPLITS = {
     "train": "train",
     "training": "train",
     "val": "val",
     "validation": "val",
     "valid": "val",
+    "test": "test",
+    "testing": "test",
 }
-_ROLE_NAMES |= {"test": "test", "testing": "test"}
-
-
-@dataclass(frozen=True)
-class SlideLabel:
-    """One row of a label sheet.
-
-    Args:
-        label: fine class index.
-        group: what must not stand on two sides; where unknown, the slide is its own group.
-        split: official role, "" where it has none.
-        centre: where the slide comes from, "" where unknown.
-    """
-
-    label: int
-    group: str
-    split: str
-    centre: str = ""
 
 
 @dataclass(frozen=True)
 class LabelTable:
-    """A label sheet.
+    """A label table.
 
     Args:
-        rows: all faultless rows by slide id.
+        slides: the slides of all faultless rows by id.
         named: all slide ids, also those of faulty rows.
-        group_name: what a group is, "" where no slide has one.
+        group_name: what a group is, "" if no slide has one.
     """
 
-    rows: dict[str, SlideLabel]
+    slides: dict[str, Slide]
     named: frozenset[str]
     group_name: str
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """One row a slide with the columns slide, label, group, split, centre, as ``BagStore.slides`` has them."""
-        rows = [
-            (slide, row.label, row.group, row.split, row.centre) for slide, row in self.rows.items()
-        ]
-        return pd.DataFrame(rows, columns=["slide", "label", "group", "split", "centre"])
+        """One row per slide with the columns slide, label, group, split, centre."""
+        return slide_frame(self.slides.values())
 
     def near_miss(self, slide: str) -> str:
-        """Why a slide that is not in the sheet may be meant by one that is, as a hint; "" where nothing is near."""
-        return self._names.near_miss(slide, "the sheet")
+        """A hint at a slide of the table that an id not in it may mean; "" if none is similar."""
+        return self._names.near_miss(slide, "the label table")
 
     @cached_property
     def _names(self) -> SlideNames:
         return SlideNames(self.named)
 
 
-def read_label_sheet(path: Path, spec: DatasetSpec) -> LabelTable:
-    """Read a CSV, TSV or .xlsx with the columns that the dataset's card names; every value is text.
+def read_label_table(path: Path, spec: DatasetSpec) -> LabelTable:
+    """Read a CSV, TSV or .xlsx with the columns that the dataset's card names.
 
     Raises:
-        InputError: every problem of the sheet at once, with its place.
+        InputError: every problem of the table at once, with its location.
     """
-    sheet, problems = parse_label_table(path, spec)
+    table, problems = parse_label_table(path, spec)
     if problems:
-        raise InputError(f"label sheet {path}", problems, "Correct these places and read it again.")
-    return sheet
+        raise InputError(f"label table {path}", problems, "Correct these places and read it again.")
+    return table
 
 
 def parse_label_table(path: Path, spec: DatasetSpec) -> tuple[LabelTable, list[str]]:
-    """The faultless rows of a label sheet, and what is wrong with the others.
+    """The faultless rows of a label table, and what is wrong with the others.
 
     Raises:
         InputError: the file is not a table, or lacks a column.
     """
-    table = read_entries(path, spec.columns)
-    problems = list(table.problems)
+    cells = read_label_cells(path, spec.columns)
+    problems = list(cells.problems)
     index_of = {name: c for c, name in enumerate(spec.hierarchy.fine)}
-    rows: dict[str, SlideLabel] = {}
-    place_of: dict[str, tuple[str, str]] = {}
-    for entry in table.entries:
-        slide, label, role = entry.text["slide"], entry.text["label"], entry.text["split"]
-        if not any(entry.text.values()):
+    slides: dict[str, Slide] = {}
+    location_of: dict[str, tuple[str, str]] = {}
+    for row in cells.rows:
+        slide, label, group, split, centre = row.cells
+        if not any(row.cells):
             continue  # only columns without a meaning here are filled
-        if entry.sound:
-            problems += _row_problems(entry, index_of, place_of)
+        if not row.faults:
+            where = f"{row.location}, slide '{slide}'" if slide else row.location
+            problems += [
+                f"{where}: {problem}"
+                for problem in (
+                    _slide_problem(slide, location_of),
+                    _label_problem(label, index_of),
+                    _split_problem(split),
+                )
+                if problem
+            ]
         if not slide:
             continue
-        place_of.setdefault(slide.lower(), (slide, entry.place))
-        if entry.sound and label in index_of:
-            group = entry.text["group"] or own_group(slide)
-            rows[slide] = SlideLabel(
-                index_of[label], group, _ROLE_NAMES.get(role.lower(), ""), entry.text["centre"]
-            )
-    name = _group_name(spec, table.headings.get("group"))
-    if not spec.groups.may_be_blank(name) and not any(
-        entry.text["group"] for entry in table.entries
-    ):
-        name = ""
-    named = frozenset(entry.text["slide"] for entry in table.entries) - {""}
-    return LabelTable(rows, named, name), problems
+        location_of.setdefault(slide.lower(), (slide, row.location))
+        if not row.faults and label in index_of:
+            role = _SPLITS.get(split.lower(), "")
+            slides[slide] = Slide(slide, index_of[label], group or own_group(slide), role, centre)
+    named = frozenset(cells.column("slide")) - {""}
+    return LabelTable(slides, named, _group_name(spec, cells)), problems
 
 
-def _row_problems(
-    entry: LabelEntry, index_of: dict[str, int], place_of: dict[str, tuple[str, str]]
-) -> list[str]:
-    """What a row says that cannot be."""
-    slide, label, role = entry.text["slide"], entry.text["label"], entry.text["split"]
-    where = f"{entry.place}, slide '{slide}'"
-    problems = []
+def _slide_problem(slide: str, location_of: dict[str, tuple[str, str]]) -> str:
     if not slide:
-        problems.append(f"{entry.place}: empty slide id")
-    if not label:
-        problems.append(f"{where}: no label")
-    elif label not in index_of:
-        meant = next(
-            (f", written '{name}' there" for name in index_of if name.lower() == label.lower()), ""
-        )
-        problems.append(f"{where}: label '{label}' is not one of {', '.join(index_of)}{meant}")
-    if role and role.lower() not in _ROLE_NAMES:
-        problems.append(f"{where}: role '{role}' is not train, val or test")
-    if slide and slide.lower() in place_of:
-        other, place = place_of[slide.lower()]
-        spelled = "" if other == slide else f", as '{other}'"
-        problems.append(f"{where}: stands in {place} already{spelled}")
-    return problems
-
-
-def _group_name(spec: DatasetSpec, heading: str | None) -> str:
-    """What the sheet's groups are: the card's word for its own column, else the column's name."""
-    if heading is None:
+        return "empty slide id"
+    if slide.lower() not in location_of:
         return ""
-    own = heading.lower()
-    if own == spec.columns.group[0].lower():
-        return spec.groups.name
-    return own.removesuffix("_id").removesuffix(" id")
+    other, location = location_of[slide.lower()]
+    return f"already in {location}" + ("" if other == slide else f", as '{other}'")
+
+
+def _label_problem(label: str, index_of: dict[str, int]) -> str:
+    if not label:
+        return "no label"
+    if label in index_of:
+        return ""
+    spelled = (f", written '{name}' there" for name in index_of if name.lower() == label.lower())
+    return f"label '{label}' is not one of {', '.join(index_of)}{next(spelled, '')}"
+
+
+def _split_problem(split: str) -> str:
+    known = not split or split.lower() in _SPLITS
+    return "" if known else f"role '{split}' is not train, val or test"
+
+
+def _group_name(spec: DatasetSpec, cells: LabelCells) -> str:
+    """What the groups are: the card's word for its own column, else the column's heading."""
+    heading = cells.headings.get("group", "").lower()
+    if not heading:
+        return ""
+    usual = heading == spec.columns.group[0].lower()
+    name = spec.groups.name if usual else heading.removesuffix("_id").removesuffix(" id")
+    return name if spec.groups.may_be_blank(name) or any(cells.column("group")) else ""

@@ -1,4 +1,4 @@
-"""A new card of an own dataset, from a template and, where there is one, from its label table."""
+"""A new card for a dataset of the user's own, from a template and, if given, its label table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mil_bench import durable
 from mil_bench.datasets.card import LabelColumns
 from mil_bench.datasets.card_file import name_problems
-from mil_bench.datasets.label_columns import LabelEntries, read_entries
+from mil_bench.datasets.label_columns import LabelCells, read_label_cells
 from mil_bench.errors import InputError
 from mil_bench.splits.plan import PROTOCOLS
 
@@ -27,9 +27,9 @@ def new_card(name: str, labels: Path | None, folder: Path) -> Path:
 
     Args:
         name: of the dataset, lower case with hyphens.
-        labels: its label table, whose classes, their numbers of slides and headings are filled in;
-            None: examples.
-        folder: where.
+        labels: its label table, whose classes, numbers of slides and headings are filled in; None
+            fills in examples.
+        folder: where to write it.
 
     Returns:
         The file written.
@@ -45,7 +45,9 @@ def new_card(name: str, labels: Path | None, folder: Path) -> Path:
     if problems:
         raise InputError(f"new card {name}", problems, "Choose another name or another folder.")
     words = (
-        _words(labels, read_entries(labels, LabelColumns())) if labels else _words_without_table()
+        _words(labels, read_label_cells(labels, LabelColumns()))
+        if labels
+        else _words_without_table()
     )
     template = (
         resources.files("mil_bench")
@@ -63,14 +65,17 @@ def _words_without_table() -> dict[str, str]:
         "found": "",
         "labels": f"[{', '.join(map(_quoted, _EXAMPLES))}]",
         "group": "patient",
-        "columns": '# columns.slide = "slide"\n# columns.label = "label"\n# columns.group = "patient"\n',
+        "columns": "".join(
+            f'# columns.{role} = "{heading}"\n'
+            for role, heading in (("slide", "slide"), ("label", "label"), ("group", "patient"))
+        ),
         "counts": "".join(f"# slides_per_class.{label} = 120\n" for label in _EXAMPLES),
     }
 
 
-def _words(path: Path, table: LabelEntries) -> dict[str, str]:
+def _words(path: Path, table: LabelCells) -> dict[str, str]:
     """What a label table fills in."""
-    counts = Counter(entry.text["label"] for entry in table.entries)
+    counts = Counter(table.column("label"))
     blank = counts.pop("", 0)
     problems = list(table.problems)
     if blank:
@@ -78,7 +83,8 @@ def _words(path: Path, table: LabelEntries) -> dict[str, str]:
     if not 2 <= len(counts) <= _MOST_CLASSES:
         heading = table.headings["label"]
         problems.append(
-            f"the column '{heading}' holds {len(counts)} different labels, 2 to {_MOST_CLASSES} can be"
+            f"the column '{heading}' holds {len(counts)} different labels, "
+            f"expected 2 to {_MOST_CLASSES}"
         )
     if problems:
         raise InputError(
@@ -90,7 +96,7 @@ def _words(path: Path, table: LabelEntries) -> dict[str, str]:
     )
     group = table.headings.get("group", "patient").lower()
     return {
-        "found": f"# Classes, their numbers of slides and the headings were found in {path.name}.\n",
+        "found": f"# Classes, their numbers of slides and the headings are from {path.name}.\n",
         "labels": f"[{', '.join(map(_quoted, classes))}]",
         "group": group.removesuffix("_id").removesuffix(" id"),
         "columns": columns,

@@ -10,50 +10,61 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# Slide files that openslide, bio-formats and the vendors' programs read, and the feature files made
-# of them.
-_ENDINGS = re.compile(
-    r"\.(ome\.tiff?|svs|tiff?|ndpi|mrxs|scn|vms|vmu|bif|czi|qptiff|isyntax|svslide|dcm|h5|hdf5|npy|pth?)$",
+HDF5_ENDINGS = (".h5", ".hdf5")
+NUMPY_ENDINGS = (".npy",)
+TORCH_ENDINGS = (".pt", ".pth")
+"""Endings of feature files; the readers in ``mil_bench.intake.readers`` say which are whose."""
+
+# Slide files that openslide, bio-formats and the vendors' programs read.
+_SLIDE_ENDINGS = (
+    *(".ome.tif", ".ome.tiff", ".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu"),
+    *(".bif", ".czi", ".qptiff", ".isyntax", ".svslide", ".dcm"),
+)
+_ENDING = re.compile(
+    "|".join(
+        f"{re.escape(ending)}$"
+        for ending in (*_SLIDE_ENDINGS, *HDF5_ENDINGS, *NUMPY_ENDINGS, *TORCH_ENDINGS)
+    ),
     re.IGNORECASE,
 )
 
 
 def without_ending(slide: str) -> str:
-    """A slide id without the ending of a slide file (``BRACS_264.svs``) or of a feature file, composed (NFC).
+    """A slide id without the ending of a slide file (``BRACS_264.svs``) or feature file, in NFC.
 
-    Some file systems take an "é" apart into two characters, which look the same and are not equal.
+    Some file systems decompose an "é" into two characters, which look the same and are not equal.
     """
-    return _ENDINGS.sub("", unicodedata.normalize("NFC", slide))
+    return _ENDING.sub("", unicodedata.normalize("NFC", slide))
 
 
 def own_group(slide: str) -> str:
-    """The group of a slide whose patient is not known, or that is known to have none: it is its own."""
+    """The group of a slide whose patient is unknown, or that is known to have none: the slide."""
     return f"slide {slide}"
 
 
 class SlideNames:
-    """Known slide ids, to tell which of them an unknown one may mean."""
+    """A set of slide ids, to suggest which of them an id that is not in it may mean."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = frozenset(names)
 
-    def near_miss(self, slide: str, place: str) -> str:
-        """Why a slide that is not known may be meant by one that is, as a hint; "" where nothing is near.
+    def near_miss(self, slide: str, where: str) -> str:
+        """A hint at an id of the set that may be meant, with the difference; "" if none is similar.
 
         Args:
-            slide: the unknown id.
-            place: where the known ones stand ("the sheet").
+            slide: an id that is not in the set.
+            where: where the ids of the set are from ("the label table").
         """
         near = "" if slide in self._names else self._by_core.get(_core(slide), "")
         if not near:
             return ""
         if near.lower() == slide.lower():
-            return f"{place} has '{near}', in other upper and lower case"
+            return f"{where} has '{near}', in other upper and lower case"
         bare = without_ending(slide)
         if near.lower() != bare.lower() and near.lstrip("0").lower() == bare.lstrip("0").lower():
             zeros = "leading zeros were lost" if len(near) < len(bare) else "leading zeros differ"
-            return f"{place} has '{near}': {zeros}"
-        return f"{place} has '{near}'"
+            return f"{where} has '{near}': {zeros}"
+        return f"{where} has '{near}'"
 
     @cached_property
     def _by_core(self) -> dict[str, str]:
@@ -61,5 +72,5 @@ class SlideNames:
 
 
 def _core(slide: str) -> str:
-    """What is left of an id when folders, a file's ending, leading zeros and case do not count."""
+    """What is left of an id without folders, file ending, leading zeros and case."""
     return without_ending(slide).rpartition("/")[2].lower().lstrip("0")

@@ -1,4 +1,4 @@
-"""What is known of a dataset's slides before or after packing: label, group, official role, centre."""
+"""What is known of a dataset's slides before and after packing."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mil_bench.datasets.catalogue import open_store, store_path
-from mil_bench.datasets.labels import read_label_sheet
+from mil_bench.datasets.labels import read_label_table
 from mil_bench.datasets.slide_ids import SlideNames, own_group
+from mil_bench.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,14 +25,13 @@ _WORDS_FOR_NONE = {"nan", "na", "n/a", "none", "null", "unknown", "missing", "-"
 
 @dataclass(frozen=True)
 class Slides:
-    """Slides and where they are known from.
+    """Slides and the source they are known from.
 
     Args:
-        frame: one row a slide with columns slide, label (fine index), group, split, centre.
-        group_name: what a group is, "" where groups are unknown.
-        origin: where this is known from, in words.
-        may_stand_alone: whether a slide without a group is known to have none, so that nothing is
-            unknown.
+        frame: one row per slide with columns slide, label (fine index), group, split, centre.
+        group_name: what a group is, "" if groups are unknown.
+        origin: the source, in words.
+        may_stand_alone: whether a slide without a group is known to have none.
     """
 
     frame: pd.DataFrame
@@ -41,45 +41,46 @@ class Slides:
 
     @cached_property
     def without_group(self) -> frozenset[str]:
-        """Slides whose group is not known although others' are: each counts as its own group."""
+        """Slides whose group is unknown although others' are known; each is its own group."""
         if not self.group_name or self.may_stand_alone:
             return frozenset()
         pairs = zip(self.frame["slide"], self.frame["group"], strict=True)
         return frozenset(slide for slide, group in pairs if group == own_group(slide))
 
     def blind_spots(self, slides: Iterable[str]) -> tuple[str, ...]:
-        """What counting leaks among some slides cannot see, one clause or none."""
+        """What counting leaks among some slides cannot detect, one clause or none."""
         number, name = len(self.without_group & set(slides)), self.group_name
         if not number:
             return ()
-        have = "slide has" if number == 1 else "slides have"
         return (
-            f"{number} {have} no {name}: each counts as a {name} of its own, so leaks among them cannot be seen",
+            f"{plural(number, 'slide has', 'slides have')} no {name}: each counts as a {name} of "
+            "its own, so leaks among them cannot be detected",
         )
 
     def group_notes(self, slides: Iterable[str]) -> tuple[str, ...]:
-        """Where counting groups among some slides may be wrong, one sentence each."""
-        found = [f"{clause}." for clause in self.blind_spots(slides)]
+        """Why counting groups among some slides may be wrong, one sentence each."""
+        notes = [f"{clause}." for clause in self.blind_spots(slides)]
         if not self.group_name:
             return ()
         spelled: dict[str, list[str]] = {}
         for group, number in self.frame["group"].value_counts(sort=False).items():
             spelled.setdefault(str(group).lower(), []).append(f"'{group}'")
             if number > 1 and str(group).lower() in _WORDS_FOR_NONE:
-                cure = f"leave the cell blank where the {self.group_name} is not known"
-                found.append(f"{number} slides share the {self.group_name} '{group}'; {cure}.")
-        twins = [names for names in spelled.values() if len(names) > 1]
-        if twins:
-            shown = "; ".join(" and ".join(names) for names in twins[:5]) + (
-                "; ..." if len(twins) > 5 else ""
+                notes.append(
+                    f"{number} slides share the {self.group_name} '{group}'; "
+                    f"leave the cell blank if the {self.group_name} is unknown."
+                )
+        alike = [" and ".join(names) for names in spelled.values() if len(names) > 1]
+        if alike:
+            shown = "; ".join(alike[:5]) + ("; ..." if len(alike) > 5 else "")
+            notes.append(
+                f"Spellings of a {self.group_name} that differ only in upper and lower case count "
+                f"as different: {shown}."
             )
-            found.append(
-                f"Counted as different, but spelled alike, is each {self.group_name} of {shown}."
-            )
-        return tuple(found)
+        return tuple(notes)
 
     def near_miss(self, slides: Iterable[str]) -> str:
-        """A hint at what the first of some unknown slides may mean that can be guessed, "" without a guess."""
+        """A hint at the slide that one of some unknown ids may mean, "" if none is similar."""
         hints = ((slide, self._names.near_miss(slide, f"the {self.origin}")) for slide in slides)
         return next((f"for '{slide}' {hint}" for slide, hint in hints if hint), "")
 
@@ -95,16 +96,16 @@ def packed_slides(store: BagStore, spec: DatasetSpec) -> Slides:
 
 
 def known_slides(spec: DatasetSpec, labels: Path | None, data: Path) -> Slides | None:
-    """The slides of a label sheet; without one those of the packed store; None where there is neither.
+    """The slides of a label table, else those of the packed store, None if there is neither.
 
     A generated dataset is made if it is not there.
 
     Raises:
-        InputError: the sheet or the store is broken.
+        InputError: the table or the store is broken.
     """
     if labels is not None:
-        sheet = read_label_sheet(labels, spec)
-        alone = spec.groups.may_be_blank(sheet.group_name)
-        return Slides(sheet.frame, sheet.group_name, f"label sheet {labels.name}", alone)
+        table = read_label_table(labels, spec)
+        alone = spec.groups.may_be_blank(table.group_name)
+        return Slides(table.frame, table.group_name, f"label table {labels.name}", alone)
     packed = spec.generator is not None or store_path(spec, data).exists()
     return packed_slides(open_store(spec, data), spec) if packed else None

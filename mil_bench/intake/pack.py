@@ -1,4 +1,4 @@
-"""Packing: one feature file a slide and a label sheet become one bag store."""
+"""Packing: one feature file per slide and a label table become one bag store."""
 
 from __future__ import annotations
 
@@ -10,19 +10,29 @@ from mil_bench.bags.store import BagEntry, BagStore, StoreHeader
 from mil_bench.datasets.catalogue import store_path
 from mil_bench.datasets.labels import LabelTable, parse_label_table
 from mil_bench.errors import InputError
-from mil_bench.intake.partial_store import PackedRows, PartialStore, open_partial
-from mil_bench.intake.readers import FeatureFile, FoundFile, find_feature_files, named_as_labelled
-from mil_bench.intake.row_packing import Opened, RowJob, Spread, open_one, pack_rows, spread_over
+from mil_bench.intake.folders import FoundFile, find_feature_files, named_as_labelled
+from mil_bench.intake.partial_store import PartialStore, open_partial
+from mil_bench.intake.row_packing import (
+    OpenedFile,
+    RowJob,
+    Spread,
+    open_one,
+    pack_rows,
+    parted,
+    row_problems,
+    spread_over,
+)
+from mil_bench.wording import first_names, plural
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from mil_bench.datasets.card import DatasetSpec
+    from mil_bench.intake.readers import FeatureFile
     from mil_bench.progress import Watch
 
 _REMEDY = "Nothing was packed. Correct these, or take the files out of the folder, and pack again."
-_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -31,9 +41,9 @@ class Packed:
 
     Args:
         store: the new store.
-        formats: number of files by format.
+        formats: number of files per format.
         without_features: labelled slides that have no file.
-        empty: slides that are left out: their file has no instances, as where a tool found no
+        empty: slides that are left out because their file has no instances, as if a tool found no
             tissue.
         without_coords: files without coordinates, if others have them; the store has none then.
         without_instance_labels: files without labels of their instances, likewise.
@@ -52,15 +62,15 @@ class Packed:
 def pack(
     folder: Path, spec: DatasetSpec, labels: Path, data_dir: Path, watch: Watch, workers: int = 1
 ) -> Packed:
-    """Pack a folder of feature files; every problem of the input is found before the user is told.
+    """Pack a folder of feature files; all problems of the input are reported together.
 
-    A call that was interrupted, even killed, has left a hidden file, and the same call goes on from
-    it: no slide is packed twice unless its file has another size or time by then.
+    A call that was interrupted, even killed, leaves a hidden file, and the same call continues from
+    it: no slide is packed twice unless the size or time of its file has changed.
 
     Args:
-        folder: one file a slide, or the output folder of a tool (see ``find_feature_files``).
+        folder: one file per slide, or the output folder of a tool (see ``find_feature_files``).
         spec: the dataset's card.
-        labels: the label sheet.
+        labels: the label table.
         data_dir: folder of the stores.
         watch: wraps the iterations over the files.
         workers: number of processes that read and write; 1 is this one.
@@ -72,36 +82,33 @@ def pack(
     target = store_path(spec, data_dir)
     if spec.generator is not None:
         raise InputError(
-            f"packing {spec.name}", ["it is generated, nothing is to be packed"], "Run it as it is."
+            f"packing {spec.name}",
+            ["it is generated, so there is nothing to pack"],
+            "Use it in a run as it is.",
         )
     _refuse_existing(target, spec)
-    sheet, found, problems = _look(folder, spec, labels)
+    table, found, problems = _look(folder, spec, labels)
     with spread_over(workers) as spread:
-        opened = list(watch(spread(open_one, found), len(found), "looking at the files"))
-        usable, empty, more = _usable(opened, sheet)
-        files = [each.file for each in usable if each.file is not None]
-        problems += more + _mixed(files)
+        opened, unreadable = parted(watch(spread(open_one, found), len(found), "opening the files"))
+        usable, empty, featureless = _with_instances(opened)
+        files = [file.file for file in usable]
+        problems += [*_name_problems(found, table), *unreadable, *featureless, *_mixed(files)]
         if empty and not usable:
-            problems.append(
-                f"{folder}: none of its {len(empty)} slides that can be read has any instances"
-            )
-        if sheet is None or problems:
-            jobs = [RowJob(each) for each in usable]
-            problems += _problems(
-                watch(spread(pack_rows, jobs), len(jobs), "looking for more problems")
-            )
+            problems.append(f"{folder}: none of its {len(empty)} readable slides has any instances")
+        if table is None or problems:
+            looked = watch(spread(row_problems, usable), len(usable), "looking for more problems")
+            problems += [problem for lines in looked for problem in lines]
             raise InputError(f"packing {folder}", problems, _REMEDY)
-        with open_partial(
-            target, _header(spec, sheet, files), {file.slide: file.rows for file in files}
-        ) as partial:
-            problems, resumed = _fill(partial, usable, sheet, watch, spread)
+        sizes = {file.slide: file.rows for file in files}
+        with open_partial(target, _header(spec, table, files), sizes) as partial:
+            problems, resumed = _fill(partial, usable, table, watch, spread)
         if problems:
             raise InputError(f"packing {folder}", problems, _REMEDY)
     present = {file.slide for file in files} | set(empty)
     return Packed(
         store=BagStore(target),
         formats=Counter(file.format for file in files),
-        without_features=tuple(slide for slide in sheet.rows if slide not in present),
+        without_features=tuple(slide for slide in table.slides if slide not in present),
         empty=tuple(empty),
         without_coords=_without([file.has_coords for file in files]),
         without_instance_labels=_without([file.has_instance_labels for file in files]),
@@ -117,10 +124,10 @@ def _without(has: Sequence[bool]) -> int:
 def _look(
     folder: Path, spec: DatasetSpec, labels: Path
 ) -> tuple[LabelTable | None, list[FoundFile], list[str]]:
-    """The sheet, the files, and what is wrong so far; a fault of one does not hide those of the other."""
-    sheet, found, problems = None, [], []
+    """The label table and the files, and the problems of both."""
+    table, found, problems = None, [], []
     try:
-        sheet, faults = parse_label_table(labels, spec)
+        table, faults = parse_label_table(labels, spec)
         problems += [f"{labels}: {fault}" for fault in faults]
     except InputError as error:
         problems += [f"{labels}: {fault}" for fault in error.advised()]
@@ -128,10 +135,10 @@ def _look(
         found = find_feature_files(folder)
     except InputError as error:
         problems += error.advised()
-    if sheet is None:
+    if table is None:
         return None, found, problems
-    found, ambiguous = named_as_labelled(found, sheet.named)
-    return sheet, found, problems + ambiguous
+    found, ambiguous = named_as_labelled(found, table.named)
+    return table, found, problems + ambiguous
 
 
 def _refuse_existing(target: Path, spec: DatasetSpec) -> None:
@@ -143,101 +150,95 @@ def _refuse_existing(target: Path, spec: DatasetSpec) -> None:
 
 
 def _fill(
-    partial: PartialStore, usable: Sequence[Opened], sheet: LabelTable, watch: Watch, spread: Spread
+    partial: PartialStore,
+    usable: Sequence[OpenedFile],
+    table: LabelTable,
+    watch: Watch,
+    spread: Spread,
 ) -> tuple[list[str], int]:
-    """Write rows and index; returns what is wrong with the rows, and how many slides were there already."""
+    """Write rows and index.
+
+    Returns:
+        What is wrong with the rows, and how many slides were already written.
+    """
     jobs, first, resumed = [], 0, 0
-    for each in usable:
-        file = each.file
-        assert file is not None
-        job = RowJob(each, first, sheet.rows[file.slide].label, partial.place)
+    for opened in usable:
+        file = opened.file
+        job = RowJob(opened, first, table.slides[file.slide].label, partial.target)
         stamp, claimed = partial.claimed.get(file.slide, (None, None))
         if stamp == job.stamp:
             job, resumed = replace(job, claimed=claimed), resumed + 1
         jobs.append(job)
         first += file.rows
-    done = list(watch(spread(pack_rows, jobs), len(jobs), "packing"))
-    problems = _problems(done)
+    packed, problems = parted(watch(spread(pack_rows, jobs), len(jobs), "packing"))
     if problems:
         partial.discard()
-    else:
-        partial.complete([_entry(job, rows, sheet) for job, rows in zip(jobs, done, strict=True)])
-    return problems, resumed
+        return problems, resumed
+    files = [opened.file for opened in usable]
+    partial.complete(
+        [
+            BagEntry(table.slides[file.slide], file.rows, rows.patch_size, rows.digests)
+            for file, rows in zip(files, packed, strict=True)
+        ]
+    )
+    return [], resumed
 
 
-def _problems(results: Iterable[PackedRows | tuple[str, ...]]) -> list[str]:
-    return [
-        problem for result in results if not isinstance(result, PackedRows) for problem in result
-    ]
-
-
-def _entry(job: RowJob, rows: PackedRows, sheet: LabelTable) -> BagEntry:
-    file = job.opened.file
-    assert file is not None
-    row = sheet.rows[file.slide]
-    named = file.slide, row.label, row.group, row.split, row.centre
-    return BagEntry(*named, file.rows, rows.patch_size, rows.digests)
-
-
-def _usable(
-    opened: Sequence[Opened], sheet: LabelTable | None
-) -> tuple[list[Opened], list[str], list[str]]:
-    """The files that can be packed, the slides without instances, and what is wrong with names and shapes of all."""
-    problems, usable, empty = [], [], []
-    seen: dict[str, Path] = {}
-    for each in opened:
-        path, slide = each.found.path, each.found.slide
-        if slide.lower() in seen:
-            problems.append(f"{path} and {seen[slide.lower()]} are the same slide")
-        seen.setdefault(slide.lower(), path)
-        if sheet is not None and slide not in sheet.named:
-            hint = sheet.near_miss(slide)
-            problems.append(
-                f"{path}: slide '{slide}' has no label in the sheet{hint and f'; {hint}'}"
-            )
-        problems += each.problems
-        file = each.file
-        if file is None:
-            continue
-        if not file.rows:
-            empty.append(slide)
-        elif not file.width:
-            problems.append(f"{path}: its {file.rows} instances have no features")
-        else:
-            usable.append(each)
-    return usable, empty, problems
-
-
-def _mixed(files: list[FeatureFile]) -> list[str]:
-    """Widths, types and encoders must be one."""
+def _name_problems(found: Sequence[FoundFile], table: LabelTable | None) -> list[str]:
+    """Slides with two files, and slides without a label."""
     problems = []
-    for what, of in (
-        ("feature widths", lambda f: str(f.width)),
-        ("number types", lambda f: f.dtype),
-        ("encoders", lambda f: f.encoder or "unnamed"),
-        ("units of coordinates", lambda f: f.coords_unit),
-    ):
-        kinds: dict[str, list[str]] = {}
-        for file in files:
-            if not of(file):
-                continue  # no coordinates
-            kinds.setdefault(of(file), []).append(str(file.path))
-        if len(kinds) > 1:
-            most, *others = sorted(kinds.items(), key=lambda item: -len(item[1]))
-            listed = "; ".join(f"{kind} in {_first(paths)}" for kind, paths in others)
-            count = f"{len(most[1])} file{'s' * (len(most[1]) > 1)}"
+    paths: dict[str, Path] = {}
+    for file in found:
+        slide = file.slide
+        if slide.lower() in paths:
+            problems.append(f"{file.path} and {paths[slide.lower()]} are the same slide")
+        paths.setdefault(slide.lower(), file.path)
+        if table is not None and slide not in table.named:
+            hint = table.near_miss(slide)
             problems.append(
-                f"several {what}: {most[0]} in {count} such as {most[1][0]}, but {listed}"
+                f"{file.path}: slide '{slide}' is not in the label table{hint and f'; {hint}'}"
             )
     return problems
 
 
-def _first(paths: Sequence[str]) -> str:
-    more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
-    return ", ".join(paths[:_SHOWN]) + more
+def _with_instances(
+    opened: Sequence[OpenedFile],
+) -> tuple[list[OpenedFile], list[str], list[str]]:
+    """The files that can be packed, the slides without instances, and what lacks features."""
+    usable, empty, problems = [], [], []
+    for candidate in opened:
+        file = candidate.file
+        if not file.rows:
+            empty.append(file.slide)
+        elif not file.width:
+            problems.append(f"{file.path}: its {file.rows} instances have no features")
+        else:
+            usable.append(candidate)
+    return usable, empty, problems
 
 
-def _header(spec: DatasetSpec, sheet: LabelTable, files: list[FeatureFile]) -> StoreHeader:
+def _mixed(files: list[FeatureFile]) -> list[str]:
+    """What should be the same in all files and is not."""
+    problems = []
+    for what, values in (
+        ("feature widths", [str(file.width) for file in files]),
+        ("number types", [file.dtype for file in files]),
+        ("encoders", [file.encoder or "unnamed" for file in files]),
+        ("units of coordinates", [file.coords_unit for file in files]),
+    ):
+        kinds: dict[str, list[str]] = {}
+        for value, file in zip(values, files, strict=True):
+            if value:  # files without coordinates have no unit
+                kinds.setdefault(value, []).append(str(file.path))
+        if len(kinds) > 1:
+            (most, paths), *others = sorted(kinds.items(), key=lambda item: -len(item[1]))
+            listed = "; ".join(f"{kind} in {first_names(paths)}" for kind, paths in others)
+            count = plural(len(paths), "file")
+            problems.append(f"several {what}: {most} in {count} such as {paths[0]}, but {listed}")
+    return problems
+
+
+def _header(spec: DatasetSpec, table: LabelTable, files: list[FeatureFile]) -> StoreHeader:
     formats = ", ".join(sorted({file.format for file in files}))
     encoder = files[0].encoder or "encoder not named"
     return StoreHeader(
@@ -247,7 +248,7 @@ def _header(spec: DatasetSpec, sheet: LabelTable, files: list[FeatureFile]) -> S
         width=files[0].width,
         dtype=files[0].dtype,
         origin=f"{formats}, {encoder}",
-        group_name=sheet.group_name,
+        group_name=table.group_name,
         coords_unit=files[0].coords_unit if all(file.has_coords for file in files) else "",
         has_instance_labels=all(file.has_instance_labels for file in files),
     )

@@ -1,9 +1,10 @@
-"""A store that is still being packed: a hidden file beside the final one, and a journal of the slides it holds.
+"""A store that is still being packed: a hidden file next to the final one, and its journal.
 
-Whatever moment packing is killed at, the same command goes on from here. A line of the journal is a
-claim, not a proof: after a power cut its rows may be missing, so their digest is read again before
-they count. Labels, groups and centres are no part of it: the index is written last, from the sheet
-as it is then.
+The journal names the slides whose rows are written. Whenever packing is killed, the same command
+continues from there. A line of the journal is a claim, not a proof: after a power cut the rows may
+be missing, so they count only if their digest, computed again, is the one in the journal. Labels,
+groups and centres are not part of the journal: the index is written last, from the label table as
+it is then.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from __future__ import annotations
 import base64
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
 
 from mil_bench import durable
 from mil_bench.bags.rows import Column
@@ -28,16 +30,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Stamp = tuple[int, ...]
-"""Sizes and times of a slide's files; another stamp, another content."""
+"""Sizes and times of a slide's files; if the content changes, so does the stamp."""
 
 
 @dataclass(frozen=True)
 class PackedRows:
-    """What packing has learned of one slide.
+    """What is known of a slide's rows once they are written.
 
     Args:
         digests: digest of its rows in each row-wise column.
-        patch_size: side of a patch in the unit of the coordinates, or None.
+        patch_size: side of a patch in the unit of the coordinates, None if unknown.
     """
 
     digests: Mapping[str, str]
@@ -45,8 +47,8 @@ class PackedRows:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where rows and the word that they are written go; small, as it travels to worker processes.
+class RowTarget:
+    """Where rows are written and recorded; small, because it is sent to worker processes.
 
     Args:
         path: the hidden file.
@@ -59,95 +61,91 @@ class Place:
     columns: Mapping[str, Column]
 
     def record(self, slide: str, stamp: Stamp, rows: PackedRows) -> None:
-        """Note that a slide's rows are written; one write, so that lines of several processes do not mix."""
+        """Note that a slide's rows are written, in one write so that processes do not mix lines."""
         _append(self.journal, {"slide": slide, "stamp": stamp, **asdict(rows)})
 
 
 @dataclass(frozen=True)
 class PartialStore:
-    """A store in the making, locked for this process.
+    """An unfinished store, locked for this process.
 
     Args:
-        target: its final name.
+        path: its final name.
         header: what it will hold.
-        place: where its rows go.
-        claimed: stamp and rows of the slides that an earlier call has written, as its journal says.
+        target: where its rows are written.
+        claimed: stamp and rows of the slides that an earlier call has written, according to the
+            journal.
     """
 
-    target: Path
+    path: Path
     header: StoreHeader
-    place: Place
+    target: RowTarget
     claimed: Mapping[str, tuple[Stamp, PackedRows]]
 
     def complete(self, entries: Sequence[BagEntry]) -> None:
         """Write the index and give the file its final name.
 
         Raises:
-            StorageError: the disk refuses, or a store of that name has come up meanwhile.
+            StorageError: the disk refuses, or another process has made a store of that name.
         """
-        path = self.place.path
         try:
-            write_index(path, self.header, entries)
-            durable.publish(path, self.target)
+            write_index(self.target.path, self.header, entries)
+            durable.publish(self.target.path, self.path)
         except FileExistsError as error:
-            raise _taken(self.target) from error
+            raise _taken(self.path) from error
         except OSError as error:
-            raise durable.cannot_write(self.target, error) from error
+            raise durable.cannot_write(self.path, error) from error
         self.discard()
 
     def discard(self) -> None:
         """Remove the hidden file and its journal."""
-        for path in (self.place.path, self.place.journal):
+        for path in (self.target.path, self.target.journal):
             path.unlink(missing_ok=True)
 
 
-def _taken(target: Path) -> StorageError:
+def _taken(path: Path) -> StorageError:
     return StorageError(
-        f"{target} exists by now, made by another process; it was not replaced. Move it away first."
+        f"{path} was made by another process in the meantime; it was not replaced. "
+        "Move it away first."
     )
 
 
-def hidden_path(target: Path) -> Path:
-    """Where an unfinished store lies."""
-    return target.with_name(f".{target.name}.packing")
+def hidden_path(path: Path) -> Path:
+    """The unfinished file of a store."""
+    return path.with_name(f".{path.name}.packing")
 
 
 @contextlib.contextmanager
 def open_partial(
-    target: Path, header: StoreHeader, sizes: Mapping[str, int]
+    path: Path, header: StoreHeader, sizes: Mapping[str, int]
 ) -> Iterator[PartialStore]:
-    """Start a store, or go on with the one that an interrupted call has left.
+    """Start a store, or continue the one that an interrupted call has left.
 
     Args:
-        target: its final name.
+        path: its final name.
         header: what it will hold.
-        sizes: rows of each slide, in the order of the store. Other slides, rows or types than those
-            of the unfinished store mean other places for the rows, and all is packed anew.
+        sizes: rows of each slide, in the order of the store. If slides, rows or types differ from
+            those of the unfinished store, everything is packed again.
 
-    Folders that are made for it and left empty are removed again.
+    Folders that are made for it and stay empty are removed again.
 
     Raises:
         StorageError: another process is packing it or has just done so, or the disk refuses.
     """
-    path = hidden_path(target)
-    journal = path.with_name(f"{path.name}.journal")
     layout = hashlib.sha256(
         json.dumps([VERSION, _shape(header), list(sizes.items())]).encode()
     ).hexdigest()
-    folders = [folder for folder in target.parents if not folder.exists()]
+    folders = [folder for folder in path.parents if not folder.exists()]
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(journal, target):
-            if target.exists():  # from the process that held the lock until now
-                journal.unlink()
-                raise _taken(target)
-            yield _resume(target, header, path, journal, layout) or _start(
-                target, header, path, journal, layout
-            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(path):
+            if path.exists():  # made by the process that held the lock until now
+                raise _taken(path)
+            yield _resume(path, header, layout) or _start(path, header, layout)
     except OSError as error:
-        raise durable.cannot_write(target, error) from error
+        raise durable.cannot_write(path, error) from error
     finally:
-        with contextlib.suppress(OSError):  # what holds something stays
+        with contextlib.suppress(OSError):  # folders that are not empty stay
             for folder in folders:
                 folder.rmdir()
 
@@ -163,84 +161,81 @@ def _shape(header: StoreHeader) -> list[object]:
 
 
 @contextlib.contextmanager
-def _locked(journal: Path, target: Path) -> Iterator[None]:
-    """Hold the journal's lock; it goes with the process, whatever becomes of it."""
-    while True:
-        descriptor = os.open(journal, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(descriptor)
-            message = f"Another process is packing {target} at this moment. Wait for it, or stop it and call again."
-            raise StorageError(message) from error
-        # Who held the lock before may have finished and removed the file that was opened here.
-        if _same(descriptor, journal):
-            break
-        os.close(descriptor)
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of an unfinished store; the system releases it if the process dies."""
+    hidden = hidden_path(path)
+    lock_path = hidden.with_name(f"{hidden.name}.lock")
+    lock = FileLock(lock_path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise StorageError(
+            f"Another process is packing {path} at this moment. "
+            "Wait for it, or stop it, and call again."
+        ) from error
     try:
         yield
     finally:
-        os.close(descriptor)
+        with contextlib.suppress(OSError):
+            lock_path.unlink()  # while it is held, so that nobody else can hold it
+        lock.release()
 
 
-def _same(descriptor: int, path: Path) -> bool:
+def _journal(path: Path) -> Path:
+    hidden = hidden_path(path)
+    return hidden.with_name(f"{hidden.name}.journal")
+
+
+def _start(path: Path, header: StoreHeader, layout: str) -> PartialStore:
+    hidden, journal = hidden_path(path), _journal(path)
+    hidden.unlink(missing_ok=True)
+    journal.write_bytes(b"")
     try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _start(
-    target: Path, header: StoreHeader, path: Path, journal: Path, layout: str
-) -> PartialStore:
-    path.unlink(missing_ok=True)
-    os.truncate(journal, 0)
-    try:
-        columns = lay_out(path, header)
-        size = path.stat().st_size
+        columns = lay_out(hidden, header)
+        size = hidden.stat().st_size
         start = {
             "columns": {name: vars(column) for name, column in columns.items()},
             "layout": layout,
             "size": size,
         }
-        _append(journal, start | {"outside": _outside(path, columns, size)})
+        _append(journal, start | {"outside": _outside(hidden, columns, size)})
     except OSError:
-        path.unlink(missing_ok=True)
+        hidden.unlink(missing_ok=True)
         journal.unlink()
         raise
-    return PartialStore(target, header, Place(path, journal, columns), {})
+    return PartialStore(path, header, RowTarget(hidden, journal, columns), {})
 
 
-def _resume(
-    target: Path, header: StoreHeader, path: Path, journal: Path, layout: str
-) -> PartialStore | None:
+def _resume(path: Path, header: StoreHeader, layout: str) -> PartialStore | None:
     """The unfinished store, if there is one of this layout."""
-    lines = list(_lines(journal))
-    if not lines or lines[0].get("layout") != layout or not path.is_file():
+    hidden, journal = hidden_path(path), _journal(path)
+    lines = list(_lines(journal)) if journal.is_file() else []
+    if not lines or lines[0].get("layout") != layout or not hidden.is_file():
         return None
-    if path.stat().st_nlink > 1:
-        return None  # it was finished and has its final name too: writing into it would change a stored file
+    if hidden.stat().st_nlink > 1:
+        # It was finished and has its final name too: writing to it would change a stored file.
+        return None
     start = lines[0]
     columns = {
         name: Column(c["start"], c["dtype"], tuple(c["shape"]))
         for name, c in start["columns"].items()
     }
-    # If the index was being written when the process died, HDF5's own bytes are in disorder: back
-    # to the beginning.
-    with path.open("r+b") as file:
+    # If the process died while the index was written, HDF5's own bytes are inconsistent: restore
+    # those of the empty file.
+    with hidden.open("r+b") as file:
         file.truncate(start["size"])
-        for at, content in start["outside"]:
-            file.seek(at)
+        for position, content in start["outside"]:
+            file.seek(position)
             file.write(base64.b64decode(content))
     claimed = {
         line["slide"]: (tuple(line["stamp"]), PackedRows(line["digests"], line["patch_size"]))
         for line in lines[1:]
     }
-    return PartialStore(target, header, Place(path, journal, columns), claimed)
+    return PartialStore(path, header, RowTarget(hidden, journal, columns), claimed)
 
 
 def _outside(path: Path, columns: Mapping[str, Column], size: int) -> list[tuple[int, str]]:
-    """Everything in a file that is laid out except the columns: a few kilobytes."""
+    """Everything in the empty file except the columns: a few kilobytes."""
     edges = [
         0,
         *(
@@ -251,12 +246,16 @@ def _outside(path: Path, columns: Mapping[str, Column], size: int) -> list[tuple
         size,
     ]
     gaps = [(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if b > a]
+    content = []
     with path.open("rb") as file:
-        return [(a, base64.b64encode(os.pread(file.fileno(), b - a, a)).decode()) for a, b in gaps]
+        for a, b in gaps:
+            file.seek(a)
+            content.append((a, base64.b64encode(file.read(b - a)).decode()))
+    return content
 
 
 def _append(journal: Path, line: Mapping[str, object]) -> None:
-    # The line break comes first, so that a line that was cut short by a crash spoils no other.
+    # The line break comes first, so that a line that a crash cut short does not spoil the next.
     content = f"\n{json.dumps(line)}".encode()
     descriptor = os.open(journal, os.O_WRONLY | os.O_APPEND)
     try:
@@ -266,7 +265,7 @@ def _append(journal: Path, line: Mapping[str, object]) -> None:
         os.close(descriptor)
 
 
-def _lines(journal: Path) -> Iterator[dict]:
+def _lines(journal: Path) -> Iterator[dict[str, Any]]:
     for text in journal.read_text(encoding="utf-8", errors="replace").split("\n"):
         with contextlib.suppress(json.JSONDecodeError):
             line = json.loads(text)

@@ -1,4 +1,4 @@
-"""Reading feature files and writing their rows into a store, in as many processes as asked for."""
+"""Reading feature files and writing their rows into a store, in one or several processes."""
 
 from __future__ import annotations
 
@@ -8,27 +8,35 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from mil_bench import processes
 from mil_bench.bags.rows import RowFile
 from mil_bench.errors import InputError, MilBenchError
-from mil_bench.intake.partial_store import PackedRows, Place, Stamp
-from mil_bench.intake.readers import FeatureFile, FoundFile, RawBag, open_features, problem_lines
+from mil_bench.intake.partial_store import PackedRows, RowTarget, Stamp
+from mil_bench.intake.readers import FeatureFile, RawBag, open_features, problem_lines
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mil_bench.intake.folders import FoundFile
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 Spread = Callable[[Callable[[_Item], _Result], Iterable[_Item]], Iterator[_Result]]
 """A ``map`` over one or several processes; results come in the order of the items."""
 
+Problems = tuple[str, ...]
+"""What is wrong with a file, one line each: what a function returns in place of its result."""
+
 
 @contextlib.contextmanager
 def spread_over(workers: int) -> Iterator[Spread]:
     """A ``map`` that runs in ``workers`` processes, or in this one for ``workers=1``.
 
-    h5py holds a lock over the whole process, so threads would read one after the other.
+    h5py holds a lock for the whole process, so threads would read one after another.
 
     Raises:
         MilBenchError: a process was killed from outside.
@@ -37,56 +45,67 @@ def spread_over(workers: int) -> Iterator[Spread]:
         yield map
         return
     # torch, which reads .pt files, does not survive a fork with threads: workers are forked from a
-    # server without any, which has imported this module once for all of them.
+    # server without threads, which imports this module once for all of them.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     pool = ProcessPoolExecutor(workers, context, initializer=processes.start_worker)
     try:
         yield lambda work, items: pool.map(work, items)
     except BrokenProcessPool as error:
-        reason = "A packing process was killed, as happens when memory runs out."
         raise MilBenchError(
-            f"{reason} Call again with fewer --workers; what is packed stays packed."
+            "A packing process was killed, as happens when memory runs out. "
+            "Call again with fewer --workers; what is packed stays packed."
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 
 
+def parted(results: Iterable[_Result | Problems]) -> tuple[list[_Result], list[str]]:
+    """Results, and all problems that stand in for results."""
+    values: list[_Result] = []
+    problems: list[str] = []
+    for result in results:
+        if isinstance(result, tuple):
+            problems += result
+        else:
+            values.append(result)
+    return values, problems
+
+
 @dataclass(frozen=True)
-class Opened:
-    """A feature file whose shape is read, or what is wrong with it.
+class OpenedFile:
+    """A feature file whose shape is read.
 
     Args:
-        found: the file and its slide.
-        file: its shape, or None.
-        stamp: sizes and times of it and the files beside it that belong to it.
-        problems: one line each.
+        file: the file.
+        stamp: sizes and times of the file and of those read with it.
     """
 
-    found: FoundFile
-    file: FeatureFile | None
-    stamp: Stamp = ()
-    problems: tuple[str, ...] = ()
+    file: FeatureFile
+    stamp: Stamp
 
 
-def open_one(found: FoundFile) -> Opened:
-    """Read a file's shape."""
+def open_one(found: FoundFile) -> OpenedFile | Problems:
+    """Read a file's shape, or say what is wrong with it."""
     try:
         file = open_features(found.path, found.slide)
-        return Opened(found, file, _stamp(file))
+        return OpenedFile(file, _stamp(file))
     except InputError as error:
-        return Opened(found, None, problems=problem_lines(error))
+        return problem_lines(error)
     except OSError as error:
-        return Opened(
-            found,
-            None,
-            problems=(f"{error.filename or found.path} cannot be read: {error.strerror}",),
-        )
+        return _unreadable(error, found.path)
 
 
 def _stamp(file: FeatureFile) -> Stamp:
-    status = [path.stat() for path in file.sources]
-    return tuple(number for each in status for number in (each.st_size, each.st_mtime_ns))
+    return tuple(
+        number
+        for status in (path.stat() for path in file.sources)
+        for number in (status.st_size, status.st_mtime_ns)
+    )
+
+
+def _unreadable(error: OSError, path: Path) -> Problems:
+    return (f"{error.filename or path} cannot be read: {error.strerror}",)
 
 
 @dataclass(frozen=True)
@@ -97,82 +116,80 @@ class RowJob:
         opened: its file.
         first: its first row in the store.
         label: its fine class, which its witnesses get.
-        place: where the rows go; None only looks for problems.
-        claimed: what an earlier call says to have written of the same file, or None.
+        target: where the rows are written.
+        claimed: what an earlier call says it has written of the same file, or None.
     """
 
-    opened: Opened
-    first: int = 0
-    label: int = 0
-    place: Place | None = None
+    opened: OpenedFile
+    first: int
+    label: int
+    target: RowTarget
     claimed: PackedRows | None = None
 
     @property
     def stamp(self) -> Stamp:
-        """What the slide's rows are made of: its files and, where it has witnesses, their class."""
-        file = self.opened.file
-        return (
-            (*self.opened.stamp, self.label)
-            if file and file.has_instance_labels
-            else self.opened.stamp
-        )
+        """What the slide's rows are made of: its files and, if it has witnesses, their class."""
+        stamp = self.opened.stamp
+        return (*stamp, self.label) if self.opened.file.has_instance_labels else stamp
 
 
-def pack_rows(job: RowJob) -> PackedRows | tuple[str, ...]:
-    """Write a slide's rows unless they are there already; or say what is wrong with its file."""
-    if job.place is None:
-        return _read(job.opened)[1]
-    with contextlib.closing(RowFile(job.place.path, job.place.columns)) as store:
-        return _pack_into(store, job, job.place)
+def pack_rows(job: RowJob) -> PackedRows | Problems:
+    """Write a slide's rows unless they are there already, or say what is wrong with its file."""
+    with contextlib.closing(RowFile(job.target.path, job.target.columns)) as store:
+        return _pack_into(store, job)
 
 
-def _pack_into(store: RowFile, job: RowJob, place: Place) -> PackedRows | tuple[str, ...]:
-    file = job.opened.file
-    assert file is not None
+def _pack_into(store: RowFile, job: RowJob) -> PackedRows | Problems:
+    file, columns = job.opened.file, job.target.columns
     if job.claimed is not None:
-        found = {name: store.digest(name, job.first, file.rows) for name in place.columns}
-        if found == job.claimed.digests:
+        digests = {name: store.digest(name, job.first, file.rows) for name in columns}
+        if digests == job.claimed.digests:
             return job.claimed
-    raw, problems = _read(job.opened)
-    if raw is None or problems:
-        return problems
+    raw = _read(job.opened)
+    if isinstance(raw, tuple):
+        return raw
     values: dict[str, Any] = {"features": raw.features, "coords": raw.coords}
     if raw.instance_labels is not None:
         values["instance_labels"] = np.where(raw.instance_labels > 0, job.label, -1)
     rows = PackedRows(
-        {name: store.write(name, job.first, values[name]) for name in place.columns},
-        raw.patch_size if "coords" in place.columns else None,
+        {name: store.write(name, job.first, values[name]) for name in columns},
+        raw.patch_size if "coords" in columns else None,
     )
-    place.record(file.slide, job.stamp, rows)
+    job.target.record(file.slide, job.stamp, rows)
     return rows
 
 
-def _read(opened: Opened) -> tuple[RawBag | None, tuple[str, ...]]:
-    """A file's rows, and what is wrong with them."""
-    file, path = opened.file, opened.found.path
-    assert file is not None
+def row_problems(opened: OpenedFile) -> Problems:
+    """What is wrong with a file's rows."""
+    raw = _read(opened)
+    return raw if isinstance(raw, tuple) else ()
+
+
+def _read(opened: OpenedFile) -> RawBag | Problems:
+    """A file's rows, or what is wrong with them."""
+    file = opened.file
     try:
         raw = file.read()
         unchanged = _stamp(file) == opened.stamp and raw.features.shape == (file.rows, file.width)
     except InputError as error:
-        return None, problem_lines(error)
+        return problem_lines(error)
     except OSError as error:
-        return None, (f"{error.filename or path} cannot be read: {error.strerror}",)
+        return _unreadable(error, file.path)
     if not unchanged:
-        return None, (f"{path}: it was changed while it was being read; pack when it is complete",)
+        return (f"{file.path} changed while it was being read; pack when it is complete",)
     problems = []
     for what, values in (("features", raw.features), ("coordinates", raw.coords)):
         if values is not None and not _all_finite(values):
-            broken = int(np.count_nonzero(~np.isfinite(values).all(1)))
+            count = int(np.count_nonzero(~np.isfinite(values).all(1)))
             problems.append(
-                f"{path}: {broken} of {file.rows} instances hold NaN or infinite {what}"
+                f"{file.path}: {count} of {file.rows} instances hold NaN or infinite {what}"
             )
-    return raw, tuple(problems)
+    return tuple(problems) or raw
 
 
 def _all_finite(values: np.ndarray) -> bool:
     if values.dtype != np.float16 or not values.size:
         return bool(np.isfinite(values).all())
-    # NumPy converts half precision number by number. As integers without their sign, bits of NaN
-    # and infinity are the largest: three times as fast.
+    # NumPy converts half precision one number at a time. As integers without the sign, NaN and
+    # infinity are the largest: three times as fast.
     return int((values.view(np.uint16) << 1).max()) < 0xF800

@@ -104,7 +104,7 @@ def _table(part: Part, result: RunResult) -> ResultTable:
     )
     published = (
         None
-        if part.spec.twin_of
+        if part.spec.simulates
         else [each for each in item.published if each.dataset == part.spec.name]
     )
     return published_beside(table, columns, published)

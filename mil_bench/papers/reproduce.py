@@ -111,7 +111,7 @@ def _datasets(item: Item, asked: Mapping[str, DatasetSpec]) -> list[str]:
         _with_settings(text, _settings(own))
         for own in item.datasets
         for text, spec in asked.items()
-        if _base(own) in (spec.name, spec.twin_of)
+        if _base(own) in (spec.name, spec.simulates)
     ]
 
 
@@ -144,7 +144,7 @@ def _split_files(request: ReproduceRequest) -> dict[str, Path]:
 
 def _part(item: Item, text: str, request: ReproduceRequest, splits: Mapping[str, Path]) -> Part:
     name, epochs = text, request.epochs
-    if request.preset == "quick" and find_dataset(text).twin_of:
+    if request.preset == "quick" and find_dataset(text).simulates:
         text = _with_settings(_with_settings(_base(text), QUICK_TWIN), _settings(text))
         epochs = epochs or QUICK_EPOCHS
     spec = find_dataset(text)

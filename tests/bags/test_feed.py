@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mil_bench.bags import feed as feed_module
-from mil_bench.bags.bag import Bag
+from mil_bench.bags.bag import Bag, Slide
 from mil_bench.bags.feed import Feed
 from mil_bench.bags.store import BagStore, StoreHeader, create_store
 from mil_bench.hierarchy import LabelHierarchy
@@ -40,7 +40,7 @@ def store_of(path: Path, sizes: list[int], dtype: str = "float16", extras: bool 
                 rng.integers(0, 10**5, (n, 2)).astype(float),
                 rng.integers(-1, 2, n).astype(np.int16),
             )
-            writer.add(Bag(f"s{i}", i % 2, f"g{i}", features, coords, None, shown))
+            writer.add(Bag(Slide(f"s{i}", i % 2, f"g{i}"), features, coords, None, shown))
     return BagStore(path)
 
 
@@ -52,7 +52,7 @@ def test_a_batch_holds_the_bags_in_the_order_asked(tmp_path: Path, dtype: str) -
     bags = [store.bag(i) for i in order]
     assert batch.features.dtype == torch.float32
     assert batch.sizes.tolist() == [4, 3, 2, 3]
-    assert batch.labels.tolist() == [bag.label for bag in bags]
+    assert batch.labels.tolist() == [bag.slide.label for bag in bags]
     assert np.array_equal(
         batch.features.numpy(), np.concatenate([bag.features for bag in bags]).astype(np.float32)
     )

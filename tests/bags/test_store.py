@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from feature_files import some_features
 
-from mil_bench.bags.bag import Bag
+from mil_bench.bags.bag import Bag, Slide
 from mil_bench.bags.store import VERSION, BagStore, StoreHeader, create_store
 from mil_bench.errors import InputError, StorageError
 from mil_bench.hierarchy import LabelHierarchy
@@ -30,15 +30,17 @@ def some_bags(dtype: str = "float32", width: int = 6) -> list[Bag]:
     for i, rows in enumerate((3, 1, 7, 2, 4)):
         bags.append(
             Bag(
-                slide=f"00{i}",
-                label=i % 3,
-                group=f"Pätient {i // 2}",
+                Slide(
+                    f"00{i}",
+                    label=i % 3,
+                    group=f"Pätient {i // 2}",
+                    split=("train", "val", "test", "", "train")[i],
+                    centre=("Lyon", "", "Zürich", "Lyon", "Lyon")[i],
+                ),
                 features=rng.standard_normal((rows, width)).astype(dtype),
                 coords=rng.integers(0, 2**31, (rows, 2)).astype(np.float64),
                 patch_size=None if i == 1 else 512.0,
                 instance_labels=rng.integers(-1, 3, rows).astype(np.int16),
-                split=("train", "val", "test", "", "train")[i],
-                centre=("Lyon", "", "Zürich", "Lyon", "Lyon")[i],
             )
         )
     return bags
@@ -86,8 +88,7 @@ def test_what_is_written_is_read_back_bit_for_bit(
     assert len(store) == 5
     for i, bag in enumerate(bags):
         found = store.bag(i)
-        named = found.slide, found.label, found.group, found.split, found.centre
-        assert named == (bag.slide, bag.label, bag.group, bag.split, bag.centre)
+        assert found.slide == bag.slide
         assert found.patch_size == bag.patch_size
         assert_same_bits(found.features, bag.features)
         if coords:
@@ -104,7 +105,9 @@ def test_what_is_written_is_read_back_bit_for_bit(
 def test_signed_zeros_and_subnormals_survive(tmp_path: Path, dtype: str) -> None:
     tiny = np.finfo(dtype).smallest_subnormal
     features = np.array([[0.0, -0.0, tiny, -tiny, np.finfo(dtype).max]], dtype=dtype)
-    store = write(tmp_path / "toy.h5", [Bag("a", 0, "g", features)], coords=False, witnesses=False)
+    store = write(
+        tmp_path / "toy.h5", [Bag(Slide("a", 0, "g"), features)], coords=False, witnesses=False
+    )
     assert_same_bits(store.bag(0).features, features)
 
 
@@ -132,7 +135,9 @@ def test_slides_are_found_by_id_in_the_order_asked(tmp_path: Path) -> None:
 def test_transposed_features_are_stored_row_by_row(tmp_path: Path) -> None:
     features = some_features(6, 4).T
     assert not features.flags["C_CONTIGUOUS"]
-    store = write(tmp_path / "toy.h5", [Bag("a", 0, "g", features)], coords=False, witnesses=False)
+    store = write(
+        tmp_path / "toy.h5", [Bag(Slide("a", 0, "g"), features)], coords=False, witnesses=False
+    )
     assert np.array_equal(store.features, features)
 
 
@@ -152,15 +157,19 @@ def with_a_new_value(bag: Bag, column: str) -> Bag:
     return replace(bag, **{column: changed})
 
 
+def with_slide(bag: Bag, **changes: object) -> Bag:
+    return replace(bag, slide=replace(bag.slide, **changes))
+
+
 @pytest.mark.parametrize(
     "change",
     [
         pytest.param(lambda bag: with_a_new_value(bag, "features"), id="one feature value"),
-        pytest.param(lambda bag: replace(bag, label=1), id="one label"),
-        pytest.param(lambda bag: replace(bag, group="another"), id="one group"),
-        pytest.param(lambda bag: replace(bag, slide="another"), id="one slide id"),
-        pytest.param(lambda bag: replace(bag, split="val"), id="one role"),
-        pytest.param(lambda bag: replace(bag, centre="Bern"), id="one centre"),
+        pytest.param(lambda bag: with_slide(bag, label=1), id="one label"),
+        pytest.param(lambda bag: with_slide(bag, group="another"), id="one group"),
+        pytest.param(lambda bag: with_slide(bag, id="another"), id="one slide id"),
+        pytest.param(lambda bag: with_slide(bag, split="val"), id="one role"),
+        pytest.param(lambda bag: with_slide(bag, centre="Bern"), id="one centre"),
         pytest.param(lambda bag: with_a_new_value(bag, "coords"), id="one coordinate"),
         pytest.param(lambda bag: with_a_new_value(bag, "instance_labels"), id="one witness label"),
     ],
@@ -176,10 +185,14 @@ def test_the_digest_changes_when_a_row_moves_to_the_neighbouring_bag(tmp_path: P
     rows = some_features(5, 3)
     plain = {"coords": False, "witnesses": False}
     one = write(
-        tmp_path / "a.h5", [Bag("a", 0, "g", rows[:2]), Bag("b", 1, "h", rows[2:])], **plain
+        tmp_path / "a.h5",
+        [Bag(Slide("a", 0, "g"), rows[:2]), Bag(Slide("b", 1, "h"), rows[2:])],
+        **plain,
     )
     two = write(
-        tmp_path / "b.h5", [Bag("a", 0, "g", rows[:3]), Bag("b", 1, "h", rows[3:])], **plain
+        tmp_path / "b.h5",
+        [Bag(Slide("a", 0, "g"), rows[:3]), Bag(Slide("b", 1, "h"), rows[3:])],
+        **plain,
     )
     assert np.array_equal(one.features, two.features)
     assert one.digest != two.digest
@@ -208,7 +221,7 @@ def test_an_error_while_writing_leaves_nothing(tmp_path: Path) -> None:
 def test_a_second_store_under_a_taken_name_does_not_replace_the_first(tmp_path: Path) -> None:
     bags = some_bags()
     first = write(tmp_path / "toy.h5", bags)
-    again = write(tmp_path / "toy.h5", [replace(bag, group="another") for bag in bags])
+    again = write(tmp_path / "toy.h5", [with_slide(bag, group="another") for bag in bags])
     assert again.digest == first.digest
     assert [path.name for path in tmp_path.rglob("*")] == ["toy.h5"]
 
@@ -277,12 +290,12 @@ def test_a_store_without_one_of_its_columns_is_refused(tmp_path: Path, column: s
 
 def test_a_store_of_33520_bags_opens(tmp_path: Path) -> None:
     features = np.arange(33520, dtype=np.float32).reshape(-1, 1)
-    bags = [Bag(f"s{i}", i % 3, f"g{i % 10}", features[i : i + 1]) for i in range(33520)]
+    bags = [Bag(Slide(f"s{i}", i % 3, f"g{i % 10}"), features[i : i + 1]) for i in range(33520)]
     store = write(tmp_path / "many.h5", bags, coords=False, witnesses=False)
     assert len(store) == 33520
     assert np.array_equal(store.features, features)
     last = store.bag(33519)
-    assert (last.slide, last.label, last.group, last.features.tolist()) == (
+    assert (last.slide.id, last.slide.label, last.slide.group, last.features.tolist()) == (
         "s33519",
         0,
         "g9",

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from feature_files import some_features, unwatched, write_h5, write_pt, write_sheet
+from feature_files import some_features, unwatched, write_h5, write_label_table, write_pt
 from mil_bench.benchmarks.bracs import BRACS, BRACS_SIM
 
 from mil_bench.errors import InputError
@@ -33,7 +33,7 @@ class Study:
         self.label({"s1": "N", "s2": "IC", "s3": "PB"})
 
     def label(self, label_of: dict[str, str]) -> None:
-        write_sheet(self.sheet, label_of)
+        write_label_table(self.sheet, label_of)
 
     def pack(self) -> None:
         pack(self.folder, BRACS, self.sheet, self.data, unwatched)
@@ -117,7 +117,7 @@ TEXT = b"slide,label\na,N\n"
 FOLDER_CASES = {
     "a slide without a label": (
         lambda s: s.label({"s1": "N"}),
-        ["s2.h5: slide 's2' has no label in the sheet"],
+        ["s2.h5: slide 's2' is not in the label table"],
     ),
     "the same slide as .h5 and .pt": (
         lambda s: write_pt(s.folder / "s2.pt", torch.from_numpy(some_features())),
@@ -129,7 +129,7 @@ FOLDER_CASES = {
     ),
     "no instances at all": (
         lambda s: [write_h5(s.folder / f"s{i}.h5", np.zeros((0, 4), np.float32)) for i in (1, 2)],
-        ["features: none of its 2 slides that can be read has any instances"],
+        ["features: none of its 2 readable slides has any instances"],
     ),
     "NaN": (add_h5(with_value(np.nan)), ["s3.h5: 1 of 5 instances hold NaN or infinite features"]),
     "NaN in half precision": (
@@ -210,11 +210,11 @@ FOLDER_CASES = {
     "an empty .pt": (add_bytes("s3.pt", b""), ["s3.pt is empty"]),
     "a text file called .h5": (
         add_bytes("s3.h5", TEXT),
-        ["s3.h5 is neither HDF5 nor a torch file"],
+        ["s3.h5 is in no known format"],
     ),
     "a text file called .pt": (
         add_bytes("s3.pt", TEXT),
-        ["s3.pt is neither HDF5 nor a torch file"],
+        ["s3.pt is in no known format"],
     ),
     "a zip that torch did not write": (
         add_bytes("s3.pt", b"PK\x03\x04" + TEXT),
@@ -303,11 +303,11 @@ def test_five_problems_of_the_files_come_in_one_error(study: Study) -> None:
     study.label({"s1": "N", "s3": "PB", "narrow": "N", "flat": "N", "text": "N"})
     error = study.refused(
         "6 problems",
-        "s2.h5: slide 's2' has no label in the sheet",
+        "s2.h5: slide 's2' is not in the label table",
         "s1.pt and ",
         "narrow.h5: its 3 instances have no features",
         "flat.pt holds a tensor of shape (5,)",
-        "text.h5 is neither HDF5 nor a torch file",
+        "text.h5 is in no known format",
         "several feature widths: 4 in 3 files such as ",
     )
     assert len(error.problems) == 6
@@ -335,7 +335,7 @@ def test_five_problems_of_the_sheet_come_in_one_error(study: Study) -> None:
         "slide,label,split\ns1,N,train\ns1,IC,train\n,N,val\ns2,cancer,test\ns3,PB,holdout\ns4,,train\n"
     )
     error = study.refused(
-        "line 3, slide 's1': stands in line 2 already",
+        "line 3, slide 's1': already in line 2",
         "line 4: empty slide id",
         "line 5, slide 's2': label 'cancer'",
         "line 6, slide 's3': role 'holdout'",
@@ -355,7 +355,7 @@ def test_a_faulty_sheet_does_not_hide_a_slide_without_label(study: Study) -> Non
     study.sheet.write_text(study.sheet.read_text() + "s9,Benign\n")
     write_h5(study.folder / "s8.h5", some_features(3))
     write_h5(study.folder / "s9.h5", some_features(3))
-    error = study.refused("label 'Benign'", "slide 's8' has no label")
+    error = study.refused("label 'Benign'", "slide 's8' is not in the label table")
     assert "slide 's9' has no label" not in str(error)  # it has one, of an unknown class
 
 
@@ -371,5 +371,5 @@ def test_problems_of_sheet_shape_and_values_are_listed_together(study: Study) ->
     study.refused(
         "label 'Benign'",
         "s8.h5: 3 of 3 instances hold NaN",
-        "s7.h5 is neither HDF5 nor a torch file",
+        "s7.h5 is in no known format",
     )

@@ -11,7 +11,7 @@ from label_tables import write_xlsx
 from mil_bench.cli import main
 from mil_bench.datasets.card_file import read_card
 from mil_bench.datasets.catalogue import find_dataset
-from mil_bench.datasets.labels import read_label_sheet
+from mil_bench.datasets.labels import read_label_table
 from mil_bench.datasets.new_card import new_card
 from mil_bench.errors import InputError, UnknownNameError
 from mil_bench.hierarchy import LabelHierarchy
@@ -53,7 +53,11 @@ def test_every_key_arrives(tmp_path: Path) -> None:
         group = "centre"
         protocols = ["official", "patient-kfold"]
         folds = 4
-        columns = {slide = "Probe", label = ["Befund", "Art"], group = "Klinik", centre = "Klinik", sheet = "Tab 2"}
+        columns.slide = "Probe"
+        columns.label = ["Befund", "Art"]
+        columns.group = "Klinik"
+        columns.centre = "Klinik"
+        columns.sheet = "Tab 2"
         slides_per_class = {G3 = 3, G1 = 1, G2 = 2}
         source = "a"
         licence = "b"
@@ -77,9 +81,9 @@ def test_every_key_arrives(tmp_path: Path) -> None:
         ("d", "e"),
     )
     rows = [("Probe", "Befund", "Klinik"), ("s1", "G2", "north")]
-    sheet = read_label_sheet(write_xlsx(tmp_path / "l.xlsx", {"Tab 1": rows, "Tab 2": rows}), spec)
-    assert sheet.group_name == "centre"
-    assert (sheet.rows["s1"].label, sheet.rows["s1"].group, sheet.rows["s1"].centre) == (
+    table = read_label_table(write_xlsx(tmp_path / "l.xlsx", {"Tab 1": rows, "Tab 2": rows}), spec)
+    assert table.group_name == "centre"
+    assert (table.slides["s1"].label, table.slides["s1"].group, table.slides["s1"].centre) == (
         1,
         "north",
         "north",
@@ -97,7 +101,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_no_problem(tmp_path: Path) 
         "an unknown key": (f"{FLAT}lables = 1\n", "unknown key 'lables'; did you mean labels?"),
         "an unknown column": (
             f'{FLAT}columns.slides = "x"\n',
-            "unknown key 'columns.slides'; did you mean slide?",
+            "unknown key 'columns.slides'; did you mean slide or split?",
         ),
         "no name": (
             'labels = ["a", "b"]\n',
@@ -119,10 +123,10 @@ def test_a_byte_order_mark_and_windows_line_ends_are_no_problem(tmp_path: Path) 
             'name = 3\nlabels = ["a", "b"]\n',
             "name: 3 is not a text in quotation marks",
         ),
-        "no classes": ('name = "x"\n', "labels: neither labels nor a hierarchy is given"),
+        "no classes": ('name = "x"\n', "hierarchy: neither labels nor a hierarchy is given"),
         "labels and hierarchy": (
             f'{FLAT}hierarchy.c = ["a"]\n',
-            "labels: both labels and a hierarchy are given",
+            "hierarchy: both labels and a hierarchy are given",
         ),
         "one class": (
             'name = "x"\nlabels = ["a"]\n',
@@ -130,11 +134,11 @@ def test_a_byte_order_mark_and_windows_line_ends_are_no_problem(tmp_path: Path) 
         ),
         "a class twice": (
             'name = "x"\nlabels = ["a", "b", "a"]\n',
-            "labels: a fine class stands twice in ['a', 'b', 'a']",
+            "labels: a fine class is named twice in ['a', 'b', 'a']",
         ),
         "a class under two": (
             'name = "x"\nhierarchy.c = ["a"]\nhierarchy.d = ["a"]\n',
-            "hierarchy: a fine class stands twice",
+            "hierarchy: a fine class is named twice",
         ),
         "a coarse class without classes": (
             'name = "x"\nhierarchy.c = ["a", "b"]\nhierarchy.d = []\n',
@@ -165,13 +169,13 @@ def test_a_byte_order_mark_and_windows_line_ends_are_no_problem(tmp_path: Path) 
             "protocols: there is none called 'patient-fold'; did you mean patient-kfold?",
         ),
         "no protocol": (f"{FLAT}protocols = []\n", "protocols: [] is not a list of texts"),
-        "one fold": (f"{FLAT}folds = 1\n", "folds: 1, at least 2 are needed"),
+        "one fold": (f"{FLAT}folds = 1\n", "folds: 1 is less than 2"),
         "text for folds": (f'{FLAT}folds = "5"\n', "folds: '5' is not a whole number"),
         "true for folds": (f"{FLAT}folds = true\n", "folds: True is not a whole number"),
         "text for ordered": (f'{FLAT}ordered = "yes"\n', "ordered: 'yes' is not true or false"),
         "counts of an unknown class": (
             f"{FLAT}slides_per_class = {{a = 1, b = 2, ab = 3}}\n",
-            "slides_per_class.ab: there is no class of that name",
+            "slides_per_class: there is no class 'ab'",
         ),
         "counts of some classes": (
             f"{FLAT}slides_per_class.a = 1\n",
@@ -179,7 +183,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_no_problem(tmp_path: Path) 
         ),
         "a negative count": (
             f"{FLAT}slides_per_class = {{a = 1, b = -2}}\n",
-            "slides_per_class.b: -2 is not a whole number",
+            "slides_per_class.b: -2 is less than 1",
         ),
         "a list for the sheet": (
             f'{FLAT}columns.sheet = ["x"]\n',
@@ -191,7 +195,8 @@ def test_a_byte_order_mark_and_windows_line_ends_are_no_problem(tmp_path: Path) 
         ),
         "no TOML": (
             "name: my-study\n",
-            "it cannot be read as TOML in UTF-8: Expected '=' after a key in a key/value pair (at line 1",
+            "it cannot be read as TOML in UTF-8: "
+            "Expected '=' after a key in a key/value pair (at line 1",
         ),
         "nothing": ("", "neither labels nor a hierarchy is given"),
         "Latin-1": (
@@ -216,7 +221,14 @@ def test_a_card_is_refused_for(tmp_path: Path, text: str | bytes, fragment: str)
 
 
 def test_all_problems_of_a_card_come_in_one_error(tmp_path: Path) -> None:
-    text = 'name = "X"\nlabels = ["a", "a"]\nfolds = 0\nprotocol = "paper"\nprotocols = ["papers"]\nordered = 1\n'
+    text = """
+        name = "X"
+        labels = ["a", "a"]
+        folds = 0
+        protocol = "paper"
+        protocols = ["papers"]
+        ordered = 1
+    """
     with pytest.raises(InputError) as caught:
         read_card(card(tmp_path, text))
     keys = ["unknown key 'protocol'", "name", "labels", "protocols", "folds", "ordered"]
@@ -268,13 +280,16 @@ def test_a_new_card_takes_classes_counts_and_headings_from_the_table(tmp_path: P
     assert spec.hierarchy.fine == ('a "b" \\', "2", "10")
     assert (spec.class_counts, spec.groups.name) == ((1, 2, 1), "case")
     assert (spec.columns.slide, spec.columns.centre) == (("slide_id",), ("hospital",))
-    assert list(read_label_sheet(table, spec).rows) == ["1", "2", "3", "4"]
+    assert list(read_label_table(table, spec).slides) == ["1", "2", "3", "4"]
 
 
 @pytest.mark.parametrize(
     ("content", "fragment"),
     [
-        ("slide,label\na,N\nb,N\n", "the column 'label' holds 1 different labels, 2 to 100 can be"),
+        (
+            "slide,label\na,N\nb,N\n",
+            "the column 'label' holds 1 different labels, expected 2 to 100",
+        ),
         ("slide,label\na,N\nb,\nc,M\n", "1 rows have no label"),
         (
             "slide,label\na,N\nb,5-Mar\n",

@@ -16,7 +16,7 @@ from mil_bench.benchmarks.bracs import BRACS
 from mil_bench.benchmarks.ccc import CCC
 from mil_bench.benchmarks.panda import PANDA
 
-from mil_bench.datasets.labels import LabelTable, read_label_sheet
+from mil_bench.datasets.labels import LabelTable, read_label_table
 from mil_bench.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ GOOD = [("slide", "label", "patient"), ("001", "N", "7"), ("s2", "IC", "8")]
 READ = [("001", 0, "7"), ("s2", 6, "8")]
 
 
-def rows_of(sheet: LabelTable) -> list[tuple[str, int, str]]:
-    return [(slide, row.label, row.group) for slide, row in sheet.rows.items()]
+def rows_of(table: LabelTable) -> list[tuple[str, int, str]]:
+    return [(slide, row.label, row.group) for slide, row in table.slides.items()]
 
 
 def text_table(separator: str, end: str = "\n") -> bytes:
@@ -67,25 +67,25 @@ def text_table(separator: str, end: str = "\n") -> bytes:
 )
 def test_text_is_read_whatever_separates_it(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
-    assert rows_of(read_label_sheet(tmp_path / name, BRACS)) == READ
+    assert rows_of(read_label_table(tmp_path / name, BRACS)) == READ
 
 
 @pytest.mark.parametrize("name", ["labels.xlsx", "labels.csv"])
 def test_a_workbook_is_read_whatever_its_name(tmp_path: Path, name: str) -> None:
     write_xlsx(tmp_path / "l.xlsx", {"Sheet1": GOOD}).rename(tmp_path / name)
-    assert rows_of(read_label_sheet(tmp_path / name, BRACS)) == READ
+    assert rows_of(read_label_table(tmp_path / name, BRACS)) == READ
 
 
 def test_whole_numbers_of_a_workbook_become_their_digits(tmp_path: Path) -> None:
     rows = [("slide", "label", "patient"), (12, "N", 85), (34.0, "IC", 99), ("005", "PB", 85)]
-    sheet = read_label_sheet(write_xlsx(tmp_path / "l.xlsx", {"S": rows}), BRACS)
-    assert rows_of(sheet) == [("12", 0, "85"), ("34", 6, "99"), ("005", 1, "85")]
+    table = read_label_table(write_xlsx(tmp_path / "l.xlsx", {"S": rows}), BRACS)
+    assert rows_of(table) == [("12", 0, "85"), ("34", 6, "99"), ("005", 1, "85")]
 
 
 def test_leading_zeros_that_excel_shows_are_kept(tmp_path: Path) -> None:
     rows = [("slide", "label"), (12, "N"), (345, "IC")]
-    sheet = read_label_sheet(write_xlsx(tmp_path / "l.xlsx", {"S": rows}, "00000"), BRACS)
-    assert list(sheet.rows) == ["00012", "00345"]
+    table = read_label_table(write_xlsx(tmp_path / "l.xlsx", {"S": rows}, "00000"), BRACS)
+    assert list(table.slides) == ["00012", "00345"]
 
 
 def test_a_workbooks_blank_rows_remarks_and_unnamed_columns_do_no_harm(tmp_path: Path) -> None:
@@ -97,8 +97,8 @@ def test_a_workbooks_blank_rows_remarks_and_unnamed_columns_do_no_harm(tmp_path:
         (None, None, "remark"),
         ("b", "IC"),
     ]
-    sheet = read_label_sheet(write_xlsx(tmp_path / "l.xlsx", {"S": rows}), BRACS)
-    assert list(sheet.rows) == ["a", "b"]
+    table = read_label_table(write_xlsx(tmp_path / "l.xlsx", {"S": rows}), BRACS)
+    assert list(table.slides) == ["a", "b"]
 
 
 def test_a_formula_counts_as_what_was_last_computed(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_formula_counts_as_what_was_last_computed(tmp_path: Path) -> None:
         "xl/worksheets/sheet1.xml",
         lambda raw: raw.replace(b'<c r="B3">', b'<c r="B3" t="str">'),
     )
-    assert rows_of(read_label_sheet(path, BRACS))[1][1] == 0
+    assert rows_of(read_label_table(path, BRACS))[1][1] == 0
 
 
 def test_a_wrong_size_written_into_a_workbook_is_not_believed(tmp_path: Path) -> None:
@@ -121,18 +121,18 @@ def test_a_wrong_size_written_into_a_workbook_is_not_believed(tmp_path: Path) ->
     edit_member(
         path, "xl/worksheets/sheet1.xml", lambda raw: raw.replace(b'ref="A1:C3"', b'ref="A1"')
     )
-    assert rows_of(read_label_sheet(path, BRACS)) == READ
+    assert rows_of(read_label_table(path, BRACS)) == READ
 
 
 def test_the_cards_sheet_is_taken_before_others_that_fit(tmp_path: Path) -> None:
     other = [("slide", "label"), ("wrong", "PB")]
     path = write_xlsx(tmp_path / "l.xlsx", {"other": other, "WSI_Information": GOOD})
-    assert rows_of(read_label_sheet(path, BRACS)) == READ
+    assert rows_of(read_label_table(path, BRACS)) == READ
 
 
 def test_the_only_sheet_that_fits_is_taken(tmp_path: Path) -> None:
     path = write_xlsx(tmp_path / "l.xlsx", {"notes": [("hello",)], "empty": [], "mine": GOOD})
-    assert rows_of(read_label_sheet(path, BRACS)) == READ
+    assert rows_of(read_label_table(path, BRACS)) == READ
 
 
 TEXT_CASES = {
@@ -148,15 +148,15 @@ TEXT_CASES = {
     "a line cut short": (b"slide,label\na,N\nb\n", "line 3, slide 'b': no label"),
     "a slide that stands twice": (
         b"slide,label\na,N\nb,IC\na,N\n",
-        "line 4, slide 'a': stands in line 2 already",
+        "line 4, slide 'a': already in line 2",
     ),
     "a slide twice in another case": (
         b"slide,label\nab,N\nAB,N\n",
-        "line 3, slide 'AB': stands in line 2 already, as 'ab'",
+        "line 3, slide 'AB': already in line 2, as 'ab'",
     ),
     "a slide with and without ending": (
         b"slide,label\na,N\na.svs,N\n",
-        "line 3, slide 'a': stands in line 2 already",
+        "line 3, slide 'a': already in line 2",
     ),
     "an empty slide id": (b"slide,label\na,N\n,IC\n", "line 3: empty slide id"),
     "another role": (
@@ -208,7 +208,8 @@ TEXT_CASES = {
     ),
     "ids with a decimal point": (
         b"slide,label\n123.0,N\n",
-        "column 'slide' holds '123.0', which a spreadsheet or pandas made a number with a decimal point",
+        "column 'slide' holds '123.0', which a spreadsheet or pandas made "
+        "a number with a decimal point",
     ),
     "ids with a decimal comma": (b"slide;label\n123,0;N\n", "column 'slide' holds '123,0'"),
     "patients with a decimal point": (
@@ -252,7 +253,7 @@ TEXT_CASES = {
 
 def refused(path: Path, fragment: str, spec: DatasetSpec = BRACS) -> InputError:
     with pytest.raises(InputError) as caught:
-        read_label_sheet(path, spec)
+        read_label_table(path, spec)
     lines = str(caught.value).splitlines()
     assert str(path) in lines[0]
     assert fragment in str(caught.value)
@@ -297,7 +298,7 @@ CELL_CASES = {
     "merged labels": ([("a", "N"), ("b", None)], "sheet 'S', row 3, slide 'b': no label"),
     "a slide twice in another case": (
         [("ab", "N"), ("AB", "N")],
-        "sheet 'S', row 3, slide 'AB': stands in sheet 'S', row 2 already, as 'ab'",
+        "sheet 'S', row 3, slide 'AB': already in sheet 'S', row 2, as 'ab'",
     ),
     "no rows": ([], "sheet 'S' has no rows under its header"),
 }
@@ -321,7 +322,8 @@ def test_a_merged_heading_over_the_header_is_not_taken_for_it(tmp_path: Path) ->
     path = write_xlsx(tmp_path / "l.xlsx", {"one": [("Slides of 2021",), *GOOD]})
     refused(
         path,
-        "no slide column; looked for slide, slide_id, slide_name, wsi filename, filename; found Slides of 2021",
+        "no slide column; looked for slide, slide_id, slide_name, wsi filename, filename; "
+        "found Slides of 2021",
     )
     path = write_xlsx(tmp_path / "l.xlsx", {"one": [("Slides of 2021",), *GOOD], "two": []})
     refused(path, "none of its sheets has the needed columns")
@@ -460,7 +462,7 @@ def test_groups_are_what_the_sheet_says_they_are(
 ) -> None:
     path = tmp_path / "sheet.csv"
     path.write_text(f"{header}\na,{card.hierarchy.fine[0]},1\nb,{card.hierarchy.fine[0]},{group}\n")
-    assert read_label_sheet(path, card).group_name == expected
+    assert read_label_table(path, card).group_name == expected
 
 
 @pytest.mark.parametrize(
@@ -476,25 +478,25 @@ def test_groups_are_unknown_where_no_slide_has_one(
 ) -> None:
     columns = f"{card.columns.slide[0]},{card.columns.label[0]},{heading}"
     (tmp_path / "l.csv").write_text(f"{columns}\na,{card.hierarchy.fine[0]},\n")
-    sheet = read_label_sheet(tmp_path / "l.csv", card)
-    assert (sheet.group_name, sheet.rows["a"].group) == (expected, "slide a")
+    table = read_label_table(tmp_path / "l.csv", card)
+    assert (table.group_name, table.slides["a"].group) == (expected, "slide a")
 
 
 def test_clams_label_table_is_read(tmp_path: Path) -> None:
     (tmp_path / "l.csv").write_text("case_id,slide_id,label\np1,s1,N\np1,s2,IC\n")
-    sheet = read_label_sheet(tmp_path / "l.csv", BRACS)
-    assert (rows_of(sheet), sheet.group_name) == ([("s1", 0, "p1"), ("s2", 6, "p1")], "case")
+    table = read_label_table(tmp_path / "l.csv", BRACS)
+    assert (rows_of(table), table.group_name) == ([("s1", 0, "p1"), ("s2", 6, "p1")], "case")
 
 
 def test_of_patients_and_cases_the_cards_own_word_counts(tmp_path: Path) -> None:
     (tmp_path / "l.csv").write_text("slide,label,case_id,patient\na,N,c1,p1\n")
-    sheet = read_label_sheet(tmp_path / "l.csv", BRACS)
-    assert (rows_of(sheet), sheet.group_name) == ([("a", 0, "p1")], "patient")
+    table = read_label_table(tmp_path / "l.csv", BRACS)
+    assert (rows_of(table), table.group_name) == ([("a", 0, "p1")], "patient")
 
 
 def test_two_columns_that_say_the_same_are_no_problem(tmp_path: Path) -> None:
     (tmp_path / "l.csv").write_text("slide_id,filename,label\na,a.svs,N\n")
-    assert list(read_label_sheet(tmp_path / "l.csv", BRACS).rows) == ["a"]
+    assert list(read_label_table(tmp_path / "l.csv", BRACS).slides) == ["a"]
 
 
 @pytest.mark.parametrize("written", ["train", "Training", "TRAIN", " train "])
@@ -502,13 +504,13 @@ def test_roles_are_understood_in_their_usual_spellings(tmp_path: Path, written: 
     (tmp_path / "l.csv").write_text(
         f"slide,label,split\na,N,{written}\nb,N,Validation\nc,N,testing\nd,N,\n"
     )
-    rows = read_label_sheet(tmp_path / "l.csv", BRACS).rows
+    rows = read_label_table(tmp_path / "l.csv", BRACS).slides
     assert [row.split for row in rows.values()] == ["train", "val", "test", ""]
 
 
 def test_words_that_other_readers_take_for_missing_are_ids_here(tmp_path: Path) -> None:
     (tmp_path / "l.csv").write_text("slide,label,patient\nNA,N,null\nnan,IC,None\n1E5,PB,1e3\n")
-    assert rows_of(read_label_sheet(tmp_path / "l.csv", BRACS)) == [
+    assert rows_of(read_label_table(tmp_path / "l.csv", BRACS)) == [
         ("NA", 0, "null"),
         ("nan", 6, "None"),
         ("1E5", 1, "1e3"),
@@ -530,14 +532,14 @@ def test_the_ending_of_a_slides_file_is_no_part_of_its_id(
     tmp_path: Path, written: str, slide: str
 ) -> None:
     (tmp_path / "l.csv").write_text(f"slide,label\n{written},N\n")
-    assert list(read_label_sheet(tmp_path / "l.csv", BRACS).rows) == [slide]
+    assert list(read_label_table(tmp_path / "l.csv", BRACS).slides) == [slide]
 
 
 def test_the_frame_has_a_row_a_slide(tmp_path: Path) -> None:
     (tmp_path / "l.csv").write_text(
         "slide,label,patient,set,centre\na,N,7,Training,Rome\nb,IC,8,,\n"
     )
-    frame = read_label_sheet(tmp_path / "l.csv", BRACS).frame
+    frame = read_label_table(tmp_path / "l.csv", BRACS).frame
     assert frame.to_dict("records") == [
         {"slide": "a", "label": 0, "group": "7", "split": "train", "centre": "Rome"},
         {"slide": "b", "label": 6, "group": "8", "split": "", "centre": ""},
@@ -546,19 +548,19 @@ def test_the_frame_has_a_row_a_slide(tmp_path: Path) -> None:
 
 def test_where_the_centre_is_the_group_it_is_also_the_centre(tmp_path: Path) -> None:
     (tmp_path / "l.csv").write_text("slide,label,center\na,NILM,north\nb,SCC,south\n")
-    frame = read_label_sheet(tmp_path / "l.csv", CCC).frame
+    frame = read_label_table(tmp_path / "l.csv", CCC).frame
     assert frame["group"].tolist() == frame["centre"].tolist() == ["north", "south"]
 
 
 @pytest.mark.parametrize(
     ("slide", "hint"),
     [
-        ("00123", "the sheet has '123': leading zeros were lost"),
-        ("00123.svs", "the sheet has '123': leading zeros were lost"),
-        ("45", "the sheet has '0045': leading zeros differ"),
-        ("abc", "the sheet has 'ABC', in other upper and lower case"),
-        ("ABC.ndpi", "the sheet has 'ABC'"),
-        ("d", "the sheet has 'c/d'"),
+        ("00123", "the label table has '123': leading zeros were lost"),
+        ("00123.svs", "the label table has '123': leading zeros were lost"),
+        ("45", "the label table has '0045': leading zeros differ"),
+        ("abc", "the label table has 'ABC', in other upper and lower case"),
+        ("ABC.ndpi", "the label table has 'ABC'"),
+        ("d", "the label table has 'c/d'"),
         ("ABC", ""),
         ("other", ""),
     ],
@@ -567,7 +569,7 @@ def test_a_slide_that_is_not_in_the_sheet_is_told_what_is_near(
     tmp_path: Path, slide: str, hint: str
 ) -> None:
     (tmp_path / "l.csv").write_text("slide,label\n123,N\n0045,N\nABC,IC\nc/d,N\n")
-    assert read_label_sheet(tmp_path / "l.csv", BRACS).near_miss(slide) == hint
+    assert read_label_table(tmp_path / "l.csv", BRACS).near_miss(slide) == hint
 
 
 @pytest.fixture(scope="module")
@@ -579,20 +581,20 @@ def official(shared: Path) -> Path:
 
 
 def test_the_official_bracs_workbook_is_taken_as_it_is(official: Path) -> None:
-    sheet = read_label_sheet(official / "BRACS.xlsx", BRACS)
-    frame = sheet.frame
-    assert (len(frame), frame["group"].nunique(), sheet.group_name) == (547, 189, "patient")
+    table = read_label_table(official / "BRACS.xlsx", BRACS)
+    frame = table.frame
+    assert (len(frame), frame["group"].nunique(), table.group_name) == (547, 189, "patient")
     assert frame["split"].value_counts().to_dict() == {"train": 395, "val": 65, "test": 87}
     assert tuple(frame["label"].value_counts().sort_index()) == BRACS.class_counts
-    assert sheet.rows == read_label_sheet(official / "bracs_meta.csv", BRACS).rows
+    assert table.slides == read_label_table(official / "bracs_meta.csv", BRACS).slides
 
 
 def test_pandas_official_table_has_centres_and_groups_of_near_duplicates(official: Path) -> None:
-    sheet = read_label_sheet(official / "panda_meta.csv", PANDA)
-    frame = sheet.frame
+    table = read_label_table(official / "panda_meta.csv", PANDA)
+    frame = table.frame
     assert frame["centre"].value_counts().to_dict() == {"karolinska": 5456, "radboud": 5160}
     assert tuple(frame["label"].value_counts().sort_index()) == PANDA.class_counts
-    assert (frame["group"].nunique(), sheet.group_name) == (
+    assert (frame["group"].nunique(), table.group_name) == (
         PANDA.groups.count,
         "near-duplicate group",
     )
@@ -604,6 +606,6 @@ def test_kaggles_train_csv_is_taken_and_its_groups_are_unknown(
     table = pd.read_csv(official / "panda_meta.csv", dtype=str).iloc[:, :-1]
     assert list(table.columns) == ["image_id", "data_provider", "isup_grade", "gleason_score"]
     table.to_csv(tmp_path / "train.csv", index=False)
-    sheet = read_label_sheet(tmp_path / "train.csv", PANDA)
-    assert (sheet.group_name, sheet.frame["group"].nunique()) == ("", 10616)
-    assert tuple(sheet.frame["label"].value_counts().sort_index()) == PANDA.class_counts
+    table = read_label_table(tmp_path / "train.csv", PANDA)
+    assert (table.group_name, table.frame["group"].nunique()) == ("", 10616)
+    assert tuple(table.frame["label"].value_counts().sort_index()) == PANDA.class_counts

@@ -10,12 +10,15 @@ from feature_files import write_h5
 
 from mil_bench.cli import main
 
-WITHOUT = "hmil: there are no coarse classes here, so its coarse branch learns the fine classes a second time"
+WITHOUT = (
+    "hmil: there are no coarse classes here, "
+    "so its coarse branch learns the fine classes a second time"
+)
 
 
 @pytest.fixture
 def packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with features of 24 slides, 12 patients and 3 classes, a card made from their table, and their store."""
+    """A folder with 24 slides of 12 patients and 3 classes, their features, card and store."""
     monkeypatch.chdir(tmp_path)
     lines = ["slide,label,patient,centre"]
     for i in range(24):
@@ -45,6 +48,7 @@ RUN = [
 ]
 
 
+@pytest.mark.slow
 def test_a_flat_dataset_runs_reports_and_resumes(
     packed: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -77,13 +81,13 @@ def test_a_blank_patient_is_counted_when_packing_and_in_every_caption(
     place = ["--dataset", "my-study.toml", "--data", "other"]
     assert main(["data", "pack", "features", "--labels", "labels.csv", *place]) == 0
     out = capsys.readouterr().out
-    blind = "1 slide has no patient: each counts as a patient of its own, so leaks among them cannot be seen"
-    assert f"\n{blind}.\n" in out
-    assert (
-        "2 slides share the patient 'NA'; leave the cell blank where the patient is not known."
-        in out
+    blind = (
+        "1 slide has no patient: each counts as a patient of its own, "
+        "so leaks among them cannot be detected"
     )
-    assert "Counted as different, but spelled alike, is each patient of 'P2' and 'p2'." in out
+    assert f"\n{blind}.\n" in out
+    assert "2 slides share the patient 'NA'; leave the cell blank if the patient is unknown." in out
+    assert "that differ only in upper and lower case count as different: 'P2' and 'p2'." in out
     assert main(["run", "--methods", "abmil", "--folds", "2", *place, "--dry-run"]) == 0
     assert f"no patient on two sides; {blind}." in capsys.readouterr().out
 

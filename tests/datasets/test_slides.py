@@ -13,7 +13,7 @@ from mil_bench.datasets.slides import Slides, known_slides
 if TYPE_CHECKING:
     from pathlib import Path
 
-OWN_LEAKS = "so leaks among them cannot be seen"
+OWN_LEAKS = "so leaks among them cannot be detected"
 
 
 def groups(**changed: str) -> list[str]:
@@ -65,16 +65,16 @@ def test_a_word_for_no_patient_that_several_slides_share_is_noticed(word: str) -
     (note,) = table(group=groups(s00=word, s02=word, s04=word)).group_notes(SLIDES)
     assert (
         note
-        == f"3 slides share the patient '{word}'; leave the cell blank where the patient is not known."
+        == f"3 slides share the patient '{word}'; leave the cell blank if the patient is unknown."
     )
     assert table(group=groups(s00=word)).group_notes(SLIDES) == ()
 
 
 def test_patients_that_differ_in_case_only_are_noticed() -> None:
     (note,) = table(group=groups(s00="P0", s02="P1")).group_notes(SLIDES)
-    assert (
-        note
-        == "Counted as different, but spelled alike, is each patient of 'P0' and 'p0'; 'P1' and 'p1'."
+    assert note == (
+        "Spellings of a patient that differ only in upper and lower case count as different: "
+        "'P0' and 'p0'; 'P1' and 'p1'."
     )
 
 
@@ -82,6 +82,6 @@ def test_a_hint_names_the_first_unknown_slide_that_can_be_guessed(tmp_path: Path
     known = read(tmp_path, "slide,label\n007,calm\n008,wild\n")
     assert (
         known.near_miss(["x", "7", "8"])
-        == "for '7' the label sheet labels.csv has '007': leading zeros differ"
+        == "for '7' the label table labels.csv has '007': leading zeros differ"
     )
     assert known.near_miss(["x", "007"]) == ""

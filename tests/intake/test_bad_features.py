@@ -1,4 +1,4 @@
-"""Feature files that must not be read: each is refused with its name, what is wrong, and what to do."""
+"""Feature files that must not be read: the error says which, what is wrong and what to do."""
 
 from __future__ import annotations
 
@@ -253,14 +253,14 @@ HDF5_CASES: dict[str, tuple[Write, str]] = {
     ),
     "a patch size in words": (
         bad_patch_size("large"),
-        "a patch_size_level0 that is no positive number: 'large'",
+        "a patch_size_level0 that is not a positive number: 'large'",
     ),
-    "a patch size of 0": (bad_patch_size(0), "a patch_size_level0 that is no positive number"),
+    "a patch size of 0": (bad_patch_size(0), "a patch_size_level0 that is not a positive number"),
     "two patch sizes": (
         bad_patch_size([256, 512]),
-        "a patch_size_level0 that is no positive number",
+        "a patch_size_level0 that is not a positive number",
     ),
-    "a tile of negative size": (bad_tile_size, "a tile_size_um that is no positive number"),
+    "a tile of negative size": (bad_tile_size, "a tile_size_um that is not a positive number"),
 }
 
 
@@ -315,7 +315,7 @@ def numpy_archive(path: Path) -> None:
 
 
 class LyingType:
-    """Pickles as a NumPy array whose type hides that it holds objects: NumPy would take the bytes for addresses."""
+    """Pickles as a NumPy array whose type hides objects: NumPy would take bytes for addresses."""
 
     def __reduce__(self) -> tuple:
         from numpy._core.multiarray import _reconstruct
@@ -515,9 +515,9 @@ def test_code_in_a_bare_pickle_is_never_run(tmp_path: Path, protocol: int) -> No
     ("content", "problem"),
     [
         (b"", "is empty"),
-        (b"slide,label\n", "is neither HDF5"),
-        (bytes(64), "is neither HDF5"),
-        (b"\x89", "is neither"),
+        (b"slide,label\n", "is in no known format"),
+        (bytes(64), "is in no known format"),
+        (b"\x89", "is in no known format"),
     ],
     ids=["nothing", "text", "zeros", "one byte"],
 )

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mil_bench.errors import InputError
-from mil_bench.intake.readers import find_feature_files, open_features
+from mil_bench.intake.folders import find_feature_files
+from mil_bench.intake.readers import open_features
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -30,7 +30,7 @@ def real(shared: Path, *parts: str) -> Path:
 
 
 def tissue(bag: RawBag, pixels: float) -> np.ndarray:
-    """Which pixels of the slide, 4096 wide, lie in a patch, if a unit of the coordinates is so many pixels."""
+    """Which pixels of the slide, 4096 wide, are in a patch; ``pixels`` per unit of coordinates."""
     covered = np.zeros((4096, 4096), dtype=bool)
     side = int(bag.patch_size * pixels)
     for x, y in (bag.coords * pixels).astype(int):

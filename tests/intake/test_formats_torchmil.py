@@ -10,7 +10,8 @@ import pytest
 from feature_files import some_features, write_npy
 
 from mil_bench.errors import InputError
-from mil_bench.intake.readers import find_feature_files, open_features
+from mil_bench.intake.folders import find_feature_files
+from mil_bench.intake.readers import open_features
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,4 +1,4 @@
-"""Looking through data before they are trained on, and at what is packed: what is said, and the exit code."""
+"""Inspecting data before they are trained on: what is said, and the exit code."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 import pytest
-from feature_files import some_features, write_h5, write_sheet
+from feature_files import some_features, write_h5, write_label_table
 
 from mil_bench.cli import main
 from mil_bench.report.figures.bag_sizes import bag_size_histogram
@@ -27,7 +27,7 @@ class Study:
         self.labels = {f"s{i}": "N" if i % 2 else "IC" for i in range(len(ROWS))}
         for i, rows in enumerate(ROWS):
             self.write(f"s{i}", some_features(rows, 16, seed=i))
-        write_sheet(self.sheet, self.labels)
+        write_label_table(self.sheet, self.labels)
 
     def write(
         self,
@@ -47,7 +47,9 @@ class Study:
     def check(self, *words: str) -> tuple[int, str]:
         """Check the folder with its labels, or something else."""
         target = words or (str(self.folder), "--dataset", "bracs", "--labels", str(self.sheet))
-        code, output, errors = self.call("check", *target, "--results", str(self.root / "results"))
+        code, output, errors = self.call(
+            "inspect", *target, "--results", str(self.root / "results")
+        )
         assert errors == ""
         return code, output
 
@@ -74,14 +76,14 @@ def test_good_data_get_counts_beside_the_cards_a_histogram_and_a_picture(study: 
     code, output = study.check()
     assert code == 0
     assert "8 bags, 216 instances, 16 features" in output
-    assert "Nothing wrong was found." in output
-    assert "Worth knowing" not in output
+    assert "No errors were found." in output
+    assert "Notes" not in output
     assert [line.split() for line in output.splitlines() if line.startswith("  IC")] == [
         ["IC", "4", "132"]
     ]
-    assert "Instances a bag: 3 to 52, median 30.5" in output
-    picture = study.root / "results" / "checks" / "features-bag-sizes.png"
-    assert f"Picture: {picture}" in output
+    assert "Instances per bag: 3 to 52, median 30.5" in output
+    picture = study.root / "results" / "inspection" / "features-bag-sizes.png"
+    assert f"Figure: {picture}" in output
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
@@ -115,11 +117,11 @@ def with_leak(study: Study) -> None:
         features = some_features(10, 16, seed=i)
         features[:, 9] = i % 2
         study.write(f"s{i}", features)
-    write_sheet(study.sheet, study.labels)
+    write_label_table(study.sheet, study.labels)
 
 
 def with_unlabelled(study: Study) -> None:
-    write_sheet(
+    write_label_table(
         study.sheet,
         {slide: label for slide, label in study.labels.items() if slide != "s3"} | {"S3": "N"},
     )
@@ -151,7 +153,7 @@ WRONG = {
     "a column that is the label": (with_leak, "Feature column 9 (counted from 0) is the label"),
     "a slide without a label": (
         with_unlabelled,
-        "1 slide has no label in the sheet: s3 (the sheet has 'S3'",
+        "1 slide is not in the label table: s3 (the label table has 'S3'",
     ),
     "two encoders": (with_two_encoders, "Encoders differ: uni in 7 files, conch in 1 file."),
     "two widths": (
@@ -166,7 +168,7 @@ WRONG = {
         lambda s: s.write("s1", np.zeros((3, 0), np.float32)),
         "1 bag (s1) has instances without features.",
     ),
-    "a text file": (with_text, "s1.h5 is neither HDF5 nor"),
+    "a text file": (with_text, "s1.h5 is in no known format"),
     "a file that is cut short": (cut_short, "s7.h5 "),
     "NaN among coordinates": (
         lambda s: s.write("s1", some_features(7, 16), np.full((7, 2), np.nan)),
@@ -180,8 +182,8 @@ def test_what_is_wrong_is_said_with_exit_code_1(study: Study, spoil, said: str) 
     spoil(study)
     code, output = study.check()
     assert code == 1
-    wrong = output[output.index("Wrong:") :]
-    assert said in wrong.partition("Worth knowing:")[0]
+    wrong = output[output.index("Errors:") :]
+    assert said in wrong.partition("Notes:")[0]
 
 
 def same_label_copy(study: Study) -> None:
@@ -210,15 +212,15 @@ NOTED = {
     "a copy with the same label": (same_label_copy, "Equal features: s0, s2."),
     "a part of another bag": (
         lambda s: s.write("s0", some_features(30, 16, seed=3)[:12]),
-        "1 pair of bags has half of their rows or more in common, 1 across groups, where a split can part them: "
-        "s0 in s3 (100%).",
+        "1 pair of bags has at least half of their rows in common, 1 of them in different groups, "
+        "which a split can separate: s0 in s3 (100%).",
     ),
     "a labelled slide without features": (without_a_file, "1 labelled slide has no features: s5."),
     "a dead column": (with_dead_columns, "Always zero: 1 feature column (3) of 16."),
     "a constant column": (with_dead_columns, "Always the same value: 1 feature column (5) of 16."),
     "one value a bag": (
         with_age,
-        "One value a bag, as no feature of single patches has: 1 feature column (3).",
+        "Constant within every bag, so probably slide-level metadata: 1 feature column (3).",
     ),
     "a bag of one instance": (
         lambda s: s.write("s1", some_features(1, 16)),
@@ -230,7 +232,7 @@ NOTED = {
     ),
     "instances in one place": (
         lambda s: s.write("s1", some_features(7, 16), np.zeros((7, 2))),
-        "1 bag (s1) has instances with the same coordinates.",
+        "1 bag (s1) has several instances at the same coordinates.",
     ),
 }
 
@@ -240,16 +242,16 @@ def test_what_is_worth_knowing_is_said_with_exit_code_0(study: Study, change, sa
     change(study)
     code, output = study.check()
     assert code == 0
-    assert said in output[output.index("Worth knowing:") :]
+    assert said in output[output.index("Notes:") :]
 
 
 def test_another_label_in_the_sheet_than_in_the_store_is_wrong(study: Study) -> None:
     study.pack()
-    write_sheet(study.sheet, study.labels | {"s2": "PB"})
+    write_label_table(study.sheet, study.labels | {"s2": "PB"})
     store = str(study.root / "data" / "bracs.h5")
     code, output = study.check(store, "--dataset", "bracs", "--labels", str(study.sheet))
     assert code == 1
-    assert "1 slide has another label in the sheet: s2 (IC, in the sheet PB)." in output
+    assert "1 slide has a different label in the label table: s2 (IC, PB in the table)." in output
 
 
 def test_the_published_leak_is_found_and_clean_classic_data_pass(
@@ -262,13 +264,13 @@ def test_the_published_leak_is_found_and_clean_classic_data_pass(
     for name in ("musk1", "tiger"):
         code, output = study.check(str(classic / f"{name}.npz"))
         assert code == 0
-        assert "Nothing wrong was found." in output
+        assert "No errors were found." in output
 
 
 def test_a_folder_without_labels_is_checked_without_them(study: Study) -> None:
     code, output = study.check(str(study.folder))
     assert code == 0
-    assert "Labels are not known: name --dataset and --labels" in output
+    assert "Labels are unknown: give --dataset and --labels" in output
 
 
 NPZ = {
@@ -306,7 +308,7 @@ def test_a_malformed_bag_file_is_bad_input(
     study: Study, said: str, arrays: dict[str, np.ndarray]
 ) -> None:
     np.savez(study.root / "bags.npz", **arrays)
-    code, output, errors = study.call("check", str(study.root / "bags.npz"))
+    code, output, errors = study.call("inspect", str(study.root / "bags.npz"))
     assert (code, output) == (2, "")
     assert f"bags.npz: {said}" in errors or f"bags.npz {said}" in errors
     assert "Give an .npz with features [N, D]" in errors
@@ -315,7 +317,7 @@ def test_a_malformed_bag_file_is_bad_input(
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04cut"])
 def test_a_bag_file_that_is_no_archive_is_bad_input(study: Study, content: bytes) -> None:
     (study.root / "bags.npz").write_bytes(content)
-    code, _, errors = study.call("check", str(study.root / "bags.npz"))
+    code, _, errors = study.call("inspect", str(study.root / "bags.npz"))
     assert code == 2
     assert "bags.npz cannot be read as arrays" in errors
 
@@ -331,7 +333,7 @@ def test_targets_that_cannot_be_checked_are_bad_input(study: Study) -> None:
         (str(study.sheet),): "cannot be read as a bag store",
         ("bracs", "--data", str(study.root)): "bracs: no features are packed",
     }.items():
-        code, output, errors = study.call("check", *words)
+        code, output, errors = study.call("inspect", *words)
         assert (code, output) == (2, ""), errors
         assert said in errors
 
@@ -341,7 +343,8 @@ def test_info_says_what_is_packed(study: Study) -> None:
     with study.sheet.open("a") as file:
         for i, (slide, label) in enumerate(study.labels.items()):
             file.write(
-                f"{slide},{label},p{i // 2},{'train' if i else 'test'},{'Lyon' if i < 3 else 'Bern'}\n"
+                f"{slide},{label},p{i // 2},{'train' if i else 'test'},"
+                f"{'Lyon' if i < 3 else 'Bern'}\n"
             )
     study.pack()
     code, output, _ = study.call("info", "bracs", "--data", str(study.root / "data"))
@@ -349,7 +352,7 @@ def test_info_says_what_is_packed(study: Study) -> None:
     assert code == 0
     assert facts["features"] == "16 of type float32, TRIDENT .h5, uni"
     assert facts["slides"] == "8"
-    assert facts["instances"] == "216; a bag has 3 to 52, median 30.5"
+    assert facts["instances"] == "216; 3 to 52 per bag, median 30.5"
     assert facts["coordinates"] == "level-0 pixels"
     assert facts["patch sizes"] == "512 (8 slides)"
     assert facts["classes"] == "N 4, PB 0, UDH 0, FEA 0, ADH 0, DCIS 0, IC 4"
@@ -378,14 +381,14 @@ def test_packing_says_what_it_packed_and_what_comes_next(study: Study) -> None:
     assert "7 slides, 183 instances, 16 features (7 TRIDENT .h5)" in output
     assert "  IC: 4 slides (57.1%, on the card 24.1%)" in output
     assert "1 labelled slide has no feature file: s5" in output
-    assert "mil-bench data check bracs" in output
+    assert "mil-bench data inspect bracs" in output
 
 
 def test_no_workers_is_bad_input(study: Study) -> None:
     words = ("--dataset", "bracs", "--labels", str(study.sheet), "--workers", "0")
     code, _, errors = study.call("pack", str(study.folder), *words)
     assert code == 2
-    assert "0 processes cannot pack" in errors
+    assert "0 is less than 1" in errors
 
 
 @pytest.mark.parametrize("sizes", [[5], [1, 1, 1], [1, 100_000]])

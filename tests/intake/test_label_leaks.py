@@ -38,7 +38,7 @@ def classic(shared: Path, name: str) -> LabelLeaks:
 
 def test_the_published_leak_is_found(shared: Path) -> None:
     assert classic(shared, "LEAKY_musk1_rgmil_167").columns() == [
-        LeakingColumn(166, "lowest", ((0,), (1,)))
+        LeakingColumn(166, "minimum", ((0,), (1,)))
     ]
 
 
@@ -46,7 +46,7 @@ def test_the_published_leak_is_found(shared: Path) -> None:
 def test_clean_classic_data_are_not_flagged(shared: Path, name: str) -> None:
     leaks = classic(shared, name)
     assert leaks.columns() == []
-    assert leaks.one_value_a_bag().tolist() == []
+    assert leaks.constant_within_bags().tolist() == []
 
 
 @pytest.mark.parametrize(
@@ -71,10 +71,10 @@ PLANTED: dict[str, tuple[Callable[[int, int], np.ndarray | float], int]] = {
 }
 
 
-@pytest.mark.parametrize(("value", "heaps"), PLANTED.values(), ids=PLANTED.keys())
+@pytest.mark.parametrize(("value", "clusters"), PLANTED.values(), ids=PLANTED.keys())
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_a_planted_column_is_found_that_is(
-    small_store: BagStore, value: Callable, heaps: int, dtype: str
+    small_store: BagStore, value: Callable, clusters: int, dtype: str
 ) -> None:
     bags = []
     for rows, label in zip(bags_of(small_store), small_store.labels, strict=True):
@@ -83,8 +83,8 @@ def test_a_planted_column_is_found_that_is(
         bags.append(planted)
     (found,) = leaks_of(bags, small_store.labels).columns()
     assert found.column == 11
-    assert len(found.heaps) == heaps
-    assert sorted(c for heap in found.heaps for c in heap) == list(range(7))
+    assert len(found.clusters) == clusters
+    assert sorted(c for cluster in found.clusters for c in cluster) == list(range(7))
 
 
 def test_a_running_number_of_sorted_slides_is_found() -> None:
@@ -92,7 +92,7 @@ def test_a_running_number_of_sorted_slides_is_found() -> None:
     bags = [np.random.default_rng(i).standard_normal((5, 8)) for i in range(60)]
     for i, rows in enumerate(bags):
         rows[:, 2] = i
-    assert [(leak.column, leak.heaps) for leak in leaks_of(bags, labels).columns()] == [
+    assert [(leak.column, leak.clusters) for leak in leaks_of(bags, labels).columns()] == [
         (2, ((0,), (1,), (2,)))
     ]
 
@@ -104,7 +104,7 @@ def test_a_value_of_the_bag_that_does_not_tell_the_label_is_metadata() -> None:
         rows[:, 2] = rng.integers(0, 3)
     leaks = leaks_of(bags, np.arange(60) % 2)
     assert leaks.columns() == []
-    assert leaks.one_value_a_bag().tolist() == [2]
+    assert leaks.constant_within_bags().tolist() == [2]
 
 
 @pytest.mark.parametrize("sizes", [(1, 99), (2, 98), (1, 1, 98), (3, 3), (2, 2, 2, 2)])

@@ -1,4 +1,4 @@
-"""Near-duplicates: copies are found whatever was done to them, and what is different is left alone."""
+"""Near-duplicates: copies are found whatever was done to them, and nothing else is."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_bags_of_one_row_are_compared() -> None:
 def test_the_frame_has_the_columns_that_audits_use(small_store: BagStore) -> None:
     frame = near_duplicates(small_store)
     assert list(frame.columns) == ["slide_a", "slide_b", "share", "share_back"]
-    assert frame.empty  # no two bags of a twin have a row in common
+    assert frame.empty  # no two simulated bags have a row in common
 
 
 def test_bags_of_digits_share_images_within_a_writer_and_not_across(tmp_path: Path) -> None:

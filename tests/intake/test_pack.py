@@ -10,9 +10,10 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from feature_files import some_features, unwatched, write_h5, write_pt, write_sheet
+from feature_files import some_features, unwatched, write_h5, write_label_table, write_pt
 from mil_bench.benchmarks.bracs import BRACS
 
+from mil_bench.bags.bag import Slide
 from mil_bench.bags.store import BagStore
 from mil_bench.datasets.catalogue import open_store
 from mil_bench.intake import row_packing
@@ -33,7 +34,7 @@ def fixture_folder(shared: Path, name: str) -> Path:
 
 
 def pack_real(folder: Path, tmp_path: Path) -> Packed:
-    labels = write_sheet(tmp_path / "labels.csv", REAL_LABELS)
+    labels = write_label_table(tmp_path / "labels.csv", REAL_LABELS)
     return pack(folder, BRACS, labels, tmp_path / "data", unwatched)
 
 
@@ -45,8 +46,8 @@ def raw_h5(path: Path) -> tuple[np.ndarray, np.ndarray]:
 def assert_holds(store: BagStore, slide: str, features: np.ndarray) -> None:
     (index,) = store.index_of((slide,))
     bag = store.bag(index)
-    assert (bag.slide, bag.label) == (slide, BRACS.hierarchy.fine.index(REAL_LABELS[slide]))
-    assert bag.group == f"patient of {slide}"
+    label = BRACS.hierarchy.fine.index(REAL_LABELS[slide])
+    assert bag.slide == Slide(slide, label, f"patient of {slide}")
     assert bag.features.dtype == features.dtype
     assert bag.features.shape == features.shape
     assert bag.features.tobytes() == features.tobytes()
@@ -116,7 +117,7 @@ def test_a_parent_folder_without_h5_files_gives_its_pt_files(tmp_path: Path) -> 
     packed = pack(
         tmp_path / "clam",
         BRACS,
-        write_sheet(tmp_path / "l.csv", {"a": "N"}),
+        write_label_table(tmp_path / "l.csv", {"a": "N"}),
         tmp_path / "data",
         unwatched,
     )
@@ -180,7 +181,7 @@ def test_a_labelled_slide_without_a_file_is_reported_and_not_refused(
 ) -> None:
     labels = {"001": "N", "lost-1": "PB", "002": "IC", "x.y": "ADH", "lost-2": "IC"}
     packed = pack(
-        folder, BRACS, write_sheet(tmp_path / "l.csv", labels), tmp_path / "data", unwatched
+        folder, BRACS, write_label_table(tmp_path / "l.csv", labels), tmp_path / "data", unwatched
     )
     assert packed.without_features == ("lost-1", "lost-2")
     assert packed.store.slides["slide"].tolist() == ["001", "002", "x.y"]
@@ -204,7 +205,7 @@ def test_every_pass_over_the_files_is_shown_with_its_length(
         return items
 
     pack(folder, BRACS, sheet, tmp_path / "data", watch)
-    assert told == [("looking at the files", 3, 3), ("packing", 3, 3)]
+    assert told == [("opening the files", 3, 3), ("packing", 3, 3)]
 
 
 def test_other_files_in_the_folder_are_left_alone(

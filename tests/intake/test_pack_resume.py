@@ -1,8 +1,7 @@
-"""Packing that is interrupted: nothing is packed twice, and the file is the undisturbed one, byte for byte."""
+"""Interrupted packing: nothing is packed twice, and the file is the undisturbed one."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import resource
 import signal
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from feature_files import some_features, write_h5, write_sheet
+from feature_files import some_features, write_h5, write_label_table
+from filelock import FileLock
 from mil_bench.benchmarks.bracs import BRACS
 
 from mil_bench.bags.store import BagStore
@@ -42,7 +42,7 @@ def folder(tmp_path: Path) -> Path:
             "uni",
             256,
         )
-    write_sheet(tmp_path / "labels.csv", LABELS)
+    write_label_table(tmp_path / "labels.csv", LABELS)
     return tmp_path / "features"
 
 
@@ -71,7 +71,7 @@ def slides_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     original = row_packing._read
 
     def noted(opened):
-        read.append(opened.found.slide)
+        read.append(opened.file.slide)
         return original(opened)
 
     monkeypatch.setattr(row_packing, "_read", noted)
@@ -142,6 +142,7 @@ def wait_for_slides(data: Path, slides: int) -> None:
     raise AssertionError("packing did not get that far")
 
 
+@pytest.mark.slow
 def test_a_killed_pack_is_repeated_and_gives_the_undisturbed_file(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,13 +169,15 @@ def test_ctrl_c_says_where_the_unfinished_store_lies(folder: Path, tmp_path: Pat
     assert process.returncode == 130
     hidden = tmp_path / "data" / ".bracs.h5.packing"
     assert (
-        f"stopped. What is packed lies in {hidden}; the same command goes on from there" in errors
+        f"stopped. What is packed so far is in {hidden}; the same command continues from there"
+        in errors
     )
     assert "Traceback" not in errors
     assert hidden.exists()
     assert not (tmp_path / "data" / "bracs.h5").exists()
 
 
+@pytest.mark.slow
 def test_of_two_packs_at_once_the_second_is_told_so(folder: Path, tmp_path: Path) -> None:
     first = start(folder, tmp_path / "data", "--workers", "1")
     wait_for_slides(tmp_path / "data", 2)
@@ -189,16 +192,22 @@ def test_of_two_packs_at_once_the_second_is_told_so(folder: Path, tmp_path: Path
     assert content(tmp_path / "data") == content(tmp_path / "calm")
 
 
-def test_a_lock_that_was_waited_for_on_a_removed_journal_does_not_count(
+def test_a_lock_that_a_killed_process_left_does_not_count(folder: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    stopped_after(folder, data, 2)
+    (data / ".bracs.h5.packing.lock").touch()
+    assert pack_into(folder, data).resumed == 2
+
+
+def test_the_lock_of_a_file_that_was_removed_meanwhile_does_not_count(
     folder: Path, tmp_path: Path
 ) -> None:
     data = tmp_path / "data"
     stopped_after(folder, data, 2)
-    journal = data / ".bracs.h5.packing.journal"
-    with journal.open() as old:
-        fcntl.flock(old, fcntl.LOCK_EX)
-        os.replace(journal, tmp_path / "gone")  # as the process that finishes removes it
-        assert pack_into(folder, data).resumed == 0
+    lock = data / ".bracs.h5.packing.lock"
+    with FileLock(lock):
+        lock.rename(tmp_path / "gone")  # as the process that finishes removes it
+        assert pack_into(folder, data).resumed == 2
 
 
 def test_a_file_that_was_changed_in_between_is_packed_again(
@@ -226,7 +235,7 @@ def test_a_file_with_other_rows_means_a_new_beginning(folder: Path, tmp_path: Pa
 def test_labels_may_be_corrected_before_packing_goes_on(folder: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     stopped_after(folder, data, 5)
-    write_sheet(tmp_path / "labels.csv", LABELS | {"s01": "IC"})
+    write_label_table(tmp_path / "labels.csv", LABELS | {"s01": "IC"})
     packed = pack_into(folder, data)
     assert packed.resumed == 5
     assert packed.store.labels[1] == 6
@@ -272,7 +281,7 @@ def test_a_kill_between_the_two_names_leaves_the_stored_file_alone(
             pack_into(folder, data)
     stored = (data / "bracs.h5").read_bytes()
     (data / "bracs.h5").rename(tmp_path / "kept.h5")
-    write_sheet(tmp_path / "labels.csv", LABELS | {"s01": "IC"})
+    write_label_table(tmp_path / "labels.csv", LABELS | {"s01": "IC"})
     pack_into(folder, data)
     assert (tmp_path / "kept.h5").read_bytes() == stored
     assert BagStore(data / "bracs.h5").labels[1] == 6
@@ -288,7 +297,8 @@ def test_a_store_that_comes_up_while_a_pack_waits_is_not_replaced(
         "mil_bench.intake.pack._refuse_existing", lambda *arguments: None
     )  # it was not there yet
     with pytest.raises(
-        StorageError, match=r"bracs.h5 exists by now, made by another process; it was not replaced"
+        StorageError,
+        match=r"bracs.h5 was made by another process in the meantime; it was not replaced",
     ):
         pack_into(folder, data)
     assert content(data) == stored
@@ -358,7 +368,7 @@ def test_a_file_that_grows_while_it_is_read_is_refused(
     monkeypatch.setattr(row_packing, "_stamp", another_time)
     with pytest.raises(
         InputError,
-        match=r"s04.h5: it was changed while it was being read; pack when it is complete",
+        match=r"s04.h5 changed while it was being read; pack when it is complete",
     ):
         pack_into(folder, tmp_path / "data")
 
@@ -380,6 +390,6 @@ def test_witnesses_get_the_class_of_their_bag(tmp_path: Path) -> None:
         np.save(tmp_path / "set" / "features" / f"{slide}.npy", some_features(3, 4, seed=i))
         np.save(tmp_path / "set" / "coords" / f"{slide}.npy", np.zeros((3, 2), np.int64))
         np.save(tmp_path / "set" / "patch_labels" / f"{slide}.npy", np.array([0, 1, i]))
-    sheet = write_sheet(tmp_path / "labels.csv", {"a": "IC", "b": "N"})
+    sheet = write_label_table(tmp_path / "labels.csv", {"a": "IC", "b": "N"})
     store = pack(tmp_path / "set", BRACS, sheet, tmp_path / "data", unwatched).store
     assert store.instance_labels.tolist() == [-1, 6, -1, -1, 0, 0]

@@ -1,4 +1,4 @@
-"""What packing and checking say by the command line: which file, what to do, what is left out, what comes next."""
+"""What packing and inspecting print: which file, what to do, what is left out, what is next."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from feature_files import some_features, write_h5, write_npy, write_pt, write_sheet, write_stamp
+from feature_files import (
+    some_features,
+    write_h5,
+    write_label_table,
+    write_npy,
+    write_pt,
+    write_stamp,
+)
 
 from mil_bench.bags.store import BagStore
 from mil_bench.cli import main
@@ -34,7 +41,9 @@ class Desk:
         self.label(SLIDES)
 
     def label(self, slides: list[str]) -> None:
-        write_sheet(Path("labels.csv"), {slide: "ab"[i % 2] for i, slide in enumerate(slides)})
+        write_label_table(
+            Path("labels.csv"), {slide: "ab"[i % 2] for i, slide in enumerate(slides)}
+        )
 
     def call(self, *words: str) -> tuple[int, str, str]:
         code = main(list(words))
@@ -57,7 +66,7 @@ class Desk:
 
     def check(self, folder: str = "features") -> tuple[int, str, str]:
         return self.call(
-            "data", "check", folder, "--dataset", "cards/study.toml", "--labels", "labels.csv"
+            "data", "inspect", folder, "--dataset", "cards/study.toml", "--labels", "labels.csv"
         )
 
 
@@ -86,8 +95,8 @@ def test_the_commands_that_packing_prints_work_as_they_stand(
         line.partition(":")[0]: shlex.split(line.partition(":")[2])
         for line in output.splitlines()[-2:]
     }
-    assert printed["Check"][0] == printed["Run"][0] == "mil-bench"
-    code, output, errors = desk.call(*printed["Check"][1:])
+    assert printed["Inspect"][0] == printed["Run"][0] == "mil-bench"
+    code, output, errors = desk.call(*printed["Inspect"][1:])
     assert (code, errors) == (0, "")
     assert "8 bags, 48 instances, 8 features" in output
     few = (
@@ -180,7 +189,7 @@ def test_what_to_do_with_a_table_is_not_lost_in_packing(desk: Desk) -> None:
     Path("labels.csv").write_text("name,label\n000,a\n")
     errors = desk.pack()[2]
     assert "no slide column; looked for" in errors
-    assert "Rename the column in a copy of the table, or write a card that names it" in errors
+    assert "Rename the column in a copy of the table, or name it on a card" in errors
     write_h5(Path("features/features_x/a.h5"), some_features())
     write_h5(Path("two/features_x/a.h5"), some_features())
     write_h5(Path("two/features_y/a.h5"), some_features())
@@ -244,7 +253,7 @@ def test_no_instances_at_all_is_an_error(desk: Desk) -> None:
         write_h5(Path("features") / f"{slide}.h5", np.zeros((0, 8), np.float32))
     code, _, errors = desk.pack()
     assert code == 2
-    assert "features: none of its 8 slides that can be read has any instances" in errors
+    assert "features: none of its 8 readable slides has any instances" in errors
     code, output, _ = desk.check()
     assert code == 1
     assert (
@@ -262,7 +271,7 @@ def test_stamps_slide_table_fits_its_folders(desk: Desk, ending: str) -> None:
     Path("labels.csv").write_text("\n".join(["PATIENT,FILENAME,label", *lines]))
     code, output, _ = desk.check("stamp")
     assert code == 0
-    assert "Nothing wrong was found." in output
+    assert "No errors were found." in output
     code, _, errors = desk.pack("stamp")
     assert code == 0, errors
     store = BagStore(Path("data/study.h5"))
@@ -273,7 +282,10 @@ def test_stamps_slide_table_fits_its_folders(desk: Desk, ending: str) -> None:
 def test_a_file_that_fits_two_slides_of_the_table_is_refused(desk: Desk) -> None:
     write_all("stamp/uni-0a1b2c3d", STAMP)
     desk.label([*SLIDES, "siteA/000"])
-    said = "stamp/uni-0a1b2c3d/siteA/000.h5 fits two slides of the sheet, '000' and 'siteA/000'"
+    said = (
+        "stamp/uni-0a1b2c3d/siteA/000.h5 matches two slides of the label table, "
+        "'000' and 'siteA/000'"
+    )
     code, _, errors = desk.pack("stamp")
     assert code == 2
     assert f"  - {said}" in errors
@@ -284,8 +296,8 @@ def test_a_file_that_fits_two_slides_of_the_table_is_refused(desk: Desk) -> None
 
 def test_torchmil_bags_without_labels_of_patches_are_told_of(desk: Desk) -> None:
     write_torchmil(Path("study"), without_labels=1)
-    said = "1 of 8 files come without labels of their instances"
-    assert f"{said}; packing leaves those of all out." in desk.check("study")[1]
+    said = "1 of 8 files have no labels of their instances"
+    assert f"{said}; packing then drops those of all files." in desk.check("study")[1]
     code, output, _ = desk.pack("study")
     assert code == 0
     assert f"{said}, so the store has none.\n" in output
@@ -321,10 +333,10 @@ def test_what_a_terminal_would_obey_or_hide_is_shown_escaped(desk: Desk) -> None
     desk.label([*SLIDES, "new\u200bline"])
     code, _, errors = desk.pack()
     assert code == 2
-    assert "features/\\x1b[31mred.h5: slide '\\x1b[31mred' has no label" in errors
+    assert "features/\\x1b[31mred.h5: slide '\\x1b[31mred' is not in the label table" in errors
     code, output, _ = desk.check()
     assert code == 1
-    assert "1 slide has no label in the sheet: \\x1b[31mred." in output
+    assert "1 slide is not in the label table: \\x1b[31mred." in output
     assert "no features: new\\u200bline" in output
     (Path("features") / f"{red}.h5").unlink()
     code, output, _ = desk.pack()
@@ -334,10 +346,10 @@ def test_what_a_terminal_would_obey_or_hide_is_shown_escaped(desk: Desk) -> None
 
 def test_a_name_that_is_no_text_can_be_shown(desk: Desk) -> None:
     write_all("features")
-    os.rename(b"features/000.h5", b"features/\xff.h5")
+    Path("features/000.h5").rename(os.fsdecode(b"features/\xff.h5"))
     code, _, errors = desk.pack()
     assert code == 2
-    assert "features/\\udcff.h5: slide '\\udcff' has no label in the sheet" in errors
+    assert "features/\\udcff.h5: slide '\\udcff' is not in the label table" in errors
 
 
 def test_a_line_break_in_a_name_makes_no_line_of_its_own() -> None:
@@ -350,10 +362,10 @@ def test_a_line_break_in_a_name_makes_no_line_of_its_own() -> None:
 
 def test_thousands_of_problems_are_shown_as_fifty_and_kept_as_all() -> None:
     error = InputError(
-        "label sheet l.csv", [f"line {i}: no label" for i in range(3000)], "Correct these places."
+        "label table l.csv", [f"line {i}: no label" for i in range(3000)], "Correct these places."
     )
     lines = str(error).splitlines()
-    assert lines[0] == "label sheet l.csv: 3,000 problems"
+    assert lines[0] == "label table l.csv: 3,000 problems"
     assert lines[50] == "  - line 49: no label"
     assert lines[51:] == ["  ... and 2,950 more", "Correct these places."]
     assert len(error.problems) == 3000
@@ -362,7 +374,7 @@ def test_thousands_of_problems_are_shown_as_fifty_and_kept_as_all() -> None:
 @pytest.mark.parametrize("name", ["bags.npz", "study.h5"])
 def test_a_pipe_is_not_waited_for_by_a_check(desk: Desk, name: str) -> None:
     os.mkfifo(name)
-    code, _, errors = desk.call("data", "check", name)
+    code, _, errors = desk.call("data", "inspect", name)
     assert code == 2
     assert f"{name} is not a file (a pipe or a device)" in errors
 
@@ -381,8 +393,8 @@ def test_bag_ids_that_stand_twice_are_wrong(desk: Desk) -> None:
         "labels": np.array([0, 1, 0]),
     }
     np.savez("bags.npz", **arrays, bag_ids=np.array(["a", "b", "a"]))
-    code, output, _ = desk.call("data", "check", "bags.npz")
+    code, output, _ = desk.call("data", "inspect", "bags.npz")
     assert code == 1
-    assert "bag_ids: 1 id stands for several bags: a." in output
+    assert "bag_ids: 1 id names several bags: a." in output
     np.savez("bags.npz", **arrays, bag_ids=np.array(["a", "b", "c"]))
-    assert desk.call("data", "check", "bags.npz")[0] == 0
+    assert desk.call("data", "inspect", "bags.npz")[0] == 0

@@ -1,4 +1,4 @@
-"""Readers: files of the real tools, and files as they occur in the wild, read exactly as they are."""
+"""Readers: files of the real tools and of users' scripts, read exactly as they are."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import SMALL_TWIN
 
-from mil_bench.bags.bag import Bag
+from mil_bench.bags.bag import Bag, Slide
 from mil_bench.bags.store import BagStore, StoreHeader, create_store
 from mil_bench.cli import main
 from mil_bench.errors import InputError, UnknownNameError
@@ -168,7 +168,7 @@ def packed(store: BagStore, path: Path) -> None:
     with create_store(path, header) as writer:
         for b, slide in enumerate(store.slides.itertuples()):
             rows = np.array(store.features[store.offsets[b] : store.offsets[b + 1]])
-            writer.add(Bag(slide.slide, int(slide.label), slide.group, rows))
+            writer.add(Bag(Slide(slide.slide, int(slide.label), slide.group), rows))
 
 
 def test_on_packed_features_published_figures_stand_beside_ours(

@@ -60,7 +60,7 @@ def test_a_plan_survives_the_round_trip(small_store: BagStore) -> None:
 def test_the_caption_says_what_a_reader_must_know(small_store: BagStore) -> None:
     caption = plan_of(small_store, seeds=(0, 1)).caption
     for part in (
-        "generated twin, not BRACS",
+        "simulated dataset, not BRACS",
         "difficulty 1",
         "patient-kfold",
         "3 folds x 2 seeds",

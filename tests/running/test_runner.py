@@ -53,7 +53,7 @@ def test_it_gives_frames_and_files(tmp_path: Path) -> None:
         "fine.csv",
         "classwise_auc.csv",
     }
-    assert "a generated twin, not BRACS" in (report / "report.md").read_text()
+    assert "a simulated dataset, not BRACS" in (report / "report.md").read_text()
     assert result.facts == []
     assert "Macro AUC" in result._repr_html_()
 

@@ -118,7 +118,7 @@ def test_runs_on_other_slides_are_called_so(
     results, (first, _, other) = ran
     text = shown(results, capsys, first.run_id, other.run_id)
     assert "! The runs have different bags: their figures are not about the same slides." in text
-    assert "a generated twin, not BRACS" in text
+    assert "a simulated dataset, not BRACS" in text
 
 
 def test_one_run_alone_or_an_unknown_one_cannot_be_compared(

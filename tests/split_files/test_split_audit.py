@@ -192,11 +192,11 @@ def test_slides_the_metadata_do_not_know_and_slides_in_no_fold_are_named() -> No
         "No test slide shares a patient with training slides, as far as they are known (1 are not)."
         in words(done)
     )
-    assert "1 of these slides is not in the label sheet study.csv: zz." in words(done)
+    assert "1 of these slides is not in the label table study.csv: zz." in words(done)
     near = audit(one_fold("S00", "s01", "s02"), table(), CLASSES, None)
-    hint = "S00; for 'S00' the label sheet study.csv has 's00', in other upper and lower case"
-    assert f"1 of these slides is not in the label sheet study.csv: {hint}" in words(near)
-    assert "1 of the slides in the label sheet study.csv is in no fold: s00." in words(done)
+    hint = "S00; for 'S00' the label table study.csv has 's00', in other upper and lower case"
+    assert f"1 of these slides is not in the label table study.csv: {hint}" in words(near)
+    assert "1 of the slides in the label table study.csv is in no fold: s00." in words(done)
 
 
 def test_the_balance_of_centres_is_that_of_single_folds() -> None:
@@ -272,7 +272,7 @@ def test_one_slide_without_a_patient_does_not_hide_the_leaks_of_the_others() -> 
     assert done.leaks == ["patient"]
     assert overlap(done, "test", "train").groups == (1,)
     assert done.without_group == ("s02", "s03")
-    note = "2 slides have no patient: each counts as a patient of its own, so leaks among them cannot be seen."
+    note = "2 slides have no patient: each counts as a patient of its own, so leaks among them cannot be detected."
     assert note in words(done)
     clean = audit(one_fold("s00 s02", "s04", "s03"), known, CLASSES, None)
     assert (
@@ -335,7 +335,7 @@ def test_hmils_bracs_splits_leak_as_it_is_known(shared: Path, tmp_path: Path) ->
         in text
     )
     assert (
-        "2 of the slides in the label sheet BRACS.xlsx are in no fold: BRACS_1003660, BRACS_1003717."
+        "2 of the slides in the label table BRACS.xlsx are in no fold: BRACS_1003660, BRACS_1003717."
         in text
     )
     assert done.conflicts == ()

@@ -152,7 +152,7 @@ def test_unknown_slides_that_lost_their_zeros_are_told_so(tmp_path: Path) -> Non
     (tmp_path / "splits_0.csv").write_text("train,val,test\n1,2,3\n")
     known = table(slide=[f"{i:02d}" for i in range(24)])
     with pytest.raises(
-        InputError, match=r"for '1' the label sheet study\.csv has '01': leading zeros differ"
+        InputError, match=r"for '1' the label table study\.csv has '01': leading zeros differ"
     ):
         import_lists(read_split_lists(tmp_path), SPEC, known)
 

@@ -489,7 +489,7 @@ def test_paths_that_lead_nowhere_are_named(tmp_path: Path) -> None:
         ((FOLDS[0], Fold(FOLDS[1].train, (), FOLDS[1].test)), "fold 1 lists no val slides"),
         (
             (Fold((*FOLDS[0].train, "x1", "x2"), FOLDS[0].val, FOLDS[0].test),),
-            "2 of 26 slides are not in the label sheet",
+            "2 of 26 slides are not in the label table",
         ),
     ],
 )

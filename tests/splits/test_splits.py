@@ -13,8 +13,9 @@ import pytest
 from mil_bench.benchmarks.bracs import BRACS
 from mil_bench.benchmarks.ccc import CCC_SIM
 
+from mil_bench.bags.bag import slide_frame
 from mil_bench.datasets.catalogue import find_dataset
-from mil_bench.datasets.labels import read_label_sheet
+from mil_bench.datasets.labels import read_label_table
 from mil_bench.errors import SplitError, UnknownNameError
 from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.splits.plan import PROTOCOLS, ROLES, Fold, SplitPlan, make_splits, protocol_named
@@ -35,15 +36,7 @@ def table_of(labels: list[int], groups: list[str], roles: list[str] | None = Non
 
 
 def table_of_twin(spec: DatasetSpec) -> pd.DataFrame:
-    bags = list(spec.generator.generate(spec))
-    return pd.DataFrame(
-        {
-            "slide": [bag.slide for bag in bags],
-            "label": [bag.label for bag in bags],
-            "group": [bag.group for bag in bags],
-            "split": "",
-        }
-    )
+    return slide_frame(bag.slide for bag in spec.generator.generate(spec))
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +50,8 @@ def real(shared: Path) -> pd.DataFrame:
     """Slides, patients, labels and roles of the real BRACS."""
     path = shared / "data" / "official" / "bracs_meta.csv"
     if not path.is_file():
-        pytest.skip("the real BRACS label sheet is not there")
-    rows = read_label_sheet(path, BRACS).rows
+        pytest.skip("the real BRACS label table is not there")
+    rows = read_label_table(path, BRACS).slides
     return pd.DataFrame(
         {
             "slide": list(rows),

@@ -117,7 +117,7 @@ def test_a_benchmark_has_its_methods_and_they_their_folds(whole: Path) -> None:
 
 def test_a_twin_is_called_a_twin_in_every_run(whole: Path) -> None:
     assert all(
-        "generated twin, not BRACS" in each.data.tags["mil_bench.dataset"]
+        "simulated dataset, not BRACS" in each.data.tags["mil_bench.dataset"]
         for each in runs_of(whole)
     )
     assert all("twin" in each.info.run_name for each in runs_of(whole))

@@ -1,4 +1,4 @@
-"""Tables that people keep, as text: CSV, TSV and Excel workbooks, recognised by what they are and not by their name."""
+"""Tables that people keep, as text: CSV, TSV and Excel workbooks, recognised by their content."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ def read_table(path: Path, fits: Callable[[tuple[str, ...]], bool], sheet: str =
         path: a text file separated by commas, semicolons or tabs, or an .xlsx workbook.
         fits: whether a header has the columns that are needed; chooses among separators and among
             sheets.
-        sheet: the workbook's sheet to take where it has one of that name.
+        sheet: the workbook's sheet to take if it has one of that name.
 
     Returns:
-        The table; one whose header does not fit where there is no choice, so that the caller can
-        say what it lacks.
+        The table. If there is no choice, its header may not fit, so that the caller can say what
+        it lacks.
 
     Raises:
-        InputError: it is not such a table, or it cannot be told which of a workbook's sheets is
-            meant.
+        InputError: it is not such a table, or several sheets of a workbook may be meant.
     """
     raw = _content(path)
     if raw.startswith(_OLD_EXCEL):
         raise refusal(
             path,
-            "it is an old .xls workbook, or one with a password; save it as .xlsx without a password",
+            "it is an old .xls workbook, or one with a password; "
+            "save it as .xlsx without a password",
         )
     return (
         read_workbook(path, raw, fits, sheet)

@@ -39,7 +39,7 @@ def read_delimited(path: Path, raw: bytes, fits: Callable[[tuple[str, ...]], boo
                 f"line {line} has {len(cells)} fields, the header line has {len(columns)}"
             )
         rows.append(TableRow(f"line {line}", cells + ("",) * (len(columns) - len(cells))))
-    if too_long:  # which fields are shifted cannot be told
+    if too_long:  # which fields are shifted is unknown
         raise refusal(path, *too_long)
     if not rows:
         raise refusal(path, "it has no rows under its header line")
@@ -55,8 +55,8 @@ def _decoded(path: Path, raw: bytes) -> str:
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        place = f"line {_line(raw, error.start)}: byte 0x{raw[error.start]:02x}"
-        raise refusal(path, f"{place} is not UTF-8 text; save it as CSV UTF-8") from error
+        byte = f"line {_line(raw, error.start)}: byte 0x{raw[error.start]:02x}"
+        raise refusal(path, f"{byte} is not UTF-8 text; save it as CSV UTF-8") from error
 
 
 def _line(raw: bytes, at: int) -> int:
@@ -64,7 +64,7 @@ def _line(raw: bytes, at: int) -> int:
 
 
 def _header(text: str, separator: str) -> tuple[str, ...]:
-    """The first line that is not blank, () where it cannot be cut at this separator."""
+    """The first line that is not blank, () if it cannot be split at this separator."""
     try:
         return next((cells for _, cells in _cut(text, separator)), ())
     except csv.Error:

@@ -1,4 +1,4 @@
-"""A table as text cells that know their place."""
+"""A table as rows of text cells that know their location."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class TableRow:
     """One row.
 
     Args:
-        place: where it stands, as a message names it ("line 3", "sheet 'Labels', row 3").
-        cells: text of every column without blanks around it, "" where empty.
-        faults: position of a column to what is wrong with its cell; such a cell's text means
-            nothing.
+        location: where it is, as messages name it ("line 3", "sheet 'Labels', row 3").
+        cells: text of every column without surrounding blanks, "" if empty.
+        faults: position of a column to what is wrong with its cell, whose text is then not
+            meaningful.
     """
 
-    place: str
+    location: str
     cells: tuple[str, ...]
     faults: Mapping[int, str] = field(default_factory=dict)
 
@@ -39,6 +39,6 @@ class TextTable:
 
 
 def refusal(path: Path, *problems: str) -> InputError:
-    """What is raised where a file is not a table that can be read."""
+    """What is raised if a file is not a table that can be read."""
     remedy = "Give a CSV or TSV file in UTF-8, or an .xlsx workbook, with one header line."
     return InputError(f"table {path}", problems, remedy)

@@ -35,9 +35,8 @@ def read_workbook(
     """
     _check_archive(path, raw)
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # openpyxl's, on styles and extensions that do not concern the cells
+        # openpyxl's, about styles and extensions that do not concern the cells.
+        warnings.simplefilter("ignore")
         try:
             return _table(path, raw, fits, sheet)
         except InputError:
@@ -51,7 +50,7 @@ def read_workbook(
 
 
 def _check_archive(path: Path, raw: bytes) -> None:
-    """Refuse what is no workbook, and what would unpack to a size that no label table has."""
+    """Refuse what is not a workbook, and what would unpack to a size that no label table has."""
     try:
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
             members = archive.infolist()
@@ -76,16 +75,16 @@ def _table(
 ) -> TextTable:
     import openpyxl
 
-    # Twice: values as they were last computed, and formulas, to tell an empty cell from one never
-    # computed.
+    # Twice: with values as last computed, and with formulas, to distinguish an empty cell from one
+    # that was never computed.
     books = [
         openpyxl.load_workbook(io.BytesIO(raw), read_only=True, data_only=values, keep_links=False)
         for values in (True, False)
     ]
     try:
         for book in books:
-            for each in book.worksheets:
-                each.reset_dimensions()  # some programs write wrong ones
+            for worksheet in book.worksheets:
+                worksheet.reset_dimensions()  # some programs write wrong ones
         name = _chosen(path, books[0], fits, sheet)
         columns: tuple[str, ...] = ()
         rows = []
@@ -109,7 +108,7 @@ def _table(
 
 def _chosen(path: Path, book: Any, fits: Callable[[tuple[str, ...]], bool], sheet: str) -> str:
     """Name of the sheet to read: the one that is named, the only one that fits, or the only one."""
-    names = [each.title for each in book.worksheets]
+    names = [worksheet.title for worksheet in book.worksheets]
     if not names:
         raise refusal(path, "it has no sheet with cells")
     if sheet in names:
@@ -118,7 +117,7 @@ def _chosen(path: Path, book: Any, fits: Callable[[tuple[str, ...]], bool], shee
     fitting = [name for name in names if fits(headers[name])]
     if len(fitting) == 1 or len(names) == 1:
         return (fitting or names)[0]
-    found = [
+    begins = [
         f"sheet '{name}' begins with: {', '.join(filter(None, headers[name])) or 'nothing'}"
         for name in names
     ]
@@ -126,7 +125,7 @@ def _chosen(path: Path, book: Any, fits: Callable[[tuple[str, ...]], bool], shee
     raise refusal(
         path,
         f"{count} the needed columns; name one on a card (columns.sheet) or save it alone",
-        *found,
+        *begins,
     )
 
 
@@ -140,15 +139,15 @@ def _header(cells: tuple[Any, ...]) -> tuple[str, ...]:
     return names if any(names) else ()
 
 
-def _row(place: str, width: int, cells: tuple[Any, ...], formulas: tuple[Any, ...]) -> TableRow:
-    """A row as wide as the header; cells beyond it, under no heading, are remarks."""
+def _row(location: str, width: int, cells: tuple[Any, ...], formulas: tuple[Any, ...]) -> TableRow:
+    """A row as wide as the header; cells beyond it have no heading and are ignored."""
     texts = [_text(cell) for cell in cells[:width]]
     faults = {at: fault for at, cell in enumerate(cells[:width]) if (fault := _fault(cell))}
     for at, (cell, formula) in enumerate(zip(cells[:width], formulas, strict=False)):
         if cell.value is None and formula.data_type == "f":
             cure = "open the workbook in a spreadsheet program and save it"
             faults[at] = f"cell {formula.coordinate} holds a formula without a result; {cure}"
-    return TableRow(place, (*texts, *[""] * (width - len(texts))), faults)
+    return TableRow(location, (*texts, *[""] * (width - len(texts))), faults)
 
 
 def _text(cell: Any) -> str:
@@ -166,17 +165,17 @@ def _fault(cell: Any) -> str:
     value, again = cell.value, "format the column as text and enter it again"
     if value is None:
         return ""
-    place = f"cell {cell.coordinate} holds"
+    holds = f"cell {cell.coordinate} holds"
     if cell.data_type == "e":
-        return f"{place} the error {value}"
+        return f"{holds} the error {value}"
     if isinstance(value, datetime.date | datetime.time | datetime.timedelta):
         return (
-            f"{place} a date or time ({value}), as spreadsheets make of entries like 3-5; {again}"
+            f"{holds} a date or time ({value}), as spreadsheets make of entries like 3-5; {again}"
         )
     if isinstance(value, bool) or not isinstance(value, int | float):
         return ""
     if abs(value) >= _EXACT_DIGITS:
-        return f"{place} a number of more than 15 digits, of which Excel keeps 15; {again}"
+        return f"{holds} a number of more than 15 digits, of which Excel keeps 15; {again}"
     if not float(value).is_integer():
-        return f"{place} the number {value}, which is not whole; {again}"
+        return f"{holds} the number {value}, which is not whole; {again}"
     return ""

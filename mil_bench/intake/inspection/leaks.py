@@ -2,18 +2,18 @@
 
 It has been published: a MUSK1 file with the instance label as its last feature. A column that is
 the label, whatever its scale, with a little noise, one class against the rest or the coarse
-classes, in every instance or only in the witnesses, shows in one of three numbers of a bag: its
-lowest, mean or highest value. Sorted by that number, the bags fall into narrow heaps with wide gaps
-between them, and each heap holds whole classes. Two things together make the alarm:
+classes, in every instance or only in the witnesses, shows in one of three statistics of a bag: its
+minimum, mean or maximum. Sorted by that statistic, the bags fall into narrow clusters with wide
+gaps between them, and each cluster holds whole classes. A column is reported if both hold:
 
-- Narrow: every heap is at most a tenth as wide as the narrowest gap. A real feature that separates
-  the classes scatters within them about as much as between them. A column with one value a bag
-  (which a feature of single patches never is) needs no narrow heaps: a running number of slides
-  sorted by class is a leak too.
-- Beyond chance: heaps of m1, m2, ... of n bags hold whole classes with a probability of heaps! *
-  m1! m2! ... / n! if labels are dealt at random. Over all columns and the three numbers, less than
-  one such heap in a thousand data sets is expected. So a class of one or two bags never makes an
-  alarm: it is alone in its heap by itself.
+- Narrow: every cluster is at most a tenth as wide as the narrowest gap. A real feature that
+  separates the classes scatters within them about as much as between them. A column with one value
+  per bag (which a feature of single patches never has) needs no narrow clusters: a running number
+  of slides sorted by class is a leak too.
+- Beyond chance: clusters of m1, m2, ... of n bags hold whole classes with a probability of
+  clusters! * m1! m2! ... / n! if labels are assigned at random. Over all columns and the three
+  statistics, less than one such clustering in a thousand data sets is expected. So a class of one
+  or two bags never raises an alarm: it is always alone in its cluster.
 
 Only the range of each class in each column is kept, so memory does not grow with the number of
 bags.
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _NARROW = 0.1
 _EXPECTED_FALSE_ALARMS = 1e-3
-_NUMBERS = ("lowest", "mean", "highest")
+_STATISTICS = ("minimum", "mean", "maximum")
 
 
 @dataclass(frozen=True)
@@ -42,17 +42,17 @@ class LeakingColumn:
 
     Args:
         column: its position, counted from 0.
-        number: which number of a bag shows it: "lowest", "mean" or "highest".
-        heaps: the classes that share a heap, from the lowest values to the highest.
+        statistic: which statistic of a bag shows it: "minimum", "mean" or "maximum".
+        clusters: the classes that share a cluster, from the lowest values to the highest.
     """
 
     column: int
-    number: str
-    heaps: tuple[tuple[int, ...], ...]
+    statistic: str
+    clusters: tuple[tuple[int, ...], ...]
 
 
 class LabelLeaks:
-    """Sees every bag once, then says which columns are the label.
+    """Takes every bag once, then says which columns are the label.
 
     Args:
         classes: number of classes, C.
@@ -63,49 +63,51 @@ class LabelLeaks:
         self._counts = np.zeros(classes, dtype=np.int64)
         self._low = np.full((3, classes, width), np.inf, dtype=np.float32)
         self._high = np.full((3, classes, width), -np.inf, dtype=np.float32)
-        self._one_value_a_bag = np.ones(width, dtype=bool)
+        self._is_constant = np.ones(width, dtype=bool)
 
     def add(self, label: int, lowest: np.ndarray, mean: np.ndarray, highest: np.ndarray) -> None:
-        """Take in a bag's numbers ``[D]``, all finite."""
+        """Add a bag's minimum, mean and maximum ``[D]``, all finite."""
         numbers = np.stack([lowest, np.clip(mean, lowest, highest), highest])  # a mean is rounded
         self._counts[label] += 1
         np.minimum(self._low[:, label], numbers, out=self._low[:, label])
         np.maximum(self._high[:, label], numbers, out=self._high[:, label])
-        self._one_value_a_bag &= lowest == highest
+        self._is_constant &= lowest == highest
 
-    def one_value_a_bag(self) -> np.ndarray:
-        """Positions of columns that vary, but never within a bag."""
+    def constant_within_bags(self) -> np.ndarray:
+        """Positions of columns that vary between bags but not within any."""
         low, high = self._low[0].min(0), self._high[0].max(0)
-        return np.flatnonzero(self._one_value_a_bag & (low < high))
+        return np.flatnonzero(self._is_constant & (low < high))
 
     def columns(self) -> list[LeakingColumn]:
         """The columns that are the label, each once."""
         present = np.flatnonzero(self._counts)
         if len(present) < 2:
             return []
-        found: dict[int, LeakingColumn] = {}
-        for low, high, number in zip(
-            self._low[:, present], self._high[:, present], _NUMBERS, strict=True
+        leaks: dict[int, LeakingColumn] = {}
+        for low, high, statistic in zip(
+            self._low[:, present], self._high[:, present], _STATISTICS, strict=True
         ):
             for column in np.flatnonzero(_somewhere_apart(low, high)):
-                heaps = _heaps(
+                clusters = _clusters(
                     low[:, column],
                     high[:, column],
-                    0.0 if self._one_value_a_bag[column] else _NARROW,
+                    0.0 if self._is_constant[column] else _NARROW,
                 )
-                if heaps and self._beyond_chance([present[list(heap)] for heap in heaps]):
-                    named = tuple(tuple(int(present[c]) for c in heap) for heap in heaps)
-                    found.setdefault(int(column), LeakingColumn(int(column), number, named))
-        return [found[column] for column in sorted(found)]
+                if clusters and self._beyond_chance(
+                    [present[list(cluster)] for cluster in clusters]
+                ):
+                    named = tuple(tuple(int(present[c]) for c in cluster) for cluster in clusters)
+                    leaks.setdefault(int(column), LeakingColumn(int(column), statistic, named))
+        return [leaks[column] for column in sorted(leaks)]
 
-    def _beyond_chance(self, heaps: Sequence[np.ndarray]) -> bool:
-        sizes = [int(self._counts[heap].sum()) for heap in heaps]
+    def _beyond_chance(self, clusters: Sequence[np.ndarray]) -> bool:
+        sizes = [int(self._counts[cluster].sum()) for cluster in clusters]
         chance = (
             math.lgamma(len(sizes) + 1)
             + sum(math.lgamma(m + 1) for m in sizes)
             - math.lgamma(sum(sizes) + 1)
         )
-        looks = len(_NUMBERS) * self._low.shape[2]
+        looks = len(_STATISTICS) * self._low.shape[2]
         return chance + math.log(looks) < math.log(_EXPECTED_FALSE_ALARMS)
 
 
@@ -113,21 +115,27 @@ def _somewhere_apart(low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """Columns in which the ranges of the classes ``[C, D]`` do not all touch: a quick sieve."""
     order = np.argsort(low, axis=0)
     reached = np.maximum.accumulate(np.take_along_axis(high, order, 0), axis=0)
-    return (np.take_along_axis(low, order, 0)[1:] > reached[:-1]).any(0)
+    return np.any(np.take_along_axis(low, order, 0)[1:] > reached[:-1], axis=0)
 
 
-def _heaps(low: np.ndarray, high: np.ndarray, narrow: float) -> list[list[int]]:
-    """Classes in heaps of touching ranges; none if heaps are wider than gaps allow (0 allows every width)."""
-    heaps: list[list[int]] = []
+def _clusters(low: np.ndarray, high: np.ndarray, narrow: float) -> list[list[int]]:
+    """Classes in clusters of touching ranges; none if a cluster is too wide.
+
+    Args:
+        low: lowest value of each class ``[C]``.
+        high: highest value of each class ``[C]``.
+        narrow: greatest width of a cluster as a share of the narrowest gap; 0 allows any width.
+    """
+    clusters: list[list[int]] = []
     ends: list[tuple[float, float]] = []
     for c in np.argsort(low, kind="stable"):
         if ends and low[c] <= ends[-1][1]:
-            heaps[-1].append(int(c))
+            clusters[-1].append(int(c))
             ends[-1] = ends[-1][0], max(ends[-1][1], float(high[c]))
         else:
-            heaps.append([int(c)])
+            clusters.append([int(c)])
             ends.append((float(low[c]), float(high[c])))
     gap = min(after[0] - before[1] for before, after in pairwise(ends)) if len(ends) > 1 else 0.0
     if gap <= 0 or (narrow and max(b - a for a, b in ends) > narrow * gap):
         return []
-    return heaps
+    return clusters

@@ -1,6 +1,6 @@
-"""Looks through bags for what would spoil a benchmark, before a GPU-week is spent on it.
+"""Inspects bags for what would invalidate a benchmark, before a GPU-week is spent on it.
 
-One bag is in memory at a time; what is kept of each is its size, its label and a digest.
+One bag is in memory at a time; of each, only its size, its label and a digest are kept.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from mil_bench.errors import InputError
 from mil_bench.intake.inspection.leaks import LabelLeaks, LeakingColumn
 from mil_bench.intake.inspection.near_duplicates import near_duplicate_bags
 from mil_bench.intake.readers import problem_lines
+from mil_bench.wording import first_names, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,15 +26,13 @@ if TYPE_CHECKING:
     from mil_bench.intake.inspection.sources import BagSource
     from mil_bench.progress import Watch
 
-_SHOWN = 5
-
 
 @dataclass(frozen=True)
 class Finding:
     """One thing that was noticed.
 
     Args:
-        wrong: whether the data must not be used as they are; else it is worth knowing.
+        wrong: whether the data must not be used as they are; else the finding is a note.
         text: one sentence.
     """
 
@@ -61,11 +60,11 @@ class _Seen:
 
 
 @dataclass(frozen=True)
-class Checked:
-    """What a look through the bags gave.
+class Inspection:
+    """What an inspection of bags found.
 
     Args:
-        sizes: instances of each bag, 0 where it could not be read.
+        sizes: instances of each bag, 0 if it could not be read.
         width: feature width, D.
         findings: what was noticed.
     """
@@ -75,8 +74,8 @@ class Checked:
     findings: tuple[Finding, ...]
 
 
-def check(source: BagSource, groups: Sequence[str], watch: Watch) -> Checked:
-    """Look through all bags of a source, and through those whole and of one width again for near-duplicates.
+def inspect_bags(source: BagSource, groups: Sequence[str], watch: Watch) -> Inspection:
+    """Inspect all bags of a source, then compare those that are whole for near-duplicates.
 
     Args:
         source: the bags.
@@ -84,9 +83,7 @@ def check(source: BagSource, groups: Sequence[str], watch: Watch) -> Checked:
         watch: wraps the iterations over the bags (a progress bar).
     """
     seen = _Seen(np.zeros(len(source.slides), dtype=np.int64))
-    for position in watch(
-        range(len(source.slides)), len(source.slides), "looking through the bags"
-    ):
+    for position in watch(range(len(source.slides)), len(source.slides), "inspecting the bags"):
         slide = source.slides[position]
         try:
             features, coords = source.read(position)
@@ -105,7 +102,7 @@ def check(source: BagSource, groups: Sequence[str], watch: Watch) -> Checked:
         [source.slides[i] for i in sound], lambda i: source.read(sound[i])[0], watch
     )
     findings += _near_copies(pairs, source, groups)
-    return Checked(seen.sizes, 0 if seen.low is None else len(seen.low), tuple(findings))
+    return Inspection(seen.sizes, 0 if seen.low is None else len(seen.low), tuple(findings))
 
 
 def _look(seen: _Seen, source: BagSource, position: int, features: np.ndarray) -> None:
@@ -120,7 +117,7 @@ def _look(seen: _Seen, source: BagSource, position: int, features: np.ndarray) -
     seen.copies[
         xxhash.xxh3_128_hexdigest(np.ascontiguousarray(features).view(np.uint8).data)
     ].append(position)
-    with np.errstate(over="ignore"):  # double precision beyond single: not finite, as said below
+    with np.errstate(over="ignore"):  # what overflows single precision is reported as not finite
         values = features.astype(np.float32)
     if not np.isfinite(values).all():
         seen.not_finite.append(slide)
@@ -141,10 +138,8 @@ def _broken(seen: _Seen) -> Iterable[Finding]:
     for problem in seen.unreadable:
         yield Finding(True, problem)
     if seen.not_finite:
-        yield Finding(
-            True,
-            f"{_bags(seen.not_finite)} {'holds' if len(seen.not_finite) == 1 else 'hold'} NaN or infinite values.",
-        )
+        hold = "holds" if len(seen.not_finite) == 1 else "hold"
+        yield Finding(True, f"{_bags(seen.not_finite)} {hold} NaN or infinite values.")
     if len(seen.widths) > 1:
         kinds = "; ".join(
             f"{width} in {_bags(slides)}" for width, slides in sorted(seen.widths.items())
@@ -155,7 +150,8 @@ def _broken(seen: _Seen) -> Iterable[Finding]:
     if seen.same_place:
         yield Finding(
             False,
-            f"{_bags(seen.same_place)} {_has(len(seen.same_place))} instances with the same coordinates.",
+            f"{_bags(seen.same_place)} {_has(len(seen.same_place))} several instances at the same "
+            "coordinates.",
         )
 
 
@@ -168,9 +164,9 @@ def _copies(seen: _Seen, source: BagSource) -> Iterable[Finding]:
                 named = [
                     f"{source.slides[p]} ({source.classes[source.labels[p]]})" for p in positions
                 ]
-                yield Finding(True, f"Equal features, different labels: {some(named)}.")
+                yield Finding(True, f"Equal features, different labels: {first_names(named)}.")
             else:
-                yield Finding(False, f"Equal features: {some(slides)}.")
+                yield Finding(False, f"Equal features: {first_names(slides)}.")
 
 
 def _columns(seen: _Seen, source: BagSource) -> Iterable[Finding]:
@@ -179,39 +175,42 @@ def _columns(seen: _Seen, source: BagSource) -> Iterable[Finding]:
     leaking = seen.leaks.columns()
     for leak in leaking:
         yield Finding(True, _leak_sentence(leak, source.classes))
-    metadata = sorted({*seen.leaks.one_value_a_bag().tolist()} - {leak.column for leak in leaking})
+    metadata = sorted(
+        {*seen.leaks.constant_within_bags().tolist()} - {leak.column for leak in leaking}
+    )
     if metadata and seen.sizes.max() > 1:
         yield Finding(
-            False, f"One value a bag, as no feature of single patches has: {_places(metadata)}."
+            False,
+            f"Constant within every bag, so probably slide-level metadata: {_positions(metadata)}.",
         )
     constant = np.flatnonzero(seen.low == seen.high)
     zero = [c for c in constant.tolist() if seen.low[c] == 0]
     other = [c for c in constant.tolist() if seen.low[c] != 0]
     if zero:
-        yield Finding(False, f"Always zero: {_places(zero)} of {len(seen.low)}.")
+        yield Finding(False, f"Always zero: {_positions(zero)} of {len(seen.low)}.")
     if other:
-        yield Finding(False, f"Always the same value: {_places(other)} of {len(seen.low)}.")
+        yield Finding(False, f"Always the same value: {_positions(other)} of {len(seen.low)}.")
 
 
 def _leak_sentence(leak: LeakingColumn, classes: Sequence[str]) -> str:
-    heaps = " < ".join(" = ".join(classes[c] for c in heap) for heap in leak.heaps)
+    clusters = " < ".join(" = ".join(classes[c] for c in cluster) for cluster in leak.clusters)
     return (
-        f"Feature column {leak.column} (counted from 0) is the label: a bag's {leak.number} value in it tells "
-        f"{heaps} apart without a single error. Take the column out; figures made with it mean nothing."
+        f"Feature column {leak.column} (counted from 0) is the label: its {leak.statistic} per bag "
+        f"separates {clusters} perfectly. Remove it; results computed with it are invalid."
     )
 
 
 def _sizes(seen: _Seen) -> Iterable[Finding]:
-    single = np.count_nonzero(seen.sizes == 1)
+    single = int(np.count_nonzero(seen.sizes == 1))
     if single:
         yield Finding(
             False, f"{single} of {len(seen.sizes)} bags {_has(single)} a single instance."
         )
     if seen.empty:
-        left_out = "packing leaves such slides out" if seen.sizes.any() else "no bag has any"
+        effect = "packing leaves such slides out" if seen.sizes.any() else "no bag has any"
         yield Finding(
             not seen.sizes.any(),
-            f"{_bags(seen.empty)} {_has(len(seen.empty))} no instances; {left_out}.",
+            f"{_bags(seen.empty)} {_has(len(seen.empty))} no instances; {effect}.",
         )
     if seen.featureless:
         yield Finding(
@@ -224,49 +223,44 @@ def _near_copies(pairs: pd.DataFrame, source: BagSource, groups: Sequence[str]) 
     """What pairs of near-duplicates mean for a benchmark."""
     if pairs.empty:
         return []
-    place = {slide: i for i, slide in enumerate(source.slides)}
-    a, b = (pairs[name].map(place).to_numpy() for name in ("slide_a", "slide_b"))
-    known = np.asarray(groups)
-    across = known[a] != known[b]
+    position = {slide: i for i, slide in enumerate(source.slides)}
+    a, b = (pairs[name].map(position).to_numpy() for name in ("slide_a", "slide_b"))
+    group_of = np.asarray(groups)
+    across = group_of[a] != group_of[b]
     other_label = source.labels[a] != source.labels[b]
     shown = _shown_pairs(pairs[across] if across.any() else pairs)
-    count = counted(len(pairs), "pair of bags has", "pairs of bags have")
-    text = f"{count} half of their rows or more in common, {across.sum()} across groups"
-    found = [Finding(False, f"{text}, where a split can part them: {shown}.")]
+    count = plural(len(pairs), "pair of bags has", "pairs of bags have")
+    findings = [
+        Finding(
+            False,
+            f"{count} at least half of their rows in common, {across.sum()} of them in different "
+            f"groups, which a split can separate: {shown}.",
+        )
+    ]
     whole = (
         (pairs["share"].to_numpy() > 0.95) & (pairs["share_back"].to_numpy() > 0.95) & other_label
     )
     if whole.any():
-        found.append(
+        findings.append(
             Finding(True, f"Almost equal features, different labels: {_shown_pairs(pairs[whole])}.")
         )
-    return found
+    return findings
 
 
 def _shown_pairs(pairs: pd.DataFrame) -> str:
-    return some(
+    return first_names(
         [f"{pair.slide_a} in {pair.slide_b} ({pair.share:.0%})" for pair in pairs.itertuples()]
     )
 
 
 def _bags(slides: Sequence[str]) -> str:
-    return f"{counted(len(slides), 'bag', 'bags')} ({some(slides)})"
+    return f"{plural(len(slides), 'bag')} ({first_names(slides)})"
 
 
 def _has(number: int) -> str:
     return "has" if number == 1 else "have"
 
 
-def counted(number: int, of_one: str, of_many: str) -> str:
-    """A number with the words that fit it ("1 slide has", "2 slides have")."""
-    return f"{number} {of_one if number == 1 else of_many}"
-
-
-def some(names: Sequence[str]) -> str:
-    """The first names of a list, and how many more there are."""
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
-
-
-def _places(columns: Sequence[int]) -> str:
-    return f"{counted(len(columns), 'feature column', 'feature columns')} ({some([str(c) for c in columns])})"
+def _positions(columns: Sequence[int]) -> str:
+    count = plural(len(columns), "feature column")
+    return f"{count} ({first_names([str(column) for column in columns])})"

@@ -1,10 +1,12 @@
-"""Finds bags whose rows are equal or almost equal: the same slide under two names, scanned again, cut or re-encoded.
+"""Finds bags whose rows are equal or almost equal.
+
+Such bags are one slide under two names, scanned again, cut or re-encoded.
 
 Comparing all bags row by row would take days. So each bag is reduced to a sketch: the signs of 64
-random projections of its centred rows make a code of 64 bits a row, which rounding to half
+random projections of its centred rows make a code of 64 bits per row, which rounding to half
 precision leaves as it is for nearly all rows, and the 128 codes with the lowest hashes are kept.
 The choice depends on the rows alone, so copies of a row are kept in both bags or in neither, in
-whatever order and beside whatever other rows. Bags whose sketches share enough are compared on
+whatever order and among whatever other rows. Bags whose sketches share enough are compared on
 their real rows.
 """
 
@@ -27,17 +29,21 @@ if TYPE_CHECKING:
     from mil_bench.bags.store import BagStore
 
 SHARE = 0.5
-"""From this share of common rows on, a pair is reported. Two stains of one block or two cuts of it share none."""
+"""Pairs with this share of common rows or more are reported.
+
+Two stains of one block, or two cuts of it, share none.
+"""
 _BITS = 64
 _KEPT = 128  # so a part of a tenth of a large bag still has a dozen codes in common with it
 _SKETCH_SHARE = 0.25  # half of the share that is reported: a sketch only guesses it
-_CROWD = (
-    50  # a code in more bags than these is a patch of background, or one slide copied very often
-)
+# A code in more bags than these is a patch of background, or one slide copied very often.
+_CROWD = 50
 _SAMPLED_BAGS = 64  # for the centre of all rows
 _SAMPLED_ROWS = 256
-_TOLERANCE = 5e-3  # of a row's length: re-encoding moves a row by 1e-3, the next patch lies 100 times farther
-_CENTRED_TOLERANCE = 0.1  # of its distance from the centre, where all rows have much in common
+# Of a row's length: re-encoding moves a row by 1e-3, the next patch is 100 times farther away.
+_TOLERANCE = 5e-3
+# Of its distance from the centre, for encoders whose rows all have much in common.
+_CENTRED_TOLERANCE = 0.1
 _BLOCK = 2048  # rows compared at once
 
 
@@ -66,10 +72,10 @@ def near_duplicates(store: BagStore, watch: Watch = unwatched) -> pd.DataFrame:
 def near_duplicate_bags(
     slides: Sequence[str], read: Callable[[int], np.ndarray], watch: Watch = unwatched
 ) -> pd.DataFrame:
-    """Pairs of bags of which one has at least half of its rows in the other, equal or almost equal.
+    """Pairs of bags of which one has at least half of its rows in the other, equal or almost so.
 
-    Of a bag 1 KB is held in memory. Parts of less than about a twentieth of a large bag can stay
-    unseen.
+    1 KB per bag is held in memory. Parts of less than about a twentieth of a large bag can be
+    missed.
 
     Args:
         slides: names of the bags.
@@ -78,11 +84,11 @@ def near_duplicate_bags(
             progress bar).
 
     Returns:
-        Columns slide_a, slide_b, share, share_back; one row a pair. ``share`` is the share of a's
+        Columns slide_a, slide_b, share, share_back; one row per pair. ``share`` is the share of a's
         rows that have such a row in b, each distinct row counted once; a is the bag of which more
         is found in the other, and ``share_back`` is b's share. Highest shares first.
     """
-    found = []
+    duplicates = []
     if len(slides) > 1:
         rows = _Rows(len(slides), read)
         sketches = [
@@ -93,12 +99,12 @@ def near_duplicate_bags(
         for a, b in watch(pairs, len(pairs), "comparing bags"):
             share, back = rows.share(a, b), rows.share(b, a)
             if max(share, back) >= SHARE:
-                found.append(
+                duplicates.append(
                     (slides[a], slides[b], share, back)
                     if share >= back
                     else (slides[b], slides[a], back, share)
                 )
-    frame = pd.DataFrame(found, columns=["slide_a", "slide_b", "share", "share_back"])
+    frame = pd.DataFrame(duplicates, columns=["slide_a", "slide_b", "share", "share_back"])
     return frame.sort_values(
         ["share", "slide_a", "slide_b"], ascending=[False, True, True], ignore_index=True
     )
@@ -115,8 +121,8 @@ class _Rows:
             (len(self._centre), _BITS)
         )
         self._directions = draw.astype(np.float32)
-        # One bag stands in many candidate pairs in a row.
-        self._seen = lru_cache(8)(self._distinct)
+        # One bag is in many candidate pairs in succession.
+        self._recent = lru_cache(8)(self._distinct)
 
     def sketch(self, bag: int) -> _Sketch:
         """The bag's sketch."""
@@ -126,18 +132,20 @@ class _Rows:
 
     def share(self, a: int, b: int) -> float:
         """Share of a's distinct rows that have an equal or almost equal row in b."""
-        (rows, projected), (others, other_projected) = self._seen(a), self._seen(b)
-        found = 0
+        (rows, projected), (others, other_projected) = self._recent(a), self._recent(b)
+        count = 0
         for start in range(0, len(rows), _BLOCK):
             block = slice(start, start + _BLOCK)
             nearest = _nearest(projected[block], other_projected)
             apart = np.linalg.norm(rows[block] - others[nearest], axis=1)
             length = np.linalg.norm(rows[block], axis=1)
             centred = np.linalg.norm(rows[block] - self._centre, axis=1)
-            found += np.count_nonzero(
-                apart <= np.minimum(_TOLERANCE * length, _CENTRED_TOLERANCE * centred)
+            count += int(
+                np.count_nonzero(
+                    apart <= np.minimum(_TOLERANCE * length, _CENTRED_TOLERANCE * centred)
+                )
             )
-        return found / len(rows)
+        return count / len(rows)
 
     def _distinct(self, bag: int) -> tuple[np.ndarray, np.ndarray]:
         rows = self._read(bag)
@@ -155,21 +163,20 @@ class _Rows:
 def _nearest(points: np.ndarray, others: np.ndarray) -> np.ndarray:
     """For each point the position of the nearest among the others."""
     best = np.full(len(points), np.inf, dtype=np.float32)
-    place = np.zeros(len(points), dtype=np.int64)
+    position = np.zeros(len(points), dtype=np.int64)
     for start in range(0, len(others), _BLOCK):
         block = others[start : start + _BLOCK]
-        distance = (block**2).sum(
-            1
-        ) - 2 * points @ block.T  # and the point's own length, which is the same for all
+        # Without the point's own length, which is the same for all.
+        distance = (block**2).sum(1) - 2 * points @ block.T
         nearest = distance.argmin(1)
         value = distance[np.arange(len(points)), nearest]
         closer = value < best
-        best[closer], place[closer] = value[closer], start + nearest[closer]
-    return place
+        best[closer], position[closer] = value[closer], start + nearest[closer]
+    return position
 
 
 def _codes(projected: np.ndarray) -> np.ndarray:
-    """One number of 64 bits a row: on which side of each direction it lies."""
+    """One number of 64 bits per row: on which side of each direction it lies."""
     return np.packbits(projected > 0, axis=1).view(np.uint64)[:, 0]
 
 
@@ -202,7 +209,7 @@ def _candidates(sketches: list[_Sketch]) -> list[tuple[int, int]]:
 
 
 def _sketch_share(a: _Sketch, b: _Sketch) -> float:
-    """The share of the smaller bag's rows that the other has too, as the sketches show it."""
+    """The share of the smaller bag's rows that the other has too, estimated from the sketches."""
     limit = min(a.limit, b.limit)
     ours, theirs = (
         np.array([h for h in s.hashes.tolist() if h < limit], dtype=np.uint64) for s in (a, b)

@@ -1,4 +1,4 @@
-"""What can be looked through before it is trained on: a folder of feature files, a packed dataset, an .npz of bags."""
+"""What can be inspected: a folder of feature files, a packed dataset, or an .npz of bags."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class BagSource:
     Args:
         title: what it is, for the first line of a report.
         slides: slide ids.
-        classes: names of the classes, () where labels are unknown.
-        labels: class of each slide, -1 where it is unknown.
+        classes: names of the classes, () if labels are unknown.
+        labels: class of each slide, -1 if it is unknown.
         read: features ``[n, D]`` and coordinates ``[n, 2]`` (or None) of the slide at a position;
-            raises InputError where a file is broken.
+            raises InputError if a file is broken.
     """
 
     title: str
@@ -40,12 +40,12 @@ class BagSource:
 
     @property
     def class_counts(self) -> list[int]:
-        """Slides of each class, as far as labels are known."""
+        """Slides of each class, of those with a label."""
         return np.bincount(self.labels[self.labels >= 0], minlength=len(self.classes)).tolist()
 
 
 def files_source(
-    title: str, files: Sequence[FeatureFile], sheet: LabelTable | None, classes: tuple[str, ...]
+    title: str, files: Sequence[FeatureFile], table: LabelTable | None, classes: tuple[str, ...]
 ) -> BagSource:
     """Feature files as they are, before packing."""
 
@@ -53,12 +53,12 @@ def files_source(
         raw = files[position].read()
         return raw.features, raw.coords
 
-    rows = {} if sheet is None else sheet.rows
-    labels = [rows[file.slide].label if file.slide in rows else -1 for file in files]
+    slides = {} if table is None else table.slides
+    labels = [slides[file.slide].label if file.slide in slides else -1 for file in files]
     return BagSource(
         title,
         tuple(f.slide for f in files),
-        classes if rows else (),
+        classes if slides else (),
         np.array(labels, dtype=int),
         read,
     )
@@ -75,14 +75,18 @@ def store_source(title: str, store: BagStore) -> BagSource:
 
 
 def npz_source(path: Path) -> BagSource:
-    """A file of bags as the classic MIL data come: ``features [N, D]``, ``offsets [B + 1]``, ``labels [B]``.
+    """A file of bags in the form of the classic MIL data.
 
-    ``bag_ids [B]`` are optional. Nothing in it is unpickled.
+    It holds ``features [N, D]``, ``offsets [B + 1]``, ``labels [B]``, and optionally ``bag_ids
+    [B]``. Nothing in it is unpickled.
 
     Raises:
         InputError: with every fault of the arrays.
     """
-    remedy = "Give an .npz with features [N, D], offsets [B + 1] from 0 to N, and whole numbers as labels [B]."
+    remedy = (
+        "Give an .npz with features [N, D], offsets [B + 1] from 0 to N, "
+        "and whole numbers as labels [B]."
+    )
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             held = {
@@ -137,7 +141,7 @@ def _npz_problems(held: dict[str, np.ndarray]) -> list[str]:
         or (np.diff(offsets.astype(np.int64)) < 1).any()
     ):
         problems.append(
-            f"offsets do not rise from 0 to {len(features)} with at least one row a bag"
+            f"offsets do not rise from 0 to {len(features)} with at least one row per bag"
         )
     if not problems and len(labels) != len(offsets) - 1:
         problems.append(f"{len(labels)} labels for {len(offsets) - 1} bags")

@@ -1,4 +1,4 @@
-"""What a person points ``data check`` at, opened: its bags, and what can be told before the first one is read."""
+"""Opens what a user names to ``data inspect``, with what is known before the first bag is read."""
 
 from __future__ import annotations
 
@@ -9,28 +9,30 @@ from typing import TYPE_CHECKING
 
 from mil_bench.bags.store import BagStore
 from mil_bench.datasets.catalogue import find_dataset, open_store
-from mil_bench.datasets.labels import LabelTable, read_label_sheet
+from mil_bench.datasets.labels import LabelTable, read_label_table
 from mil_bench.errors import InputError
-from mil_bench.intake.inspection.look import Finding, counted, some
+from mil_bench.intake.folders import find_feature_files, named_as_labelled
+from mil_bench.intake.inspection.look import Finding
 from mil_bench.intake.inspection.sources import BagSource, files_source, npz_source, store_source
-from mil_bench.intake.readers import FeatureFile, find_feature_files, named_as_labelled
-from mil_bench.intake.row_packing import open_one
+from mil_bench.intake.row_packing import open_one, parted
+from mil_bench.wording import first_names, plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mil_bench.datasets.card import DatasetSpec
+    from mil_bench.intake.readers import FeatureFile
     from mil_bench.progress import Watch
 
 
 @dataclass(frozen=True)
-class CheckTarget:
-    """Bags to look through.
+class InspectionTarget:
+    """Bags to inspect.
 
     Args:
         source: the bags.
-        groups: group of each slide; each slide its own where groups are unknown.
-        expected: slides of each class as the dataset's card expects them, () where it does not say.
+        groups: group of each slide; each slide its own if groups are unknown.
+        expected: slides of each class according to the dataset's card, () if it does not say.
         findings: what was noticed so far.
     """
 
@@ -42,13 +44,13 @@ class CheckTarget:
 
 def open_target(
     target: str, spec: DatasetSpec | None, labels: Path | None, data_dir: Path, watch: Watch
-) -> CheckTarget:
+) -> InspectionTarget:
     """Open a folder of feature files, a packed dataset or a bag file.
 
     Args:
         target: the folder, the file (``.npz`` or a bag store), or a dataset's name or card file.
         spec: the dataset's card, or None.
-        labels: a label sheet to compare with, or None.
+        labels: a label table to compare with, or None.
         data_dir: folder of the stores.
         watch: wraps the iteration over a folder's files.
 
@@ -58,87 +60,84 @@ def open_target(
     path = Path(target)
     if path.is_file() and path.suffix == ".npz":
         source = npz_source(path)
-        return CheckTarget(source, source.slides, findings=tuple(_repeated(source)))
+        return InspectionTarget(source, source.slides, findings=tuple(_repeated(source)))
     if path.exists() and not path.is_file() and not path.is_dir():
         remedy = (
             "Name a folder of feature files, a packed dataset, its card or its store, or an .npz."
         )
-        raise InputError(
-            f"checking {target}", [f"{path} is not a file (a pipe or a device)"], remedy
-        )
+        problem = f"{path} is not a file (a pipe or a device)"
+        raise InputError(f"inspecting {target}", [problem], remedy)
     named = not path.exists() or (path.is_file() and path.suffix == ".toml")
     if named:
         spec = find_dataset(target)
     if labels is not None and spec is None:
-        problem = "a label sheet alone does not say which classes there are"
         raise InputError(
-            f"checking {target}",
-            [problem],
+            f"inspecting {target}",
+            ["a label table alone does not say which classes there are"],
             "Name the dataset's card too: --dataset NAME or CARD.toml.",
         )
-    sheet = None if labels is None or spec is None else read_label_sheet(labels, spec)
+    table = None if labels is None or spec is None else read_label_table(labels, spec)
     if path.is_dir():
-        return _folder(path, spec, sheet, watch)
+        return _folder(path, spec, table, watch)
     store = open_store(spec, data_dir) if named and spec is not None else BagStore(path)
-    return _store(store, spec, sheet)
+    return _store(store, spec, table)
 
 
 def _repeated(source: BagSource) -> list[Finding]:
     repeated = [slide for slide, times in Counter(source.slides).items() if times > 1]
     if not repeated:
         return []
-    count = counted(len(repeated), "id stands for several bags", "ids stand for several bags each")
-    return [Finding(True, f"bag_ids: {count}: {some(repeated)}.")]
+    count = plural(len(repeated), "id names several bags", "ids name several bags each")
+    return [Finding(True, f"bag_ids: {count}: {first_names(repeated)}.")]
 
 
-def _store(store: BagStore, spec: DatasetSpec | None, sheet: LabelTable | None) -> CheckTarget:
+def _store(store: BagStore, spec: DatasetSpec | None, table: LabelTable | None) -> InspectionTarget:
     frame, fine = store.slides, store.hierarchy.fine
-    findings = _compared(tuple(frame["slide"]), sheet)
-    if sheet is not None:
-        stored = zip(frame["slide"], store.labels, strict=True)
-        other = [
-            f"{s} ({fine[c]}, in the sheet {fine[sheet.rows[s].label]})"
-            for s, c in stored
-            if _differs(sheet, s, c)
+    findings = _compared(tuple(frame["slide"]), table)
+    if table is not None:
+        different = [
+            f"{slide} ({fine[label]}, {fine[table.slides[slide].label]} in the table)"
+            for slide, label in zip(frame["slide"], store.labels, strict=True)
+            if slide in table.slides and table.slides[slide].label != label
         ]
-        if other:
-            count = counted(len(other), "slide has", "slides have")
-            findings.append(Finding(True, f"{count} another label in the sheet: {some(other)}."))
+        if different:
+            count = plural(len(different), "slide has", "slides have")
+            shown = first_names(different)
+            findings.append(
+                Finding(True, f"{count} a different label in the label table: {shown}.")
+            )
     source = store_source(str(store.path), store)
-    return CheckTarget(source, tuple(frame["group"]), _expected(spec, source), tuple(findings))
+    expected = _expected(spec, source)
+    return InspectionTarget(source, tuple(frame["group"]), expected, tuple(findings))
 
 
 def _expected(spec: DatasetSpec | None, source: BagSource) -> tuple[int, ...]:
-    """The card's counts, if the bags have its classes and it does not describe generated ones, which may be fewer."""
-    known = spec is not None and spec.generator is None and spec.hierarchy.fine == source.classes
-    return spec.class_counts if spec is not None and known else ()
-
-
-def _differs(sheet: LabelTable, slide: str, label: int) -> bool:
-    return slide in sheet.rows and sheet.rows[slide].label != label
+    """The card's class counts, if they describe these bags: real ones of the same classes."""
+    if spec is None or spec.generator is not None or spec.hierarchy.fine != source.classes:
+        return ()
+    return spec.class_counts
 
 
 def _folder(
-    folder: Path, spec: DatasetSpec | None, sheet: LabelTable | None, watch: Watch
-) -> CheckTarget:
+    folder: Path, spec: DatasetSpec | None, table: LabelTable | None, watch: Watch
+) -> InspectionTarget:
     found = find_feature_files(folder)
     ambiguous: list[str] = []
-    if sheet is not None:
-        found, ambiguous = named_as_labelled(found, sheet.named)
-    opened = [open_one(each) for each in watch(found, len(found), "looking at the files")]
-    findings = [Finding(True, problem) for problem in ambiguous]
-    findings += [Finding(True, problem) for each in opened for problem in each.problems]
-    files = [each.file for each in opened if each.file is not None]
+    if table is not None:
+        found, ambiguous = named_as_labelled(found, table.named)
+    opened, unreadable = parted(map(open_one, watch(found, len(found), "opening the files")))
+    files = [readable.file for readable in opened]
+    findings = [Finding(True, problem) for problem in (*ambiguous, *unreadable)]
     findings += _kinds([file for file in files if file.rows])
-    findings += _compared([each.slide for each in found], sheet)
-    source = files_source(str(folder), files, sheet, spec.hierarchy.fine if spec else ())
-    rows = sheet.rows if sheet else {}
-    groups = tuple(rows[file.slide].group if file.slide in rows else file.slide for file in files)
-    return CheckTarget(source, groups, _expected(spec, source), tuple(findings))
+    findings += _compared([file.slide for file in found], table)
+    source = files_source(str(folder), files, table, spec.hierarchy.fine if spec else ())
+    slides = table.slides if table else {}
+    groups = [slides[file.slide].group if file.slide in slides else file.slide for file in files]
+    return InspectionTarget(source, tuple(groups), _expected(spec, source), tuple(findings))
 
 
 def _kinds(files: Sequence[FeatureFile]) -> list[Finding]:
-    """Encoders and units that must be one in a store."""
+    """Encoders and units of coordinates, which must be the same in all files of a store."""
     findings = []
     for what, named in (
         ("Encoders", Counter(file.encoder or "not named" for file in files)),
@@ -146,8 +145,7 @@ def _kinds(files: Sequence[FeatureFile]) -> list[Finding]:
     ):
         if len(named) > 1:
             kinds = ", ".join(
-                f"{name} in {counted(count, 'file', 'files')}"
-                for name, count in named.most_common()
+                f"{name} in {plural(count, 'file')}" for name, count in named.most_common()
             )
             findings.append(Finding(True, f"{what} differ: {kinds}."))
     for what, has in (
@@ -155,24 +153,24 @@ def _kinds(files: Sequence[FeatureFile]) -> list[Finding]:
         ("labels of their instances", [file.has_instance_labels for file in files]),
     ):
         if any(has) and not all(has):
-            said = f"{has.count(False)} of {len(files)} files come without {what}; packing leaves those of all out."
-            findings.append(Finding(False, said))
+            lacking = f"{has.count(False)} of {len(files)} files have no {what}"
+            findings.append(Finding(False, f"{lacking}; packing then drops those of all files."))
     return findings
 
 
-def _compared(slides: Sequence[str], sheet: LabelTable | None) -> list[Finding]:
-    """Slides without a label and labels without a slide."""
-    if sheet is None:
+def _compared(slides: Sequence[str], table: LabelTable | None) -> list[Finding]:
+    """Slides without a label, and labels without a slide."""
+    if table is None:
         return []
-    hints = {slide: sheet.near_miss(slide) for slide in slides if slide not in sheet.named}
+    hints = {slide: table.near_miss(slide) for slide in slides if slide not in table.named}
     surplus = [f"{slide}{hint and f' ({hint})'}" for slide, hint in hints.items()]
-    here = set(slides)
-    missing = [slide for slide in sheet.rows if slide not in here]
+    present = set(slides)
+    missing = [slide for slide in table.slides if slide not in present]
     findings = []
     if surplus:
-        count = counted(len(surplus), "slide has", "slides have")
-        findings.append(Finding(True, f"{count} no label in the sheet: {some(surplus)}."))
+        count, shown = plural(len(surplus), "slide is", "slides are"), first_names(surplus)
+        findings.append(Finding(True, f"{count} not in the label table: {shown}."))
     if missing:
-        count = counted(len(missing), "labelled slide has", "labelled slides have")
-        findings.append(Finding(False, f"{count} no features: {some(missing)}."))
+        count = plural(len(missing), "labelled slide has", "labelled slides have")
+        findings.append(Finding(False, f"{count} no features: {first_names(missing)}."))
     return findings

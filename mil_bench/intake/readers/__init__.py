@@ -1,77 +1,106 @@
-"""Readers of feature files, one module a format, chosen by what a file is and not by what it is called."""
+"""Readers of feature files, one module per format, chosen by a file's content, not by its name."""
 
 from __future__ import annotations
 
 import stat
 from typing import TYPE_CHECKING
 
-from mil_bench.intake.readers import hdf5, torchmil
-from mil_bench.intake.readers.clam import ClamFile
-from mil_bench.intake.readers.folders import FoundFile, find_feature_files, named_as_labelled
-from mil_bench.intake.readers.interface import FeatureFile, RawBag, broken, problem_lines
-from mil_bench.intake.readers.stamp import StampFile
-from mil_bench.intake.readers.trident import TridentFile
+from mil_bench import registry
+from mil_bench.datasets.slide_ids import TORCH_ENDINGS
+from mil_bench.errors import PluginError
+from mil_bench.intake.readers.clam import CLAM
+from mil_bench.intake.readers.interface import (
+    FeatureFile,
+    FileStart,
+    RawBag,
+    Reader,
+    broken,
+    problem_lines,
+)
+from mil_bench.intake.readers.stamp import STAMP
+from mil_bench.intake.readers.torchmil import TORCHMIL
+from mil_bench.intake.readers.trident import TRIDENT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = [
+    "BUILT_IN",
     "FeatureFile",
-    "FoundFile",
+    "FileStart",
     "RawBag",
-    "find_feature_files",
-    "named_as_labelled",
+    "Reader",
     "open_features",
     "problem_lines",
+    "readers",
 ]
 
-_TORCH = (b"PK\x03\x04", b"\x80\x02")  # its archive since 1.6, and its older form
-_FORMATS = "Known formats: CLAM's and TRIDENT's .h5 and .pt, STAMP's .h5, torchmil's .npy, .pt with a tensor or a dict."
+_START_BYTES = 2**12
+_TORCH_SIGNATURES = (b"PK\x03\x04", b"\x80\x02")  # the archive since torch 1.6, and the older form
+
+
+def _open_torch(path: Path, slide: str) -> FeatureFile:
+    from mil_bench.intake.readers.torch_pt import TorchFile  # torch takes seconds to import
+
+    return TorchFile.open(path, slide)
+
+
+TORCH = Reader(
+    title="CLAM's and TRIDENT's .pt, or a .pt with a tensor or a dict that holds one",
+    endings=TORCH_ENDINGS,
+    matches=lambda start: start.content.startswith(_TORCH_SIGNATURES),
+    open=_open_torch,
+)
+
+BUILT_IN = (STAMP, TRIDENT, TORCHMIL, CLAM, TORCH)
+"""In the order in which they are asked; CLAM's takes every HDF5 file that the others leave."""
+
+
+def readers() -> tuple[Reader, ...]:
+    """All readers in the order in which they are asked: those of installed packages come first.
+
+    Raises:
+        PluginError: a package's reader cannot be imported, or is not a ``Reader``.
+    """
+    offered = [(name, registry.readers.load(name)) for name in registry.readers.names()]
+    for name, reader in offered:
+        if not isinstance(reader, Reader):
+            raise PluginError(
+                f"The reader '{name}' of {registry.readers.origin(name)} is a "
+                f"{type(reader).__name__}, expected a mil_bench.intake.readers.Reader."
+            )
+    return (*(reader for _, reader in offered), *BUILT_IN)
 
 
 def open_features(path: Path, slide: str = "") -> FeatureFile:
-    """The reader for a file, with the file's shape read.
+    """Open a feature file with the reader that recognises it, and read its shape.
 
     Args:
         path: the file.
-        slide: slide id; without it the file's name without its ending.
+        slide: slide id; if empty, the file's name without its ending.
 
     Raises:
-        InputError: no reader knows the format, or the file is broken.
+        InputError: no reader recognises the file, or it is broken.
+        PluginError: a package's reader cannot be used.
     """
-    slide = slide or path.stem
-    start = _start(path)
-    if start == hdf5.SIGNATURE:
-        return _open_hdf5(path, slide)
-    if start.startswith(torchmil.SIGNATURE):
-        return torchmil.TorchmilFile.open(path, slide)
-    if start.startswith(_TORCH):
-        from mil_bench.intake.readers.torch_pt import TorchFile  # seconds, and many never need it
-
-        return TorchFile.open(path, slide)
-    raise broken(
-        path,
-        "is neither HDF5 nor a torch file nor a NumPy array" if start else "is empty",
-        _FORMATS,
-    )
+    known = readers()
+    start = FileStart(path, _content(path))
+    reader = next((reader for reader in known if reader.matches(start)), None)
+    if reader is None:
+        problem = "is in no known format" if start.content else "is empty"
+        raise broken(path, problem, _known_formats(known))
+    return reader.open(path, slide or path.stem)
 
 
-def _start(path: Path) -> bytes:
+def _content(path: Path) -> bytes:
     try:
         if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
             raise broken(path, "is not a file (a pipe or a device)")
         with path.open("rb") as file:
-            return file.read(len(hdf5.SIGNATURE))
+            return file.read(_START_BYTES)
     except OSError as error:
-        raise broken(path, f"cannot be read: {error.strerror}", _FORMATS) from error
+        raise broken(path, f"cannot be read: {error.strerror}") from error
 
 
-def _open_hdf5(path: Path, slide: str) -> FeatureFile:
-    with hdf5.feature_datasets(path) as tables:
-        if tables.key != "features":
-            return StampFile.open(tables, slide)
-        if TridentFile.knows(tables):
-            return TridentFile.open(tables, slide)
-        if tables.coords is not None or not torchmil.is_bag(path):
-            return ClamFile.open(tables, slide)
-    return torchmil.TorchmilFile.open(path, slide)
+def _known_formats(known: tuple[Reader, ...]) -> str:
+    return f"Known formats: {'; '.join(reader.title for reader in known)}."

@@ -1,4 +1,4 @@
-"""Datasets of HDF5 files, opened so that no other file is ever reached, and checked to be there in full."""
+"""Datasets of HDF5 files; no other file is ever read, and every value is known to be stored."""
 
 from __future__ import annotations
 
@@ -23,8 +23,6 @@ from mil_bench.intake.readers.row_chunks import read_row_chunks
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
-
-SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 @dataclass(frozen=True)
@@ -64,18 +62,18 @@ class FeatureDatasets:
 
 @contextlib.contextmanager
 def feature_datasets(path: Path) -> Iterator[FeatureDatasets]:
-    """The tables of a feature file, open for reading.
+    """The datasets of a feature file, open for reading.
 
     Raises:
-        InputError: the file is damaged, or has no features, or they are not in it in full.
+        InputError: the file is damaged, or has no features, or not all of their values.
     """
     with opened(path) as file:
-        found = [name for name in FEATURE_KEYS if file.get(name, getlink=True) is not None]
-        if len(found) > 1:
+        keys = [name for name in FEATURE_KEYS if file.get(name, getlink=True) is not None]
+        if len(keys) > 1:
             raise broken(
-                path, f"has several datasets of features ({', '.join(found)})", "Keep one of them."
+                path, f"has several datasets of features ({', '.join(keys)})", "Keep one of them."
             )
-        if not found:
+        if not keys:
             held = ", ".join(list(file)[:8])
             hint = (
                 "; that is a list of patches, their features are in another folder"
@@ -86,12 +84,12 @@ def feature_datasets(path: Path) -> Iterator[FeatureDatasets]:
                 path, f"has no dataset '{FEATURE_KEYS[0]}' (it holds: {held or 'nothing'}{hint})"
             )
         coords = None if file.get("coords", getlink=True) is None else dataset(file, path, "coords")
-        yield FeatureDatasets(path, found[0], dataset(file, path, found[0]), coords, file.attrs)
+        yield FeatureDatasets(path, keys[0], dataset(file, path, keys[0]), coords, file.attrs)
 
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[h5py.File]:
-    """The file for reading; whatever HDF5 finds wrong with it becomes one message.
+    """The file for reading; any error of HDF5 becomes one message.
 
     Raises:
         InputError: the file is damaged, or needs a filter that is not installed.
@@ -109,11 +107,11 @@ def opened(path: Path) -> Iterator[h5py.File]:
 
 
 def dataset(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
-    """A dataset that lies in the file itself with every value written.
+    """A dataset that is in the file itself with every value written.
 
     Raises:
-        InputError: there is none of that name, or it is a link, a group, or has values elsewhere or
-            nowhere.
+        InputError: there is none of that name, or it is a link, a group, or not all its values are
+            in the file.
     """
     link = file.get(name, getlink=True)
     if link is None:
@@ -122,38 +120,38 @@ def dataset(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
         )
     if not isinstance(link, h5py.HardLink):
         raise broken(path, f"has '{name}' as a link to another place, which is not followed")
-    found = file[name]
-    if not isinstance(found, h5py.Dataset) or found.shape is None:
+    stored = file[name]
+    if not isinstance(stored, h5py.Dataset) or stored.shape is None:
         raise broken(path, f"has '{name}', but not as a dataset of numbers")
-    if found.is_virtual or found.external:
+    if stored.is_virtual or stored.external:
         raise broken(path, f"has '{name}' with its values in other files, which are not read")
-    if not _is_complete(found):
+    if not _is_complete(stored):
         raise broken(
-            path, f"declares '{name}' of shape {found.shape}, but not all of it was written"
+            path, f"declares '{name}' of shape {stored.shape}, but not all of it was written"
         )
-    return found
+    return stored
 
 
-def _is_complete(found: h5py.Dataset) -> bool:
-    """Whether all values are stored; HDF5 would invent zeros for the rest, however much a file declares."""
-    size = found.id.get_type().get_size()  # NumPy's may be larger: it reads a bfloat16 as float32
-    if found.chunks is None:
-        return found.id.get_storage_size() >= found.size * size
+def _is_complete(stored: h5py.Dataset) -> bool:
+    """Whether all values are stored; HDF5 would make up zeros for the rest."""
+    size = stored.id.get_type().get_size()  # NumPy's may be larger: it reads a bfloat16 as float32
+    if stored.chunks is None:
+        return stored.id.get_storage_size() >= stored.size * size
     count = math.prod(
-        -(-side // chunk) for side, chunk in zip(found.shape, found.chunks, strict=True)
+        -(-side // chunk) for side, chunk in zip(stored.shape, stored.chunks, strict=True)
     )
-    if found.id.get_create_plist().get_nfilters():
-        return found.id.get_num_chunks() == count
-    return found.id.get_storage_size() >= count * math.prod(found.chunks) * size
+    if stored.id.get_create_plist().get_nfilters():
+        return stored.id.get_num_chunks() == count
+    return stored.id.get_storage_size() >= count * math.prod(stored.chunks) * size
 
 
-def values(found: h5py.Dataset) -> np.ndarray:
+def values(stored: h5py.Dataset) -> np.ndarray:
     """All values in this machine's byte order.
 
-    Read into one array of our own: h5py's ``[:]`` clears its array first, which took up to 1.6
-    times as long.
+    They are read into an array made here: h5py's ``[:]`` clears its array first, which took up to
+    1.6 times as long.
     """
-    into = np.empty(found.shape, found.dtype.newbyteorder("="))
-    if into.size and not read_row_chunks(found, into):
-        found.read_direct(into)
+    into = np.empty(stored.shape, stored.dtype.newbyteorder("="))
+    if into.size and not read_row_chunks(stored, into):
+        stored.read_direct(into)
     return into

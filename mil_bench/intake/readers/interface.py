@@ -1,16 +1,23 @@
-"""What a reader gives: a feature file that knows its shape before its rows are read."""
+"""What a reader is, and what it gives: a feature file whose shape is known before its rows."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import h5py
 import numpy as np
 
 from mil_bench.errors import InputError
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 LEVEL_0 = "level-0 pixels"
 MICROMETRES = "micrometres"
 UNKNOWN_UNIT = "unknown unit"
@@ -28,9 +35,9 @@ class RawBag:
         features: ``[n, D]`` float16 or float32, as stored (bfloat16 becomes float32, which is
             exact).
         coords: ``[n, 2]`` float64, x and y of a patch's top left corner, or None.
-        coords_unit: "level-0 pixels", "micrometres", "unknown unit" where the file does not say, ""
+        coords_unit: "level-0 pixels", "micrometres", "unknown unit" if the file does not say, ""
             without coords.
-        patch_size: side of a patch in that unit, or None where the file does not say.
+        patch_size: side of a patch in that unit, None if the file does not say.
         instance_labels: ``[n]`` int16, 0 or 1 as torchmil stores them, or None.
     """
 
@@ -52,8 +59,8 @@ class FeatureFile(ABC):
         rows: number of instances, n.
         width: feature width, D.
         dtype: "float16" or "float32", the type of the rows as they are read.
-        encoder: name of the encoder where the file says it, else "".
-        coords_unit: unit of the coordinates as in :class:`RawBag`, "" where there are none.
+        encoder: name of the encoder, "" if the file does not say.
+        coords_unit: unit of the coordinates as in :class:`RawBag`, "" if there are none.
         has_instance_labels: whether labels of the instances come with the features.
     """
 
@@ -74,7 +81,7 @@ class FeatureFile(ABC):
 
     @property
     def sources(self) -> tuple[Path, ...]:
-        """The file, and those beside it that are read with it."""
+        """The file, and others that are read with it."""
         return tuple(value for value in vars(self).values() if isinstance(value, Path))
 
     def read(self) -> RawBag:
@@ -98,24 +105,90 @@ class FeatureFile(ABC):
 
     @abstractmethod
     def load(self) -> RawBag:
-        """What the file holds now; ``read`` compares it with what it held."""
+        """What the file holds now; ``read`` compares its shape with the one at opening."""
+
+
+@dataclass(frozen=True)
+class FileStart:
+    """What readers recognise their files by.
+
+    Args:
+        path: the file.
+        content: at most its first 4 KiB; empty if the file is empty.
+    """
+
+    path: Path
+    content: bytes
+
+    @property
+    def is_hdf5(self) -> bool:
+        """Whether it is an HDF5 file."""
+        return self.content.startswith(HDF5_SIGNATURE)
+
+    @cached_property
+    def datasets(self) -> dict[str, frozenset[str]]:
+        """What the root of an HDF5 file holds: name to the names of its attributes.
+
+        Empty for other files and for damaged ones. A link to another place is not followed and
+        has no attributes here.
+        """
+        if not self.is_hdf5:
+            return {}
+        try:
+            with h5py.File(self.path, "r") as file:
+                return {name: _attributes(file, name) for name in file}
+        except Exception:  # a damaged file makes HDF5 raise almost anything
+            return {}
+
+
+def _attributes(file: h5py.File, name: str) -> frozenset[str]:
+    is_here = isinstance(file.get(name, getlink=True), h5py.HardLink)
+    return frozenset(file[name].attrs) if is_here else frozenset()
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A format of feature files.
+
+    Args:
+        title: whose files they are, as messages name them ("STAMP's .h5").
+        endings: endings of their names in lower case (".h5"); every file of a folder that has one
+            is opened.
+        matches: whether a file is in this format, according to its content; must not raise.
+        open: opens the file of a slide (path, slide id) with its shape read; raises ``InputError``
+            if the file is broken.
+    """
+
+    title: str
+    endings: tuple[str, ...]
+    matches: Callable[[FileStart], bool]
+    open: Callable[[Path, str], FeatureFile]
 
 
 def broken(path: Path, problem: str, remedy: str = _EXTRACT_AGAIN) -> InputError:
-    """The refusal of a feature file; the path is as it was given, so that files of one name can be told apart."""
+    """The error of a feature file, with its path as it was given.
+
+    Args:
+        path: the file.
+        problem: what is wrong, as the rest of a sentence that begins with the path.
+        remedy: what to do, one sentence.
+    """
     return InputError(f"feature file {path}", [f"{path} {problem}"], remedy)
 
 
 def problem_lines(error: InputError) -> tuple[str, ...]:
-    """What is wrong with one file as lines of a list for many: with what to do, unless it can be said of every file."""
+    """What is wrong with a file, for a list of many files.
+
+    The remedy is part of it unless it is the usual one.
+    """
     return error.problems if error.remedy == _EXTRACT_AGAIN else error.advised()
 
 
 def bag_shape(path: Path, shape: tuple[int, ...], what: str) -> tuple[int, int]:
     """Instances and width of a stored array.
 
-    A leading axis of length 1, which third-party dumps have, is taken off; ``(0,)`` is how TRIDENT
-    says that a slide has no tissue. Nothing else is squeezed, so a bag of one instance stays a bag.
+    A leading axis of length 1, which third-party files have, is dropped; TRIDENT writes ``(0,)``
+    for a slide without tissue. Nothing else is squeezed, so a bag of one instance stays a bag.
 
     Args:
         path: the file, for messages.
@@ -129,13 +202,13 @@ def bag_shape(path: Path, shape: tuple[int, ...], what: str) -> tuple[int, int]:
     if inner == (0,):
         return 0, 0
     if len(inner) != 2:
-        hint = "; one vector for a whole slide is no bag of patches" if len(inner) == 1 else ""
+        hint = "; one vector for a whole slide is not a bag of patches" if len(inner) == 1 else ""
         raise broken(path, f"{what} of shape {tuple(shape)}, expected (instances, width){hint}")
     return inner[0], inner[1]
 
 
 def feature_type(path: Path, name: str, rows: int) -> str:
-    """The name of a number type, if so many rows of features can have it; no rows can have any.
+    """The name of a features' number type; without rows, any type is accepted.
 
     Raises:
         InputError: neither float16 nor float32.
@@ -156,7 +229,7 @@ def coordinates(path: Path, values: np.ndarray, rows: int) -> np.ndarray:
         InputError: not two numbers for each instance.
     """
     if rows == values.size == 0:
-        return np.empty((0, 2))  # a slide without tissue, whatever shape and type its nothing has
+        return np.empty((0, 2))  # a slide without tissue, whatever the shape and type
     if values.dtype.kind not in "iuf":
         raise broken(path, f"has coordinates that are {values.dtype.name}, expected numbers")
     if values.shape not in ((rows, 2), (1, rows, 2)):
@@ -165,10 +238,10 @@ def coordinates(path: Path, values: np.ndarray, rows: int) -> np.ndarray:
 
 
 def patch_side(path: Path, name: str, value: object) -> float | None:
-    """The side of a patch from an attribute; TRIDENT writes the word None where it does not know one.
+    """The side of a patch from an attribute, None if it is missing or TRIDENT's word None.
 
     Raises:
-        InputError: the attribute is no positive number.
+        InputError: the attribute is not a positive number.
     """
     if value is None or (isinstance(value, str) and value == "None"):
         return None
@@ -177,5 +250,5 @@ def patch_side(path: Path, name: str, value: object) -> float | None:
     except (TypeError, ValueError):
         side = math.nan
     if not 0 < side < math.inf:
-        raise broken(path, f"has a {name} that is no positive number: {value!r}")
+        raise broken(path, f"has a {name} that is not a positive number: {value!r}")
     return side

@@ -9,9 +9,12 @@ that makes.
 from __future__ import annotations
 
 import pickle
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _TYPES = frozenset(
     f"{kind}{size}"
@@ -23,7 +26,7 @@ _TYPES = frozenset(
 class _StoredType:
     """Stands in for ``numpy.dtype``."""
 
-    def __init__(self, code: object, *flags: object) -> None:
+    def __init__(self, code: object, *flags: object) -> None:  # noqa: ARG002  # as NumPy calls it
         if code not in _TYPES:
             raise pickle.UnpicklingError(f"an array of type {code!r}")
         self.dtype = np.dtype(code)
@@ -36,19 +39,21 @@ class _StoredType:
 
 
 class StoredArray:
-    """Stands in for ``numpy.ndarray`` and for what rebuilds one: shape and type, and the values as bytes."""
+    """Stands in for ``numpy.ndarray`` and for what rebuilds one: shape, type, values as bytes."""
 
-    def __init__(self, *origin: object) -> None:
-        self.shape, self.dtype, self._data, self._order = (0,), np.dtype(np.float32), b"", "C"
+    def __init__(self, *origin: object) -> None:  # noqa: ARG002  # as NumPy calls it
+        self.shape: tuple[int, ...] = (0,)
+        self.dtype: np.dtype = np.dtype(np.float32)
+        self._data = b""
+        self._order: Literal["C", "F"] = "C"
 
     def __setstate__(self, state: Any) -> None:
         _, shape, stored, by_columns, data = state
         if not isinstance(stored, _StoredType) or not isinstance(data, bytes):
             raise pickle.UnpicklingError("an array of something else than numbers")
         self.dtype, self._data, self._order = stored.dtype, data, "F" if by_columns else "C"
-        self.shape = (
-            np.frombuffer(data, self.dtype).reshape(shape).shape
-        )  # raises where shape and bytes do not fit
+        # Raises if shape and bytes do not fit.
+        self.shape = np.frombuffer(data, self.dtype).reshape(shape).shape
 
     def array(self) -> np.ndarray:
         """The array; its values are the bytes of the file, so it cannot be written to."""
@@ -56,11 +61,11 @@ class StoredArray:
 
 
 def _no_bytes() -> bytes:
-    """Stands in for ``bytes``, by which a pickle of protocol 2 spells the empty ones of an empty array."""
+    """Stands in for ``bytes``, which a pickle of protocol 2 calls for an empty array."""
     return b""
 
 
-STAND_INS = [
+STAND_INS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     (StoredArray, "numpy._core.multiarray._reconstruct"),
     (StoredArray, "numpy.core.multiarray._reconstruct"),  # as NumPy 1 spelled it
     (StoredArray, "numpy.ndarray"),

@@ -1,8 +1,9 @@
-"""Torch's ``.pt`` files: a tensor, a dict with one, or the NumPy array that TRIDENT saves. Nothing in them is executed.
+"""Torch's ``.pt`` files: a tensor, a dict with one, or the NumPy array that TRIDENT saves.
 
-CLAM and HMIL save the bare tensor ``[N, D]``; own scripts save a dict with ``features`` or
-``feats`` and perhaps ``coords``; TRIDENT's ``saveas="pt"`` hands a NumPy array to torch.save.
-Everything is loaded as weights only, with stand-ins for NumPy's part (see ``stored_arrays``).
+CLAM and HMIL save the bare tensor ``[N, D]``; users' scripts save a dict with ``features`` or
+``feats`` and perhaps ``coords``; TRIDENT's ``saveas="pt"`` gives a NumPy array to torch.save.
+Nothing in the files is executed: they are loaded as weights only, with stand-ins for NumPy's part
+(see ``stored_arrays``).
 bfloat16, which NumPy does not have, becomes float32, exactly.
 """
 
@@ -56,7 +57,7 @@ class TorchFile(FeatureFile):
 
     @classmethod
     def open(cls, path: Path, slide: str) -> TorchFile:
-        """Read the shape; of a tensor in torch's present form without its values.
+        """Read the shape, without the values unless the file is in torch's older form.
 
         Raises:
             InputError: the file holds anything but features and coordinates, or is cut short.
@@ -94,11 +95,11 @@ class TorchFile(FeatureFile):
 
 
 def _content(path: Path, mapped: bool) -> tuple[Any, Any, str]:
-    """Features, coordinates or None, each a plain tensor or a stored array, and the name of the format."""
+    """Features and coordinates (None if missing), as tensors or stored arrays, and the format."""
     value = _load(path, mapped)
     if isinstance(value, dict):
-        found = [key for key in FEATURE_KEYS if key in value]
-        if len(found) != 1:
+        keys = [key for key in FEATURE_KEYS if key in value]
+        if len(keys) != 1:
             held = ", ".join(str(key) for key in list(value)[:8]) or "nothing"
             wanted = " or ".join(f"'{key}'" for key in FEATURE_KEYS)
             raise broken(
@@ -108,7 +109,7 @@ def _content(path: Path, mapped: bool) -> tuple[Any, Any, str]:
             )
         coords = value.get("coords")
         return (
-            _plain(path, value[found[0]]),
+            _plain(path, value[keys[0]]),
             None if coords is None else _plain(path, coords),
             "plain .pt",
         )
@@ -119,7 +120,7 @@ def _load(path: Path, mapped: bool) -> Any:
     archive = _check_archive(path)
     try:
         with _LOADING, warnings.catch_warnings(), torch.serialization.safe_globals(STAND_INS):
-            warnings.simplefilter("ignore")  # what torch warns of is refused below
+            warnings.simplefilter("ignore")  # what torch warns about is refused in _plain
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and archive)
     except pickle.UnpicklingError as error:
         problem = "holds more than tensors, so it was not opened: unpickling it could run code"
@@ -132,7 +133,11 @@ def _load(path: Path, mapped: bool) -> Any:
 
 
 def _check_archive(path: Path) -> bool:
-    """Whether the file is an archive; one that unpacks to more than it holds was not written by torch."""
+    """Whether the file is an archive.
+
+    Raises:
+        InputError: it is one that torch.save would not write.
+    """
     with path.open("rb") as file:
         if file.read(len(_ARCHIVE)) != _ARCHIVE:
             return False
@@ -154,7 +159,7 @@ def _plain(path: Path, value: Any) -> Any:
     """The value itself if it is a dense tensor or a stored array.
 
     Raises:
-        InputError: it is something else, or a tensor without values of its own.
+        InputError: it is something else, or not all its values are in the file.
     """
     if isinstance(value, StoredArray):
         return value

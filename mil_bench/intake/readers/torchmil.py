@@ -1,10 +1,12 @@
-"""torchmil's folders of arrays: ``features/``, ``patch_labels/``, ``coords/``, one ``<bag>.npy`` (or ``.h5``) in each.
+"""torchmil's folders of arrays, ``features/``, ``patch_labels/`` and ``coords/``.
+
+Each holds one ``<bag>.npy`` or ``<bag>.h5`` per bag.
 
 torchmil 1.0 (datasets/processed_mil_dataset.py): features ``[N, D]``, coordinates ``[N, 2]``,
 labels of patches ``[N]``, 1 where a patch shows what the bag's label says; its published sets have
 features one level deeper, in ``features/features_<encoder>/``. An ``.h5`` has the array under the
-name of its folder. The unit of the coordinates stands nowhere. Its ``labels/`` are not read: labels
-come from the label sheet. A lone ``.npy`` is read all the same.
+name of its folder. No file says the unit of the coordinates. Its ``labels/`` are not read: labels
+come from the label table. A single ``.npy`` outside such folders is read as well.
 """
 
 from __future__ import annotations
@@ -15,11 +17,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mil_bench.datasets.slide_ids import HDF5_ENDINGS, NUMPY_ENDINGS
 from mil_bench.intake.readers import hdf5
 from mil_bench.intake.readers.interface import (
+    FEATURE_KEYS,
+    HDF5_SIGNATURE,
     UNKNOWN_UNIT,
     FeatureFile,
+    FileStart,
     RawBag,
+    Reader,
     bag_shape,
     broken,
     coordinates,
@@ -31,7 +38,7 @@ if TYPE_CHECKING:
 
     from mil_bench.errors import InputError
 
-SIGNATURE = b"\x93NUMPY"
+_SIGNATURE = b"\x93NUMPY"
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -40,7 +47,7 @@ _HEADERS = {
 
 @dataclass(frozen=True, kw_only=True)
 class TorchmilFile(FeatureFile):
-    """A bag of torchmil, or a lone ``.npy``.
+    """A bag of torchmil, or a single ``.npy``.
 
     Args:
         coords_path: the file with the coordinates, or None.
@@ -52,18 +59,18 @@ class TorchmilFile(FeatureFile):
 
     @classmethod
     def open(cls, path: Path, slide: str) -> TorchmilFile:
-        """Read the shape, and look what lies beside.
+        """Read the shape, and find the bag's coordinates and patch labels.
 
         Raises:
-            InputError: the features are no table of float16 or float32, or are cut short.
+            InputError: the features are not a float16 or float32 matrix, or are cut short.
         """
         shape, dtype = _header(path)
         rows, width = bag_shape(path, shape, "holds an array")
-        coords, labels = _beside(path, "coords"), _beside(path, "patch_labels")
+        coords, labels = _sibling(path, "coords"), _sibling(path, "patch_labels")
         return cls(
             path=path,
             slide=slide,
-            format=f"torchmil {path.suffix}" if is_bag(path) else "plain .npy",
+            format=f"torchmil {path.suffix}" if _is_bag(path) else "plain .npy",
             rows=rows,
             width=width,
             dtype=feature_type(path, dtype.name, rows),
@@ -74,7 +81,7 @@ class TorchmilFile(FeatureFile):
         )
 
     def load(self) -> RawBag:
-        """The file's rows, with coordinates and labels of the patches where they lie beside."""
+        """The file's rows, with coordinates and patch labels if the bag has them."""
         features = _array(self.path, "features")
         features = features.reshape(bag_shape(self.path, features.shape, "holds an array"))
         coords, labels = None, None
@@ -87,17 +94,32 @@ class TorchmilFile(FeatureFile):
         return RawBag(features, coords, self.coords_unit, instance_labels=labels)
 
 
-def is_bag(path: Path) -> bool:
-    """Whether the file lies in a folder of features that has others of torchmil's beside it."""
-    return any(_beside(path, name) for name in ("labels", "patch_labels", "coords"))
+def _is_bag(path: Path) -> bool:
+    """Whether the same bag has a file in another of torchmil's folders."""
+    return any(_sibling(path, name) for name in ("labels", "patch_labels", "coords"))
 
 
-def _beside(path: Path, name: str) -> Path | None:
+def _matches(start: FileStart) -> bool:
+    if start.content.startswith(_SIGNATURE):
+        return True
+    stored = [key for key in (*FEATURE_KEYS, "coords") if key in start.datasets]
+    return stored == ["features"] and _is_bag(start.path)
+
+
+TORCHMIL = Reader(
+    title="torchmil's .npy and .h5, or a single .npy",
+    endings=(*NUMPY_ENDINGS, *HDF5_ENDINGS),
+    matches=_matches,
+    open=TorchmilFile.open,
+)
+
+
+def _sibling(path: Path, name: str) -> Path | None:
     """The bag's file in another of torchmil's folders, if there is one."""
     for features in path.parents[:2]:
         if features.name == "features":
-            found = (features.parent / name / f"{path.stem}{ending}" for ending in (".npy", ".h5"))
-            return next((file for file in found if file.is_file()), None)
+            paths = (features.parent / name / f"{path.stem}{ending}" for ending in (".npy", ".h5"))
+            return next((file for file in paths if file.is_file()), None)
     return None
 
 
@@ -105,8 +127,8 @@ def _header(path: Path) -> tuple[tuple[int, ...], np.dtype]:
     """Shape and type of the features without their values."""
     if _is_hdf5(path):
         with hdf5.opened(path) as file:
-            found = hdf5.dataset(file, path, "features")
-            return found.shape, found.dtype
+            features = hdf5.dataset(file, path, "features")
+            return features.shape, features.dtype
     try:
         with path.open("rb") as file:
             shape, _, dtype = _HEADERS[np.lib.format.read_magic(file)](file)
@@ -131,7 +153,7 @@ def _array(path: Path, name: str) -> np.ndarray:
 
 def _is_hdf5(path: Path) -> bool:
     with path.open("rb") as file:
-        return file.read(len(hdf5.SIGNATURE)) == hdf5.SIGNATURE
+        return file.read(len(HDF5_SIGNATURE)) == HDF5_SIGNATURE
 
 
 def _unreadable(path: Path, reason: object) -> InputError:

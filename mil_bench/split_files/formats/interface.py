@@ -100,7 +100,7 @@ def read_frame(path: Path, needed: Sequence[str]) -> pd.DataFrame:
     twice = sorted({name for name in table.columns if name and table.columns.count(name) > 1})
     if twice:
         raise ValueError(f"several columns are called {', '.join(twice)}")
-    cells, places = [row.cells for row in table.rows], [row.place for row in table.rows]
+    cells, places = [row.cells for row in table.rows], [row.location for row in table.rows]
     return pd.DataFrame(cells, columns=list(table.columns), index=places, dtype=object)
 
 

@@ -1,4 +1,4 @@
-"""Look at features before they are trained on: what is packed, and what is wrong with it."""
+"""What a packed dataset holds, and what is wrong with features before they are trained on."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from mil_bench.intake.inspection.sources import BagSource
 
 
-def add_checks(actions: Any) -> None:
-    """``mil-bench data info`` and ``mil-bench data check``."""
+def add_inspection(actions: Any) -> None:
+    """``mil-bench data info`` and ``mil-bench data inspect``."""
     about = actions.add_parser(
         "info", help="what is in a packed dataset: slides, features, groups, digest"
     )
@@ -28,23 +28,28 @@ def add_checks(actions: Any) -> None:
         help="a packed dataset's name, its card file or its store file",
     )
     add_data_folder(about)
-    looking = actions.add_parser(
-        "check",
-        help="look for what would spoil a benchmark: copies, NaN, dead features, a feature that is the label",
-        description="Look through a folder of feature files (before packing), a packed dataset, or an .npz of bags "
-        "(features, offsets, labels). Exit code 1 where the data must not be used as they are.",
+    inspecting = actions.add_parser(
+        "inspect",
+        help="find what would invalidate a benchmark: duplicates, NaN, constant features, features "
+        "that are the label",
+        description="Inspects a folder of feature files (before packing), a packed dataset, or an "
+        ".npz of bags (features, offsets, labels). Exits with 1 if the data must not be used as "
+        "they are.",
     )
-    looking.set_defaults(call=check)
-    looking.add_argument(
+    inspecting.set_defaults(call=inspect)
+    inspecting.add_argument(
         "target",
         metavar="TARGET",
         help="folder of feature files, dataset name, card file, store file or .npz",
     )
-    looking.add_argument(
-        "--dataset", metavar="NAME", help="the card to compare with; or a card file"
+    inspecting.add_argument(
+        "--dataset", metavar="NAME", help="dataset or card file to compare with"
     )
-    looking.add_argument("--labels", type=Path, metavar="TABLE", help="label sheet to compare with")
-    add_results_folder(looking)
+    inspecting.add_argument(
+        "--labels", type=Path, metavar="TABLE", help="label table to compare with"
+    )
+    add_results_folder(inspecting)
+    add_data_folder(inspecting)
 
 
 def info(arguments: argparse.Namespace) -> int:
@@ -66,25 +71,27 @@ def info(arguments: argparse.Namespace) -> int:
 def _facts(store: BagStore) -> list[tuple[str, str]]:
     import numpy as np
 
+    from mil_bench.datasets.catalogue import dataset_name
+    from mil_bench.wording import plural
+
     frame = store.slides
-    known = store.patch_sizes[~np.isnan(store.patch_sizes)]
-    sides = [
-        f"{side:g} ({n} slides)"
-        for side, n in zip(*np.unique(known, return_counts=True), strict=True)
+    sides, numbers = np.unique(store.patch_sizes[~np.isnan(store.patch_sizes)], return_counts=True)
+    patch_sizes = [
+        f"{side:g} ({plural(n, 'slide')})" for side, n in zip(sides, numbers, strict=True)
     ]
     counts = np.bincount(store.labels, minlength=store.hierarchy.n_fine)
     sizes = frame["rows"]
     return [
         ("file", f"{store.path}, {_size(store.path.stat().st_size)}"),
-        ("dataset", store.dataset),
+        ("dataset", dataset_name(store.dataset)),
         ("features", f"{store.width} of type {store.dtype.name}, {store.origin}"),
         ("slides", str(len(store))),
         (
             "instances",
-            f"{store.rows}; a bag has {sizes.min()} to {sizes.max()}, median {sizes.median():g}",
+            f"{store.rows}; {sizes.min()} to {sizes.max()} per bag, median {sizes.median():g}",
         ),
         ("coordinates", store.coords_unit or "none"),
-        ("patch sizes", ", ".join(sides) or "not known"),
+        ("patch sizes", ", ".join(patch_sizes) or "unknown"),
         (
             "classes",
             ", ".join(f"{name} {n}" for name, n in zip(store.hierarchy.fine, counts, strict=True)),
@@ -93,10 +100,10 @@ def _facts(store: BagStore) -> list[tuple[str, str]]:
             "groups",
             f"{frame['group'].nunique()} of kind {store.group_name}"
             if store.group_name
-            else "not known",
+            else "unknown",
         ),
-        ("centres", _counted(frame["centre"]) or "not known"),
-        ("own split", _counted(frame["split"]) or "none"),
+        ("centres", _counts(frame["centre"]) or "unknown"),
+        ("own split", _counts(frame["split"]) or "none"),
         (
             "witnesses",
             "none" if store.instance_labels is None else "every instance has its own label",
@@ -105,7 +112,7 @@ def _facts(store: BagStore) -> list[tuple[str, str]]:
     ]
 
 
-def _counted(values: Any) -> str:
+def _counts(values: Any) -> str:
     counts = values[values != ""].value_counts()
     return ", ".join(f"{name} {count}" for name, count in counts.items())
 
@@ -118,43 +125,47 @@ def _size(count: float) -> str:
     return f"{count:.3g} TiB"
 
 
-def check(arguments: argparse.Namespace) -> int:
-    """What would spoil a benchmark."""
+def inspect(arguments: argparse.Namespace) -> int:
+    """What would invalidate a benchmark; 1 if the data must not be used as they are."""
     from mil_bench.datasets.catalogue import find_dataset
     from mil_bench.errors import printable
-    from mil_bench.intake.inspection.look import check as look_through
-    from mil_bench.intake.inspection.look import counted
+    from mil_bench.intake.inspection.look import inspect_bags
     from mil_bench.intake.inspection.target import open_target
+    from mil_bench.wording import plural
 
     spec = find_dataset(arguments.dataset) if arguments.dataset else None
     target = open_target(arguments.target, spec, arguments.labels, arguments.data, progress_bar)
     source = target.source
-    checked = look_through(source, target.groups, progress_bar)
-    findings = sorted([*target.findings, *checked.findings], key=lambda finding: not finding.wrong)
-    count = counted(len(source.slides), "bag", "bags")
-    size = f"{count}, {checked.sizes.sum()} instances, {checked.width} features"
+    inspection = inspect_bags(source, target.groups, progress_bar)
+    findings = sorted(
+        [*target.findings, *inspection.findings], key=lambda finding: not finding.wrong
+    )
+    count = plural(len(source.slides), "bag")
+    size = f"{count}, {inspection.sizes.sum()} instances, {inspection.width} features"
     print(printable(f"{source.title}: {size}\n"))
     wrong = [finding for finding in findings if finding.wrong]
     if not wrong:
-        print("Nothing wrong was found.\n")
-    for title, group in (("Wrong", wrong), ("Worth knowing", findings[len(wrong) :])):
+        print("No errors were found.\n")
+    for title, group in (("Errors", wrong), ("Notes", findings[len(wrong) :])):
         if group:
             lines = (printable(finding.text).replace("\n", "\\n") for finding in group)
             print("\n  - ".join([f"{title}:", *lines]), end="\n\n")
     _print_classes(source, target.expected)
-    if checked.sizes.any():
-        _print_sizes(checked.sizes[checked.sizes > 0])
-        _draw_sizes(checked.sizes[checked.sizes > 0], Path(source.title), arguments.results)
+    sizes = inspection.sizes[inspection.sizes > 0]
+    if sizes.size:
+        _print_sizes(sizes)
+        _draw_sizes(sizes, Path(source.title), arguments.results)
     return 1 if wrong else 0
 
 
 def _print_classes(source: BagSource, expected: tuple[int, ...]) -> None:
     if not source.classes:
         print(
-            "Labels are not known: name --dataset and --labels to have classes and leaking columns looked at.\n"
+            "Labels are unknown: give --dataset and --labels to inspect the classes and to find "
+            "feature columns that are the label.\n"
         )
         return
-    print("Bags a class" + (", and on the card:" if expected else ":"))
+    print("Bags per class" + (", and expected on the card:" if expected else ":"))
     for c, (name, count) in enumerate(zip(source.classes, source.class_counts, strict=True)):
         print(f"  {name:16} {count:7d}" + (f" {expected[c]:7d}" if expected else ""))
     print()
@@ -166,7 +177,7 @@ def _print_sizes(sizes: np.ndarray) -> None:
 
     edges = np.unique(np.geomspace(sizes.min(), sizes.max() + 1, 13).round().astype(int))
     counts, _ = np.histogram(sizes, edges)
-    print(f"Instances a bag: {sizes.min()} to {sizes.max()}, median {np.median(sizes):g}")
+    print(f"Instances per bag: {sizes.min()} to {sizes.max()}, median {np.median(sizes):g}")
     for low, high, count in zip(edges, edges[1:], counts, strict=False):
         bar = "█" * int(np.ceil(40 * count / counts.max()))
         print(f"  {f'{low}-{high - 1}' if high - low > 1 else str(low):>15} {count:7d} {bar}")
@@ -175,6 +186,6 @@ def _print_sizes(sizes: np.ndarray) -> None:
 def _draw_sizes(sizes: np.ndarray, name: Path, results: Path) -> None:
     from mil_bench.report.figures.bag_sizes import bag_size_histogram
 
-    path = results / "checks" / f"{name.stem}-bag-sizes.png"
+    path = results / "inspection" / f"{name.stem}-bag-sizes.png"
     bag_size_histogram(sizes, f"{name.stem}: {len(sizes)} bags", path)
-    print(f"Picture: {path}")
+    print(f"Figure: {path}")

@@ -1,21 +1,20 @@
-"""Generated twins of real datasets: same labels, hierarchy, balance and grouping, made features.
+"""Simulated datasets: labels, hierarchy, balance and groups of a real one, generated features.
 
-A twin shows that a pipeline works and how methods behave on bags built this way. Its figures say
-nothing about the real dataset, and every place that shows them says so.
+A simulated dataset shows that a pipeline works and how methods behave on bags built this way. Its
+results say nothing about the real dataset, and every place that shows them says so.
 
 How a slide is made. Features vary mostly in a few directions, as those of trained encoders do: an
 instance is a point in 16 dimensions, mapped to the feature width, plus a little noise in every
-feature. Most instances are background
-tissue: a slide has its own mixture of eight tissue types, and all instances of a group carry the
-group's shift, as stain and scanner do. A few instances, the witnesses, show the
-finding that gives the slide its label. The prototype of a fine class is the sum of a direction it
-shares with all fine classes of its coarse class and a shorter one of its own, so siblings lie close
-to each other. The first fine class of a card is the one without any finding. A slide may show
-milder findings (of classes before its own) beside the one that counts.
+feature. Most instances are background tissue: a slide has its own mixture of eight tissue types,
+and all instances of a group are shifted in the same way, as by stain and scanner. A few instances,
+the witnesses, show the finding that gives the slide its label. The prototype of a fine class is the
+sum of a direction it shares with all fine classes of its coarse class and a shorter one of its own,
+so siblings are close to each other. The first fine class of a card is the one without any finding.
+A slide may show milder findings (of classes before its own) in addition to the one that counts.
 
-With ``hierarchy=0`` the shared directions are dealt to the fine classes across the coarse ones: the
-same directions and the same distances, but siblings by name are not siblings by sight, and the
-hierarchy carries no signal.
+With ``hierarchy=0`` the shared directions are assigned to the fine classes across the coarse ones:
+the directions and the distances are the same, but siblings in the hierarchy do not look alike, and
+the hierarchy carries no signal.
 """
 
 from __future__ import annotations
@@ -26,36 +25,37 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from mil_bench import seeds
-from mil_bench.bags.bag import Bag
+from mil_bench.bags.bag import Bag, Slide
 from mil_bench.datasets.card import DatasetSpec, check_limits
 from mil_bench.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# Seeds keep the word "twin", which simulated datasets were called at first: another would give
+# other bags.
 _LATENT = 16
 _TISSUES = 8
 _GROUP_SHIFT = 0.3  # of a group, in each of the directions
-_FEATURE_NOISE = 0.3  # of each feature, beside the 1 that the mapping brings
+_FEATURE_NOISE = 0.3  # of each feature, in addition to the 1 that the mapping brings
 _FEWEST_OF_A_CLASS = 10
 _MILDER_FINDINGS = 0.3  # share of slides that also show a finding of a milder class
 
 
 @dataclass(frozen=True)
-class TwinGenerator:
-    """Settings of a twin; change them on the command line as ``bracs-sim:slides=200,difficulty=1.5``.
+class BagSimulator:
+    """Settings of a simulated dataset, on the command line ``bracs-sim:slides=200,difficulty=2``.
 
     Args:
         slides: number of slides; classes keep their shares, every class keeps at least ten.
         width: feature width D.
         rows: median bag size. The real datasets have hundreds to thousands; 100 trains on a laptop.
         spread: standard deviation of the logarithm of the bag size.
-        difficulty: divides the distance of witnesses from background and from each other; 1 by
-            default.
+        difficulty: divides the distances of witnesses from background and from each other.
         witnesses: mean share of witnesses among a bag's instances.
-        hierarchy: 1: siblings look alike; 0: which classes look alike has nothing to do with the
+        hierarchy: 1: siblings look alike; 0: which classes look alike is independent of the
             hierarchy.
-        seed: another seed, another twin.
+        seed: another seed gives other bags.
     """
 
     version: ClassVar[int] = 1
@@ -69,24 +69,28 @@ class TwinGenerator:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        limits = {"slides": (20, 10**6), "width": (8, 8192), "rows": (4, 10**6), "spread": (0, 2)}
-        limits |= {
+        limits = {
+            "slides": (20, 10**6),
+            "width": (8, 8192),
+            "rows": (4, 10**6),
+            "spread": (0, 2),
             "difficulty": (0.1, 100),
             "witnesses": (0.001, 0.5),
             "hierarchy": (0, 1),
             "seed": (0, 2**31),
         }
-        check_limits("the twin", self, limits)
+        check_limits("the simulated dataset", self, limits)
 
     def describe(self) -> str:
         """The settings in words."""
         without = "" if self.hierarchy else ", a hierarchy without signal"
         return (
-            f"{self.slides} slides, {self.width} features, median {self.rows} instances (spread {self.spread:g}), "
-            f"{100 * self.witnesses:g}% witnesses, difficulty {self.difficulty:g}{without}, seed {self.seed}"
+            f"{self.slides} slides, {self.width} features, median {self.rows} instances "
+            f"(spread {self.spread:g}), {100 * self.witnesses:g}% witnesses, "
+            f"difficulty {self.difficulty:g}{without}, seed {self.seed}"
         )
 
-    def size(self, spec: DatasetSpec) -> tuple[int, int]:
+    def size(self, spec: DatasetSpec) -> tuple[int, int]:  # noqa: ARG002  # the protocol has it
         """Number of slides, and of their instances together."""
         return self.slides, int(self._sizes(self.slides).sum())
 
@@ -102,10 +106,8 @@ class TwinGenerator:
             features, instance_labels = world.slide(rng, int(label), int(group), int(size))
             name = f"{spec.groups.name}-{group:04d}"
             centre = name if spec.groups.name == "centre" else ""
-            slide = f"{spec.slug}-{i:05d}"
-            yield Bag(
-                slide, int(label), name, features, instance_labels=instance_labels, centre=centre
-            )
+            slide = Slide(f"{spec.slug}-{i:05d}", int(label), name, centre=centre)
+            yield Bag(slide, features, instance_labels=instance_labels)
 
     def _labels(self, spec: DatasetSpec) -> np.ndarray:
         """Fine labels with the card's shares, shuffled."""
@@ -132,16 +134,16 @@ class TwinGenerator:
 
 @dataclass(frozen=True)
 class _World:
-    """What all slides of a twin share."""
+    """What all slides of a simulated dataset share."""
 
-    settings: TwinGenerator
+    settings: BagSimulator
     name: str
     tissues: np.ndarray  # [_TISSUES, _LATENT]
     findings: np.ndarray  # [C, _LATENT]
     mapping: np.ndarray  # [_LATENT, D]
 
     @classmethod
-    def draw(cls, settings: TwinGenerator, spec: DatasetSpec) -> _World:
+    def draw(cls, settings: BagSimulator, spec: DatasetSpec) -> _World:
         rng = seeds.generator("twin", spec.name, settings.seed, "world")
         h = spec.hierarchy
 
@@ -151,7 +153,7 @@ class _World:
 
         # Lengths in units of the scatter of instances, which is 1 in every direction.
         tissues = directions(_TISSUES, 3.0)
-        # At difficulty 1 the attention methods lie well above chance and well below the ceiling.
+        # At difficulty 1 the attention methods are well above chance and well below the ceiling.
         coarse = directions(h.n_coarse, 3.2 / settings.difficulty)
         fine = directions(h.n_fine, 2.4 / settings.difficulty)
         mapping = rng.standard_normal((_LATENT, settings.width)) / np.sqrt(_LATENT)
@@ -181,7 +183,7 @@ class _World:
         return features.astype(np.float32), shown
 
 
-def _families(settings: TwinGenerator, spec: DatasetSpec) -> list[int]:
+def _families(settings: BagSimulator, spec: DatasetSpec) -> list[int]:
     """For each fine class the coarse class whose direction its finding shares.
 
     Raises:
@@ -195,7 +197,9 @@ def _families(settings: TwinGenerator, spec: DatasetSpec) -> list[int]:
             "all its findings belong to one coarse class, so none can look like those of another"
         )
         raise InputError(
-            f"hierarchy=0 for {spec.name}", [problem], "Choose a twin with findings in several."
+            f"hierarchy=0 for {spec.name}",
+            [problem],
+            "Choose a simulated dataset with findings in several.",
         )
     # Every family of the findings (all classes but the first) in turn, until each is used up.
     left = {g: parents[1:].count(g) for g in dict.fromkeys(parents[1:])}
@@ -221,18 +225,19 @@ def _deal_groups(labels: np.ndarray, spec: DatasetSpec, seed: int) -> np.ndarray
     return groups
 
 
-def twin_of(spec: DatasetSpec, slides: int) -> DatasetSpec:
-    """A card for generated bags in the likeness of a real dataset, named ``<name>-sim``."""
+def simulated(spec: DatasetSpec, slides: int) -> DatasetSpec:
+    """The card of a simulated dataset that is like a real one, named ``<name>-sim``."""
     return replace(
         spec,
         name=f"{spec.name}-sim",
-        title=f"generated twin of {spec.name.upper()}: same labels and balance, made features",
-        twin_of=spec.name,
-        generator=TwinGenerator(slides),
+        title=f"simulated {spec.name.upper()}: its labels and class balance, generated features",
+        simulates=spec.name,
+        generator=BagSimulator(slides),
         protocols=tuple(p for p in spec.protocols if p != "official"),
         source="generated on this machine, nothing to download",
         licence="none needed",
         traps=(
-            f"It is generated: its figures are not {spec.name.upper()}'s and cannot stand in for them.",
+            f"It is simulated: results on it are not results on {spec.name.upper()} "
+            "and cannot replace them.",
         ),
     )

@@ -1,4 +1,4 @@
-"""Generated datasets: twins are like their cards and never pass for the real thing; digits are what they say."""
+"""Generated datasets: simulated ones are like their cards and are never taken for real ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mil_bench.benchmarks.panda import PANDA, PANDA_SIM
 from sklearn.datasets import load_digits
 
 from mil_bench.datasets.catalogue import find_dataset, open_store, store_path
-from mil_bench.datasets.twins import TwinGenerator
+from mil_bench.datasets.simulated import BagSimulator
 from mil_bench.errors import InputError, MissingFeaturesError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def bags_of(text: str) -> list[Bag]:
 
 
 @pytest.fixture(scope="module")
-def twin() -> list[Bag]:
+def simulated() -> list[Bag]:
     """As many slides as the real BRACS has."""
     return bags_of("bracs-sim:rows=12,width=8")
 
@@ -45,23 +45,25 @@ def digits() -> list[Bag]:
     return bags_of("digits")
 
 
-def test_a_twin_of_full_size_has_the_cards_class_counts(twin: list[Bag]) -> None:
-    counts = Counter(bag.label for bag in twin)
+def test_a_simulated_dataset_of_full_size_has_the_cards_class_counts(simulated: list[Bag]) -> None:
+    counts = Counter(bag.slide.label for bag in simulated)
     assert tuple(counts[c] for c in range(7)) == BRACS.class_counts
 
 
-def test_only_a_twin_whose_groups_are_centres_knows_centres() -> None:
+def test_only_a_simulated_dataset_whose_groups_are_centres_knows_centres() -> None:
     ccc = bags_of("ccc-sim:slides=200,rows=4,width=8")
-    assert [bag.centre for bag in ccc] == [bag.group for bag in ccc]
-    assert {bag.centre for bag in bags_of("bracs-sim:slides=200,rows=4,width=8")} == {""}
+    assert [bag.slide.centre for bag in ccc] == [bag.slide.group for bag in ccc]
+    assert {bag.slide.centre for bag in bags_of("bracs-sim:slides=200,rows=4,width=8")} == {""}
 
 
-@pytest.mark.parametrize(("card", "twin"), [(BRACS, BRACS_SIM), (PANDA, PANDA_SIM), (CCC, CCC_SIM)])
-def test_a_smaller_twin_keeps_class_shares_and_ten_slides_of_every_class(
-    card: DatasetSpec, twin: DatasetSpec
+@pytest.mark.parametrize(
+    ("card", "simulated"), [(BRACS, BRACS_SIM), (PANDA, PANDA_SIM), (CCC, CCC_SIM)]
+)
+def test_a_smaller_simulated_dataset_keeps_class_shares_and_ten_slides_of_every_class(
+    card: DatasetSpec, simulated: DatasetSpec
 ) -> None:
-    twin = twin.with_settings({"slides": 200, "rows": 4, "width": 8})
-    counts = Counter(bag.label for bag in twin.generator.generate(twin))
+    simulated = simulated.with_settings({"slides": 200, "rows": 4, "width": 8})
+    counts = Counter(bag.slide.label for bag in simulated.generator.generate(simulated))
     assert sum(counts.values()) == 200
     expected = [max(10.0, 200 * n / sum(card.class_counts)) for n in card.class_counts]
     largest = int(np.argmax(expected))
@@ -70,53 +72,62 @@ def test_a_smaller_twin_keeps_class_shares_and_ten_slides_of_every_class(
     assert counts[largest] == max(counts.values())
 
 
-@pytest.mark.parametrize(("card", "twin"), [(BRACS, BRACS_SIM), (PANDA, PANDA_SIM), (CCC, CCC_SIM)])
-def test_a_twin_has_its_cards_hierarchy(card: DatasetSpec, twin: DatasetSpec) -> None:
-    assert twin.hierarchy == card.hierarchy
+@pytest.mark.parametrize(
+    ("card", "simulated"), [(BRACS, BRACS_SIM), (PANDA, PANDA_SIM), (CCC, CCC_SIM)]
+)
+def test_a_simulated_dataset_has_its_cards_hierarchy(
+    card: DatasetSpec, simulated: DatasetSpec
+) -> None:
+    assert simulated.hierarchy == card.hierarchy
 
 
-def test_patients_of_a_twin_are_as_many_as_in_the_card(twin: list[Bag]) -> None:
-    assert len({bag.group for bag in twin}) == 189
-    assert all(bag.group.startswith("patient-") for bag in twin)
+def test_patients_of_a_simulated_dataset_are_as_many_as_in_the_card(simulated: list[Bag]) -> None:
+    assert len({bag.slide.group for bag in simulated}) == 189
+    assert all(bag.slide.group.startswith("patient-") for bag in simulated)
 
 
-def test_a_smaller_twin_has_fewer_patients_and_as_many_centres() -> None:
-    assert len({bag.group for bag in bags_of("bracs-sim:slides=273,rows=4,width=8")}) == round(
-        189 * 273 / 547
+def test_a_smaller_simulated_dataset_has_fewer_patients_and_as_many_centres() -> None:
+    assert len(
+        {bag.slide.group for bag in bags_of("bracs-sim:slides=273,rows=4,width=8")}
+    ) == round(189 * 273 / 547)
+    assert len({bag.slide.group for bag in bags_of("ccc-sim:slides=300,rows=4,width=8")}) == 10
+
+
+def test_slides_of_one_patient_agree_more_often_than_by_chance(simulated: list[Bag]) -> None:
+    labels, groups = (
+        np.array([bag.slide.label for bag in simulated]),
+        np.array([bag.slide.group for bag in simulated]),
     )
-    assert len({bag.group for bag in bags_of("ccc-sim:slides=300,rows=4,width=8")}) == 10
-
-
-def test_slides_of_one_patient_agree_more_often_than_by_chance(twin: list[Bag]) -> None:
-    labels, groups = np.array([bag.label for bag in twin]), np.array([bag.group for bag in twin])
     upper = np.triu_indices(len(labels), 1)
     agree, together = (labels[:, None] == labels)[upper], (groups[:, None] == groups)[upper]
     assert agree[together].mean() > 2 * agree.mean()
 
 
-def test_slide_ids_are_unique_and_tell_nothing_of_the_label(twin: list[Bag]) -> None:
-    assert [bag.slide for bag in twin] == [f"bracs-sim-twin-{i:05d}" for i in range(547)]
-    assert Counter(bag.label for bag in twin[:100]).keys() == set(range(7))
+def test_slide_ids_are_unique_and_tell_nothing_of_the_label(simulated: list[Bag]) -> None:
+    assert [bag.slide.id for bag in simulated] == [f"bracs-sim-twin-{i:05d}" for i in range(547)]
+    assert Counter(bag.slide.label for bag in simulated[:100]).keys() == set(range(7))
 
 
-def test_bags_of_a_twin_have_the_width_asked_and_at_least_four_rows(twin: list[Bag]) -> None:
-    assert {bag.features.shape[1] for bag in twin} == {8}
-    assert {bag.features.dtype for bag in twin} == {np.dtype("float32")}
-    sizes = [len(bag.features) for bag in twin]
+def test_bags_of_a_simulated_dataset_have_the_width_asked_and_at_least_four_rows(
+    simulated: list[Bag],
+) -> None:
+    assert {bag.features.shape[1] for bag in simulated} == {8}
+    assert {bag.features.dtype for bag in simulated} == {np.dtype("float32")}
+    sizes = [len(bag.features) for bag in simulated]
     assert min(sizes) >= 4
     assert 10 <= np.median(sizes) <= 14
-    assert all(np.isfinite(bag.features).all() for bag in twin)
+    assert all(np.isfinite(bag.features).all() for bag in simulated)
 
 
-def test_witnesses_are_of_the_slides_class_or_a_milder_one(twin: list[Bag]) -> None:
+def test_witnesses_are_of_the_slides_class_or_a_milder_one(simulated: list[Bag]) -> None:
     milder = 0
-    for bag in twin:
+    for bag in simulated:
         assert bag.instance_labels.shape == (len(bag.features),)
         shown = set(bag.instance_labels.tolist()) - {-1}
-        if bag.label == 0:
+        if bag.slide.label == 0:
             assert shown == set()  # the first class is the one without findings
         else:
-            assert max(shown) == bag.label
+            assert max(shown) == bag.slide.label
             assert min(shown) >= 1
             milder += len(shown) > 1
     assert milder > 0
@@ -154,7 +165,9 @@ def test_without_hierarchy_siblings_lie_no_closer_and_all_distances_together_sta
     assert without[1:, 1:].mean() == pytest.approx(with_signal[1:, 1:].mean(), rel=0.1)
 
 
-def test_a_twin_whose_findings_have_one_coarse_class_cannot_lose_its_hierarchy() -> None:
+def test_a_simulated_dataset_whose_findings_have_one_coarse_class_cannot_lose_its_hierarchy() -> (
+    None
+):
     with pytest.raises(InputError, match="all its findings belong to one coarse class"):
         bags_of("ccc-sim:hierarchy=0")
 
@@ -173,7 +186,7 @@ def test_difficulty_moves_witnesses_towards_the_background() -> None:
 
 def assert_same(first: list[Bag], second: list[Bag]) -> None:
     for one, other in zip(first, second, strict=True):
-        assert (one.slide, one.label, one.group) == (other.slide, other.label, other.group)
+        assert one.slide == other.slide
         assert one.features.tobytes() == other.features.tobytes()
         assert one.instance_labels.tobytes() == other.instance_labels.tobytes()
 
@@ -187,8 +200,8 @@ def test_the_same_settings_give_identical_bags(text: str) -> None:
 
 def test_another_seed_gives_other_bags() -> None:
     first, second = bags_of(SMALL), bags_of(f"{SMALL},seed=1")
-    assert [bag.label for bag in first] != [bag.label for bag in second]
-    assert [bag.group for bag in first] != [bag.group for bag in second]
+    assert [bag.slide.label for bag in first] != [bag.slide.label for bag in second]
+    assert [bag.slide.group for bag in first] != [bag.slide.group for bag in second]
     assert [len(bag.features) for bag in first] != [len(bag.features) for bag in second]
     assert not any(
         a.features[:4].tobytes() == b.features[:4].tobytes()
@@ -211,22 +224,22 @@ def test_announced_rows_equal_generated_rows(text: str) -> None:
     assert spec.generator.size(spec) == (len(bags), sum(len(bag.features) for bag in bags))
 
 
-def test_a_twin_is_called_a_twin_wherever_it_is_named() -> None:
-    assert (BRACS_SIM.name, BRACS_SIM.slug, BRACS_SIM.twin_of) == (
+def test_a_simulated_dataset_is_called_so_wherever_it_is_named() -> None:
+    assert (BRACS_SIM.name, BRACS_SIM.slug, BRACS_SIM.simulates) == (
         "bracs-sim",
         "bracs-sim-twin",
         "bracs",
     )
-    assert BRACS_SIM.caption.startswith("bracs-sim, a generated twin, not BRACS (547 slides, ")
-    assert "generated twin of BRACS" in BRACS_SIM.title
-    assert "It is generated: its figures are not BRACS's" in BRACS_SIM.traps[0]
+    assert BRACS_SIM.caption.startswith("bracs-sim, a simulated dataset, not BRACS (547 slides, ")
+    assert "simulated BRACS" in BRACS_SIM.title
+    assert "It is simulated: results on it are not results on BRACS" in BRACS_SIM.traps[0]
 
 
-def test_a_real_dataset_is_not_called_a_twin() -> None:
+def test_a_real_dataset_is_not_called_simulated() -> None:
     assert (BRACS.slug, BRACS.caption) == ("bracs", "bracs")
 
 
-def test_a_twin_does_not_offer_the_official_split() -> None:
+def test_a_simulated_dataset_does_not_offer_the_official_split() -> None:
     assert "official" in BRACS.protocols
     assert BRACS_SIM.protocols == ("patient-kfold", "paper")
 
@@ -278,7 +291,7 @@ def test_a_setting_out_of_range_names_the_range(setting: str, problem: str) -> N
 
 def test_all_settings_out_of_range_come_together() -> None:
     with pytest.raises(InputError) as caught:
-        TwinGenerator(slides=1, width=1, rows=1)
+        BagSimulator(slides=1, width=1, rows=1)
     assert len(caught.value.problems) == 3
 
 
@@ -302,8 +315,8 @@ def test_digits_that_cannot_be_made_are_refused(tmp_path: Path, setting: str) ->
 
 def test_settings_are_read_from_the_name() -> None:
     spec = find_dataset("bracs-sim:slides=200,difficulty=2")
-    assert spec.generator == TwinGenerator(slides=200, difficulty=2.0)
-    assert spec == replace(BRACS_SIM, generator=TwinGenerator(slides=200, difficulty=2.0))
+    assert spec.generator == BagSimulator(slides=200, difficulty=2.0)
+    assert spec == replace(BRACS_SIM, generator=BagSimulator(slides=200, difficulty=2.0))
 
 
 def test_a_name_without_settings_is_the_card_itself() -> None:
@@ -348,7 +361,7 @@ def test_settings_of_a_real_dataset_are_refused() -> None:
     assert "Write bracs alone." in str(caught.value)
 
 
-def test_a_stored_twin_equals_the_generated_one(tmp_path: Path) -> None:
+def test_a_stored_simulated_dataset_equals_the_generated_one(tmp_path: Path) -> None:
     spec = find_dataset(SMALL)
     store = open_store(spec, tmp_path)
     assert store.dataset == "bracs-sim-twin"
@@ -356,7 +369,7 @@ def test_a_stored_twin_equals_the_generated_one(tmp_path: Path) -> None:
     assert_same([store.bag(i) for i in range(len(store))], bags_of(SMALL))
 
 
-def test_a_twin_is_made_once_and_other_settings_lie_beside_it(tmp_path: Path) -> None:
+def test_a_simulated_dataset_is_made_once_and_other_settings_lie_beside_it(tmp_path: Path) -> None:
     spec, other = find_dataset(SMALL), find_dataset(f"{SMALL},seed=1")
     first = open_store(spec, tmp_path)
     written = first.path.stat().st_mtime_ns
@@ -365,7 +378,7 @@ def test_a_twin_is_made_once_and_other_settings_lie_beside_it(tmp_path: Path) ->
     assert sorted(tmp_path.iterdir()) == sorted(
         [store_path(spec, tmp_path), store_path(other, tmp_path)]
     )
-    assert all("twin" in path.name for path in tmp_path.iterdir())
+    assert all(path.name.startswith("bracs-sim-") for path in tmp_path.iterdir())
 
 
 def test_the_watcher_is_told_how_many_bags_it_will_see(tmp_path: Path) -> None:
@@ -374,7 +387,7 @@ def test_the_watcher_is_told_how_many_bags_it_will_see(tmp_path: Path) -> None:
     def watch(bags: Iterable[Bag], count: int) -> Iterable[Bag]:
         told.append(count)
         for bag in bags:
-            seen.append(bag.slide)
+            seen.append(bag.slide.id)
             yield bag
 
     open_store(find_dataset(SMALL), tmp_path, watch)
@@ -394,13 +407,13 @@ def test_a_store_with_other_classes_than_the_card_is_refused(tmp_path: Path) -> 
     open_store(find_dataset("ccc-sim:slides=120,rows=4,width=8"), tmp_path).path.rename(
         tmp_path / "bracs.h5"
     )
-    with pytest.raises(InputError, match=r"it holds ccc-sim-twin, not bracs"):
+    with pytest.raises(InputError, match=r"it holds ccc-sim, not bracs"):
         open_store(BRACS, tmp_path)
 
 
-def test_a_twins_store_can_never_pass_for_the_real_dataset(tmp_path: Path) -> None:
+def test_a_simulated_store_can_never_pass_for_the_real_dataset(tmp_path: Path) -> None:
     open_store(find_dataset(SMALL), tmp_path).path.rename(tmp_path / "bracs.h5")
-    with pytest.raises(InputError, match=r"it holds bracs-sim-twin, not bracs"):
+    with pytest.raises(InputError, match=r"it holds bracs-sim, not bracs"):
         open_store(BRACS, tmp_path)
 
 
@@ -422,7 +435,7 @@ def test_every_image_of_a_bag_comes_from_its_writers_own_stretch(
 ) -> None:
     used: dict[str, set[int]] = {}
     for bag in digits:
-        used.setdefault(bag.group, set()).update(shown_images(bag, images))
+        used.setdefault(bag.slide.group, set()).update(shown_images(bag, images))
     stretches = [(min(used[writer]), max(used[writer])) for writer in sorted(used)]
     assert len(stretches) == 30
     # Ordered and disjoint: each stretch ends before the next begins, so no image occurs for two
@@ -435,7 +448,7 @@ def test_no_image_occurs_for_two_writers(digits: list[Bag], images: dict[bytes, 
     writers: dict[int, set[str]] = {}
     for bag in digits:
         for image in shown_images(bag, images):
-            writers.setdefault(image, set()).add(bag.group)
+            writers.setdefault(image, set()).add(bag.slide.group)
     assert {len(names) for names in writers.values()} == {1}
 
 
@@ -451,14 +464,14 @@ def test_labels_of_digit_bags_follow_from_their_witnesses(
         expected = [-1 if name == "none" else DIGITS.hierarchy.fine.index(name) for name in names]
         assert bag.instance_labels.tolist() == expected
         witnesses = [label for label in expected if label >= 0]
-        assert set(witnesses) == ({bag.label} if bag.label else set())
+        assert set(witnesses) == ({bag.slide.label} if bag.slide.label else set())
         assert len(witnesses) <= 3
 
 
 def test_digit_bags_match_their_card(digits: list[Bag]) -> None:
-    counts = Counter(bag.label for bag in digits)
+    counts = Counter(bag.slide.label for bag in digits)
     assert tuple(counts[c] for c in range(7)) == DIGITS.class_counts
-    assert len({bag.group for bag in digits}) == DIGITS.groups.count
+    assert len({bag.slide.group for bag in digits}) == DIGITS.groups.count
     assert {(bag.features.shape[1], bag.features.dtype.name) for bag in digits} == {(64, "float32")}
-    assert (DIGITS.slug, DIGITS.twin_of) == ("digits", None)
+    assert (DIGITS.slug, DIGITS.simulates) == ("digits", None)
     assert "twin" not in DIGITS.caption

@@ -1,4 +1,4 @@
-"""Where the tools put their feature files, and what the slides in them are called."""
+"""Where the tools put their feature files, and which slide each file is of."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING
 
 from mil_bench.datasets.slide_ids import without_ending
 from mil_bench.errors import InputError
+from mil_bench.intake.readers import readers
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from pathlib import Path
 
-_ENDINGS = (".h5", ".hdf5", ".npy", ".pt", ".pth")
-_SETTING = re.compile(
-    r"[\d.]+x_\d+px_\d+px_overlap"
-)  # TRIDENT: a magnification, patch size and overlap
-_ENCODER = re.compile(r"features_.+")  # TRIDENT, and torchmil's published sets
-_STAMP = re.compile(r".+-[0-9a-f]{8}")  # an extractor and the hash of its code
-_PATCH_SIZE = re.compile(r"patches_\d+")  # torchmil's published sets
+# TRIDENT's folders: a magnification, patch size and overlap.
+_SETTING = re.compile(r"[\d.]+x_\d+px_\d+px_overlap")
+# TRIDENT's, and those of torchmil's published sets.
+_ENCODER = re.compile(r"features_.+")
+# STAMP's: an extractor and the hash of its code.
+_STAMP = re.compile(r".+-[0-9a-f]{8}")
+# Those of torchmil's published sets.
+_PATCH_SIZE = re.compile(r"patches_\d+")
 _REMEDY = "Name the folder with the feature files."
 
 
@@ -32,7 +34,7 @@ class FoundFile:
     Args:
         path: the file.
         slide: slide id: the name without its ending (and without a slide file's, as in
-            ``a.svs.h5``), or, where files of several folders share one, the path below the folder
+            ``a.svs.h5``), or, if files of several folders share one, the path below the folder
             without these endings.
         below: the path below the folder without these endings, as STAMP's slide tables write it.
     """
@@ -45,31 +47,32 @@ class FoundFile:
 def find_feature_files(folder: Path) -> list[FoundFile]:
     """The feature files in a folder, sorted by path.
 
-    Known are a folder of files (also in folders of its own), CLAM's feature folder (of its two
-    files a slide the ``.h5``, which has coordinates), TRIDENT's job folder, STAMP's output folder,
-    torchmil's dataset folder, and any folder inside these. Whatever has the ending of a feature
-    file is returned; opening it tells what is wrong with it.
+    Supported are a folder of files (with subfolders), CLAM's feature folder (of its two files per
+    slide the ``.h5``, which has coordinates), TRIDENT's job folder, STAMP's output folder,
+    torchmil's dataset folder, and any folder inside these. Every file with an ending of a reader is
+    returned; opening it says what is wrong with it.
 
     Raises:
         InputError: there is none, there are several sets to choose from, or a folder cannot be
             read.
+        PluginError: a package's reader cannot be used.
     """
     if not folder.is_dir():
         reason = "it is not a folder" if os.path.lexists(folder) else "there is no such folder"
         raise InputError(f"folder {folder}", [f"{folder}: {reason}"], _REMEDY)
-    place = _innermost(folder)
+    endings = tuple(dict.fromkeys(ending for reader in readers() for ending in reader.endings))
+    root = _innermost(folder, endings)
     problems: list[str] = []
-    paths = sorted(_walk(place, problems, {}))
+    paths = sorted(_walk(root, endings, problems, {}))
     if problems:
         raise InputError(f"folder {folder}", problems, "Correct these folders, or take them out.")
     if not paths:
-        raise InputError(
-            f"folder {folder}", [f"{place}: no {', '.join(_ENDINGS)} file in it"], _REMEDY
-        )
+        kinds = ", ".join(sorted(endings))
+        raise InputError(f"folder {folder}", [f"{root}: no {kinds} file in it"], _REMEDY)
     stems = [without_ending(path.stem) for path in paths]
-    places = {(stem, path.parent) for stem, path in zip(stems, paths, strict=True)}
-    shared = Counter(stem for stem, _ in places)
-    below = [without_ending(path.relative_to(place).with_suffix("").as_posix()) for path in paths]
+    folders = {(stem, path.parent) for stem, path in zip(stems, paths, strict=True)}
+    shared = Counter(stem for stem, _ in folders)
+    below = [without_ending(path.relative_to(root).with_suffix("").as_posix()) for path in paths]
     return [
         FoundFile(path, stem if shared[stem] == 1 else long, long)
         for path, stem, long in zip(paths, stems, below, strict=True)
@@ -77,32 +80,37 @@ def find_feature_files(folder: Path) -> list[FoundFile]:
 
 
 def named_as_labelled(
-    found: Sequence[FoundFile], labelled: Collection[str]
+    files: Sequence[FoundFile], labelled: Collection[str]
 ) -> tuple[list[FoundFile], list[str]]:
-    """The files with the slide ids of a label table, which may be paths below the folder; and what is ambiguous."""
+    """The files with the slide ids of a label table, which may be paths below the folder.
+
+    Returns:
+        The files, and what is ambiguous, one line each.
+    """
     named, problems = [], []
-    for file in found:
+    for file in files:
         if file.below in labelled and file.slide != file.below:
             if file.slide in labelled:
                 both = f"'{file.slide}' and '{file.below}'"
                 problems.append(
-                    f"{file.path} fits two slides of the sheet, {both}; keep the one that is meant"
+                    f"{file.path} matches two slides of the label table, {both}; "
+                    "keep the one that is meant"
                 )
             file = replace(file, slide=file.below)
         named.append(file)
     return named, problems
 
 
-def _innermost(folder: Path) -> Path:
-    """The folder that the tool's layout leads to; a folder that has feature files itself leads nowhere else.
+def _innermost(folder: Path, endings: tuple[str, ...]) -> Path:
+    """The folder that a tool's layout leads to; a folder with feature files leads to itself.
 
     Raises:
         InputError: it leads to several, and the user has to name one.
     """
-    if any(_is_candidate(path) and path.is_file() for path in _entries(folder)):
+    if any(_is_candidate(path, endings) and path.is_file() for path in _entries(folder)):
         return folder
     settings = _folders(folder, _SETTING)
-    encoders = [path for place in settings or [folder] for path in _folders(place, _ENCODER)]
+    encoders = [path for setting in settings or [folder] for path in _folders(setting, _ENCODER)]
     if settings and not encoders:
         raise InputError(
             f"folder {folder}", [f"{settings[0]}: no folder features_<encoder> in it"], _REMEDY
@@ -116,15 +124,15 @@ def _innermost(folder: Path) -> Path:
                 "Sets of features are not mixed: name one of these folders.",
             )
         if choice:
-            return _innermost(choice[0])
+            return _innermost(choice[0], endings)
     for name in ("h5_files", "pt_files", "features"):
-        if _walk(folder / name, [], {}):
-            return _innermost(folder / name)
+        if _walk(folder / name, endings, [], {}):
+            return _innermost(folder / name, endings)
     return folder
 
 
 def _entries(folder: Path) -> list[Path]:
-    """What is in a folder; nothing where it cannot be read, which the walk tells."""
+    """What is in a folder; nothing if it cannot be read, which ``_walk`` reports."""
     try:
         return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError:
@@ -135,12 +143,24 @@ def _folders(folder: Path, name: re.Pattern[str]) -> list[Path]:
     return [path for path in _entries(folder) if name.fullmatch(path.name) and path.is_dir()]
 
 
-def _is_candidate(path: Path) -> bool:
-    return path.suffix.lower() in _ENDINGS and not path.name.startswith(".")
+def _is_candidate(path: Path, endings: tuple[str, ...]) -> bool:
+    return path.suffix.lower() in endings and not path.name.startswith(".")
 
 
-def _walk(folder: Path, problems: list[str], above: dict[tuple[int, int], Path]) -> list[Path]:
-    """Everything with the ending of a feature file below a folder; symbolic links are followed, but not in circles."""
+def _walk(
+    folder: Path,
+    endings: tuple[str, ...],
+    problems: list[str],
+    above: dict[tuple[int, int], Path],
+) -> list[Path]:
+    """Every path below a folder with one of the endings, also through symbolic links.
+
+    Args:
+        folder: where to begin.
+        endings: of feature files.
+        problems: folders that cannot be read are added to it.
+        above: this folder's parents by device and inode, so that no link leads in a circle.
+    """
     try:
         status, entries = folder.stat(), list(folder.iterdir())
     except OSError as error:
@@ -152,8 +172,8 @@ def _walk(folder: Path, problems: list[str], above: dict[tuple[int, int], Path])
         return []
     paths = []
     for path in entries:
-        if _is_candidate(path):
+        if _is_candidate(path, endings):
             paths.append(path)
         elif not path.name.startswith(".") and path.is_dir():
-            paths += _walk(path, problems, {**above, identity: folder})
+            paths += _walk(path, endings, problems, {**above, identity: folder})
     return paths

@@ -1,0 +1,66 @@
+"""What pydantic finds wrong with the values of a file, as lines for an ``InputError``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, get_args
+
+from pydantic import BaseModel
+
+from mil_bench.wording import suggestion
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pydantic import ValidationError
+
+_NO_LIST = '{input!r} is not a list of texts, such as ["one", "two"]'
+_NO_TABLE = "{input!r} is not a table of keys and values, such as {key}.KEY = VALUE"
+_MESSAGES = {
+    "bool_type": "{input!r} is not true or false",
+    "dict_type": _NO_TABLE,
+    "greater_than_equal": "{input!r} is less than {ge}",
+    "int_type": "{input!r} is not a whole number",
+    "model_type": _NO_TABLE,
+    "string_type": "{input!r} is not a text in quotation marks",
+    "too_short": _NO_LIST,
+    "tuple_type": _NO_LIST,
+}
+"""Type of pydantic's error to what is said of it; of other errors pydantic's own text is."""
+
+
+def value_problems(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """One line per problem, with its key: first the unknown keys, then the others as in the model.
+
+    Args:
+        error: what pydantic raised. A validator of the model may raise a ``ValueError`` with
+            several texts; each is a problem.
+        model: the model that was validated.
+    """
+    faults = sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
+    return [line for fault in faults for line in _lines(fault, model)]
+
+
+def _lines(fault: Any, model: type[BaseModel]) -> Iterator[str]:
+    *above, last = fault["loc"]
+    key = ".".join(part for part in fault["loc"] if isinstance(part, str))
+    kind, value, context = fault["type"], fault["input"], fault.get("ctx", {})
+    if kind == "extra_forbidden":
+        yield f"unknown key '{key}'{suggestion(last, _model_at(model, above).model_fields)}"
+    elif kind == "value_error":
+        yield from (f"{key}: {problem}" for problem in context["error"].args)
+    elif kind == "string_type" and isinstance(last, int):
+        yield f'{key}: {value!r} is not text; write it in quotation marks: "{value}"'
+    else:
+        message = _MESSAGES.get(kind)
+        said = message.format(input=value, key=key, **context) if message else fault["msg"]
+        yield f"{key}: {said}"
+
+
+def _model_at(model: type[BaseModel], location: Sequence[int | str]) -> type[BaseModel]:
+    """The model of the table at a location: of a field, or of the elements of a field."""
+    for part in location:
+        if isinstance(part, str):
+            annotation = model.model_fields[part].annotation
+            kinds = (annotation, *get_args(annotation))
+            model = next(k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel))
+    return model
