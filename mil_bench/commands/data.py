@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from mil_bench.commands.cards import add_cards
 from mil_bench.commands.inspection import add_inspection
-from mil_bench.commands.options import add_data_folder, named_again, progress_bar
+from mil_bench.commands.options import add_data_folder, named_again
+from mil_bench.progress import progress_bar
 
 if TYPE_CHECKING:
     import argparse

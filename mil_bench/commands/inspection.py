@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mil_bench.commands.options import add_data_folder, add_results_folder, progress_bar
+from mil_bench.commands.options import add_data_folder, add_results_folder
+from mil_bench.progress import progress_bar
 
 if TYPE_CHECKING:
     import argparse

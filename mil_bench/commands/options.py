@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from mil_bench.options import add_options, from_arguments
 from mil_bench.planning.request import RunRequest
-from mil_bench.progress import progress_bar
 from mil_bench.running.setup import Setup, data_folder
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
     from pathlib import Path
-
-__all__ = ["add_data_folder", "add_results_folder", "named_again", "progress_bar"]
 
 
 def add_comparison(parser: Any) -> None:

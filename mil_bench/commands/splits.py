@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mil_bench.commands.options import add_data_folder, named_again, progress_bar
+from mil_bench.commands.options import add_data_folder, named_again
 from mil_bench.errors import InputError
+from mil_bench.progress import progress_bar
 
 if TYPE_CHECKING:
     import argparse
