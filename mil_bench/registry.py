@@ -112,6 +112,10 @@ class Registry:
             )
         return sorted(found)
 
+    def add(self, name: str, value: Any) -> None:
+        """Offer an object under a name in this process, for notebooks and tests."""
+        self._files[name] = FromFile(value, Path(), "")
+
     def origin(self, name: str) -> str:
         """Package and entry point, or file, that a name comes from."""
         return str(self._files[name].path) if name in self._files else _origin(self._points[name])
@@ -186,5 +190,6 @@ yardsticks = Registry("mil_bench.yardsticks", "yardstick")
 datasets = Registry("mil_bench.datasets", "dataset")
 executors = Registry("mil_bench.executors", "executor")
 readers = Registry("mil_bench.readers", "reader")
+metrics = Registry("mil_bench.metrics", "metric")
 papers = Registry("mil_bench.papers", "paper")
 """Packages whose files are protocol files; see ``mil_bench.papers.items``."""

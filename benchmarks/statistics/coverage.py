@@ -20,8 +20,7 @@ from mil_bench.benchmarks.statistics.cohort import (
 
 from mil_bench import seeds
 from mil_bench.evaluation.bootstrap import bootstrap
-from mil_bench.evaluation.metrics import Measure, figures, total
-from mil_bench.evaluation.weighted_sums import ModelScorer
+from mil_bench.evaluation.metrics import Measure, ModelScorer, total, values_of
 
 COVERED = (
     *(
@@ -51,7 +50,7 @@ def truths(found: np.ndarray) -> np.ndarray:
             )
             sums.append(ModelScorer(predictions, CLASSES).sums(np.ones((1, _PORTION))))
         folds.append(total(sums))
-    each = [figures(sums, CLASSES) for sums in (total(folds), *folds)]
+    each = [values_of(sums, CLASSES) for sums in (total(folds), *folds)]
     values = np.array(
         [[found[figure][0] for figure in COVERED] for found in each]
     )  # [1 + folds, figures]

@@ -17,13 +17,13 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from mil_bench import seeds
-from mil_bench.evaluation.metrics import METRICS, Measure, figures
-from mil_bench.evaluation.weighted_sums import ModelScorer, Ratio, Sums
+from mil_bench.evaluation.metrics import Measure, ModelScorer, Sums, values_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from mil_bench.evaluation.predictions import Predictions
+    from mil_bench.evaluation.weighted_sums import Ratio
     from mil_bench.hierarchy import LabelHierarchy
 
 CONFIDENCE = 0.95
@@ -155,7 +155,7 @@ def bootstrap(
                 for p in done
             ]
             parts = [
-                [figures(sums, hierarchy) for sums in _added(folds, weight)] for weight in drawn
+                [values_of(sums, hierarchy) for sums in _added(folds, weight)] for weight in drawn
             ]
             pooled[name], means[name] = (
                 {m: np.concatenate([part[which][m] for part in parts]) for m in parts[0][which]}
@@ -202,7 +202,7 @@ class _Model:
         mean.
         """
         defined = ~np.isnan(ratio.value[0])
-        if not METRICS[key].classwise:
+        if not Measure("", key).metric.is_classwise:
             defined &= defined.all()
         return defined / np.where(defined, ratio.whole[0], 1)
 

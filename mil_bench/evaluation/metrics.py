@@ -13,6 +13,7 @@ averaging a slide's probabilities over models would measure an ensemble that nob
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -20,144 +21,37 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from mil_bench.evaluation.weighted_sums import BINS, ModelScorer, Sums
+from mil_bench import registry
+from mil_bench.evaluation.built_in_metrics import BUILT_IN
+from mil_bench.evaluation.metric import LEVELS, Metric
+from mil_bench.evaluation.weighted_sums import LevelScores, Ratio, Weighted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from mil_bench.evaluation.predictions import Predictions
     from mil_bench.hierarchy import LabelHierarchy
 
-LEVELS: Mapping[str, str] = {
-    "fine": "",
-    "coarse": "coarse",
-    "coarse_head": "coarse-head",
-    "slide": "",
-}
-"""Where a metric is taken, and the word before its name: fine labels; coarse labels, from fine probabilities summed
-over the children; coarse labels, from the method's own coarse head; and means over slides that
-belong to no level."""
-_LABEL_LEVELS = ("fine", "coarse", "coarse_head")
+Sums = Mapping[tuple[str, str], Ratio]
+"""All sums of a model, by level and key of the metric."""
 
 
-@dataclass(frozen=True)
-class Metric:
-    """What a metric is, as tables and sentences need it.
+def all_metrics() -> Mapping[str, Metric]:
+    """The built-in metrics and those of packages, by key.
 
-    Args:
-        heading: column heading.
-        words: in the middle of a sentence ("macro AUC").
-        meaning: one sentence for captions.
-        higher_is_better: else lower is.
-        percent: shown as percent, else as a plain number.
-        levels: at which levels it exists.
-        classwise: whether it is of one class.
-        resampled: whether a bootstrap interval makes sense.
+    Raises:
+        PluginError: a package's metric cannot be loaded.
     """
-
-    heading: str
-    words: str
-    meaning: str
-    higher_is_better: bool = True
-    percent: bool = True
-    levels: tuple[str, ...] = _LABEL_LEVELS
-    classwise: bool = False
-    resampled: bool = True
-
-    @property
-    def sign(self) -> int:
-        """1 where higher is better, -1 where lower is."""
-        return 1 if self.higher_is_better else -1
-
-
-_AP_NOTE = "It grows as fewer slides are compared, and with slides drawn twice: no bootstrap interval is given."
-
-METRICS: Mapping[str, Metric] = {
-    "accuracy": Metric(
-        "Accuracy", "accuracy", "Share of slides whose most probable class is right."
-    ),
-    "balanced_accuracy": Metric(
-        "Balanced accuracy", "balanced accuracy", "Mean recall (sensitivity) of the classes."
-    ),
-    "specificity": Metric(
-        "Specificity",
-        "specificity",
-        "Mean over classes of the share of other classes' slides not called that class.",
-    ),
-    "macro_f1": Metric("Macro F1", "macro F1", "Unweighted mean of the classes' F1."),
-    "macro_auc": Metric(
-        "Macro AUC", "macro AUC", "Unweighted mean of the classes' one-vs-rest AUC."
-    ),
-    "macro_ap": Metric(
-        "Macro AP",
-        "macro average precision",
-        f"Unweighted mean of the classes' one-vs-rest average precision. {_AP_NOTE}",
-        resampled=False,
-    ),
-    "quadratic_kappa": Metric(
-        "Quadratic kappa",
-        "quadratic kappa",
-        "Quadratic weighted kappa; ordered classes only.",
-        percent=False,
-    ),
-    "nll": Metric(
-        "NLL",
-        "negative log-likelihood",
-        "Mean of -log p(label), natural logarithm; probabilities of 0 count as 2.2e-16.",
-        higher_is_better=False,
-        percent=False,
-    ),
-    "brier": Metric(
-        "Brier",
-        "Brier score",
-        "Mean squared distance between probabilities and the label's indicator, summed over classes: 0 to 2.",
-        higher_is_better=False,
-        percent=False,
-    ),
-    "ece": Metric(
-        "ECE",
-        "calibration error",
-        f"Expected calibration error of the most probable class, {BINS} bins of equal width. It is biased upwards on "
-        "few slides, and more so on resampled ones: no bootstrap interval is given.",
-        higher_is_better=False,
-        resampled=False,
-    ),
-    "mistakes_inside": Metric(
-        "Mistakes inside",
-        "share of mild mistakes",
-        "Of the slides with a wrong fine class, the share whose coarse class is right; higher means milder mistakes.",
-        levels=("slide",),
-    ),
-    "head_agreement": Metric(
-        "Head agreement",
-        "agreement of the heads",
-        "Share of slides whose coarse head names the parent of the most probable fine class.",
-        levels=("slide",),
-    ),
-    "attention_auc": Metric(
-        "Attention AUC",
-        "attention AUC",
-        "Mean over slides of the AUC of their attention against their witness instances.",
-        levels=("slide",),
-    ),
-    "auc": Metric("AUC", "AUC", "One-vs-rest AUC of one class.", classwise=True),
-    "average_precision": Metric(
-        "AP",
-        "average precision",
-        f"One-vs-rest average precision of one class. {_AP_NOTE}",
-        classwise=True,
-        resampled=False,
-    ),
-}
-"""All metrics by key. The last two are of one class; ``Measure`` says of which."""
+    names = registry.metrics.names()
+    return {**BUILT_IN, **{name: registry.metrics.load(name) for name in names}}
 
 
 class Measure(NamedTuple):
-    """One figure of a method: a metric at a level, for the class-wise ones of one class.
+    """Names one value of a method: a metric at a level; of one class, if the metric is class-wise.
 
     Args:
         level: a key of ``LEVELS``.
-        key: a key of ``METRICS``.
+        key: a key of ``all_metrics()``.
         of: class name, "" for metrics over all classes.
     """
 
@@ -168,7 +62,7 @@ class Measure(NamedTuple):
     @property
     def metric(self) -> Metric:
         """What is measured."""
-        return METRICS[self.key]
+        return BUILT_IN.get(self.key) or registry.metrics.load(self.key)
 
     @property
     def words(self) -> str:
@@ -179,19 +73,63 @@ class Measure(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Measured:
-    """All figures of one fold, or of several pooled.
+class MetricValues:
+    """All values of one fold, or of several pooled.
 
     Args:
-        values: figures as fractions or plain numbers, not a number where undefined.
-        reasons: why a figure is undefined, for each that is.
+        values: as fractions or plain numbers, not a number if undefined.
+        reasons: why a value is undefined, for each that is.
     """
 
     values: Mapping[Measure, float]
     reasons: Mapping[Measure, str]
 
 
-def measure(predictions: Predictions, hierarchy: LabelHierarchy, ordered: bool = False) -> Measured:
+class ModelScorer:
+    """One model's test predictions at every level, ready to be summed under many weightings.
+
+    Args:
+        predictions: of one trained fold.
+        hierarchy: the classes.
+        ordered: whether the order of the classes means something; then there is a quadratic kappa.
+    """
+
+    def __init__(
+        self, predictions: Predictions, hierarchy: LabelHierarchy, ordered: bool = False
+    ) -> None:
+        self._metrics = all_metrics()
+        levels = ["fine"]
+        if not hierarchy.is_flat:
+            levels += ["coarse"] + (["coarse_head"] if predictions.coarse_head is not None else [])
+        self._slides = len(predictions.labels)
+        self._levels = {
+            level: LevelScores(predictions, hierarchy, level, ordered) for level in levels
+        }
+
+    def sums(self, weight: np.ndarray) -> Sums:
+        """Sums under R weightings ``[R, B]`` of all metrics that can be resampled."""
+        return self._sums(weight, resampled=True)
+
+    def all_sums(self) -> Sums:
+        """Sums (R = 1) of all metrics, each slide once."""
+        once = np.ones((1, self._slides))
+        return {**self._sums(once, resampled=True), **self._sums(once, resampled=False)}
+
+    def _sums(self, weight: np.ndarray, resampled: bool) -> Sums:
+        weighted = {level: Weighted(scores, weight) for level, scores in self._levels.items()}
+        sums = {}
+        for level, of_level in (*weighted.items(), ("slide", weighted["fine"])):
+            for key, metric in self._metrics.items():
+                if level in metric.levels and metric.resampled == resampled:
+                    ratio = metric.sums(of_level)
+                    if ratio is not None:
+                        sums[level, key] = ratio
+        return sums
+
+
+def measure(
+    predictions: Predictions, hierarchy: LabelHierarchy, ordered: bool = False
+) -> MetricValues:
     """All figures of one trained fold.
 
     Args:
@@ -199,7 +137,7 @@ def measure(predictions: Predictions, hierarchy: LabelHierarchy, ordered: bool =
         hierarchy: the classes.
         ordered: whether the order of the classes means something; then there is a quadratic kappa.
     """
-    return _measured(_sums_of([predictions], hierarchy, ordered)[0], hierarchy)
+    return _metric_values(_sums_of([predictions], hierarchy, ordered)[0], hierarchy)
 
 
 def named_values(
@@ -217,9 +155,9 @@ def name_of(measure: Measure) -> str:
 
 def pooled(
     predictions: Sequence[Predictions], hierarchy: LabelHierarchy, ordered: bool = False
-) -> Measured:
+) -> MetricValues:
     """All figures of several folds and seeds of one method together; see the module's docstring."""
-    return _measured(total(_sums_of(predictions, hierarchy, ordered)), hierarchy)
+    return _metric_values(total(_sums_of(predictions, hierarchy, ordered)), hierarchy)
 
 
 def _sums_of(
@@ -234,26 +172,23 @@ def total(sums: Sequence[Sums]) -> Sums:
     return {name: reduce(add, (each[name] for each in sums)) for name in sums[0]}
 
 
-def figures(sums: Sums, hierarchy: LabelHierarchy) -> dict[Measure, np.ndarray]:
-    """All figures behind some sums, each ``[R]``."""
+def values_of(sums: Sums, hierarchy: LabelHierarchy) -> dict[Measure, np.ndarray]:
+    """The values of all metrics from their sums, each ``[R]``."""
     values: dict[Measure, np.ndarray] = {}
     for (level, key), ratio in sums.items():
-        if METRICS[key].classwise:
+        measure = Measure(level, key)
+        if (reduce_columns := measure.metric.reduction) is None:
             names = class_names(level, hierarchy)
             values |= {Measure(level, key, name): ratio.value[:, c] for c, name in enumerate(names)}
-        elif key == "ece":
-            values[Measure(level, key)] = np.abs(ratio.value).sum(1)
         else:
-            values[Measure(level, key)] = ratio.value.mean(
-                1
-            )  # not a number as soon as one class has none
+            values[measure] = reduce_columns(ratio.value)
     return values
 
 
-def _measured(sums: Sums, hierarchy: LabelHierarchy) -> Measured:
+def _metric_values(sums: Sums, hierarchy: LabelHierarchy) -> MetricValues:
     """The figures behind sums with R = 1."""
-    values = {name: float(value[0]) for name, value in figures(sums, hierarchy).items()}
-    return Measured(
+    values = {name: float(value[0]) for name, value in values_of(sums, hierarchy).items()}
+    return MetricValues(
         values, {name: _reason(name, sums, hierarchy) for name, v in values.items() if np.isnan(v)}
     )
 
@@ -263,18 +198,18 @@ def class_names(level: str, hierarchy: LabelHierarchy) -> tuple[str, ...]:
     return hierarchy.fine if level == "fine" else hierarchy.coarse
 
 
-def _reason(name: Measure, sums: Sums, hierarchy: LabelHierarchy) -> str:
-    if name.level == "slide":
-        return {
-            "mistakes_inside": "no slide is misclassified",
-            "attention_auc": "no slide has both witnesses and other instances",
-        }[name.key]
-    slides = sums[name.level, "balanced_accuracy"].whole[0]
-    names = class_names(name.level, hierarchy)
+def _reason(measure: Measure, sums: Sums, hierarchy: LabelHierarchy) -> str:
+    """Why a value is undefined."""
+    if measure.metric.undefined or measure.level == "slide":
+        return measure.metric.undefined or "no test slide counts for it"
+    slides = sums[measure.level, "balanced_accuracy"].whole[0]
+    names = class_names(measure.level, hierarchy)
     if np.count_nonzero(slides) == 1:
         return f"all test slides are {names[int(slides.argmax())]}"
     absent = [
-        n for n, count in zip(names, slides, strict=True) if count == 0 and name.of in ("", n)
+        name
+        for name, count in zip(names, slides, strict=True)
+        if count == 0 and measure.of in ("", name)
     ]
     return f"no test slide is {', '.join(absent)}"
 

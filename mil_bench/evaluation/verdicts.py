@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mil_bench.evaluation.bootstrap import Bootstrap, Interval, bootstrap, p_value
-from mil_bench.evaluation.metrics import Measure, Measured, measure
+from mil_bench.evaluation.metrics import Measure, MetricValues, measure
 from mil_bench.evaluation.statistics import SIGNIFICANCE, corrected_t_test, holm, p_text
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Evidence:
         ]
 
     @cached_property
-    def measured(self) -> Mapping[str, Mapping[tuple[int, int], Measured]]:
+    def measured(self) -> Mapping[str, Mapping[tuple[int, int], MetricValues]]:
         """Figures of every training: method to (seed, fold) to figures."""
         return {
             name: {

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mil_bench import registry
 from mil_bench.datasets.catalogue import find_dataset
 from mil_bench.errors import InputError, MilBenchError, UnknownNameError
-from mil_bench.evaluation.metrics import METRICS
+from mil_bench.evaluation.built_in_metrics import BUILT_IN
 from mil_bench.papers.questions import STANDINGS, Published, Question
 from mil_bench.planning.rows import MethodRow
 from mil_bench.report.result_tables import MAIN
@@ -54,7 +54,7 @@ class Item:
         datasets: names of datasets, with settings if they are generated.
         protocol: by which slides are split.
         level: "fine" or "coarse".
-        metrics: keys of ``METRICS``: some of the main tables' metrics, or "auc" alone for a column
+        metrics: keys of ``BUILT_IN``: some of the main tables' metrics, or "auc" alone for a column
             a class.
         seeds: training seeds.
         notes: what a reader must know, one sentence each.
@@ -242,7 +242,7 @@ def _problems(item: Item) -> list[str]:
         named(
             "metric",
             item.metrics,
-            [key for key in METRICS if key in MAIN] + [f"{_CLASSWISE} alone"],
+            [key for key in BUILT_IN if key in MAIN] + [f"{_CLASSWISE} alone"],
         )
     for number, each in enumerate(item.published, 1):
         at = f"published {number}: "

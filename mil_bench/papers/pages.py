@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mil_bench import durable
-from mil_bench.evaluation.metrics import METRICS
+from mil_bench.evaluation.built_in_metrics import BUILT_IN
 from mil_bench.papers.questions import (
     Answer,
     across,
@@ -100,7 +100,7 @@ def _table(part: Part, result: RunResult) -> ResultTable:
     columns = (
         {c: c for c in table.columns}
         if item.is_classwise
-        else {METRICS[k].heading: k for k in item.metrics}
+        else {BUILT_IN[k].heading: k for k in item.metrics}
     )
     published = (
         None

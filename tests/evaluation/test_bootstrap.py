@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from mil_bench.evaluation.bootstrap import Bootstrap, Replicates, bootstrap, draws, p_value
-from mil_bench.evaluation.metrics import METRICS, Measure, measure, pooled
+from mil_bench.evaluation.built_in_metrics import BUILT_IN
+from mil_bench.evaluation.metrics import Measure, measure, pooled
 from mil_bench.evaluation.predictions import Predictions
 from mil_bench.hierarchy import LabelHierarchy
 
@@ -95,7 +96,7 @@ def test_everything_that_can_be_resampled_has_replicates_and_nothing_else() -> N
     found = bootstrap(METHODS, NESTED, "patient", ordered=True, replicates=1)
     for kind in (found.pooled, found.fold_mean):
         assert {m.key for m in kind.values["good"]} == {
-            key for key, metric in METRICS.items() if metric.resampled
+            key for key, metric in BUILT_IN.items() if metric.resampled
         }
 
 

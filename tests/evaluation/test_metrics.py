@@ -14,11 +14,11 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
+from mil_bench.evaluation.built_in_metrics import BUILT_IN
 from mil_bench.evaluation.metrics import (
     LEVELS,
-    METRICS,
     Measure,
-    Measured,
+    MetricValues,
     attention_auc,
     measure,
     pooled,
@@ -44,7 +44,7 @@ def predictions(
     return Predictions(slides, labels, fine, slides, head)
 
 
-def flat(labels: np.ndarray, fine: np.ndarray) -> Measured:
+def flat(labels: np.ndarray, fine: np.ndarray) -> MetricValues:
     """The figures of one fold without a hierarchy."""
     return measure(predictions(labels, fine), LabelHierarchy.flat("abcd"[: fine.shape[1]]))
 
@@ -221,7 +221,7 @@ def test_every_figure_is_announced_and_every_announced_metric_is_measured() -> N
     )
     found = measure(shown, NESTED, ordered=True).values
     assert {(m.level, m.key) for m in found} == {
-        (level, key) for key, m in METRICS.items() for level in m.levels
+        (level, key) for key, m in BUILT_IN.items() for level in m.levels
     }
     assert {m.level for m in found} == set(LEVELS)
 

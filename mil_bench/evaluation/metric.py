@@ -1,0 +1,71 @@
+"""What a metric is: one entry with its words, its sums, and when it is undefined."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import numpy as np
+
+    from mil_bench.evaluation.weighted_sums import Ratio, Weighted
+
+LEVELS: Mapping[str, str] = {
+    "fine": "",
+    "coarse": "coarse",
+    "coarse_head": "coarse-head",
+    "slide": "",
+}
+"""Where a metric is taken, and the word before its name: fine labels; coarse labels, from fine
+probabilities summed over the children; coarse labels, from the method's own coarse head; and means
+over slides that belong to no level."""
+LABEL_LEVELS = ("fine", "coarse", "coarse_head")
+
+
+def class_mean(values: np.ndarray) -> np.ndarray:
+    """Mean over columns ``[R, columns] -> [R]``; not a number as soon as one class is undefined."""
+    return values.mean(1)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric. A package brings its own under the entry-point group ``mil_bench.metrics``.
+
+    Args:
+        heading: column heading.
+        words: in the middle of a sentence ("macro AUC").
+        meaning: one sentence for captions.
+        sums: the two sums whose ratio is the metric, for R weightings of the slides; None if the
+            metric does not exist for these predictions. At level "slide" it gets the fine scores.
+        reduction: from a value per column ``[R, columns]`` to the metric ``[R]``; None if every
+            column is a class with a value of its own.
+        undefined: why the metric is undefined if it is, in words; "" for the usual reason, that a
+            class has no test slide.
+        higher_is_better: else lower is.
+        percent: shown as percent, else as a plain number.
+        levels: at which levels it exists.
+        resampled: whether a bootstrap interval makes sense.
+    """
+
+    heading: str
+    words: str
+    meaning: str
+    sums: Callable[[Weighted], Ratio | None]
+    reduction: Callable[[np.ndarray], np.ndarray] | None = class_mean
+    undefined: str = ""
+    higher_is_better: bool = True
+    percent: bool = True
+    levels: tuple[str, ...] = LABEL_LEVELS
+    resampled: bool = True
+
+    @property
+    def is_classwise(self) -> bool:
+        """Whether it has a value per class."""
+        return self.reduction is None
+
+    @property
+    def sign(self) -> int:
+        """1 if higher is better, -1 if lower is."""
+        return 1 if self.higher_is_better else -1
