@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mil_bench.evaluation.statistics import p_text
-from mil_bench.evaluation.verdicts import Verdict, amount
+from mil_bench.report.sentences import amount, verdict_sentence
 from mil_bench.report.tables import Cell, ResultTable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mil_bench.evaluation.metrics import Measure
+    from mil_bench.evaluation.verdicts import Verdict
 
 STANDINGS = ("read", "second-hand")
 """How we know a published figure: read by us in the publication, or quoted by somebody else."""
@@ -161,16 +162,16 @@ def answer(question: Question, verdicts: Sequence[Verdict]) -> Answer:
         reason = f"the run has no complete results of both {question.better} and {question.than}."
         return Answer(question, "Cannot be said", reason)
     if verdict.reason:
-        return Answer(question, "Cannot be said", verdict.sentence)
+        return Answer(question, "Cannot be said", verdict_sentence(verdict))
     better_first = verdict.first == question.better
-    sign = 1 if better_first == verdict.figure.metric.higher_is_better else -1
+    sign = 1 if better_first == verdict.measure.metric.higher_is_better else -1
     low, high = sorted((sign * verdict.low, sign * verdict.high))
-    word = {True: "Yes", False: "No"}[better_first] if verdict.shown else "Not shown"
+    word = {True: "Yes", False: "No"}[better_first] if verdict.is_significant else "Not shown"
     return Answer(
         question,
         word,
-        verdict.sentence,
-        verdict.figure,
+        verdict_sentence(verdict),
+        verdict.measure,
         sign * verdict.difference,
         low,
         high,
@@ -183,7 +184,7 @@ def in_short(answers: Sequence[Answer]) -> str:
     known = [each for each in answers if each.figure is not None]
     if not known:
         return "None of the questions can be answered."
-    shown = [each.pair for each in known if each.shown]
+    shown = [each.pair for each in known if each.is_significant]
     of = f"{len(shown)} of {len(answers)} questions"
     found = (
         f"A difference is shown for {of} ({'; '.join(shown)})"
@@ -191,7 +192,7 @@ def in_short(answers: Sequence[Answer]) -> str:
         else "No difference is shown for any question"
     )
     largest = max(known, key=lambda each: abs(each.difference))
-    return f"{found}; the largest is {largest.numbers}, {largest.pair}{'' if largest.shown else ', not shown'}."
+    return f"{found}; the largest is {largest.numbers}, {largest.pair}{'' if largest.is_significant else ', not shown'}."
 
 
 def across(answers: Mapping[str, Answer]) -> str:

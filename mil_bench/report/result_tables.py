@@ -1,10 +1,11 @@
-"""Result tables: mean ± std over trainings, and figures of all folds together with intervals over patients."""
+"""Result tables: mean ± std over trainings, and all folds together with intervals over patients."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from mil_bench import registry
 from mil_bench.evaluation.metrics import Measure, class_names, pooled
 from mil_bench.report.tables import DAGGER, Cell, ResultTable, ranked
 
@@ -14,17 +15,20 @@ if TYPE_CHECKING:
 MAIN = ("accuracy", "macro_auc", "balanced_accuracy", "specificity", "macro_f1")
 """Metrics of the main tables, in their order."""
 ABSENT = "–"
-"""Stands where a method has no such figure at all (no coarse head, no attention)."""
+"""Shown if a method has no such value at all (no coarse head, no attention)."""
 _LIFTED = "Coarse probabilities are the fine ones summed over the children, for every method."
 _HEADS = (
-    "Rows '(coarse head)' are what the method's own coarse branch says; they are not ranked, since only some methods "
-    "have one."
+    "Rows '(coarse head)' are the predictions of the method's own coarse branch; they are not ranked, "
+    "because only some methods have one."
 )
-_INTERVALS = "Behind each figure its 95 % interval from a bootstrap over {}s."
-_POOLED = "All test predictions of a method count; slides are ranked only against slides that the same trained model scored."
+_INTERVALS = "In brackets: the 95 % interval of a bootstrap over {}s."
+_POOLED = (
+    "All test predictions of a method count; slides are ranked only against slides that the same "
+    "trained model scored."
+)
 
 Columns = Mapping[str, Measure]
-"""Column heading to what stands in the column."""
+"""Column heading to what the column shows."""
 
 
 def result_tables(evidence: Evidence, caption: str) -> list[ResultTable]:
@@ -63,16 +67,15 @@ def result_tables(evidence: Evidence, caption: str) -> list[ResultTable]:
 
 
 def pooled_tables(evidence: Evidence, caption: str) -> list[ResultTable]:
-    """All folds together, with bootstrap intervals: the main metrics and the class-wise AUC of the fine level."""
+    """All folds together, with bootstrap intervals: main metrics, those of packages, class-wise AUC."""
     if not evidence.complete:
         return []
-    found = evidence.bootstrap
-    note = f"{_POOLED} " + (
-        f"No intervals: {found.few}." if found.few else _INTERVALS.format(found.unit)
-    )
+    few, unit = evidence.bootstrap.few, evidence.bootstrap.unit
+    note = f"{_POOLED} " + (f"No intervals: {few}." if few else _INTERVALS.format(unit))
     build = _Builder(evidence, caption)
+    more = build.existing([m for m in _of_packages(("fine",)) if m.metric.resampled])
     columns = {
-        "pooled": ("All folds together, fine level (%)", _level("fine")),
+        "pooled": ("All folds together, fine level (%)", {**_level("fine"), **more}),
         "pooled_classwise_auc": ("All folds together, class-wise AUC (%)", _each(evidence, "fine")),
     }
     return [
@@ -92,18 +95,30 @@ def _further(deep: bool) -> tuple[list[Measure], ...]:
     levels = ("fine", "coarse") if deep else ("fine",)
     more = [Measure(level, key) for key in ("macro_ap", "quadratic_kappa") for level in levels]
     return (
-        [*more, Measure("slide", "attention_auc")],
+        [*more, Measure("slide", "attention_auc"), *_of_packages((*levels, "slide"))],
         [Measure(level, key) for level in levels for key in ("nll", "brier", "ece")],
         [Measure("slide", "mistakes_inside"), Measure("slide", "head_agreement")],
     )
 
 
+def _of_packages(levels: Sequence[str]) -> list[Measure]:
+    """Metrics of packages that have one value per level."""
+    metrics = {name: registry.metrics.load(name) for name in registry.metrics.names()}
+    return [
+        Measure(level, name)
+        for name, metric in metrics.items()
+        for level in levels
+        if level in metric.levels and not metric.is_classwise
+    ]
+
+
 def _coarse_table(build: _Builder, title: str) -> ResultTable:
-    """The coarse level from fine probabilities, and beside it from the coarse heads there are."""
+    """The coarse level from fine probabilities, and from the coarse heads there are."""
     rows: dict[str, tuple[str, str]] = {}
-    for name, done in build.evidence.measured.items():
+    for name, trainings in build.evidence.measured.items():
         rows[name] = name, "coarse"
-        if any(Measure("coarse_head", "accuracy") in each.values for each in done.values()):
+        head = Measure("coarse_head", "accuracy")
+        if any(head in training.values for training in trainings.values()):
             rows[f"{name} (coarse head)"] = name, "coarse_head"
     heads = any(level == "coarse_head" for _, level in rows.values())
     cells = {row: build.row(method, _level(level)) for row, (method, level) in rows.items()}
@@ -121,12 +136,12 @@ class _Builder:
         self.evidence, self._caption = evidence, caption
 
     def table(self, name: str, title: str, columns: Columns, note: str = "") -> ResultTable:
-        """One row a method."""
+        """One row per method."""
         cells = {method: self.row(method, columns) for method in self.evidence.trained}
         return self.finished(name, title, cells, columns, note)
 
     def existing(self, measures: Sequence[Measure]) -> Columns:
-        """The columns of those figures that any method has, under headings of their own."""
+        """The columns of those measures that any method has, under headings of their own."""
         done = [
             each.values
             for trainings in self.evidence.measured.values()
@@ -149,7 +164,7 @@ class _Builder:
         return Cell.over(values, digits)
 
     def pooled_table(self, name: str, title: str, columns: Columns, note: str) -> ResultTable:
-        """Figures of all folds together, with intervals."""
+        """All folds together, with intervals."""
         found = self.evidence.bootstrap
         cells: dict[str, dict[str, Cell | str]] = {}
         reasons: dict[str, None] = {}
@@ -189,7 +204,7 @@ class _Builder:
         )
 
     def _undefined(self, columns: Columns) -> str:
-        """Which folds lack some of these figures, and why."""
+        """Which folds lack some of these values, and why."""
         found: dict[str, set[int]] = {}
         for done in self.evidence.measured.values():
             for (_, fold), each in done.items():
@@ -199,7 +214,7 @@ class _Builder:
         if not found:
             return ""
         places = (f"{reason} in {_folds(folds)}" for reason, folds in found.items())
-        return f"{DAGGER} Mean over the folds in which the figure is defined: {'; '.join(places)}."
+        return f"{DAGGER} Mean over the folds in which the value is defined: {'; '.join(places)}."
 
 
 def _folds(folds: set[int]) -> str:
@@ -207,7 +222,7 @@ def _folds(folds: set[int]) -> str:
 
 
 def _shown(measure: Measure) -> tuple[float, int]:
-    """Factor and decimals with which a figure is shown."""
+    """Factor and decimals with which a value is shown."""
     return (100, 1) if measure.metric.percent else (1, 3)
 
 

@@ -1,4 +1,4 @@
-"""What tuning spent, what it chose, and what that brought."""
+"""What tuning cost, what it chose, and the gain."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ if TYPE_CHECKING:
     from mil_bench.evaluation.verdicts import Evidence
 
 _SPENT = (
-    "Every method gets the same number of trials, the same sampler seeds, the same epochs and the same rule for giving "
-    "up trials; what differs is how many were given up or failed, and how long they took. Seconds are of training, "
-    "with other trainings beside it."
+    "Every method has the same number of trials, sampler seeds, epochs and pruning rule; methods "
+    "differ in how many trials were pruned or failed, and in time. Seconds are of training, while "
+    "other trainings run on other cores."
 )
 _CHOSEN = (
-    "Trial 0 is the method's own recipe. Validation loss: the lowest cross-entropy of the fine classes over epochs, "
-    "which is what trials are chosen by; test slides have no part in it."
+    "Trial 0 is the method's own recipe. Loss: the lowest validation cross-entropy of the fine classes "
+    "over epochs, by which trials are chosen. Test slides are not used."
 )
 _GAIN = (
-    "Recipe: the method's own settings with the epochs of this run, which is the first trial of each study. "
-    "Difference: mean ± standard deviation over trainings of tuned minus recipe, on the same test slides."
+    "Recipe: the method's own settings with the epochs of this run, the first trial of each study. "
+    "Difference: mean ± standard deviation over trainings of tuned minus recipe, on the same test "
+    "slides."
 )
 
 
@@ -40,7 +41,7 @@ def by_study(records: Sequence[Trial]) -> dict[tuple[str, int, int | None], list
 
 
 def spent_table(records: Sequence[Trial], caption: str) -> ResultTable:
-    """One row a method: trials by what became of them, epochs, seconds."""
+    """One row per method: trials by state, epochs, seconds."""
     cells: dict[str, dict[str, Cell | str]] = {}
     for label in dict.fromkeys(record.label for record in records):
         own = [record for record in records if record.label == label]
@@ -54,11 +55,11 @@ def spent_table(records: Sequence[Trial], caption: str) -> ResultTable:
             "Epochs": _count(sum(record.epochs for record in own)),
             "Seconds": _count(sum(record.seconds for record in own)),
         }
-    return ResultTable("tuning", "Tuning: what was spent", caption, cells, note=_SPENT)
+    return ResultTable("tuning", "Tuning: cost of the search", caption, cells, note=_SPENT)
 
 
 def chosen_table(records: Sequence[Trial], caption: str) -> ResultTable:
-    """One row a study: the trial that was chosen, and its settings."""
+    """One row per study: the chosen trial and its settings."""
     studies = by_study(records)
     seeds = {seed for _, seed, _ in studies}
     cells: dict[str, dict[str, Cell | str]] = {}
@@ -73,13 +74,13 @@ def chosen_table(records: Sequence[Trial], caption: str) -> ResultTable:
             "Trial": "none" if best is None else str(best.number),
             "Loss, recipe": _loss(own[0]),
             "Loss, chosen": _loss(best),
-            "Settings": "no trial came to its end"
+            "Settings": "no trial was completed"
             if best is None
             else written(best.settings) or "its own recipe",
         }
     return ResultTable(
         "tuning_chosen",
-        "Tuning: what was chosen",
+        "Tuning: chosen settings",
         caption,
         cells,
         note=_CHOSEN,
@@ -88,12 +89,12 @@ def chosen_table(records: Sequence[Trial], caption: str) -> ResultTable:
 
 
 def gain_table(recipe: Evidence, tuned: Evidence, figure: Measure, caption: str) -> ResultTable:
-    """One row a method: its recipe's figures, the tuned ones, and the difference.
+    """One row per method: values with its recipe, tuned, and the difference.
 
     Args:
         recipe: the trainings of every study's first trial.
         tuned: the trainings that were chosen.
-        figure: what methods are compared on; accuracy stands beside it.
+        figure: what methods are compared on; accuracy is shown, too.
         caption: of the run.
     """
     cells: dict[str, dict[str, Cell | str]] = {}
@@ -113,7 +114,9 @@ def gain_table(recipe: Evidence, tuned: Evidence, figure: Measure, caption: str)
                 f"{heading}, tuned": _mean(after),
                 f"{heading}, difference": _mean(after - before),
             }
-    return ResultTable("tuning_gain", "Tuning: what it brought (%)", caption, cells, note=_GAIN)
+    return ResultTable(
+        "tuning_gain", "Tuning: gain over the recipe (%)", caption, cells, note=_GAIN
+    )
 
 
 def written(settings: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def fold_table(plan: RunPlan, trials: Mapping[str, Sequence[TrainedFold]]) -> ResultTable:
-    """One row a fold: slides by role, test slides of each class, test slides whose group trains.
+    """One row per fold: slides by role, test slides of each class, test slides whose group trains.
 
     Args:
         plan: its splits.

@@ -15,7 +15,8 @@ from mil_bench.evaluation.verdicts import Evidence, Verdict, verdicts
 from mil_bench.report.budget import budget_table
 from mil_bench.report.render import write_report
 from mil_bench.report.result_tables import pooled_tables, result_tables
-from mil_bench.report.verdict_tables import main_figure, summary, verdict_tables
+from mil_bench.report.sentences import summary, verdict_sentence
+from mil_bench.report.verdict_tables import main_measure, verdict_tables
 from mil_bench.runs.fold_table import audit_lines, fold_table
 from mil_bench.tuning.tuned_run import TunedRun
 
@@ -92,7 +93,7 @@ class RunResult:
 
     @cached_property
     def _main(self) -> tuple[Measure, str]:
-        return main_figure(self.evidence)
+        return main_measure(self.evidence)
 
     @cached_property
     def verdicts(self) -> list[Verdict]:
@@ -252,7 +253,7 @@ class RunResult:
             facts=self.facts,
             caption=plan.caption,
             tables={table.name: table for table in self.report_tables},
-            sentences=[verdict.sentence for verdict in self.verdicts],
+            sentences=[verdict_sentence(verdict) for verdict in self.verdicts],
             figures=self.figures,
             audit=audit,
             environment=self._environment,

@@ -9,8 +9,9 @@ from mil_bench.evaluation.bootstrap import p_value
 from mil_bench.evaluation.metrics import Measure
 from mil_bench.evaluation.predictions import Predictions, TrainedFold
 from mil_bench.evaluation.statistics import corrected_t_test
-from mil_bench.evaluation.verdicts import Evidence, headline, verdicts
+from mil_bench.evaluation.verdicts import Evidence, verdicts
 from mil_bench.hierarchy import LabelHierarchy
+from mil_bench.report.sentences import headline, verdict_sentence
 
 HIERARCHY = LabelHierarchy.from_groups({"left": ["a", "b"], "right": ["c", "d"]})
 ACCURACY, AUC, NLL = (Measure("fine", key) for key in ("accuracy", "macro_auc", "nll"))
@@ -51,18 +52,18 @@ def test_a_better_method_is_called_better_with_all_numbers() -> None:
     assert (found.low, found.high) == (min(test.low, interval.low), max(test.high, interval.high))
     assert found.p == max(test.p, p_value(drawn))
     assert found.standardised == test.standardised
-    assert found.sentence == (
-        f"strong is better than weak by {100 * found.difference:.1f} points of accuracy "
-        f"(95 % interval {100 * found.low:.1f} to {100 * found.high:.1f}, p = .005)."
+    assert verdict_sentence(found) == (
+        f"strong is better than weak: its accuracy is {100 * found.difference:.1f} points higher "
+        f"(95 % interval {100 * found.low:.1f} to {100 * found.high:.1f}; p = .005)."
     )
 
 
 def test_two_copies_of_a_method_are_not_told_apart() -> None:
     given = evidence(one=1.0, two=1.01)
     (found,) = verdicts(given, AUC)
-    assert not found.shown
-    assert found.sentence.startswith(
-        f"No difference between {found.first} and {found.second} can be shown: "
+    assert not found.is_significant
+    assert verdict_sentence(found).startswith(
+        f"The difference between {found.first} and {found.second} is not significant: "
     )
 
 
@@ -70,7 +71,7 @@ def test_p_values_are_adjusted_for_all_pairs() -> None:
     found = verdicts(evidence(weak=0.5, middle=1.2, strong=3.0), AUC)
     assert [v.pairs for v in found] == [3, 3, 3]
     assert sorted(v.adjusted for v in found)[0] == pytest.approx(3 * min(v.p for v in found))
-    assert all("after Holm over 3 pairs" in v.sentence for v in found)
+    assert all("Holm-adjusted for 3 pairs: p" in verdict_sentence(v) for v in found)
 
 
 def test_the_method_with_the_lower_figure_is_the_better_one_where_lower_is_better() -> None:
@@ -79,8 +80,10 @@ def test_the_method_with_the_lower_figure_is_the_better_one_where_lower_is_bette
     assert found.difference < 0
     assert found.low < found.high < 0
     low, high = f"{-found.high:.3f}", f"{-found.low:.3f}"
-    amount = f"{-found.difference:.3f} of negative log-likelihood (95 % interval {low} to {high}"
-    assert found.sentence.startswith(f"strong is better than weak by {amount}")
+    lower = f"{-found.difference:.3f} lower (95 % interval {low} to {high};"
+    assert verdict_sentence(found).startswith(
+        f"strong is better than weak: its negative log-likelihood is {lower}"
+    )
 
 
 def test_seeds_are_averaged_within_a_fold_first() -> None:
@@ -97,17 +100,19 @@ def test_a_single_split_is_judged_by_its_patients_and_says_so() -> None:
     drawn = given.bootstrap.fold_mean.difference("strong", "weak", ACCURACY)
     assert found.p == p_value(drawn)
     assert np.isnan(found.standardised)
-    assert found.sentence.endswith(
-        "One split: this speaks of other patients, not of other training slides."
+    assert verdict_sentence(found).endswith(
+        "Single split: the interval covers the sampling of test patients only, not "
+        "training-set variability."
     )
 
 
 def test_two_folds_are_too_few() -> None:
     (found,) = verdicts(evidence(folds=2, one=1.0, two=2.0), ACCURACY)
     assert (
-        found.sentence == "one and two cannot be compared on accuracy: only 2 folds, 3 are needed."
+        verdict_sentence(found)
+        == "one and two cannot be compared on accuracy: only 2 folds, 3 are needed."
     )
-    assert not found.shown
+    assert not found.is_significant
 
 
 def test_a_class_absent_from_a_fold_is_named() -> None:
@@ -118,7 +123,7 @@ def test_a_class_absent_from_a_fold_is_named() -> None:
     }
     given = dataclasses.replace(given, trained=trials)
     (found,) = verdicts(given, AUC)
-    assert found.sentence == (
+    assert verdict_sentence(found) == (
         "one and two cannot be compared on macro AUC: undefined in fold 2: no test slide is d."
     )
     assert verdicts(given, ACCURACY)[0].reason == ""
@@ -132,7 +137,7 @@ def test_what_cannot_be_resampled_cannot_be_compared() -> None:
 def test_equal_methods_are_called_the_same() -> None:
     given = evidence(one=1.0, two=1.0)
     (found,) = verdicts(given, AUC)
-    assert found.sentence == "one and two have the same macro AUC."
+    assert verdict_sentence(found) == "one and two have the same macro AUC."
     assert (found.p, found.difference) == (1, 0)
 
 
@@ -163,12 +168,12 @@ def test_methods_with_missing_trainings_are_not_compared() -> None:
 
 def test_unknown_patients_are_said_to_be_unknown() -> None:
     (found,) = verdicts(evidence(group_name="", one=1.0, two=2.0), ACCURACY)
-    assert found.sentence.endswith(
-        "Patients are unknown: slides were drawn as if they were independent."
+    assert verdict_sentence(found).endswith(
+        "Patients are unknown: slides were resampled as if they were independent."
     )
 
 
-def test_too_few_patients_leave_the_folds_alone_to_decide() -> None:
+def test_too_few_patients_leave_the_no_bootstrap_to_decide() -> None:
     given = evidence(folds=3, one=1.0, two=2.0)
     few = [
         [
@@ -188,8 +193,8 @@ def test_too_few_patients_leave_the_folds_alone_to_decide() -> None:
     (found,) = verdicts(given, ACCURACY)
     differences = given.by_fold(found.first, ACCURACY) - given.by_fold(found.second, ACCURACY)
     assert found.p == corrected_t_test(differences, 60 / 240).p
-    assert found.sentence.endswith(
-        "Folds alone: 5 centres are too few to draw from, 20 are needed."
+    assert verdict_sentence(found).endswith(
+        "Only the t-test across folds was possible: 5 centres are too few to draw from, 20 are needed."
     )
     single = dataclasses.replace(
         given, trained={m: d[:1] for m, d in given.trained.items()}, sizes=((240, 60),)
@@ -210,11 +215,12 @@ def test_the_headline_names_the_best_looking_method_and_whom_it_cannot_be_told_f
     )
     value = f"{100 * given.by_fold(best, ACCURACY).mean():.1f} %"
     assert headline(found, given, ACCURACY) == (
-        f"{best} has the best accuracy ({value}); it is better than weak, but cannot be told from {level}."
+        f"{best} has the best accuracy ({value}); it is better than weak; the "
+        f"difference from {level} is not significant."
     )
     only = [v for v in found if "weak" in (v.first, v.second) and best in (v.first, v.second)]
     assert headline(only, given, ACCURACY) == (
-        f"{best} has the best accuracy ({value}) and is better than all others: weak."
+        f"{best} has the best accuracy ({value}) and is better than all other methods: weak."
     )
     assert headline([], given, ACCURACY) == "No method can be compared on accuracy."
 
@@ -254,5 +260,7 @@ def test_a_pair_whose_patients_have_no_say_says_so() -> None:
             )
     (found,) = verdicts(dataclasses.replace(given, trained=rare), AUC)
     assert not found.reason
-    assert found.folds_alone.startswith("undefined in ")
-    assert found.sentence.endswith(f"Folds alone: {found.folds_alone}.")
+    assert found.no_bootstrap.startswith("undefined in ")
+    assert verdict_sentence(found).endswith(
+        f"Only the t-test across folds was possible: {found.no_bootstrap}."
+    )

@@ -133,7 +133,7 @@ def test_a_notebook_shows_verdict_tables_and_a_figure(result: RunResult) -> None
     assert len(reader.images) == 1
     assert result.figures._repr_html_().count("<img") == len(result.figures) == 8
     assert result.figures["roc"] is result.figures["roc"]
-    assert [v.figure.key for v in result.verdicts] == ["macro_auc"] * 3
+    assert [v.measure.key for v in result.verdicts] == ["macro_auc"] * 3
 
 
 def test_a_run_without_any_result_still_has_a_report(tmp_path: Path) -> None:

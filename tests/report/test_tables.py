@@ -21,8 +21,9 @@ from mil_bench.report.render import terminal, write_report
 from mil_bench.report.render.html import html_section, html_table
 from mil_bench.report.render.terminal import print_tables
 from mil_bench.report.result_tables import pooled_tables, result_tables
+from mil_bench.report.sentences import summary
 from mil_bench.report.tables import Cell, ResultTable, ranked
-from mil_bench.report.verdict_tables import main_figure, summary, verdict_tables
+from mil_bench.report.verdict_tables import main_measure, verdict_tables
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,7 +105,7 @@ def test_a_class_absent_from_a_test_fold_is_undefined_and_the_note_names_fold_an
     assert cell.undefined_folds == (1,)
     assert cell.text().endswith("†")
     assert (
-        "† Mean over the folds in which the figure is defined: no test slide is r1 in fold 1."
+        "† Mean over the folds in which the value is defined: no test slide is r1 in fold 1."
         in (tables["classwise_auc"].note)
     )
     assert tables["classwise_auc"].cells["m"]["l0"].undefined_folds == ()
@@ -192,7 +193,7 @@ def test_too_few_patients_give_no_interval_and_the_note_says_so() -> None:
 
 
 def verdict_parts(found: Evidence) -> tuple[dict[str, ResultTable], list[str]]:
-    figure, _ = main_figure(found)
+    figure, _ = main_measure(found)
     pairs = verdicts(found, figure)
     return {t.name: t for t in verdict_tables(found, pairs, figure, "")}, summary(
         found, pairs, figure
@@ -212,7 +213,9 @@ def test_the_verdict_table_sets_the_best_against_every_other_method() -> None:
     assert list(tables["verdicts"].cells) == ["good vs fair", "good vs bad"]
     assert len(tables["verdicts_all"].cells) == 3
     row = tables["verdicts"].cells["good vs bad"]
-    gap = found.by_fold("good", main_figure(found)[0]) - found.by_fold("bad", main_figure(found)[0])
+    gap = found.by_fold("good", main_measure(found)[0]) - found.by_fold(
+        "bad", main_measure(found)[0]
+    )
     assert row["Difference [95 % interval]"].mean == pytest.approx(100 * gap.mean())
     assert row["d"].mean == pytest.approx(gap.mean() / gap.std(ddof=1))
     assert sentences[0].startswith("good has the best macro AUC")
@@ -232,10 +235,10 @@ def test_where_the_macro_auc_is_undefined_methods_are_compared_on_accuracy() -> 
     found = evidence(
         {"a": trained_folds(0.0, fold1=without), "b": trained_folds(3.0, fold1=without)}
     )
-    figure, reason = main_figure(found)
+    figure, reason = main_measure(found)
     assert figure == Measure("fine", "accuracy")
     assert reason == (
-        "Methods are compared on accuracy, since macro AUC is undefined in fold 1: no test slide is r1."
+        "Methods are compared on accuracy, because macro AUC is undefined in fold 1: no test slide is r1."
     )
 
 
@@ -246,7 +249,7 @@ def test_methods_that_do_not_beat_the_lookup_are_named() -> None:
         )
     )
     last = sentences[-1]
-    assert last.startswith("Not shown to be better than lookup, which sees no image:")
+    assert last.startswith("Not significantly better than lookup, which uses no image:")
     assert "same" in last
 
 
@@ -257,10 +260,10 @@ def test_every_method_beats_the_lookup_only_where_every_method_was_compared_with
         given = dataclasses.replace(given, replicates=1000)  # of few draws no p value is small
         return verdict_parts(given)[1][-1]
 
-    assert said("good", "fine") == "Every method is better than lookup, which sees no image."
+    assert said("good", "fine") == "Every method is better than lookup, which uses no image."
     assert (
         said("good", "fine", half=trained_folds(5.0))
-        == "Better than lookup, which sees no image: good, fine."
+        == "Better than lookup, which uses no image: good, fine."
     )
 
 
@@ -268,7 +271,7 @@ def test_the_note_of_verdicts_names_the_patients_only_where_they_had_a_say() -> 
     many = verdict_parts(evidence({"a": trained_folds(0.5), "b": trained_folds(2.0)}))[0][
         "verdicts"
     ].note
-    assert "other patients (paired bootstrap)" in many
+    assert "paired bootstrap over patients (test-set variability)" in many
     labels = np.arange(8) % 4
     few = {"fold0": labels, "fold1": labels, "fold2": labels}
     note = verdict_parts(

@@ -1,4 +1,4 @@
-"""All figures of a run, each with its title and caption, drawn when it is first asked for."""
+"""All figures of a run, each with its title and caption, drawn on first use."""
 
 from __future__ import annotations
 
@@ -93,19 +93,18 @@ class Gallery(Mapping[str, Figure]):
             ),
             "reliability": Picture(
                 "Reliability",
-                "Fine level, all folds together. Dots below the diagonal: surer than right; their area is the share "
-                "of slides.",
+                "Fine level, all folds together. Dots below the diagonal: overconfident; their area is the share of slides.",
                 lambda: reliability(evidence),
             ),
             "training": Picture(
                 "Training curves",
-                "Validation cross-entropy of every training (left scale), the epoch that was kept, and the training "
-                "loss, which is each method's own (right scale).",
+                "Validation cross-entropy of every training (left scale), the selected epoch, and the method's own "
+                "training loss (right scale).",
                 lambda: training_curves(trained),
             ),
             "cost": Picture(
                 "Cost and quality",
-                "Macro AUC of the fine level, mean ± standard deviation, over the mean wall time of a training.",
+                "Macro AUC of the fine level, mean ± standard deviation, against the mean wall time per training.",
                 lambda: cost(trained, tables["fine"], "Macro AUC"),
             ),
         }
