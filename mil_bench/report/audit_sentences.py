@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from mil_bench.errors import printable
+from mil_bench.wording import first_names, plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from mil_bench.split_files.overlaps import Overlap
 
 _NAMES = {"train": "training", "val": "validation", "test": "test"}
-_MOST_NAMES = 5
 _NOT_SEARCHED = "Near-duplicate bags were not searched for, because no features are packed."
 
 
@@ -48,7 +48,7 @@ def conflicts(audit: SplitAudit) -> list[str]:
     share = _share(len(names), audit.labelled, "labelled slides")
     return [
         f"CONFLICTS: in the files, {share} have a label that contradicts the metadata, the classes "
-        f"or another file: {_first(names)}.{_numbers(audit)}"
+        f"or another file: {first_names(names)}.{_numbers(audit)}"
     ]
 
 
@@ -117,7 +117,7 @@ def _shared(audit: SplitAudit) -> list[str]:
             if names:
                 lines.append(
                     f"{what.capitalize()} in both test and training or validation: {len(names)} "
-                    f"({_first(names)}; --json lists them per fold)."
+                    f"({first_names(names)}; --json lists them per fold)."
                 )
     return lines
 
@@ -193,17 +193,17 @@ def _numbers(audit: SplitAudit) -> str:
 def _unknown(audit: SplitAudit) -> list[str]:
     if not audit.unknown:
         return []
-    slides = "1 slide is" if len(audit.unknown) == 1 else f"{len(audit.unknown)} slides are"
+    slides = plural(len(audit.unknown), "slide is", "slides are")
     hint = f"; {audit.near_miss}" if audit.near_miss else ""
-    return [f"{slides} not in the {audit.metadata}: {_first(audit.unknown)}{hint}."]
+    return [f"{slides} not in the {audit.metadata}: {first_names(audit.unknown)}{hint}."]
 
 
 def _unlisted(audit: SplitAudit) -> list[str]:
     if not audit.unlisted:
         return []
-    one = len(audit.unlisted) == 1
-    slides, are = ("1 slide", "is") if one else (f"{len(audit.unlisted)} slides", "are")
-    return [f"{slides} of the {audit.metadata} {are} in no fold: {_first(audit.unlisted)}."]
+    what = f"of the {audit.metadata}"
+    slides = plural(len(audit.unlisted), f"slide {what} is", f"slides {what} are")
+    return [f"{slides} in no fold: {first_names(audit.unlisted)}."]
 
 
 def _centres(audit: SplitAudit) -> list[str]:
@@ -239,8 +239,3 @@ def _by_fold(numbers: Sequence[int], of: Sequence[int]) -> str:
 
 def _folds(numbers: Sequence[int]) -> str:
     return f"fold{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
-
-
-def _first(names: Sequence[str]) -> str:
-    rest = len(names) - _MOST_NAMES
-    return ", ".join(names[:_MOST_NAMES]) + (f" and {rest} more" if rest > 0 else "")

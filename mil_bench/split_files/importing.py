@@ -9,12 +9,13 @@ import pandas as pd
 from mil_bench.datasets.slide_ids import own_group
 from mil_bench.errors import InputError
 from mil_bench.split_files.formats.own import SplitFile
-from mil_bench.splits.lists import SplitLists, first_of
 from mil_bench.splits.protocols import IMPORTED
+from mil_bench.wording import first_names
 
 if TYPE_CHECKING:
     from mil_bench.datasets.card import DatasetSpec
     from mil_bench.datasets.slides import Slides
+    from mil_bench.splits.lists import SplitLists
 
 
 def import_lists(lists: SplitLists, spec: DatasetSpec, table: Slides | None) -> SplitFile:
@@ -34,7 +35,7 @@ def import_lists(lists: SplitLists, spec: DatasetSpec, table: Slides | None) -> 
     if table is not None:
         unknown = sorted(set(lists.slides) - set(table.frame["slide"]))
         if unknown:
-            shown = "; ".join(filter(None, [first_of(unknown), table.near_miss(unknown)]))
+            shown = "; ".join(filter(None, [first_names(unknown), table.near_miss(unknown)]))
             number = f"{len(unknown)} of {len(lists.slides)} slides"
             problems.append(f"{number} are not in the {table.origin}: {shown}")
     if problems:

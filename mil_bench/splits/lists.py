@@ -11,9 +11,10 @@ import numpy as np
 from mil_bench import seeds
 from mil_bench.splits.plan import ROLES, Fold, kind_of_test
 from mil_bench.splits.stratified import cut_validation
+from mil_bench.wording import first_names
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     import pandas as pd
 
@@ -61,9 +62,12 @@ class SplitLists:
         problems = []
         absent = sorted({*range(self.first, max(self.numbers))} - set(self.numbers))
         if absent:
+            missing, present = (
+                first_names(list(map(str, numbers))) for numbers in (absent, self.numbers)
+            )
             problems.append(
-                f"fold {first_of(absent)} is missing; the files have {first_of(self.numbers)}, "
-                f"and the first should be {self.first}"
+                f"fold {missing} is missing; the files have {present}, and the first should be "
+                f"{self.first}"
             )
         validates = any(fold.val for fold in self.folds)
         for number, fold in zip(self.numbers, self.folds, strict=True):
@@ -75,14 +79,14 @@ class SplitLists:
                 if twice:
                     problems.append(
                         f"fold {number} lists {len(twice)} of its {role} slides more than once: "
-                        f"{first_of(twice)}"
+                        f"{first_names(twice)}"
                     )
             parts = [set(getattr(fold, role)) for role in ROLES]
             both = sorted((parts[0] & parts[1]) | (parts[0] & parts[2]) | (parts[1] & parts[2]))
             if both:
                 problems.append(
                     f"fold {number} lists {len(both)} of its slides in more than one role: "
-                    f"{first_of(both)}"
+                    f"{first_names(both)}"
                 )
         return problems
 
@@ -109,8 +113,3 @@ class SplitLists:
             f"{group_name or 'slide'}s, stratified and seeded"
         )
         return replace(self, title=f"{self.title} ({rule})", folds=tuple(folds))
-
-
-def first_of(names: Sequence[int | str]) -> str:
-    """The first five of some names."""
-    return ", ".join(map(str, names[:5])) + (", ..." if len(names) > 5 else "")

@@ -1,4 +1,4 @@
-"""The audit counts what a reader would count by hand, and finds the known leaks of HMIL's splits."""
+"""The audit counts as a reader would by hand, and finds the known leaks of HMIL's splits."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from mil_bench.report.audit_tables import audit_tables
 from mil_bench.report.tables import text_of
 from mil_bench.split_files.audit import SplitAudit, audit
 from mil_bench.split_files.formats import read_split_lists
-from mil_bench.split_files.overlaps import Overlap
 from mil_bench.splits.lists import SplitLists
 from mil_bench.splits.plan import Fold, kind_of_test
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from mil_bench.split_files.overlaps import Overlap
 
 CLEAN = SplitLists(
     "some files", FOLDS, (0, 1, 2, 3), {s: frozenset([label]) for s, label in LABEL_OF.items()}
@@ -52,7 +53,10 @@ def test_an_honest_cross_validation_is_called_one() -> None:
     assert result.tested == {1: 24}
     assert "4-fold cross-validation: each of the 24 slides is tested exactly once." in words(result)
     assert "No test slide shares a patient with training slides." in words(result)
-    assert "The files have labels of 24 slides; none contradicts the metadata (0 conflicts)." in words(result)
+    assert (
+        "The files have labels of 24 slides; none contradicts the metadata (0 conflicts)."
+        in words(result)
+    )
     assert "The class-wise AUC of every class is defined in every test part." in words(result)
     assert "LEAKS" not in words(result)
     assert "underestimates" not in words(result)
@@ -93,16 +97,16 @@ def test_an_overlap_of_validation_and_training_is_reported_but_is_not_a_leak() -
     result = audit(one_fold("s00 s06 s07", "s01", "s04 s05"), table(), CLASSES, None)
     assert overlap(result, "val", "train").groups == (1,)
     assert result.leaks == []
-    assert "1 of 1 validation slides (100.0 %) share a patient with training slides" in words(result)
+    assert "1 of 1 validation slides (100.0 %) share a patient with training slides" in words(
+        result
+    )
 
 
 def test_unknown_groups_are_never_called_free_of_leaks() -> None:
     for known in (None, replace(table(), group_name="")):
         result = audit(CLEAN, known, CLASSES, None)
         assert overlap(result, "test", "train").groups is None
-        assert "groups (patients) are unknown, so their leaks cannot be counted" in words(
-            result
-        )
+        assert "groups (patients) are unknown, so their leaks cannot be counted" in words(result)
         assert "shares a" not in words(result)
 
 
@@ -137,24 +141,20 @@ def test_repeated_hold_outs_are_called_monte_carlo_with_the_factor_of_nadeau_and
     result = audit(turned, table(), CLASSES, None)
     assert result.tested == {0: 18, 2: 6}
     text = (
-        "2 Monte-Carlo hold-outs, not a cross-validation: 6 of 24 slides are tested, 6 of them more "
-        "than once (up to 2 times), and 18 are never tested."
+        "2 Monte-Carlo hold-outs, not a cross-validation: 6 of 24 slides are tested, 6 of them "
+        "more than once (up to 2 times), and 18 are never tested."
     )
     assert text in words(result)
     # sqrt((1/2 + 6/12) / (1/2)) = 1.414
-    assert (
-        "by a factor of about 1.4 (Nadeau-Bengio: 1/2 + 6/12 instead of 1/2)"
-        in words(result)
-    )
+    assert "by a factor of about 1.4 (Nadeau-Bengio: 1/2 + 6/12 instead of 1/2)" in words(result)
 
 
 def test_folds_that_cannot_support_a_class_wise_auc_are_named() -> None:
     result = audit(one_fold("s00 s02", "s05", "s07 s09"), table(), CLASSES, None)
     assert result.class_counts == ({"train": (2, 0), "val": (0, 1), "test": (0, 2)},)
     assert result.without_auc == (("calm", "wild"),)
-    assert (
-        "no slide of the class or no slide of another class: fold 0 (calm, wild)."
-        in words(result)
+    assert "no slide of the class or no slide of another class: fold 0 (calm, wild)." in words(
+        result
     )
     assert "Fold 0 has no training slide of wild." in words(result)
 
@@ -172,7 +172,9 @@ def test_labels_that_contradict_the_metadata_or_each_other_are_named() -> None:
         ("s01", ("calm", "wild"), "wild"),
         ("s02", ("x",), "calm"),
     ]
-    assert sentences(result)[1].startswith("CONFLICTS: in the files, 3 of 24 labelled slides (12.5 %)")
+    assert sentences(result)[1].startswith(
+        "CONFLICTS: in the files, 3 of 24 labelled slides (12.5 %)"
+    )
     assert "s01 (calm and wild; metadata: wild)" in words(result)
 
 
@@ -181,7 +183,9 @@ def test_numbers_in_the_files_are_read_in_the_order_of_the_classes() -> None:
     result = audit(replace(CLEAN, labels=numbers), table(), CLASSES, None)
     assert result.labels_are_numbers
     assert result.conflicts == ()
-    assert "These labels are numbers, read as positions in the order of the classes." in words(result)
+    assert "These labels are numbers, read as positions in the order of the classes." in words(
+        result
+    )
     swapped = audit(replace(CLEAN, labels=numbers), table(), CLASSES[::-1], None)
     assert swapped.conflicts == ()  # the metadata turn with the classes
 
@@ -209,7 +213,9 @@ def test_the_balance_of_centres_is_that_of_single_folds() -> None:
     result = audit(CLEAN, table(centre=centres), CLASSES, None)
     assert result.centres[0]["test"] == {"north": 1.0, "south": 0.0}
     assert result.centres[1]["train"] == {"north": 0.5, "south": 0.5}
-    assert "the largest difference between training and test is 100.0 percentage points" in words(result)
+    assert "the largest difference between training and test is 100.0 percentage points" in words(
+        result
+    )
     (shares,) = (table for table in audit_tables(result) if table.name == "centres")
     assert {name: text_of(row["test"]) for name, row in shares.cells.items()} == {
         "north": "0.0 to 100.0",
@@ -224,9 +230,8 @@ def test_near_duplicate_bags_are_counted_on_both_sides() -> None:
     result = audit(one_fold("s04 s05", "s02", "s00 s01"), table(), CLASSES, pairs)
     assert overlap(result, "test", "train").near_duplicates == (1,)
     assert overlap(result, "test", "val").near_duplicates == (0,)
-    assert (
-        "1 of 2 test slides (50.0 %) have a near-duplicate bag among training slides."
-        in words(result)
+    assert "1 of 2 test slides (50.0 %) have a near-duplicate bag among training slides." in words(
+        result
     )
     assert "not searched for" in words(audit(CLEAN, table(), CLASSES, None))
 
@@ -246,8 +251,8 @@ def test_nothing_is_claimed_of_a_fold_whose_training_slides_are_not_listed() -> 
     assert result.faults == ("fold 1 lists no train slides",)
     text = words(result)
     assert (
-        "Fold 1 lists no training slides, so its test slides cannot be compared with training slides."
-        in text
+        "Fold 1 lists no training slides, so its test slides cannot be compared with training "
+        "slides." in text
     )
     assert "No test slide of the other folds shares a patient with training slides." in text
     assert "No test slide shares a patient with validation slides." in text
@@ -324,12 +329,11 @@ def test_the_known_leaks_of_hmils_bracs_splits_are_counted(shared: Path, tmp_pat
     text = words(result)
     assert (
         "LEAKS: 442 of 540 test slides (81.9 %) share a patient with training slides, 320 (59.3 %) "
-        "share patient and label; per fold: 43, 46, 43, 47, 46, 44, 42, 47, 39, 45 of 54."
-        in text
+        "share patient and label; per fold: 43, 46, 43, 47, 46, 44, 42, 47, 39, 45 of 54." in text
     )
     assert (
-        "10 Monte-Carlo hold-outs, not a cross-validation: 362 of 545 slides are tested, 140 of them "
-        "more than once (up to 5 times), and 183 are never tested." in text
+        "10 Monte-Carlo hold-outs, not a cross-validation: 362 of 545 slides are tested, 140 of "
+        "them more than once (up to 5 times), and 183 are never tested." in text
     )
     assert "by a factor of about 1.5 (Nadeau-Bengio: 1/10 + 54/437 instead of 1/10)" in text
     assert "BRACS.xlsx are in no fold: BRACS_1003660, BRACS_1003717." in text
@@ -349,7 +353,9 @@ def test_hmils_first_panda_split_has_no_conflicts_and_balanced_providers(
     assert "0 conflicts" in words(result)
     assert result.group_name == "near-duplicate group"
     assert overlap(result, "test", "train").groups == (195,)
-    shares = {role: round(100 * share["karolinska"], 1) for role, share in result.centres[0].items()}
+    shares = {
+        role: round(100 * share["karolinska"], 1) for role, share in result.centres[0].items()
+    }
     assert shares == {"train": 52.9, "val": 54.9, "test": 49.9}
     assert "is 3.1 percentage points (karolinska in fold 0: 52.9 %" in words(result)
 

@@ -42,7 +42,7 @@ def refusal(path: Path) -> str:
         (b"\n \n", "splits_3.csv is empty"),
         (
             b"\xff\xfe" + b"x" * 40,
-            "splits_3.csv has a name like CLAM's splits_{k}.csv or splits_{k}_bool.csv, but another",
+            "splits_3.csv has a name like CLAM's splits_{k}.csv or splits_{k}_bool.csv, but",
         ),
         (b"\0" * 50, "another content: it is not text"),
         (
@@ -58,7 +58,9 @@ def test_a_fold_of_clam_that_cannot_be_read_is_refused_by_name(
     (write_clam(tmp_path) / "splits_3.csv").write_bytes(content)
     text = refusal(tmp_path)
     assert message in text
-    assert text.endswith("Write these files again or remove them; otherwise their folds would be lost.")
+    assert text.endswith(
+        "Write these files again or remove them; otherwise their folds would be lost."
+    )
 
 
 @pytest.mark.parametrize("content", [b"", pickle.dumps([["s00", "calm", ""]], protocol=0)])

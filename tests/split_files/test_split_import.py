@@ -248,7 +248,9 @@ def test_an_edited_split_file_is_refused_but_can_be_imported_as_a_split_of_its_o
 def test_a_promise_that_the_groups_break_is_not_followed(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     SplitFile("study", "patient-kfold", "", FOLDS).write(path)
-    with pytest.raises(SplitError, match="24 test and 24 validation slides share a patient with slides of another"):
+    with pytest.raises(
+        SplitError, match="24 test and 24 validation slides share a patient with slides of another"
+    ):
         follow_file(path, SPEC, table(group="one"))
 
 
@@ -411,24 +413,30 @@ def test_a_broken_file_gets_one_message_with_place_and_remedy(case: str, tmp_pat
         ("task_col: !!python/object/apply:os.system ['touch ran']\n", "is not plain YAML"),
         ("[" * 5000, "is not plain YAML"),
         ("- a\n- b\n", "has no settings"),
-        (CONFIG.replace("task_col: grade", "task_col: 3"), "config.yaml: 'task_col' must be a text, not 3"),
+        (
+            CONFIG.replace("task_col: grade", "task_col: 3"),
+            "config.yaml: task_col: 3 is not a text in quotation marks",
+        ),
         (
             CONFIG.replace("slide_id", "patient"),
-            "'sample_col' must be 'case_id' or 'slide_id', not 'patient'",
+            "config.yaml: sample_col: 'patient' is not 'case_id' or 'slide_id'",
         ),
         (CONFIG.replace("task_col: grade", "task_col: stage"), "no column 'stage'"),
         (
             CONFIG.replace("0: calm", "0: [calm]"),
-            "'label_dict[0]' has ['calm']; labels and names must be texts or numbers",
+            "config.yaml: label_dict: ['calm'] is neither a text nor a number; put yes, no and",
         ),
         (
             CONFIG.replace("1: wild", "1: yes"),
-            "'label_dict[1]' has True; labels and names must be texts or numbers, with yes, no",
+            "label_dict: True is neither a text nor a number; put yes, no and dates in quotes",
         ),
-        (CONFIG.replace("1: wild", "true: wild"), "'label_dict[1]' has True; labels and names"),
+        (
+            CONFIG.replace("1: wild", "true: wild"),
+            "label_dict: True is neither a text nor a number",
+        ),
         (
             "label_dict: [a]\ntask_col: grade\nsample_col: slide_id\n",
-            "'label_dict' must be keys with values, not ['a']",
+            "label_dict: ['a'] is not a table of keys and values",
         ),
     ],
 )
@@ -521,23 +529,26 @@ def test_a_missing_file_of_a_role_or_a_fold_is_noticed(tmp_path: Path) -> None:
         (lambda v: v.update(version=2), "it has version 2, this mil-bench reads version 1"),
         (
             lambda v: v.update(protocol="../../../escape"),
-            "'protocol' is '../../../escape', not one of",
+            "protocol: there is none called '../../../escape'; known: patient-kfold, official,",
         ),
-        (lambda v: v.update(source="a\nb"), "'source' must be one printable line, not 'a\\nb'"),
-        (lambda v: v.pop("digest"), "'digest' is missing"),
-        (lambda v: v.update(folds=[]), "'folds' must not be empty"),
+        (lambda v: v.update(source="a\nb"), "source: 'a\\nb' is not one printable line"),
+        (lambda v: v.pop("digest"), "digest: it is missing"),
+        (lambda v: v.update(folds=[]), "folds: a split file has at least one fold"),
         (
             lambda v: v["folds"][0].pop("val"),
-            "'folds[0].val' is missing",
+            "folds[0].val: it is missing",
         ),
-        (lambda v: v["folds"][1].update(tset=[]), "'folds[1].tset' is not a known key"),
+        (
+            lambda v: v["folds"][1].update(tset=[]),
+            "unknown key 'folds[1].tset'; did you mean test?",
+        ),
         (
             lambda v: v["folds"][0].update(train="s00"),
-            "'folds[0].train' must be a list, not 's00'",
+            "folds[0].train: 's00' is not a list",
         ),
         (
             lambda v: v["folds"][0].update(train=[1, 2]),
-            "split file {path}: 1 problem\n  - 'folds[0].train[0]' must be a text, not 1\n",
+            'folds[0].train: 1 is not text; write it in quotation marks: "1"',
         ),
         (
             lambda v: v["folds"][0].update(train=v["folds"][0]["test"]),
@@ -552,7 +563,7 @@ def test_a_split_file_that_was_meddled_with_is_refused(
     path = edited(own_file(tmp_path / "a.json"), change)
     with pytest.raises(InputError) as caught:
         follow_file(path, SPEC, table())
-    assert message.replace("{path}", str(path)) in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -571,8 +582,8 @@ def test_a_split_of_another_dataset_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="it is a split of study, not of bracs") as caught:
         follow_file(own_file(tmp_path / "a.json"), BRACS, table())
     assert (
-        "Name its dataset (--dataset study.toml), or make a split for this one: mil-bench splits make --dataset bracs"
-        in str(caught.value)
+        "Name its dataset (--dataset study.toml), or make a split for this one: "
+        "mil-bench splits make --dataset bracs" in str(caught.value)
     )
     theirs = tmp_path / "b.json"
     SplitFile("bracs-sim-twin", IMPORTED, "", FOLDS).write(theirs)
@@ -588,7 +599,7 @@ def test_slides_that_are_not_packed_are_counted_and_the_first_five_named(tmp_pat
     with pytest.raises(InputError) as caught:
         follow_file(own_file(tmp_path / "a.json"), SPEC, few)
     message = (
-        "8 of its 24 slides are not in the packed store study.h5: s00, s01, s02, s03, s04, ..."
+        "8 of its 24 slides are not in the packed store study.h5: s00, s01, s02, s03, s04 and 3"
     )
     assert message in str(caught.value)
 

@@ -362,6 +362,6 @@ def test_the_real_official_split_is_not_called_free_of_shared_patients(
     # Patient 67 trains and validates: the caption must not deny it.
     assert (
         make_splits("official", real, BRACS.hierarchy, 1, "patient").leak_sentence
-        == "no test slide shares a patient with training or validation, but 2 validation slides share "
-        "one with training"
+        == "no test slide shares a patient with training or validation, but 2 validation slides "
+        "share one with training"
     )

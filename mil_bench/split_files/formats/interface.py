@@ -18,22 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from pydantic import ValidationError
-
-_MESSAGES = {
-    "dict_type": "must be keys with values, not {input!r:.40}",
-    "extra_forbidden": "is not a known key",
-    "list_type": "must be a list, not {input!r:.40}",
-    "literal_error": "must be {expected}, not {input!r:.40}",
-    "missing": "is missing",
-    "model_type": "must be keys with values, not {input!r:.40}",
-    "string_too_long": "must have at most {max_length} characters",
-    "string_type": "must be a text, not {input!r:.40}",
-    "too_short": "must not be empty",
-    "value_error": "{error}",
-}
-"""What is said of the types of pydantic's errors."""
-
 
 @dataclass(frozen=True)
 class FileStart:
@@ -171,22 +155,3 @@ def read_pairs(
 def fold_of(parts: Mapping[str, Sequence[str]]) -> Fold:
     """A fold from lists by role; a role without a list is empty."""
     return Fold(*(tuple(parts.get(role, ())) for role in ROLES))
-
-
-def value_problems(error: ValidationError) -> list[str]:
-    """What is wrong with the values of a file, one line each; of the elements of a list, the first.
-
-    Args:
-        error: what pydantic found. Validators raise a ``ValueError`` with the rest of a sentence
-            that begins with the location.
-    """
-    lines: dict[tuple[int | str, ...], str] = {}
-    for fault in error.errors(include_url=False):
-        parts = [part for part in fault["loc"] if part != "[key]"]
-        location = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
-        message = _MESSAGES.get(fault["type"], "is wrong: {msg}").format(
-            input=fault["input"], msg=fault["msg"], **fault.get("ctx", {})
-        )
-        of_list = fault["loc"][:-1] if isinstance(fault["loc"][-1], int) else fault["loc"]
-        lines.setdefault(of_list, f"'{location[1:]}' {message}")
-    return list(lines.values())

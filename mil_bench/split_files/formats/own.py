@@ -18,10 +18,12 @@ from mil_bench import durable
 from mil_bench.datasets.catalogue import on_the_command_line
 from mil_bench.errors import InputError
 from mil_bench.regular_file import open_regular
-from mil_bench.split_files.formats.interface import FileStart, SplitFormat, value_problems
-from mil_bench.splits.lists import SplitLists, first_of
+from mil_bench.split_files.formats.interface import FileStart, SplitFormat
+from mil_bench.splits.lists import SplitLists
 from mil_bench.splits.plan import ROLES, Fold, SplitPlan, folds_digest
 from mil_bench.splits.protocols import IMPORTED, PROTOCOLS, bind_folds
+from mil_bench.value_problems import value_problems
+from mil_bench.wording import first_names, suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,15 +43,21 @@ _IMPORT_FIRST = (
 
 def _one_line(text: str) -> str:
     if not text.isprintable():
-        raise ValueError(f"must be one printable line, not {text!r:.40}")
+        raise ValueError(f"{text!r:.60} is not one printable line")
     return text
 
 
 def _existing_protocol(name: str) -> str:
     protocols = (*PROTOCOLS, IMPORTED)
     if name not in protocols:
-        raise ValueError(f"is {name!r:.40}, not one of {', '.join(protocols)}")
+        raise ValueError(f"there is none called {name!r:.60}{suggestion(name, protocols)}")
     return name
+
+
+def _at_least_one(folds: list[_Fold]) -> list[_Fold]:
+    if not folds:
+        raise ValueError("a split file has at least one fold")
+    return folds
 
 
 class _Fold(BaseModel):
@@ -67,7 +75,7 @@ class _Content(BaseModel):
     protocol: Annotated[str, AfterValidator(_existing_protocol)]
     source: Annotated[str, Field(max_length=_LONGEST_SOURCE), AfterValidator(_one_line)]
     digest: str
-    folds: Annotated[list[_Fold], Field(min_length=1)]
+    folds: Annotated[list[_Fold], AfterValidator(_at_least_one)]
 
 
 @dataclass(frozen=True)
@@ -183,7 +191,7 @@ def follow_file(path: Path, spec: DatasetSpec, table: Slides) -> SplitPlan:
         remedy += f"mil-bench splits make --dataset {ours} NEW.json"
         raise InputError(f"split file {path}", [problem], remedy)
     if absent:
-        shown = "; ".join(filter(None, [first_of(absent), table.near_miss(absent)]))
+        shown = "; ".join(filter(None, [first_names(absent), table.near_miss(absent)]))
         problem = (
             f"{len(absent)} of its {len(listed)} slides are not in the {table.origin}: {shown}"
         )
@@ -212,7 +220,7 @@ def _parsed(path: Path) -> tuple[SplitFile, str]:
     try:
         content = _Content.model_validate(value)
     except ValidationError as error:
-        raise InputError(what, value_problems(error), _AGAIN) from error
+        raise InputError(what, value_problems(error, _Content), _AGAIN) from error
     folds = tuple(Fold(tuple(f.train), tuple(f.val), tuple(f.test)) for f in content.folds)
     return SplitFile(content.dataset, content.protocol, content.source, folds), content.digest
 

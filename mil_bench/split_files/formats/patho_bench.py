@@ -22,10 +22,10 @@ from mil_bench.split_files.formats.interface import (
     SplitFormat,
     fold_of,
     read_frame,
-    value_problems,
 )
 from mil_bench.splits.lists import SplitLists
 from mil_bench.splits.plan import ROLES, SplitPlan
+from mil_bench.value_problems import value_problems
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,8 +42,7 @@ def _plain(value: Any) -> str:
     """A text; YAML makes truth values and dates of texts without quotes."""
     if type(value) not in (str, int, float):
         raise ValueError(
-            f"has {value!r:.40}; labels and names must be texts or numbers, with yes, no and dates "
-            "in quotes"
+            f"{value!r:.60} is neither a text nor a number; put yes, no and dates in quotes"
         )
     return str(value)
 
@@ -82,7 +81,7 @@ def _config(path: Path) -> tuple[_Config | None, list[str]]:
             return None, ["has no settings"]
         return _Config.model_validate(value), []
     except ValidationError as error:
-        return None, value_problems(error)
+        return None, value_problems(error, _Config)
     except OSError as error:
         return None, [f"cannot be read: {error.strerror}. It names the label column"]
     except (yaml.YAMLError, RecursionError, ValueError) as error:
