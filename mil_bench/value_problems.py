@@ -13,15 +13,18 @@ if TYPE_CHECKING:
 
     from pydantic import ValidationError
 
-_NO_LIST = '{input!r} is not a list of texts, such as ["one", "two"]'
-_NO_TABLE = "{input!r} is not a table of keys and values, such as {key}.KEY = VALUE"
+_NO_LIST = '{input!r:.60} is not a list of texts, such as ["one", "two"]'
+_NO_TABLE = "{input!r:.60} is not a table of keys and values"
 _MESSAGES = {
-    "bool_type": "{input!r} is not true or false",
+    "bool_type": "{input!r:.60} is not true or false",
     "dict_type": _NO_TABLE,
     "greater_than_equal": "{input!r} is less than {ge}",
-    "int_type": "{input!r} is not a whole number",
+    "int_type": "{input!r:.60} is not a whole number",
+    "list_type": "{input!r:.60} is not a list",
+    "literal_error": "{input!r:.60} is not {expected}",
+    "missing": "it is missing",
     "model_type": _NO_TABLE,
-    "string_type": "{input!r} is not a text in quotation marks",
+    "string_type": "{input!r:.60} is not a text in quotation marks",
     "too_short": _NO_LIST,
     "tuple_type": _NO_LIST,
 }
@@ -42,18 +45,27 @@ def value_problems(error: ValidationError, model: type[BaseModel]) -> list[str]:
 
 def _lines(fault: Any, model: type[BaseModel]) -> Iterator[str]:
     *above, last = fault["loc"]
-    key = ".".join(part for part in fault["loc"] if isinstance(part, str))
+    key = _key(fault["loc"])
     kind, value, context = fault["type"], fault["input"], fault.get("ctx", {})
     if kind == "extra_forbidden":
         yield f"unknown key '{key}'{suggestion(last, _model_at(model, above).model_fields)}"
     elif kind == "value_error":
         yield from (f"{key}: {problem}" for problem in context["error"].args)
     elif kind == "string_type" and isinstance(last, int):
-        yield f'{key}: {value!r} is not text; write it in quotation marks: "{value}"'
+        yield f'{key}: {value!r:.60} is not text; write it in quotation marks: "{value!s:.60}"'
     else:
         message = _MESSAGES.get(kind)
-        said = message.format(input=value, key=key, **context) if message else fault["msg"]
+        said = message.format(input=value, **context) if message else fault["msg"]
         yield f"{key}: {said}"
+
+
+def _key(location: Sequence[int | str]) -> str:
+    """A location as a key: ``folds[0].train``, without the number of a last element."""
+    parts = [part for part in location if part != "[key]"]
+    if isinstance(parts[-1], int):
+        parts.pop()
+    steps = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
+    return "".join(steps).removeprefix(".")
 
 
 def _model_at(model: type[BaseModel], location: Sequence[int | str]) -> type[BaseModel]:

@@ -27,7 +27,7 @@ FOLDS = tuple(
     )
     for k in range(4)
 )
-"""Four folds, every slide tested once, no patient on two sides."""
+"""Four folds, every slide tested once, no patient in two roles."""
 
 SPEC = DatasetSpec(
     name="study",
@@ -83,8 +83,8 @@ def write_clam_bool(folder: Path, folds: tuple[Fold, ...] = FOLDS) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for k, fold in enumerate(folds):
         rows = {
-            slide: [role == own for role in ROLES]
-            for own, slides in parts_of(fold).items()
+            slide: [role == part for role in ROLES]
+            for part, slides in parts_of(fold).items()
             for slide in slides
         }
         pd.DataFrame.from_dict(rows, orient="index", columns=list(ROLES)).to_csv(
@@ -119,7 +119,7 @@ def write_patho_bench(folder: Path, folds: tuple[Fold, ...] = FOLDS, config: str
 
 
 def write_mil_baseline(folder: Path, folds: tuple[Fold, ...] = FOLDS) -> Path:
-    """Columns keep the rows of the whole list, so that every row has one role and blanks elsewhere."""
+    """Columns keep the rows of the whole list: a row has one role, and blanks in the others."""
     folder.mkdir(parents=True, exist_ok=True)
     for k, fold in enumerate(folds, 1):
         frame = pd.DataFrame(index=range(len(SLIDES)))

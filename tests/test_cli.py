@@ -151,7 +151,7 @@ def test_a_real_dataset_without_features_says_how_to_pack_them(tmp_path: Path) -
         ),
         (
             ["run", "--dataset", "digits", "--folds", "40"],
-            "40 folds need every class in at least 40 groups",
+            "slides of every class must come from at least 40 groups",
         ),
         (["report", "digits_x"], "There is no run 'digits_x'"),
         (

@@ -1,4 +1,4 @@
-"""Splits on the command line: made, imported, exported, audited, and followed by a run whose tables say so."""
+"""Splits on the command line: made, imported, exported, audited, and followed by a run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def twin_slides(place: Path) -> pd.DataFrame:
 
 
 def leaking_folds(place: Path) -> tuple[Fold, ...]:
-    """Two hold-outs by slide; some patients stand on two sides."""
+    """Two hold-outs by slide; test and training share some patients."""
     ids = list(twin_slides(place)["slide"])[1:]
     return tuple(
         Fold(tuple(ids[:k] + ids[k + 40 :]), tuple(ids[k : k + 20]), tuple(ids[k + 20 : k + 40]))
@@ -49,6 +49,13 @@ def imported(place: Path, capsys: pytest.CaptureFixture) -> str:
     write_clam(place / "theirs", leaking_folds(place))
     assert call(capsys, "splits", "import", "theirs", "--dataset", SMALL_TWIN, "mine.json")[0] == 0
     return read_split_file(place / "mine.json").digest
+
+
+def test_the_protocols_are_listed_with_what_they_promise(capsys: pytest.CaptureFixture) -> None:
+    code, out, _ = call(capsys, "splits", "protocols")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == ["patient-kfold", "official", "paper"]
+    assert "training, validation and test share no patient" in out
 
 
 @pytest.mark.parametrize("action", ["make", "import", "export", "audit"])
@@ -71,8 +78,8 @@ def test_a_split_that_was_made_is_followed_with_the_digest_of_the_protocol(
     dry = ("run", "--methods", "mean-pool", "--dataset", SMALL_TWIN, "--dry-run")
     _, by_file, _ = call(capsys, *dry, "--splits", "mine.json")
     _, by_name, _ = call(capsys, *dry, "--folds", "3")
-    assert f"split {digest}; no patient on two sides" in by_file
-    assert f"split {digest}; no patient on two sides" in by_name
+    assert f"split {digest}; no patient is shared between training" in by_file
+    assert f"split {digest}; no patient is shared between training" in by_name
     assert (
         by_file.splitlines()[0] == by_name.splitlines()[0]
     )  # the same jobs: what one has trained, the other finds
@@ -97,14 +104,15 @@ def test_a_split_is_made_from_a_label_sheet_alone(
     file = read_split_file(place / "mine.json")
     assert (file.dataset, file.protocol, len(file.folds)) == ("bracs", "paper", 10)
     assert (
-        file.source
-        == "drawn anew by HMIL's rule, not its published lists; made from the label table labels.csv"
+        file.source == "drawn anew by HMIL's rule, not its published lists; "
+        "made from the label table labels.csv"
     )
     code, _, error = call(capsys, "splits", "make", "--dataset", "bracs", "other.json")
     assert code == 2
-    assert "neither a label sheet is named nor are features of bracs packed" in error
+    assert "there is no label table, and data has no features of bracs" in error
 
 
+@pytest.mark.slow
 def test_every_table_made_on_leaking_splits_says_so_with_protocol_source_and_digest(
     place: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -177,7 +185,7 @@ def test_a_run_does_not_mix_a_split_file_with_a_protocol(
     [
         ("digits", "mine.json", "it is a split of bracs-sim-twin, not of digits"),
         (SMALL_TWIN, "absent.json", "cannot be read: No such file or directory"),
-        (SMALL_TWIN, "theirs/splits_0.csv", "Other tools' splits have to be imported first"),
+        (SMALL_TWIN, "theirs/splits_0.csv", "Import the splits of other tools first"),
         (
             "bracs-sim:slides=110,rows=12,width=16",
             "mine.json",
@@ -204,20 +212,23 @@ def test_an_audit_exits_with_1_where_groups_leak_unless_they_are_allowed_by_name
     for path in ("theirs", "mine.json"):
         code, out, error = call(capsys, "splits", "audit", path, "--dataset", SMALL_TWIN)
         assert code == 1
-        assert "test slides share a patient with training slides" in out
-        assert error.startswith("mil-bench: leaks of kind patient")
+        assert "of 40 test slides (" in out
+        assert "share a patient with training slides" in out
+        assert error.startswith("mil-bench: test shares patients with training or validation")
     allowed = ("splits", "audit", "mine.json", "--dataset", SMALL_TWIN, "--allow-leaks")
     assert call(capsys, *allowed, "patient")[0] == 0
     code, _, error = call(capsys, *allowed, "patients")
     assert code == 2
-    assert "--allow-leaks patients, but groups here are of kind 'patient'" in error
+    assert "--allow-leaks patients, but the groups of this split are called 'patient'" in error
 
 
 def test_an_audit_of_a_split_made_on_the_fly(place: Path, capsys: pytest.CaptureFixture) -> None:
     words = ("splits", "audit", "--dataset", SMALL_TWIN, "--protocol")
     code, out, _ = call(capsys, *words, "patient-kfold", "--folds", "3")
     assert code == 0
-    assert "3-fold cross-validation: every one of its 120 slides is tested exactly once." in out
+    assert "3-fold cross-validation: each of the 120 slides is tested exactly once." in out
+    assert out.index("cross-validation") < out.index("Slides per fold")
+    assert out.index("Slides per fold") < out.index("Slides per class")
     assert call(capsys, *words, "paper")[0] == 1
 
 
@@ -253,9 +264,12 @@ def test_one_blank_patient_does_not_switch_off_the_search_for_leaks(
     code, out, error = call(capsys, "splits", "audit", "theirs", *words)
     assert (code, error) == (
         1,
-        "mil-bench: leaks of kind patient into the test part, exit code 1\n",
+        "mil-bench: test shares patients with training or validation: exit code 1\n",
     )
-    blind = "slide has no patient: each counts as a patient of its own, so leaks among them cannot be detected"
+    blind = (
+        "slide has no patient: each counts as a patient of its own, so leaks among them cannot be "
+        "detected"
+    )
     assert f"1 {blind}." in out  # the other one is in no fold
     assert call(capsys, "splits", "import", "theirs", *words, "mine.json")[0] == 0
     known = known_slides(find_dataset("bracs"), place / "labels.csv", place)
@@ -275,7 +289,7 @@ def test_an_audit_exits_with_1_where_training_lists_are_missing(
     assert code == 1
     assert "FAULT: fold 0 lists no train slides." in out
     assert "with training slides" not in out
-    assert error == "mil-bench: the lists cannot be followed (1 FAULT lines), exit code 1\n"
+    assert error == "mil-bench: the lists cannot be followed (see FAULT): exit code 1\n"
 
 
 def test_an_import_warns_of_labels_that_contradict_the_metadata(
@@ -306,15 +320,16 @@ def test_an_import_warns_of_labels_that_contradict_the_metadata(
     code, out, error = call(capsys, *words, "mine.json")
     assert code == 0
     assert error.startswith(
-        "mil-bench: warning: CONFLICTS: 1 of 24 (4.2 %) slides that the files label"
+        "mil-bench: warning: CONFLICTS: in the files, 1 of 24 labelled slides (4.2 %) have a label"
     )
     assert error.endswith(
-        "have another label: s00 (calm, metadata wild). Runs follow the metadata.\n"
+        "s00 (calm; metadata: wild). These labels are numbers, read as positions in the order of "
+        "the classes. Runs use the metadata.\n"
     )
-    assert out.splitlines()[2].startswith("- CONFLICTS: 1 of 24")
+    assert out.splitlines()[2].startswith("- CONFLICTS: in the files, 1 of 24")
     assert (
-        "- Near-duplicate bags were not looked for here: mil-bench splits audit does once features are packed."
-        in out
+        "- Near-duplicate bags were not searched for; once features are packed, mil-bench splits "
+        "audit does." in out
     )
     assert (
         "Run:  mil-bench run --methods all --dataset study.toml --data 'my data' --splits mine.json"
@@ -327,7 +342,8 @@ def test_a_split_of_packed_features_says_how_near_duplicates_are_looked_for(
 ) -> None:
     twin_slides(place)
     _, out, _ = call(capsys, "splits", "make", "--dataset", SMALL_TWIN, "--folds", "3", "mine.json")
-    hint = f"- Near-duplicate bags were not looked for here: mil-bench splits audit mine.json --dataset {SMALL_TWIN}"
+    command = f"mil-bench splits audit mine.json --dataset {SMALL_TWIN}"
+    hint = f"- Near-duplicate bags were not searched for; for that run {command}"
     assert hint in out.splitlines()
 
 
@@ -337,7 +353,7 @@ def test_an_audit_without_metadata_says_what_it_cannot_see(
     imported(place, capsys)
     code, out, _ = call(capsys, "splits", "audit", "theirs")
     assert code == 0
-    assert "groups (patients) are unknown, so leaks between them cannot be counted" in out
+    assert "groups (patients) are unknown, so their leaks cannot be counted" in out
 
 
 @pytest.mark.parametrize(
@@ -358,7 +374,7 @@ def test_an_audit_without_metadata_says_what_it_cannot_see(
         ),
         (
             ["make", "--dataset", SMALL_TWIN, "--folds", "2", "mine.json"],
-            "exists already and holds something else",
+            "exists already, with another content",
         ),
         (
             ["import", "theirs", "--dataset", "digits", "o.json"],

@@ -1,4 +1,4 @@
-"""Make, import, export and audit splits."""
+"""``mil-bench splits``: make, import, export and audit splits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from mil_bench.datasets.card import DatasetSpec
     from mil_bench.datasets.slides import Slides
-    from mil_bench.split_files import audit as split_audit
+    from mil_bench.split_files.audit import SplitAudit
     from mil_bench.split_files.formats.own import SplitFile
     from mil_bench.splits.lists import SplitLists
     from mil_bench.splits.plan import SplitPlan
@@ -30,80 +30,91 @@ def add_splits(subparsers: Any) -> None:
     """``mil-bench splits``."""
     group = subparsers.add_parser("splits", help="make, import, export and audit splits")
     actions = group.add_subparsers(required=True, metavar="ACTION")
-    making = actions.add_parser(
+    _add_make(actions)
+    _add_import(actions)
+    _add_export(actions)
+    _add_audit(actions)
+    listing = actions.add_parser("protocols", help="list the protocols that make splits")
+    listing.set_defaults(call=protocols)
+
+
+def _add_make(actions: Any) -> None:
+    parser = actions.add_parser(
         "make",
-        help="make folds by a protocol and keep them in a file",
-        description="Make folds from a label sheet, or from the packed store, and keep them in a split file, which "
-        "mil-bench run --splits follows.",
+        help="make folds by a protocol and write them to a split file",
+        description="Make folds from a label table or the packed store, and write them to a split "
+        "file. mil-bench run --splits trains on them.",
     )
-    making.set_defaults(call=make)
-    _add_metadata(making, required=True)
-    _add_protocol(making)
-    making.add_argument(
-        "out", type=Path, metavar="OUT", help="the split file, JSON; never overwritten"
-    )
-    importing = actions.add_parser(
+    parser.set_defaults(call=make)
+    _add_metadata(parser, required=True)
+    _add_protocol(parser)
+    _add_out(parser)
+
+
+def _add_import(actions: Any) -> None:
+    parser = actions.add_parser(
         "import",
-        help="take over splits that another tool has made",
-        description="Turn split files into one of ours: HMIL's pickles, CLAM's splits_k.csv, Patho-Bench's k=all.tsv, "
-        "MIL_BASELINE's and TransMIL's tables, told from their content. Where there is no validation part, one is cut "
-        "from every training part, groups kept whole, and captions say so. Labels that contradict the metadata are "
-        "named and not taken over.",
+        help="turn the splits of another tool into a split file",
+        description="Turn the splits of another tool into a split file of mil-bench. It reads "
+        "HMIL's pickles, CLAM's splits_k.csv, Patho-Bench's k=all.tsv, MIL_BASELINE's and "
+        "TransMIL's tables, and tells them apart by their content. If there is no validation part, "
+        "mil-bench holds one out of every training part, keeps groups together, and says so in "
+        "captions. Labels that contradict the metadata are reported and not imported.",
     )
-    importing.set_defaults(call=import_)
-    importing.add_argument(
+    parser.set_defaults(call=import_)
+    parser.add_argument(
         "path", type=Path, metavar="PATH", help="a folder with the files of one split, or one file"
     )
-    _add_metadata(importing, required=True)
-    importing.add_argument(
-        "out", type=Path, metavar="OUT", help="the split file, JSON; never overwritten"
+    _add_metadata(parser, required=True)
+    _add_out(parser)
+
+
+def _add_export(actions: Any) -> None:
+    parser = actions.add_parser("export", help="write a split in the format of another tool")
+    parser.set_defaults(call=export)
+    parser.add_argument("file", type=Path, metavar="FILE", help="a split file of mil-bench")
+    parser.add_argument(
+        "--to", required=True, choices=["clam", "patho-bench"], help="the tool whose format it is"
     )
-    exporting = actions.add_parser("export", help="write a split file in the form of another tool")
-    exporting.set_defaults(call=export)
-    exporting.add_argument("file", type=Path, metavar="FILE", help="a split file of mil-bench")
-    exporting.add_argument(
-        "--to", required=True, choices=["clam", "patho-bench"], help="whose form"
-    )
-    _add_metadata(exporting, required=True)
-    exporting.add_argument(
+    _add_metadata(parser, required=True)
+    parser.add_argument(
         "folder", type=Path, metavar="FOLDER", help="made if absent; no file in it is overwritten"
     )
-    _add_audit(actions)
 
 
 def _add_audit(actions: Any) -> None:
-    auditing = actions.add_parser(
+    parser = actions.add_parser(
         "audit",
-        help="say what is wrong with a split: leaks, classes, label conflicts, centres, near-duplicates",
-        description="Count what may be wrong with a split. Exit code 1 where slides, or groups that --allow-leaks does "
-        "not name, stand both in test and in training or validation, and where the lists cannot be followed as they "
-        "are (lines that begin with FAULT, such as a fold without training slides).",
+        help="look for errors in a split: leaks, classes, label conflicts, centres",
+        description="Look for errors in a split. Exits with 1 if a slide, or a group that "
+        "--allow-leaks does not name, is in both test and training or validation, or if the lists "
+        "cannot be followed (lines that begin with FAULT, such as a fold without training slides).",
     )
-    auditing.set_defaults(call=audit)
-    auditing.add_argument(
+    parser.set_defaults(call=audit)
+    parser.add_argument(
         "path",
         type=Path,
         nargs="?",
         metavar="PATH",
-        help="a split file, or what splits import takes",
+        help="a split file of mil-bench, or files that splits import reads",
     )
-    _add_metadata(auditing, required=False)
-    _add_protocol(auditing)
-    auditing.add_argument("--json", action="store_true", help="print everything as JSON")
-    auditing.add_argument(
-        "--allow-leaks", metavar="GROUP", default="", help="what groups may leak, such as: patient"
+    _add_metadata(parser, required=False)
+    _add_protocol(parser)
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    parser.add_argument(
+        "--allow-leaks", metavar="GROUP", default="", help="kind of group that may leak: patient"
     )
 
 
 def _add_metadata(parser: Any, required: bool) -> None:
     parser.add_argument(
-        "--dataset", required=required, metavar="NAME", help="see mil-bench list datasets"
+        "--dataset", required=required, metavar="NAME", help="see mil-bench data list"
     )
     parser.add_argument(
         "--labels",
         type=Path,
         metavar="TABLE",
-        help="label sheet with groups (default: what the packed store knows)",
+        help="label table with groups (default: the packed store)",
     )
     add_data_folder(parser)
 
@@ -112,21 +123,37 @@ def _add_protocol(parser: Any) -> None:
     parser.add_argument(
         "--protocol",
         metavar="NAME",
-        help="see mil-bench list protocols (default: the dataset's first)",
+        help="see mil-bench splits protocols (default: the dataset's first)",
     )
     parser.add_argument(
         "--folds", type=int, metavar="K", help="number of folds (default: the protocol's)"
     )
 
 
+def _add_out(parser: Any) -> None:
+    parser.add_argument(
+        "out", type=Path, metavar="OUT", help="the split file, JSON; never overwritten"
+    )
+
+
+def protocols(_: argparse.Namespace) -> int:
+    """List the protocols."""
+    from mil_bench.splits.protocols import PROTOCOLS
+
+    width = max(map(len, PROTOCOLS))
+    for name, protocol in PROTOCOLS.items():
+        print(f"{name:{width}}  {protocol.summary}")
+    return 0
+
+
 def make(arguments: argparse.Namespace) -> int:
-    """Folds by a protocol into a file."""
+    """Write folds by a protocol to a split file."""
     from mil_bench.datasets.catalogue import find_dataset
     from mil_bench.split_files.formats.own import SplitFile
 
     spec = find_dataset(arguments.dataset)
     table = _required_table(arguments, spec)
-    plan = _made(arguments, spec, table)
+    plan = _plan(arguments, spec, table)
     source = "; ".join(filter(None, [plan.source, f"made from the {table.origin}"]))
     file = SplitFile(spec.slug, plan.protocol, source, plan.folds)
     _write(file, file.lists, arguments, spec, table)
@@ -134,10 +161,10 @@ def make(arguments: argparse.Namespace) -> int:
 
 
 def import_(arguments: argparse.Namespace) -> int:
-    """Another tool's folds into a file."""
-    from mil_bench.commands.audit_report import conflicts
+    """Write the folds of another tool to a split file."""
     from mil_bench.datasets.catalogue import find_dataset
     from mil_bench.datasets.slides import known_slides
+    from mil_bench.report.audit_sentences import conflicts
     from mil_bench.split_files.formats import read_split_lists
     from mil_bench.split_files.importing import import_lists
 
@@ -145,16 +172,14 @@ def import_(arguments: argparse.Namespace) -> int:
     spec = find_dataset(arguments.dataset)
     table = known_slides(spec, arguments.labels, arguments.data)
     file = import_lists(lists, spec, table)
-    done = _write(
-        file, replace(file.lists, labels=lists.labels, groups=lists.groups), arguments, spec, table
-    )
-    for line in conflicts(done):
-        print(f"mil-bench: warning: {line} Runs follow the metadata.", file=sys.stderr)
+    written = replace(file.lists, labels=lists.labels, groups=lists.groups)
+    for line in conflicts(_write(file, written, arguments, spec, table)):
+        print(f"mil-bench: warning: {line} Runs use the metadata.", file=sys.stderr)
     return 0
 
 
 def export(arguments: argparse.Namespace) -> int:
-    """A split file in another tool's form."""
+    """Write a split file in the format of another tool."""
     from mil_bench.datasets.catalogue import find_dataset
     from mil_bench.split_files.exporting import export_plan
     from mil_bench.split_files.formats.own import follow_file
@@ -162,37 +187,54 @@ def export(arguments: argparse.Namespace) -> int:
     spec = find_dataset(arguments.dataset)
     table = _required_table(arguments, spec)
     plan = follow_file(arguments.file, spec, table)
-    written = export_plan(plan, arguments.to, spec, table.frame, arguments.folder)
-    print(f"{arguments.folder}: {', '.join(written[:3])}{', ...' if len(written) > 3 else ''}")
+    names = export_plan(plan, arguments.to, spec, table.frame, arguments.folder)
+    print(f"{arguments.folder}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}")
     return 0
 
 
 def audit(arguments: argparse.Namespace) -> int:
-    """What is wrong with a split; 1 where it leaks."""
-    from mil_bench.commands.audit_report import print_audit
-    from mil_bench.split_files import audit as split_audit
+    """Show what is wrong with a split; 1 if it leaks or cannot be followed."""
+    from mil_bench.split_files.audit import audit as count
 
     lists, spec, table = _audited(arguments)
     classes = spec.hierarchy.fine if spec is not None else ()
-    done = split_audit.audit(lists, table, classes, _near_duplicates(spec, arguments.data))
-    if arguments.allow_leaks and arguments.allow_leaks != done.group_name:
-        kind = f"of kind '{done.group_name}'" if done.group_name else "unknown"
-        problem = f"--allow-leaks {arguments.allow_leaks}, but groups here are {kind}"
-        raise InputError(
-            "the request", [problem], "Name what may leak as the audit names it, or leave it out."
-        )
+    result = count(lists, table, classes, _near_duplicates(spec, arguments.data))
+    allowed, group = arguments.allow_leaks, result.group_name
+    if allowed and allowed != group:
+        groups = f"the groups of this split are called '{group}'" if group else "groups are unknown"
+        problem = f"--allow-leaks {allowed}, but {groups}"
+        remedy = "Use the name that the audit prints, or leave out --allow-leaks."
+        raise InputError("the request", [problem], remedy)
     if arguments.json:
-        print(json.dumps(done.to_json(), indent=1))
+        print(json.dumps(result.to_json(), indent=1))
     else:
-        print_audit(done)
-    leaks = [name for name in done.leaks if name != arguments.allow_leaks]
-    said = [f"leaks of kind {' and '.join(leaks)} into the test part"] if leaks else []
-    said += (
-        [f"the lists cannot be followed ({len(done.faults)} FAULT lines)"] if done.faults else []
-    )
-    if said:
-        print(f"mil-bench: {', '.join(said)}, exit code 1", file=sys.stderr)
-    return 1 if said else 0
+        _show(result)
+    leaks = [f"{kind}s" for kind in result.leaks if kind != allowed]
+    reasons = []
+    if leaks:
+        reasons.append(f"test shares {' and '.join(leaks)} with training or validation")
+    if result.faults:
+        reasons.append("the lists cannot be followed (see FAULT)")
+    if reasons:
+        print(f"mil-bench: {'; '.join(reasons)}: exit code 1", file=sys.stderr)
+    return 1 if reasons else 0
+
+
+def _show(result: SplitAudit) -> None:
+    """Print an audit: its sentences, one line each for programs that read them, and its tables."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from mil_bench.report.audit_sentences import sentences
+    from mil_bench.report.audit_tables import audit_tables
+    from mil_bench.report.render.terminal import print_tables
+
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(Text(f"Audit of {result.title}", style="bold"))
+    for line in sentences(result):
+        console.print(Text(f"- {line}", style="bold red" if line.startswith("LEAKS") else ""))
+    console.print()
+    print_tables(audit_tables(result))
 
 
 def _required_table(arguments: argparse.Namespace, spec: DatasetSpec) -> Slides:
@@ -200,13 +242,13 @@ def _required_table(arguments: argparse.Namespace, spec: DatasetSpec) -> Slides:
 
     table = known_slides(spec, arguments.labels, arguments.data)
     if table is None:
-        problem = f"neither a label sheet is named nor are features of {spec.name} packed in {arguments.data}"
+        problem = f"there is no label table, and {arguments.data} has no features of {spec.name}"
         raise InputError("the request", [problem], "Give --labels TABLE.")
     return table
 
 
-def _made(arguments: argparse.Namespace, spec: DatasetSpec, table: Slides) -> SplitPlan:
-    from mil_bench.splits.plan import make_splits, protocol_named
+def _plan(arguments: argparse.Namespace, spec: DatasetSpec, table: Slides) -> SplitPlan:
+    from mil_bench.splits.protocols import make_splits, protocol_named
 
     protocol = arguments.protocol or spec.protocols[0]
     usual = protocol_named(protocol, spec.protocols, spec.name).folds or spec.folds
@@ -220,24 +262,24 @@ def _write(
     arguments: argparse.Namespace,
     spec: DatasetSpec,
     table: Slides | None,
-) -> split_audit.SplitAudit:
-    """Keep a split file, and tell at once what is wrong with it; ``lists`` are its folds with what else is known."""
-    from mil_bench.commands.audit_report import sentences
+) -> SplitAudit:
+    """Write a split file and print its audit; ``lists`` are its folds with what else is known."""
     from mil_bench.datasets.catalogue import store_path
-    from mil_bench.split_files import audit as split_audit
+    from mil_bench.report.audit_sentences import sentences
+    from mil_bench.split_files.audit import audit as count
 
     file.write(arguments.out)
     print(f"{arguments.out}: {file.protocol}, {file.source}, digest {file.digest}")
-    done = split_audit.audit(lists, table, spec.hierarchy.fine, None)
+    result = count(lists, table, spec.hierarchy.fine, None)
     again, out = named_again(arguments.dataset, arguments.data), shlex.quote(str(arguments.out))
-    looking = "mil-bench splits audit does once features are packed."
+    search = "once features are packed, mil-bench splits audit does."
     if store_path(spec, arguments.data).exists():
         labels = f" --labels {shlex.quote(str(arguments.labels))}" if arguments.labels else ""
-        looking = f"mil-bench splits audit {out} --dataset {again}{labels}"
-    for line in sentences(done, f"Near-duplicate bags were not looked for here: {looking}"):
+        search = f"for that run mil-bench splits audit {out} --dataset {again}{labels}"
+    for line in sentences(result, f"Near-duplicate bags were not searched for; {search}"):
         print(f"- {line}")
     print(f"Run:  mil-bench run --methods all --dataset {again} --splits {out}")
-    return done
+    return result
 
 
 def _audited(arguments: argparse.Namespace) -> tuple[SplitLists, DatasetSpec | None, Slides | None]:
@@ -249,30 +291,25 @@ def _audited(arguments: argparse.Namespace) -> tuple[SplitLists, DatasetSpec | N
 
     drawn = arguments.protocol is not None
     if drawn == (arguments.path is not None) or (arguments.folds is not None and not drawn):
-        problem = "name either a PATH, or --dataset and --protocol (and --folds) for a split made on the fly"
+        problem = "name either a PATH, or --dataset and --protocol (and --folds) to make a split"
         raise InputError("the request", [problem], "See mil-bench splits audit --help.")
-    if arguments.dataset is None and (drawn or arguments.labels is not None):
-        raise InputError(
-            "the request", ["no --dataset is named"], "Name it: its card says what labels mean."
-        )
-    spec = find_dataset(arguments.dataset) if arguments.dataset is not None else None
-    if drawn:
-        table = _required_table(arguments, spec)
-        plan = _made(arguments, spec, table)
-        title = (
-            f"{plan.protocol} on {spec.slug}, made from the {table.origin}, digest {plan.digest}"
-        )
-        return SplitLists(title, plan.folds, tuple(range(len(plan.folds)))), spec, table
-    lists = read_split_lists(arguments.path)
-    return (
-        lists,
-        spec,
-        known_slides(spec, arguments.labels, arguments.data) if spec is not None else None,
-    )
+    if arguments.dataset is None:
+        if drawn or arguments.labels is not None:
+            remedy = "Name it: its card says what labels mean."
+            raise InputError("the request", ["no --dataset is named"], remedy)
+        return read_split_lists(arguments.path), None, None
+    spec = find_dataset(arguments.dataset)
+    if not drawn:
+        lists = read_split_lists(arguments.path)
+        return lists, spec, known_slides(spec, arguments.labels, arguments.data)
+    table = _required_table(arguments, spec)
+    plan = _plan(arguments, spec, table)
+    title = f"{plan.protocol} on {spec.slug}, made from the {table.origin}, digest {plan.digest}"
+    return SplitLists(title, plan.folds, tuple(range(len(plan.folds)))), spec, table
 
 
 def _near_duplicates(spec: DatasetSpec | None, data: Path) -> pd.DataFrame | None:
-    """Pairs of bags that are equal or almost so, where features are packed."""
+    """Pairs of bags that are equal or almost so, if features are packed."""
     from mil_bench.datasets.catalogue import open_store, store_path
     from mil_bench.intake.inspection.near_duplicates import near_duplicates
 

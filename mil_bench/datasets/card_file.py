@@ -24,7 +24,7 @@ from mil_bench.datasets.card import DatasetSpec, GroupProfile, LabelColumns
 from mil_bench.errors import InputError
 from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.regular_file import open_regular
-from mil_bench.splits.plan import PROTOCOLS
+from mil_bench.splits.protocols import PROTOCOLS
 from mil_bench.value_problems import value_problems
 from mil_bench.wording import suggestion
 

@@ -13,7 +13,7 @@ from mil_bench.datasets.card import LabelColumns
 from mil_bench.datasets.card_file import name_problems
 from mil_bench.datasets.label_columns import LabelCells, read_label_cells
 from mil_bench.errors import InputError
-from mil_bench.splits.plan import PROTOCOLS
+from mil_bench.splits.protocols import PROTOCOLS
 
 if TYPE_CHECKING:
     from pathlib import Path

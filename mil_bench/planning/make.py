@@ -15,13 +15,14 @@ from mil_bench.planning.plan import Job, RunPlan
 from mil_bench.planning.request import PRESETS, RunRequest
 from mil_bench.planning.rows import MethodRow
 from mil_bench.split_files.formats.own import follow_file
-from mil_bench.splits.plan import SplitPlan, make_splits, protocol_named
+from mil_bench.splits.protocols import make_splits, protocol_named
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mil_bench.bags.store import BagStore
     from mil_bench.datasets.card import DatasetSpec
+    from mil_bench.splits.plan import SplitPlan
 
 
 def make_plan(request: RunRequest, spec: DatasetSpec, store: BagStore) -> RunPlan:

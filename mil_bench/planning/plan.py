@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.planning.choice import Tuning
-from mil_bench.splits.plan import SplitPlan
+from mil_bench.splits.protocols import plan_from_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from mil_bench.splits.plan import SplitPlan
 
 TRAINING_VERSION = 4
 """Part of every key; raised when a change of the training code alters results."""
@@ -182,7 +184,7 @@ class RunPlan:
             value["dataset"],
             value["dataset_caption"],
             LabelHierarchy.from_json(value["hierarchy"]),
-            SplitPlan.from_json(value["splits"]),
+            plan_from_json(value["splits"]),
             tuple(map(Job.from_json, value["jobs"])),
             value["skipped"],
             value["remarks"],

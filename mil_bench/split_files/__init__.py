@@ -1,1 +1,1 @@
-"""Split files of other tools: read, audited, written."""
+"""Split files: the formats of this field's tools, import, export and audit."""

@@ -1,7 +1,8 @@
-"""A split in the form of another tool."""
+"""Writes a split in the format of another tool."""
 
 from __future__ import annotations
 
+from operator import methodcaller
 from typing import TYPE_CHECKING
 
 from mil_bench import durable
@@ -27,7 +28,7 @@ FORMS: Mapping[str, Callable[[SplitPlan, DatasetSpec, pd.DataFrame], dict[str, s
 def export_plan(
     plan: SplitPlan, form: str, spec: DatasetSpec, slides: pd.DataFrame, folder: Path
 ) -> list[str]:
-    """Write a split as another tool has it; the names of the files.
+    """Write a split in the format of another tool.
 
     Args:
         plan: the folds.
@@ -36,17 +37,18 @@ def export_plan(
         slides: columns slide, label (fine index) and group of all slides of the plan.
         folder: made if absent.
 
+    Returns:
+        The names of the files.
+
     Raises:
-        InputError: a file of such a name lies there already; none is written then.
+        InputError: a file of such a name exists; then none is written.
         StorageError: the folder or the disk refuses.
     """
-    files = FORMS[form](plan, spec, slides)
-    there = [name for name in files if (folder / name).exists()]
-    if there:
-        problems = [f"{name} exists already" for name in there]
-        raise InputError(
-            f"export to {folder}", problems, "Name another folder: nothing is overwritten."
-        )
-    for name, text in files.items():
-        durable.write_once(folder / name, lambda file, text=text: file.write(text.encode()))
-    return list(files)
+    texts = FORMS[form](plan, spec, slides)
+    problems = [f"{name} exists already" for name in texts if (folder / name).exists()]
+    if problems:
+        remedy = "Name another folder: nothing is overwritten."
+        raise InputError(f"export to {folder}", problems, remedy)
+    for name, text in texts.items():
+        durable.write_once(folder / name, methodcaller("write", text.encode()))
+    return list(texts)

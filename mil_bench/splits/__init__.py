@@ -1,1 +1,1 @@
-"""What a split is: the plan of folds, protocols, and the stratified drawing behind them."""
+"""What a split is: folds, the protocols that make them, and lists of other tools."""

@@ -1,4 +1,4 @@
-"""Slides by fold and role as someone's files list them, before anything is promised."""
+"""Slides by fold and role as split files list them, before anything is promised."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ import numpy as np
 from mil_bench import seeds
 from mil_bench.splits.plan import ROLES, Fold, kind_of_test
 from mil_bench.splits.stratified import cut_validation
+from mil_bench.wording import first_names
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     import pandas as pd
 
-_VALIDATION_PARTS = (
-    9  # of 90 % that train and validate, a ninth validates: 80/10/10, as in HMIL's splits
-)
+# A ninth of the 90 % that train and validate: 80/10/10, as in HMIL's splits.
+_VALIDATION_PARTS = 9
 
 
 @dataclass(frozen=True)
 class SplitLists:
-    """What split files list. Roles may be missing, slides may stand twice: an audit wants to see that.
+    """What split files list. Roles may be missing and slides may be repeated, for an audit to see.
 
     Args:
         title: what was read, in words ("HMIL's pickles in BRACS").
         folds: the folds; a role that is not listed is empty.
         numbers: the numbers of the folds in the files' names.
-        labels: slide to the labels that the files give it; empty where they give none.
-        groups: slide to the patient that the files give it; empty where they give none.
-        first: number of the first fold where none is missing.
+        labels: slide to the labels that the files give it; empty if they give none.
+        groups: slide to the patient that the files give it; empty if they give none.
+        first: the number that the first fold should have.
     """
 
     title: str
@@ -55,56 +55,61 @@ class SplitLists:
         return f"{self.title}, {kind_of_test(self.folds)}"
 
     def problems(self) -> list[str]:
-        """Why these lists cannot be followed, one line each; that nothing at all validates can be mended."""
-        found = []
+        """Why these lists cannot be followed, one line each.
+
+        If no fold has a validation part, that is no problem: one can be held out.
+        """
+        problems = []
         absent = sorted({*range(self.first, max(self.numbers))} - set(self.numbers))
         if absent:
-            there = f"there are {first_of(self.numbers)}, and the first is {self.first}"
-            found.append(f"fold {first_of(absent)} is missing; {there}")
+            missing, present = (
+                first_names(list(map(str, numbers))) for numbers in (absent, self.numbers)
+            )
+            problems.append(
+                f"fold {missing} is missing; the files have {present}, and the first should be "
+                f"{self.first}"
+            )
         validates = any(fold.val for fold in self.folds)
         for number, fold in zip(self.numbers, self.folds, strict=True):
             for role in ROLES:
                 slides = getattr(fold, role)
                 if not slides and (role != "val" or validates):
-                    found.append(f"fold {number} lists no {role} slides")
+                    problems.append(f"fold {number} lists no {role} slides")
                 twice = [slide for slide, times in Counter(slides).items() if times > 1]
                 if twice:
-                    found.append(
-                        f"fold {number} lists {len(twice)} slides twice in {role}: {first_of(twice)}"
+                    problems.append(
+                        f"fold {number} lists {len(twice)} of its {role} slides more than once: "
+                        f"{first_names(twice)}"
                     )
             parts = [set(getattr(fold, role)) for role in ROLES]
             both = sorted((parts[0] & parts[1]) | (parts[0] & parts[2]) | (parts[1] & parts[2]))
             if both:
-                found.append(f"fold {number} has {len(both)} slides in two roles: {first_of(both)}")
-        return found
+                problems.append(
+                    f"fold {number} lists {len(both)} of its slides in more than one role: "
+                    f"{first_names(both)}"
+                )
+        return problems
 
     def with_validation(self, slides: pd.DataFrame, group_name: str) -> SplitLists:
-        """The lists with a validation part cut from every training part, groups kept whole; the title says so.
+        """The lists with a validation part held out of every training part; the title says so.
 
         Args:
             slides: columns slide, label (class index) and group of all training slides.
-            group_name: what a group is, "" where every slide is its own.
+            group_name: what a group is, "" if every slide is its own.
 
         Raises:
             SplitError: a training part has too few groups.
         """
         labels, groups, ids = (slides[column].to_numpy() for column in ("label", "group", "slide"))
         row_of = {slide: row for row, slide in enumerate(ids)}
-        made = []
+        folds = []
         for k, fold in enumerate(self.folds):
             rows = np.array([row_of[slide] for slide in fold.train])
-            train, val = cut_validation(
-                rows, labels, groups, _VALIDATION_PARTS, seeds.derive("split-import", "val", k)
-            )
-            made.append(Fold(tuple(ids[train]), tuple(ids[val]), fold.test))
+            seed = seeds.derive("split-import", "val", k)
+            train, val = cut_validation(rows, labels, groups, _VALIDATION_PARTS, seed)
+            folds.append(Fold(tuple(ids[train]), tuple(ids[val]), fold.test))
         rule = (
-            f"by mil-bench, a ninth of the training {group_name or 'slide'}s, stratified and seeded"
+            "without a validation part; mil-bench holds out a ninth of the training "
+            f"{group_name or 'slide'}s, stratified and seeded"
         )
-        return replace(
-            self, title=f"{self.title} (no validation part there; cut {rule})", folds=tuple(made)
-        )
-
-
-def first_of(names: Sequence[int | str]) -> str:
-    """The first five of some names."""
-    return ", ".join(map(str, names[:5])) + (", ..." if len(names) > 5 else "")
+        return replace(self, title=f"{self.title} ({rule})", folds=tuple(folds))

@@ -64,7 +64,7 @@ def test_the_caption_says_what_a_reader_must_know(small_store: BagStore) -> None
         "difficulty 1",
         "patient-kfold",
         "3 folds x 2 seeds",
-        "no patient on two sides",
+        "no patient is shared between training, validation and test",
         "sample standard deviation over the 6 trainings",
         plan_of(small_store).splits.digest,
         "Epochs: 20 for mean-pool, abmil",

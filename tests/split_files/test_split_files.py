@@ -42,14 +42,14 @@ def refusal(path: Path) -> str:
         (b"\n \n", "splits_3.csv is empty"),
         (
             b"\xff\xfe" + b"x" * 40,
-            "splits_3.csv is named like CLAM's splits_{k}.csv or splits_{k}_bool.csv, but holds",
+            "splits_3.csv has a name like CLAM's splits_{k}.csv or splits_{k}_bool.csv, but",
         ),
-        (b"\0" * 50, "something else: it is no text"),
+        (b"\0" * 50, "another content: it is not text"),
         (
             b",train,valid,test\n0,a,b,c\n",
-            "something else: its first line is ', train, valid, test'",
+            "another content: its first line is ', train, valid, test'",
         ),
-        (b";train;val;test\n0;a;b;c\n", "something else: its first line is ';train;val;test'"),
+        (b";train;val;test\n0;a;b;c\n", "another content: its first line is ';train;val;test'"),
     ],
 )
 def test_a_fold_of_clam_that_cannot_be_read_is_refused_by_name(
@@ -58,7 +58,9 @@ def test_a_fold_of_clam_that_cannot_be_read_is_refused_by_name(
     (write_clam(tmp_path) / "splits_3.csv").write_bytes(content)
     text = refusal(tmp_path)
     assert message in text
-    assert text.endswith("No fold may be lost: write these files again, or remove them.")
+    assert text.endswith(
+        "Write these files again or remove them; otherwise their folds would be lost."
+    )
 
 
 @pytest.mark.parametrize("content", [b"", pickle.dumps([["s00", "calm", ""]], protocol=0)])
@@ -70,7 +72,7 @@ def test_a_pickle_that_is_empty_or_of_another_kind_is_refused_by_name(
         (tmp_path / f"train_splits_{k}.pkl").write_bytes(content)
     text = refusal(tmp_path)
     assert "4 problems" in text
-    assert "train_splits_3.pkl is " in text
+    assert f"train_splits_3.pkl {'has a name like HMIL' if content else 'is empty'}" in text
 
 
 def test_a_file_of_another_name_with_a_number_belongs_to_its_like(tmp_path: Path) -> None:
@@ -79,28 +81,28 @@ def test_a_file_of_another_name_with_a_number_belongs_to_its_like(tmp_path: Path
     assert len(read_split_lists(tmp_path).folds) == 2
     (tmp_path / "ours_2.csv").write_text("train,dev,test\na,b,c\n")
     (tmp_path / "labels_2024.csv").write_text("slide,label\na,calm\n")  # not one of them
-    assert "1 problem\n  - ours_2.csv is named like" in refusal(tmp_path)
+    assert "1 problem\n  - ours_2.csv has a name like" in refusal(tmp_path)
 
 
 def test_where_no_file_can_be_read_those_with_a_name_of_a_tool_are_named(tmp_path: Path) -> None:
     for path in write_clam(tmp_path, FOLDS[:2]).iterdir():
         path.write_text(path.read_text().replace(",", ";"))
     text = refusal(tmp_path)
-    assert "no split file lies in this folder" in text
-    assert "splits_1.csv is named like CLAM's" in text
+    assert "there is no split file in this folder" in text
+    assert "splits_1.csv has a name like CLAM's" in text
 
 
 def test_a_missing_first_fold_is_a_fault_wherever_the_tool_counts_from(tmp_path: Path) -> None:
     (write_clam(tmp_path / "clam") / "splits_0.csv").unlink()
     (problem,) = read_split_lists(tmp_path / "clam").problems()
-    assert problem == "fold 0 is missing; there are 1, 2, 3, and the first is 0"
+    assert problem == "fold 0 is missing; the files have 1, 2, 3, and the first should be 0"
     with pytest.raises(InputError, match="fold 0 is missing"):
         import_lists(read_split_lists(tmp_path / "clam"), SPEC, table())
     write_mil_baseline(tmp_path / "baseline")
     assert read_split_lists(tmp_path / "baseline").problems() == []
     (tmp_path / "baseline" / "Total_4-fold_study_1fold.csv").unlink()
     (problem,) = read_split_lists(tmp_path / "baseline").problems()
-    assert problem == "fold 1 is missing; there are 2, 3, 4, and the first is 1"
+    assert problem == "fold 1 is missing; the files have 2, 3, 4, and the first should be 1"
 
 
 def test_a_single_file_is_a_fold_that_misses_no_other(tmp_path: Path) -> None:

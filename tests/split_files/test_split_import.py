@@ -32,7 +32,8 @@ from mil_bench.split_files.exporting import FORMS, export_plan
 from mil_bench.split_files.formats import read_split_lists
 from mil_bench.split_files.formats.own import SplitFile, follow_file, read_split_file
 from mil_bench.split_files.importing import import_lists
-from mil_bench.splits.plan import IMPORTED, Fold, bind_folds, make_splits
+from mil_bench.splits.plan import Fold
+from mil_bench.splits.protocols import IMPORTED, bind_folds, make_splits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,7 +110,7 @@ def test_several_files_need_fold_numbers_and_one_needs_none(tmp_path: Path) -> N
     with pytest.raises(InputError, match="2 problems") as caught:
         read_split_lists(tmp_path)
     assert "ours.csv: no fold number in the name" in str(caught.value)
-    assert "splits_1.csv: fold 1 stands in more_1.csv already" in str(caught.value)
+    assert "splits_1.csv: more_1.csv is fold 1 already" in str(caught.value)
 
 
 def test_the_format_is_told_from_the_content_not_the_name(tmp_path: Path) -> None:
@@ -130,7 +131,7 @@ def test_an_import_becomes_a_file_that_a_run_can_follow(tmp_path: Path) -> None:
     assert plan.protocol == "imported"
     assert plan.source == "HMIL's pickles in published, 4-fold cross-validation"
     assert plan.digest == made.digest == read_split_file(tmp_path / "mine.json").digest
-    assert plan.leak_sentence == "no patient on two sides"
+    assert plan.leak_sentence == "no patient is shared between training, validation and test"
     assert plan.facts == ()
 
 
@@ -147,7 +148,7 @@ def test_a_missing_validation_part_is_cut_by_group_and_the_source_says_so(tmp_pa
     first, second = (import_lists(lists, SPEC, table()) for _ in range(2))
     assert first == second
     assert (
-        "no validation part there; cut by mil-bench, a ninth of the training patients"
+        "(without a validation part; mil-bench holds out a ninth of the training patients, "
         in first.source
     )
     for fold, given in zip(first.folds, official, strict=True):
@@ -217,7 +218,7 @@ def test_a_split_file_is_never_overwritten_but_may_be_made_again(tmp_path: Path)
     path = own_file(tmp_path / "a.json")
     text = path.read_text()
     own_file(path)
-    with pytest.raises(InputError, match="exists already and holds something else"):
+    with pytest.raises(InputError, match="exists already, with another content"):
         own_file(path, FOLDS[:2])
     assert path.read_text() == text
 
@@ -247,7 +248,9 @@ def test_an_edited_split_file_is_refused_but_can_be_imported_as_a_split_of_its_o
 def test_a_promise_that_the_groups_break_is_not_followed(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     SplitFile("study", "patient-kfold", "", FOLDS).write(path)
-    with pytest.raises(SplitError, match="groups stand on two sides"):
+    with pytest.raises(
+        SplitError, match="24 test and 24 validation slides share a patient with slides of another"
+    ):
         follow_file(path, SPEC, table(group="one"))
 
 
@@ -318,11 +321,11 @@ BROKEN_FILES = {
         lambda root: _pickled([["s00", "calm", ""]]),
         "the name is not",
     ),
-    "an empty file": ("splits_0.csv", lambda root: b"", "no split file lies in this folder"),
+    "an empty file": ("splits_0.csv", lambda root: b"", "there is no split file in this folder"),
     "a table of something else": (
         "splits_0.csv",
         lambda root: b"a,b\n1,2\n",
-        "no split file lies in this folder",
+        "there is no split file in this folder",
     ),
     "a header alone": (
         "splits_0.csv",
@@ -352,12 +355,12 @@ BROKEN_FILES = {
     "a role that is none": (
         "k=all.tsv",
         lambda root: _TSV.replace("test", "tset").encode(),
-        "line 3: 'tset' in fold_0 is no role",
+        "line 3: 'tset' in fold_0 is not a role",
     ),
     "a slide twice in a tsv": (
         "k=all.tsv",
         lambda root: _TSV.replace("s02", "s00").encode(),
-        "line 3: slide s00 stands in a row above",
+        "line 3: slide s00 is in a row above",
     ),
     "a tsv without its label": (
         "k=all.tsv",
@@ -367,7 +370,7 @@ BROKEN_FILES = {
     "an empty case": (
         "k=all.tsv",
         lambda root: _TSV.replace("p1", "").encode(),
-        "line 3: an empty case_id or slide_id",
+        "line 3: case_id or slide_id is empty",
     ),
     "a path without a label": (
         "a_1fold.csv",
@@ -410,24 +413,30 @@ def test_a_broken_file_gets_one_message_with_place_and_remedy(case: str, tmp_pat
         ("task_col: !!python/object/apply:os.system ['touch ran']\n", "is not plain YAML"),
         ("[" * 5000, "is not plain YAML"),
         ("- a\n- b\n", "has no settings"),
-        (CONFIG.replace("task_col: grade", "task_col: 3"), "task_col must name the label column"),
+        (
+            CONFIG.replace("task_col: grade", "task_col: 3"),
+            "config.yaml: task_col: 3 is not a text in quotation marks",
+        ),
         (
             CONFIG.replace("slide_id", "patient"),
-            "sample_col must be case_id or slide_id, not 'patient'",
+            "config.yaml: sample_col: 'patient' is not 'case_id' or 'slide_id'",
         ),
         (CONFIG.replace("task_col: grade", "task_col: stage"), "no column 'stage'"),
         (
             CONFIG.replace("0: calm", "0: [calm]"),
-            "label_dict has 0: ['calm']; labels and names must be texts or numbers",
+            "config.yaml: label_dict: ['calm'] is neither a text nor a number; put yes, no and",
         ),
         (
             CONFIG.replace("1: wild", "1: yes"),
-            "label_dict has 1: True; labels and names must be texts or numbers, yes and",
+            "label_dict: True is neither a text nor a number; put yes, no and dates in quotes",
         ),
-        (CONFIG.replace("1: wild", "true: wild"), "label_dict has True: 'wild'"),
+        (
+            CONFIG.replace("1: wild", "true: wild"),
+            "label_dict: True is neither a text nor a number",
+        ),
         (
             "label_dict: [a]\ntask_col: grade\nsample_col: slide_id\n",
-            "label_dict must give every label a name",
+            "label_dict: ['a'] is not a table of keys and values",
         ),
     ],
 )
@@ -462,7 +471,7 @@ def test_files_of_several_tools_in_one_folder_are_not_guessed_about(tmp_path: Pa
 def test_a_folder_above_the_split_names_the_folders_in_it(tmp_path: Path) -> None:
     write_hmil(tmp_path / "BRACS")
     write_hmil(tmp_path / "PANDA")
-    with pytest.raises(InputError, match="it has folders BRACS, PANDA: name one of them"):
+    with pytest.raises(InputError, match="it has the folders BRACS, PANDA: name one of them"):
         read_split_lists(tmp_path)
 
 
@@ -480,11 +489,11 @@ def test_paths_that_lead_nowhere_are_named(tmp_path: Path) -> None:
         ((Fold(FOLDS[0].train, FOLDS[0].val, ()),), "fold 0 lists no test slides"),
         (
             (Fold(FOLDS[0].train, FOLDS[0].val, FOLDS[0].val),),
-            "fold 0 has 6 slides in two roles: s02, s03",
+            "fold 0 lists 6 of its slides in more than one role: s02, s03",
         ),
         (
             (Fold((*FOLDS[0].train, "s04"), FOLDS[0].val, FOLDS[0].test),),
-            "fold 0 lists 1 slides twice in train: s04",
+            "fold 0 lists 1 of its train slides more than once: s04",
         ),
         ((FOLDS[0], Fold(FOLDS[1].train, (), FOLDS[1].test)), "fold 1 lists no val slides"),
         (
@@ -509,7 +518,7 @@ def test_a_missing_file_of_a_role_or_a_fold_is_noticed(tmp_path: Path) -> None:
         (tmp_path / f"{role}_splits_2.pkl").unlink()
     with pytest.raises(InputError, match="2 problems") as caught:
         import_lists(read_split_lists(tmp_path), SPEC, table())
-    assert "fold 2 is missing; there are 0, 1, 3" in str(caught.value)
+    assert "fold 2 is missing; the files have 0, 1, 3" in str(caught.value)
     assert "fold 1 lists no train slides" in str(caught.value)
 
 
@@ -520,27 +529,30 @@ def test_a_missing_file_of_a_role_or_a_fold_is_noticed(tmp_path: Path) -> None:
         (lambda v: v.update(version=2), "it has version 2, this mil-bench reads version 1"),
         (
             lambda v: v.update(protocol="../../../escape"),
-            "'protocol' is '../../../escape', not one of",
+            "protocol: there is none called '../../../escape'; known: patient-kfold, official,",
         ),
-        (lambda v: v.update(source="a\nb"), "'source' must be one printable line"),
-        (lambda v: v.pop("digest"), "'digest' must be a text, not None"),
-        (lambda v: v.update(folds=[]), "'folds' must be a list of folds"),
+        (lambda v: v.update(source="a\nb"), "source: 'a\\nb' is not one printable line"),
+        (lambda v: v.pop("digest"), "digest: it is missing"),
+        (lambda v: v.update(folds=[]), "folds: a split file has at least one fold"),
         (
             lambda v: v["folds"][0].pop("val"),
-            "fold 0 has train, test; it must have train, val, test",
+            "folds[0].val: it is missing",
         ),
-        (lambda v: v["folds"][1].update(tset=[]), "fold 1 has train, val, test, tset"),
+        (
+            lambda v: v["folds"][1].update(tset=[]),
+            "unknown key 'folds[1].tset'; did you mean test?",
+        ),
         (
             lambda v: v["folds"][0].update(train="s00"),
-            "fold 0: 'train' must be a list of slide ids in quotes",
+            "folds[0].train: 's00' is not a list",
         ),
         (
             lambda v: v["folds"][0].update(train=[1, 2]),
-            "fold 0: 'train' must be a list of slide ids in quotes",
+            'folds[0].train: 1 is not text; write it in quotation marks: "1"',
         ),
         (
             lambda v: v["folds"][0].update(train=v["folds"][0]["test"]),
-            "fold 0 has 6 slides in two roles",
+            "fold 0 lists 6 of its slides in more than one role",
         ),
         (lambda v: v["folds"][0]["train"].append("s00"), "its digest says"),
     ],
@@ -561,7 +573,7 @@ def test_what_is_no_split_file_is_to_be_imported_first(content: bytes, tmp_path:
     path = tmp_path / "a.json"
     path.write_bytes(content)
     with pytest.raises(
-        InputError, match="Other tools' splits have to be imported first: mil-bench splits import"
+        InputError, match="Import the splits of other tools first: mil-bench splits import"
     ):
         read_split_file(path)
 
@@ -570,8 +582,8 @@ def test_a_split_of_another_dataset_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="it is a split of study, not of bracs") as caught:
         follow_file(own_file(tmp_path / "a.json"), BRACS, table())
     assert (
-        "Name its dataset (--dataset study.toml), or make a split for this one: mil-bench splits make --dataset bracs"
-        in str(caught.value)
+        "Name its dataset (--dataset study.toml), or make a split for this one: "
+        "mil-bench splits make --dataset bracs" in str(caught.value)
     )
     theirs = tmp_path / "b.json"
     SplitFile("bracs-sim-twin", IMPORTED, "", FOLDS).write(theirs)
@@ -587,7 +599,7 @@ def test_slides_that_are_not_packed_are_counted_and_the_first_five_named(tmp_pat
     with pytest.raises(InputError) as caught:
         follow_file(own_file(tmp_path / "a.json"), SPEC, few)
     message = (
-        "8 of its 24 slides are not in the packed store study.h5: s00, s01, s02, s03, s04, ..."
+        "8 of its 24 slides are not in the packed store study.h5: s00, s01, s02, s03, s04 and 3"
     )
     assert message in str(caught.value)
 

@@ -18,7 +18,8 @@ from mil_bench.datasets.catalogue import find_dataset
 from mil_bench.datasets.labels import read_label_table
 from mil_bench.errors import SplitError, UnknownNameError
 from mil_bench.hierarchy import LabelHierarchy
-from mil_bench.splits.plan import PROTOCOLS, ROLES, Fold, SplitPlan, make_splits, protocol_named
+from mil_bench.splits.plan import ROLES, Fold, SplitPlan
+from mil_bench.splits.protocols import PROTOCOLS, make_splits, plan_from_json, protocol_named
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,7 +88,7 @@ def test_patient_kfold_tests_every_slide_once_and_keeps_groups_together(
     plan = make_splits("patient-kfold", twin, BRACS.hierarchy, folds, "patient")
     assert len(plan.folds) == folds
     assert_honest(plan, twin, 7)
-    assert plan.leak_sentence == "no patient on two sides"
+    assert plan.leak_sentence == "no patient is shared between training, validation and test"
 
 
 def test_patient_kfold_works_where_groups_are_few() -> None:
@@ -140,9 +141,9 @@ def test_a_plan_survives_the_round_trip_and_older_ones_can_be_read() -> None:
         make_splits("paper", slides, TWO, 10, "patient"), facts=("3 of 63 slides are in no fold",)
     )
     value = json.loads(json.dumps(asdict(plan)))
-    assert SplitPlan.from_json(value) == plan
+    assert plan_from_json(value) == plan
     del value["source"], value["facts"]  # as plans were stored before split files
-    assert SplitPlan.from_json(value) == replace(plan, facts=())
+    assert plan_from_json(value) == replace(plan, facts=())
 
 
 def test_the_digest_changes_when_one_slide_moves(twin: pd.DataFrame) -> None:
@@ -175,7 +176,7 @@ def test_too_many_folds_name_the_class_and_the_largest_possible_number() -> None
     with pytest.raises(SplitError) as caught:
         make_splits("patient-kfold", slides, TWO, 5, "patient")
     assert "5 folds" in str(caught.value)
-    assert "rare in 4" in str(caught.value)
+    assert "rare is in 4" in str(caught.value)
     assert "often" not in str(caught.value)
     assert "--folds 4 at most" in str(caught.value)
     plan = make_splits("patient-kfold", slides, TWO, 4, "patient")  # the advice holds
@@ -185,14 +186,14 @@ def test_too_many_folds_name_the_class_and_the_largest_possible_number() -> None
 
 def test_a_class_of_one_group_is_named_and_no_number_of_folds_is_advised() -> None:
     slides = table_of([0] * 10 + [1] * 3, [f"g{i}" for i in range(10)] + ["same"] * 3)
-    with pytest.raises(SplitError, match="rare in 1") as caught:
+    with pytest.raises(SplitError, match="rare is in 1") as caught:
         make_splits("patient-kfold", slides, TWO, 2, "patient")
     assert "--folds" not in str(caught.value)
 
 
 def test_a_class_without_slides_is_named() -> None:
     slides = table_of([0] * 10, [f"g{i}" for i in range(10)])
-    with pytest.raises(SplitError, match="rare in 0"):
+    with pytest.raises(SplitError, match="rare is in 0"):
         make_splits("patient-kfold", slides, TWO, 2, "patient")
 
 
@@ -286,7 +287,7 @@ def test_a_sheet_without_roles_cannot_have_the_official_split(twin: pd.DataFrame
     with pytest.raises(SplitError) as caught:
         make_splits("official", twin, BRACS.hierarchy, 1, "patient")
     assert "547 of 547 have none" in str(caught.value)
-    assert "Pack with a label sheet that has a split column" in str(caught.value)
+    assert "Pack with a label table that has a split column" in str(caught.value)
 
 
 def test_a_single_slide_without_a_role_is_named() -> None:
@@ -304,7 +305,7 @@ def test_an_official_split_without_a_role_is_refused() -> None:
 
 
 def test_the_official_protocol_is_one_split(twin: pd.DataFrame) -> None:
-    with pytest.raises(SplitError, match="one split, 10 folds asked for"):
+    with pytest.raises(SplitError, match="one split, it cannot have 10 folds"):
         make_splits("official", twin, BRACS.hierarchy, 10, "patient")
 
 
@@ -355,11 +356,12 @@ def test_only_patient_67_is_on_two_sides_of_the_real_official_split(real: pd.Dat
     assert plan.leaks == (0,)  # counts test slides
 
 
-def test_the_real_official_split_is_not_called_free_of_patients_on_two_sides(
+def test_the_real_official_split_is_not_called_free_of_shared_patients(
     real: pd.DataFrame,
 ) -> None:
     # Patient 67 trains and validates: the caption must not deny it.
     assert (
         make_splits("official", real, BRACS.hierarchy, 1, "patient").leak_sentence
-        != "no patient on two sides"
+        == "no test slide shares a patient with training or validation, but 2 validation slides "
+        "share one with training"
     )

@@ -1,4 +1,4 @@
-"""Split files of this field's tools, one module a tool; which tool made a file is told from its content."""
+"""Split files of this field's tools, one module per tool; content tells whose a file is."""
 
 from __future__ import annotations
 
@@ -24,19 +24,14 @@ if TYPE_CHECKING:
 
 FORMATS = (OWN, HMIL, CLAM, PATHO_BENCH, MIL_BASELINE, TRANSMIL)
 
-_ENDINGS = (
-    ".json",
-    ".pkl",
-    ".pickle",
-    ".csv",
-    ".tsv",
-    ".txt",
-)  # others in a folder are not looked into
+_ENDINGS = (".json", ".pkl", ".pickle", ".csv", ".tsv", ".txt")
+"""Other files in a folder are not opened."""
 _START_BYTES = 2**16
 _OF_STAMP = b'"train_patients"'
 _STAMP = (
     "it is STAMP's splits.json, which lists patients instead of slides and has no validation part; "
-    "list the slides in a table with the columns train, val, test for every fold (splits_0.csv, splits_1.csv, ...)"
+    "list the slides in a table with the columns train, val, test for every fold (splits_0.csv, "
+    "splits_1.csv, ...)"
 )
 
 
@@ -47,47 +42,44 @@ def read_split_lists(path: Path) -> SplitLists:
         path: a folder with all files of one split, or a single file.
 
     Raises:
-        InputError: nothing there is a split file, several tools' files lie there, or a file is
-            broken, also one that only its name tells to belong to the others.
+        InputError: there is no split file, or there are files of several tools; or a file is
+            broken, which includes a file that belongs to the others by its name alone.
     """
-    found: dict[str, list[Path]] = {}
+    by_format: dict[SplitFormat, list[Path]] = {}
     strangers = []
     for start in _starts(path):
-        own = next((form for form in FORMATS if form.matches(start)), None)
-        if own is None:
+        form = next((form for form in FORMATS if form.matches(start)), None)
+        if form is None:
             strangers.append(start)
         else:
-            found.setdefault(own.title, []).append(start.path)
-    if len(found) == 1:
-        ((title, files),) = found.items()
-        form = next(form for form in FORMATS if form.title == title)
-        lost = _lost(strangers, [form], files)
-        if lost:
-            raise InputError(
-                f"splits {path}",
-                lost,
-                "No fold may be lost: write these files again, or remove them.",
-            )
-        lists = form.read(files)
-        alone = not path.is_dir() and len(lists.folds) == 1
-        return replace(lists, first=lists.numbers[0]) if alone else lists
-    known = "; ".join(form.title for form in FORMATS)
-    if found:
-        problems = [f"{len(files)} of {title}: {files[0].name}" for title, files in found.items()]
-        raise InputError(
-            f"splits {path}", problems, "Name one file, or a folder with the files of one split."
-        )
-    problems = [_nothing(path, strangers)]
-    if path.is_dir():
-        problems += _lost(strangers, FORMATS, [])
-    raise InputError(f"splits {path}", problems, f"These are known: {known}.")
+            by_format.setdefault(form, []).append(start.path)
+    if not by_format:
+        problems = [_nothing(path, strangers)]
+        if path.is_dir():
+            problems += _lost(strangers, FORMATS, [])
+        readable = "; ".join(form.title for form in FORMATS)
+        raise InputError(f"splits {path}", problems, f"mil-bench reads: {readable}.")
+    if len(by_format) > 1:
+        problems = [
+            f"{len(files)} of {form.title}: {files[0].name}" for form, files in by_format.items()
+        ]
+        remedy = "Name one file, or a folder with the files of one split."
+        raise InputError(f"splits {path}", problems, remedy)
+    ((form, files),) = by_format.items()
+    lost = _lost(strangers, [form], files)
+    if lost:
+        remedy = "Write these files again or remove them; otherwise their folds would be lost."
+        raise InputError(f"splits {path}", lost, remedy)
+    lists = form.read(files)
+    alone = not path.is_dir() and len(lists.folds) == 1
+    return replace(lists, first=lists.numbers[0]) if alone else lists
 
 
 def _starts(path: Path) -> list[FileStart]:
-    """The files that may be meant and how they begin.
+    """The files that may be meant, with their first bytes.
 
     Raises:
-        InputError: the folder or one of them cannot be read.
+        InputError: the folder or one of the files cannot be read.
     """
     file, starts = path, []
     try:
@@ -115,23 +107,24 @@ def _files(path: Path) -> list[Path]:
 def _lost(
     strangers: Sequence[FileStart], forms: Sequence[SplitFormat], files: Sequence[Path]
 ) -> list[str]:
-    """Files that belong to these formats or files by their names, but not by their content; and empty ones."""
-    alike, found = {_without_numbers(path) for path in files}, []
+    """Empty files, and files that belong to these formats or files by name but not by content."""
+    alike = {_without_numbers(path) for path in files}
+    problems = []
     for start in strangers:
         name = start.path.name
         titles = [form.title for form in forms if re.search(form.name, name, re.IGNORECASE)]
         if not start.content.strip():
-            found.append(f"{name} is empty")
+            problems.append(f"{name} is empty")
         elif titles or _without_numbers(start.path) in alike:
             like = titles[0] if titles else forms[0].title
             columns = ", ".join(start.columns)
-            begins = (
+            content = (
                 f"its first line is '{columns[:80]}'"
-                if columns.isprintable() and columns
-                else "it is no text"
+                if columns and columns.isprintable()
+                else "it is not text"
             )
-            found.append(f"{name} is named like {like}, but holds something else: {begins}")
-    return found
+            problems.append(f"{name} has a name like {like}, but another content: {content}")
+    return problems
 
 
 def _without_numbers(path: Path) -> str:
@@ -139,16 +132,17 @@ def _without_numbers(path: Path) -> str:
 
 
 def _nothing(path: Path, strangers: Sequence[FileStart]) -> str:
+    """Why no split file is there, or is not read."""
     if not path.is_dir():
         (start,) = strangers
         if _OF_STAMP in start.content:
             return _STAMP
-        return "it is no split file of a known form" if start.content else "it is an empty file"
+        return "it has no known format of split files" if start.content else "it is an empty file"
     stamp = [start.path.name for start in strangers if _OF_STAMP in start.content]
     if stamp:
         return f"{stamp[0]}: {_STAMP}"
     folders = sorted(
-        each.name for each in path.iterdir() if each.is_dir() and not each.name.startswith(".")
+        inner.name for inner in path.iterdir() if inner.is_dir() and not inner.name.startswith(".")
     )
-    inside = f"; it has folders {', '.join(folders[:5])}: name one of them" if folders else ""
-    return f"no split file lies in this folder{inside}"
+    hint = f"; it has the folders {', '.join(folders[:5])}: name one of them" if folders else ""
+    return f"there is no split file in this folder{hint}"

@@ -1,7 +1,7 @@
 """CLAM's splits: ``splits_{k}.csv`` with columns train, val, test, and ``splits_{k}_bool.csv``.
 
-Source: datasets/dataset_generic.py in CLAM's repository (53e2409): the index column comes from one
-of its two writers, columns are ragged. The table of truth values holds the same slides again.
+Source: datasets/dataset_generic.py in CLAM's repository (53e2409). One of its two writers adds an
+index column; the columns differ in length. The table of truth values has the same slides again.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _TRUTH = {"True", "False"}
 
 
 def _matches(start: FileStart) -> bool:
-    # The descriptor counts slides a class; CLAM itself does not read it.
+    # The descriptor has the number of slides per class; CLAM itself does not read it.
     columns = start.columns
     return (
         columns[-3:] == ROLES and len(columns) <= 4 and not start.path.stem.endswith("_descriptor")
@@ -71,7 +71,7 @@ def _read(files: Sequence[Path]) -> SplitLists:
         raise InputError(
             f"splits {files[0].parent}",
             problems,
-            "Write them again with CLAM's create_splits_seq.py.",
+            "Write these files again with CLAM's create_splits_seq.py.",
         )
     return SplitLists(
         f"CLAM's split tables in {files[0].resolve().parent.name}", tuple(folds), tuple(by_number)
@@ -84,14 +84,17 @@ CLAM = SplitFormat(
 
 
 def clam_files(plan: SplitPlan, spec: DatasetSpec, slides: pd.DataFrame) -> dict[str, str]:
-    """The three tables a fold that CLAM's create_splits_seq.py writes: lists, truth values, slides a class."""
+    """The three tables per fold that CLAM's create_splits_seq.py writes.
+
+    They are the lists, the lists as truth values, and the number of slides per class.
+    """
     label_of = slides.set_index("slide")["label"]
-    made = {}
+    texts = {}
     for k, fold in enumerate(plan.folds):
         parts = {role: list(getattr(fold, role)) for role in ROLES}
-        listed = pd.DataFrame({role: pd.Series(ids, dtype=object) for role, ids in parts.items()})
+        lists = pd.DataFrame({role: pd.Series(ids, dtype=object) for role, ids in parts.items()})
         truth = pd.DataFrame(
-            [[own == role for role in ROLES] for own in ROLES for _ in parts[own]],
+            [[listed == role for role in ROLES] for listed in ROLES for _ in parts[listed]],
             index=[slide for role in ROLES for slide in parts[role]],
             columns=list(ROLES),
         )
@@ -100,6 +103,6 @@ def clam_files(plan: SplitPlan, spec: DatasetSpec, slides: pd.DataFrame) -> dict
             for role, ids in parts.items()
         }
         descriptor = pd.DataFrame(counts, index=list(spec.hierarchy.fine))
-        for name, table in (("", listed), ("_bool", truth), ("_descriptor", descriptor)):
-            made[f"splits_{k}{name}.csv"] = table.to_csv(lineterminator="\n")
-    return made
+        for name, table in (("", lists), ("_bool", truth), ("_descriptor", descriptor)):
+            texts[f"splits_{k}{name}.csv"] = table.to_csv(lineterminator="\n")
+    return texts

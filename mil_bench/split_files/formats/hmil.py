@@ -1,5 +1,6 @@
-"""HMIL's published splits: ``{train,val,test}_splits_{k}.pkl``, pickled lists of [slide id, label, path].
+"""HMIL's published splits: ``{train,val,test}_splits_{k}.pkl``.
 
+They are pickled lists of [slide id, label, path].
 Source: src/datasets in HMIL's repository (af6f85a). A pickle is a program: these are read as data,
 by an unpickler that knows lists, texts and numbers and refuses everything else.
 """
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _NAME = re.compile(r"^(train|val|test)_splits_(\d+)\.\w+$")
-_MOST_BYTES = 16 * 2**20  # a list of 33,520 slides takes 5 MiB
+_MOST_BYTES = 16 * 2**20
+"""A list of 33,520 slides has 5 MiB."""
 _PLAIN_OPCODES = {
     *("PROTO", "FRAME", "STOP", "MARK", "EMPTY_LIST", "LIST", "APPEND", "APPENDS"),
     *("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "SHORT_BINUNICODE", "BINUNICODE"),
@@ -31,13 +33,13 @@ _PLAIN_OPCODES = {
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Refuses every class and every object that is named instead of written down."""
+    """Refuses every class, and every object that is not in the pickle itself."""
 
     def find_class(self, module: str, name: str) -> NoReturn:
         raise pickle.UnpicklingError(f"it asks for {module}.{name}")
 
     def persistent_load(self, pid: object) -> NoReturn:
-        raise pickle.UnpicklingError("it refers to an object outside")
+        raise pickle.UnpicklingError(f"it refers to an object that is not in it, {pid!r:.40}")
 
 
 def _matches(start: FileStart) -> bool:
@@ -59,11 +61,12 @@ def _plain_value(path: Path) -> Any:
     try:
         for opcode, argument, _ in pickletools.genops(content):
             if opcode.name not in _PLAIN_OPCODES:
-                what = f"it holds more than lists of texts (pickle opcode {opcode.name}); nothing was run"
-                raise pickle.UnpicklingError(what)
-            if (
-                "PUT" in opcode.name and argument > size
-            ):  # the unpickler would make room for so many objects
+                raise pickle.UnpicklingError(
+                    "it holds more than lists of texts and numbers "
+                    f"(pickle opcode {opcode.name}); nothing was run"
+                )
+            # The unpickler would reserve memory for so many objects.
+            if "PUT" in opcode.name and (argument or 0) > size:
                 raise pickle.UnpicklingError(
                     f"it numbers an object {argument}, more than it has bytes"
                 )
@@ -91,9 +94,8 @@ def _rows(path: Path) -> list[tuple[str, str]]:
     """
     value = _plain_value(path)
     if not isinstance(value, list) or not value:
-        raise ValueError(
-            f"it holds {'an empty list' if value == [] else type(value).__name__}, not a list of slides"
-        )
+        what = "an empty list" if value == [] else type(value).__name__
+        raise ValueError(f"it holds {what}, not a list of slides")
     rows = []
     for i, row in enumerate(value):
         plain = isinstance(row, list | tuple) and len(row) == 3

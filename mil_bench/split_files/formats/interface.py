@@ -1,4 +1,4 @@
-"""What a split format offers, and what all of them need to read their files."""
+"""What a split format is, and what several of them need to read their files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FileStart:
-    """The first bytes of a file, by which formats know their own.
+    """The first bytes of a file, from which formats are told apart.
 
     Args:
         path: the file.
@@ -33,7 +33,7 @@ class FileStart:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The fields of the first line, by tabs if it has any, else by commas; empty if it is not text."""
+        """The fields of the first line, by tabs if it has any, else by commas; () if not text."""
         line = self.content.split(b"\n", 1)[0].decode("utf-8-sig", errors="replace").strip("\r")
         if "\0" in line or "�" in line:
             return ()
@@ -43,15 +43,14 @@ class FileStart:
 
 @dataclass(frozen=True)
 class SplitFormat:
-    """A tool's way to write splits.
+    """A tool's format of split files.
 
     Args:
         title: whose files they are, in words.
-        name: regular expression that the tool's own file names match; content decides, but a file
-            that has the name without the content is broken.
-        matches: whether a file is one of them, by its content.
-        read: all files of one split to lists; raises ``InputError`` with everything that is wrong
-            with them.
+        name: regular expression that the tool's own file names match. The content decides, but a
+            file that has the name without the content is broken.
+        matches: whether a file has this format, by its content.
+        read: all files of one split to lists; raises ``InputError`` with every problem.
     """
 
     title: str
@@ -65,10 +64,10 @@ def numbered(files: Sequence[Path], pattern: str) -> tuple[dict[int, Path], list
 
     Args:
         files: the files of one split.
-        pattern: regular expression whose only group is the number; a single file needs none and is
-            fold 0.
+        pattern: regular expression whose only group is the number; a single file needs no number
+            and is fold 0.
     """
-    found: dict[int, Path] = {}
+    by_number: dict[int, Path] = {}
     problems = []
     for path in files:
         match = re.search(pattern, path.name)
@@ -76,14 +75,14 @@ def numbered(files: Sequence[Path], pattern: str) -> tuple[dict[int, Path], list
             problems.append(f"{path.name}: no fold number in the name")
             continue
         number = int(match[1]) if match else 0
-        if number in found:
-            problems.append(f"{path.name}: fold {number} stands in {found[number].name} already")
-        found.setdefault(number, path)
-    return dict(sorted(found.items())), problems
+        if number in by_number:
+            problems.append(f"{path.name}: {by_number[number].name} is fold {number} already")
+        by_number.setdefault(number, path)
+    return dict(sorted(by_number.items())), problems
 
 
 def read_frame(path: Path, needed: Sequence[str]) -> pd.DataFrame:
-    """A text table as a frame of text cells; its index says where a row stands ("line 3").
+    """A text table as a frame of text cells; its index is the location of a row ("line 3").
 
     Raises:
         ValueError: it is no such table, or lacks a needed column; the text says why.
@@ -99,9 +98,10 @@ def read_frame(path: Path, needed: Sequence[str]) -> pd.DataFrame:
         )
     twice = sorted({name for name in table.columns if name and table.columns.count(name) > 1})
     if twice:
-        raise ValueError(f"several columns are called {', '.join(twice)}")
-    cells, places = [row.cells for row in table.rows], [row.location for row in table.rows]
-    return pd.DataFrame(cells, columns=list(table.columns), index=places, dtype=object)
+        raise ValueError(f"several columns have the name {', '.join(twice)}")
+    cells = [row.cells for row in table.rows]
+    locations = [row.location for row in table.rows]
+    return pd.DataFrame(cells, columns=list(table.columns), index=locations, dtype=object)
 
 
 def read_pairs(
@@ -110,7 +110,7 @@ def read_pairs(
     slide_id: Callable[[str], str],
     pattern: str,
 ) -> SplitLists:
-    """Tables, one a fold, with a slide and a label column for every role side by side; the title is left blank.
+    """Tables, one per fold, with a slide and a label column per role; the title is left blank.
 
     Args:
         files: the tables.
@@ -119,12 +119,12 @@ def read_pairs(
         pattern: as in ``numbered``.
 
     Raises:
-        InputError: a column is missing, or a slide stands without a label or a label without a
-            slide: tools that drop blanks column by column would give all slides below it the label
-                of their neighbour.
+        InputError: a column is missing, or a slide has no label or a label no slide. Tools that
+            drop blanks column by column would give all slides below it their neighbour's label.
     """
     by_number, problems = numbered(files, pattern)
-    folds, labels = [], {}
+    folds: list[Fold] = []
+    labels: dict[str, set[str]] = {}
     for path in by_number.values():
         parts: dict[str, list[str]] = {role: [] for role in ROLES}
         try:
@@ -133,22 +133,19 @@ def read_pairs(
             problems.append(f"{path.name}: {error}")
             continue
         for role, pair in columns.items():
-            for place, slide, label in table[list(pair)].itertuples():
-                if bool(slide) != bool(label):
-                    lone = (
-                        f"'{slide}' has no label" if slide else f"the label '{label}' has no slide"
-                    )
-                    problems.append(f"{path.name}, {place}, {role}: {lone}")
-                elif slide:
-                    parts[role].append(slide_id(slide))
+            for location, cell, label in table[list(pair)].itertuples():
+                if cell and label:
+                    slide = slide_id(cell)
+                    parts[role].append(slide)
                     # Columns with blanks are written as floats: 3 becomes 3.0.
-                    labels.setdefault(parts[role][-1], set()).add(
-                        re.sub(r"^(\d+)\.0$", r"\1", label)
-                    )
+                    labels.setdefault(slide, set()).add(re.sub(r"^(\d+)\.0$", r"\1", label))
+                elif cell or label:
+                    lone = f"'{cell}' has no label" if cell else f"the label '{label}' has no slide"
+                    problems.append(f"{path.name}, {location}, {role}: {lone}")
         folds.append(fold_of(parts))
     if problems:
         raise InputError(
-            f"splits {files[0].parent}", problems, "Correct these files, or ask who made them."
+            f"splits {files[0].parent}", problems, "Correct these files, or ask whoever made them."
         )
     return SplitLists(
         "", tuple(folds), tuple(by_number), {s: frozenset(texts) for s, texts in labels.items()}

@@ -1,7 +1,8 @@
-"""MIL_BASELINE's splits: ``Total_{K}-fold_{name}_{k}fold.csv`` with a path and a label column a role.
+"""MIL_BASELINE's splits: ``Total_{K}-fold_{name}_{k}fold.csv``.
 
+They have a path and a label column per role.
 Source: split_scripts in MIL_BASELINE's repository (69bab20), which numbers folds from 1. It sorts
-the files as text, 10 before 2; here they stand in numeric order.
+the files as text, 10 before 2; here they are in numeric order.
 """
 
 from __future__ import annotations

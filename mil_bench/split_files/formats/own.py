@@ -1,8 +1,8 @@
-"""mil-bench's own split file: one readable JSON with folds by role, where they come from, and their digest.
+"""mil-bench's own split file: one readable JSON file with folds by role, their source and digest.
 
-The digest is checked on every reading. A file that was edited is refused, because results that were
-made with the old folds would not be found for the new ones; ``mil-bench splits import`` makes a
-file of its own from it.
+The digest is checked whenever the file is read. A file that was edited is refused, because results
+of the old folds would not be found for the new ones; ``mil-bench splits import`` makes a new split
+file from it.
 """
 
 from __future__ import annotations
@@ -10,23 +10,20 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from mil_bench import durable
 from mil_bench.datasets.catalogue import on_the_command_line
 from mil_bench.errors import InputError
 from mil_bench.regular_file import open_regular
 from mil_bench.split_files.formats.interface import FileStart, SplitFormat
-from mil_bench.splits.lists import SplitLists, first_of
-from mil_bench.splits.plan import (
-    IMPORTED,
-    PROTOCOLS,
-    ROLES,
-    Fold,
-    SplitPlan,
-    bind_folds,
-    folds_digest,
-)
+from mil_bench.splits.lists import SplitLists
+from mil_bench.splits.plan import ROLES, Fold, SplitPlan, folds_digest
+from mil_bench.splits.protocols import IMPORTED, PROTOCOLS, bind_folds
+from mil_bench.value_problems import value_problems
+from mil_bench.wording import first_names, suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,11 +35,52 @@ if TYPE_CHECKING:
 FORMAT = "mil-bench split"
 VERSION = 1
 _LONGEST_SOURCE = 1000
+_AGAIN = "Make or import it again with mil-bench splits."
+_IMPORT_FIRST = (
+    "Import the splits of other tools first: mil-bench splits import PATH --dataset NAME NEW.json"
+)
+
+
+def _one_line(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError(f"{text!r:.60} is not one printable line")
+    return text
+
+
+def _existing_protocol(name: str) -> str:
+    protocols = (*PROTOCOLS, IMPORTED)
+    if name not in protocols:
+        raise ValueError(f"there is none called {name!r:.60}{suggestion(name, protocols)}")
+    return name
+
+
+def _at_least_one(folds: list[_Fold]) -> list[_Fold]:
+    if not folds:
+        raise ValueError("a split file has at least one fold")
+    return folds
+
+
+class _Fold(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    train: list[str]
+    val: list[str]
+    test: list[str]
+
+
+class _Content(BaseModel):
+    """The keys of a split file beside format and version."""
+
+    dataset: str
+    protocol: Annotated[str, AfterValidator(_existing_protocol)]
+    source: Annotated[str, Field(max_length=_LONGEST_SOURCE), AfterValidator(_one_line)]
+    digest: str
+    folds: Annotated[list[_Fold], AfterValidator(_at_least_one)]
 
 
 @dataclass(frozen=True)
 class SplitFile:
-    """What a split file holds.
+    """The content of a split file.
 
     Args:
         dataset: slug of the dataset whose slides it names.
@@ -67,7 +105,7 @@ class SplitFile:
         return SplitLists(self.source, self.folds, tuple(range(len(self.folds))))
 
     def write(self, path: Path) -> None:
-        """Write a new file; a file that holds the same already is left as it is.
+        """Write a new file; a file with the same content is left as it is.
 
         Raises:
             InputError: another file has that name.
@@ -81,12 +119,9 @@ class SplitFile:
         except (OSError, ValueError):
             same = False
         if not same:
-            problem = f"{path} exists already and holds something else"
-            raise InputError(
-                "writing a split file",
-                [problem],
-                "Name a new file: split files are never overwritten.",
-            )
+            problem = f"{path} exists already, with another content"
+            remedy = "Name a new file: split files are never overwritten."
+            raise InputError("writing a split file", [problem], remedy)
 
     def _text(self) -> str:
         about = {
@@ -95,13 +130,13 @@ class SplitFile:
             "dataset": self.dataset,
             "protocol": self.protocol,
         }
-        # Names of files and folders may hold anything; readers are promised one printable line.
+        # Names of files and folders may contain anything; the source is one printable line.
         source = "".join(c if c.isprintable() else "?" for c in self.source)[:_LONGEST_SOURCE]
         about |= {"source": source, "digest": self.digest}
         head = "".join(
             f"  {json.dumps(key)}: {json.dumps(value)},\n" for key, value in about.items()
         )
-        # One line a role: neither one line for everything, nor one for each of 100,000 slides.
+        # One line per role: neither one line for everything, nor one for each of 100,000 slides.
         folds = [
             ",\n".join(
                 f"      {json.dumps(role)}: {json.dumps(getattr(fold, role))}" for role in ROLES
@@ -116,20 +151,23 @@ def read_split_file(path: Path) -> SplitFile:
     """A split file, checked.
 
     Raises:
-        InputError: it is no such file, was edited, or has a slide in two roles; lists everything.
+        InputError: it is not a split file, was edited, or has a slide in two roles; lists every
+            problem.
     """
     file, digest = _parsed(path)
     problems = file.lists.problems()
     if not any(fold.val for fold in file.folds):
         problems.append("no fold lists val slides")
-    remedy = "Make or import it again with mil-bench splits."
+    remedy = _AGAIN
     if digest != file.digest:
         problems.append(
-            f"its digest says {digest}, its folds have {file.digest}: it was edited after it was made"
+            f"its digest says {digest}, but its folds have {file.digest}: it was edited after it "
+            "was made"
         )
         remedy = (
-            f"Results of {digest} will not be found for other folds. If the change is meant, make a split of its own: "
-            f"mil-bench splits import {path} --dataset {on_the_command_line(file.dataset)} NEW.json"
+            f"Results of {digest} will not be found for other folds. If the change is meant, make "
+            f"a new split file from it: mil-bench splits import {path} --dataset "
+            f"{on_the_command_line(file.dataset)} NEW.json"
         )
     if problems:
         raise InputError(f"split file {path}", problems, remedy)
@@ -140,7 +178,7 @@ def follow_file(path: Path, spec: DatasetSpec, table: Slides) -> SplitPlan:
     """The folds of a split file, bound to the slides that are known.
 
     Raises:
-        InputError: the file is wrong, is another dataset's, or names slides that are not known.
+        InputError: the file is wrong, is of another dataset, or names slides that are not known.
         SplitError: as ``make_splits``.
     """
     file = read_split_file(path)
@@ -148,17 +186,17 @@ def follow_file(path: Path, spec: DatasetSpec, table: Slides) -> SplitPlan:
     absent = sorted(set(listed) - set(slides["slide"]))
     if file.dataset != spec.slug:
         theirs, ours = on_the_command_line(file.dataset), on_the_command_line(spec.slug)
+        problem = f"it is a split of {file.dataset}, not of {spec.slug}"
         remedy = f"Name its dataset (--dataset {theirs}), or make a split for this one: "
         remedy += f"mil-bench splits make --dataset {ours} NEW.json"
-        raise InputError(
-            f"split file {path}", [f"it is a split of {file.dataset}, not of {spec.slug}"], remedy
-        )
+        raise InputError(f"split file {path}", [problem], remedy)
     if absent:
-        shown = "; ".join(filter(None, [first_of(absent), table.near_miss(absent)]))
+        shown = "; ".join(filter(None, [first_names(absent), table.near_miss(absent)]))
         problem = (
             f"{len(absent)} of its {len(listed)} slides are not in the {table.origin}: {shown}"
         )
-        remedy = "Add these slides (mil-bench data pack), or split those that are there (mil-bench splits make)."
+        remedy = "Add these slides (mil-bench data pack), or split the slides that are there "
+        remedy += "(mil-bench splits make)."
         raise InputError(f"split file {path}", [problem], remedy)
     plan = bind_folds(file.protocol, file.folds, slides, spec.hierarchy, table.group_name)
     unused = len(slides) - len(listed)
@@ -167,72 +205,40 @@ def follow_file(path: Path, spec: DatasetSpec, table: Slides) -> SplitPlan:
 
 
 def _parsed(path: Path) -> tuple[SplitFile, str]:
-    """The file, and the digest that stands in it; nothing of the folds is promised.
+    """The file, and the digest that is written in it; its folds are not checked.
 
     Raises:
-        InputError: it has not the form of a split file.
+        InputError: it does not have the form of a split file.
     """
-    remedy = "Other tools' splits have to be imported first: mil-bench splits import PATH --dataset NAME NEW.json"
-    try:
-        with open_regular(path) as opened:
-            value = json.loads(opened.read().decode("utf-8-sig"))
-    except OSError as error:
-        raise InputError(
-            f"split file {path}", [f"cannot be read: {error.strerror}"], "Check the path."
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"split file {path}", [f"is no JSON text: {error}"], remedy) from error
+    what = f"split file {path}"
+    value = _json(path)
     if not isinstance(value, dict) or value.get("format") != FORMAT:
-        raise InputError(
-            f"split file {path}", [f"it does not say that its format is '{FORMAT}'"], remedy
-        )
+        raise InputError(what, [f"it does not say that its format is '{FORMAT}'"], _IMPORT_FIRST)
     if value.get("version") != VERSION:
         problem = f"it has version {value.get('version')!r}, this mil-bench reads version {VERSION}"
-        raise InputError(
-            f"split file {path}", [problem], "Use the version of mil-bench that made it."
-        )
-    problems = _faults(value)
-    if problems:
-        raise InputError(
-            f"split file {path}", problems, "Make or import it again with mil-bench splits."
-        )
-    folds = tuple(Fold(*(tuple(fold[role]) for role in ROLES)) for fold in value["folds"])
-    return SplitFile(value["dataset"], value["protocol"], value["source"], folds), value["digest"]
+        raise InputError(what, [problem], "Use the version of mil-bench that made it.")
+    try:
+        content = _Content.model_validate(value)
+    except ValidationError as error:
+        raise InputError(what, value_problems(error, _Content), _AGAIN) from error
+    folds = tuple(Fold(tuple(f.train), tuple(f.val), tuple(f.test)) for f in content.folds)
+    return SplitFile(content.dataset, content.protocol, content.source, folds), content.digest
 
 
-def _faults(value: dict[str, Any]) -> list[str]:
-    problems = [
-        f"'{key}' must be a text, not {value.get(key)!r:.40}"
-        for key in ("dataset", "source", "digest")
-        if not isinstance(value.get(key), str)
-    ]
-    source = value.get("source")
-    if isinstance(source, str) and (len(source) > _LONGEST_SOURCE or not source.isprintable()):
-        problems.append(
-            f"'source' must be one printable line of at most {_LONGEST_SOURCE} characters"
-        )
-    protocols = (*PROTOCOLS, IMPORTED)
-    if value.get("protocol") not in protocols:
-        problems.append(
-            f"'protocol' is {value.get('protocol')!r:.40}, not one of {', '.join(protocols)}"
-        )
-    folds = value.get("folds")
-    if not isinstance(folds, list) or not folds:
-        return [*problems, "'folds' must be a list of folds"]
-    for k, fold in enumerate(folds):
-        if not isinstance(fold, dict) or set(fold) != set(ROLES):
-            named = ", ".join(map(str, fold)) if isinstance(fold, dict) else type(fold).__name__
-            problems.append(f"fold {k} has {named or 'nothing'}; it must have {', '.join(ROLES)}")
-        else:
-            wrong = [
-                r
-                for r in ROLES
-                if not isinstance(fold[r], list) or not all(isinstance(s, str) for s in fold[r])
-            ]
-            problems += [
-                f"fold {k}: '{role}' must be a list of slide ids in quotes" for role in wrong
-            ]
-    return problems
+def _json(path: Path) -> Any:
+    """What a JSON file contains.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        with open_regular(path) as opened:
+            return json.loads(opened.read().decode("utf-8-sig"))
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror}"
+        raise InputError(f"split file {path}", [problem], "Check the path.") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"split file {path}", [f"is not JSON: {error}"], _IMPORT_FIRST) from error
 
 
 def _matches(start: FileStart) -> bool:
@@ -241,7 +247,7 @@ def _matches(start: FileStart) -> bool:
 
 
 def _read(files: Sequence[Path]) -> SplitLists:
-    """One file, also an edited one: whoever audits or imports it sees its folds as they are now."""
+    """One file, also an edited one: an audit or an import gets its folds as they are now."""
     if len(files) > 1:
         problem = f"{len(files)} split files: {', '.join(path.name for path in files[:5])}"
         raise InputError(f"splits {files[0].parent}", [problem], "Name one of them.")

@@ -1,5 +1,6 @@
-"""TransMIL's splits: ``fold{k}.csv`` with columns train, train_label, val, val_label, test, test_label.
+"""TransMIL's splits: ``fold{k}.csv``.
 
+Its columns are train, train_label, val, val_label, test, test_label.
 Source: datasets and dataset_csv in TransMIL's repository (9d6aee5).
 """
 

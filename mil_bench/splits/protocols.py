@@ -1,0 +1,250 @@
+"""Protocols: rules that make the folds of a split, and what each of them promises."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mil_bench import seeds
+from mil_bench.errors import SplitError, UnknownNameError
+from mil_bench.splits.plan import ROLES, Fold, SplitPlan
+from mil_bench.splits.stratified import cut_groups, cut_validation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import pandas as pd
+
+    from mil_bench.hierarchy import LabelHierarchy
+
+IMPORTED = "imported"
+"""Protocol of folds that someone else has made; it promises nothing."""
+
+
+def _patient_kfold(slides: pd.DataFrame, hierarchy: LabelHierarchy, folds: int) -> list[Fold]:
+    """K stratified folds without shared groups; validation is held out of training the same way."""
+    _require_groups_per_class(slides, hierarchy, folds)
+    # With K = 10 a ninth of the rest validates (80/10/10, as in the paper); never more than a
+    # sixth.
+    inner_folds = max(folds - 1, 6)
+    labels, groups, ids = (slides[c].to_numpy() for c in ("label", "group", "slide"))
+    seed = seeds.derive("patient-kfold", folds)
+    outer = cut_groups(np.arange(len(slides)), labels, groups, folds, seed)
+    made = []
+    for k, (rest, test) in enumerate(outer):
+        seed = seeds.derive("patient-kfold", folds, "val", k)
+        train, val = cut_validation(rest, labels, groups, inner_folds, seed)
+        made.append(Fold(tuple(ids[train]), tuple(ids[val]), tuple(ids[test])))
+    return made
+
+
+def _require_groups_per_class(slides: pd.DataFrame, hierarchy: LabelHierarchy, folds: int) -> None:
+    if folds < 2:
+        raise SplitError(f"A cross-validation needs at least 2 folds, not {folds}.")
+    labels, groups = slides["label"], slides["group"]
+    numbers = [groups[labels == c].nunique() for c in range(hierarchy.n_fine)]
+    fewest = min(numbers)
+    if fewest >= folds:
+        return
+    short = [
+        f"{name} is in {number}"
+        for name, number in zip(hierarchy.fine, numbers, strict=True)
+        if number < folds
+    ]
+    remedy = (
+        f"Use --folds {fewest} at most." if fewest >= 2 else "Find slides of it from more groups."
+    )
+    raise SplitError(
+        f"For {folds} folds, slides of every class must come from at least {folds} groups, but "
+        f"{'; '.join(short)}. {remedy}"
+    )
+
+
+def _monte_carlo(slides: pd.DataFrame, hierarchy: LabelHierarchy, folds: int) -> list[Fold]:
+    """HMIL's rule: repeated 80/10/10 hold-outs, stratified by slide, groups ignored."""
+    made = []
+    for k in range(folds):
+        rng = seeds.generator("paper", k)
+        parts: dict[str, list[str]] = {role: [] for role in ROLES}
+        for c in range(hierarchy.n_fine):
+            ids = rng.permutation(slides.loc[slides["label"] == c, "slide"].to_numpy())
+            tenth = max(1, round(len(ids) / 10))
+            parts["train"].extend(ids[2 * tenth :])
+            parts["val"].extend(ids[:tenth])
+            parts["test"].extend(ids[tenth : 2 * tenth])
+        made.append(Fold(*(tuple(parts[role]) for role in ROLES)))
+    return made
+
+
+def _official(slides: pd.DataFrame, _: LabelHierarchy, folds: int) -> list[Fold]:
+    """The dataset's own split."""
+    if folds != 1:
+        raise SplitError(
+            f"The official split is one split, it cannot have {folds} folds. "
+            "Repeat it with --seeds instead."
+        )
+    without = slides.loc[~slides["split"].isin(ROLES), "slide"].tolist()
+    if without:
+        raise SplitError(
+            f"The official split needs a role for every slide; {len(without)} of {len(slides)} "
+            f"have none (first: {', '.join(without[:3])}). "
+            "Pack with a label table that has a split column."
+        )
+    return [Fold(*(tuple(slides.loc[slides["split"] == role, "slide"]) for role in ROLES))]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A rule that makes folds.
+
+    Args:
+        summary: what it does and promises, in one line.
+        make: from slides, classes and the number of folds to the folds.
+        folds: its number of folds, None if the dataset's card says it.
+        allows_leaks: whether groups may be shared between roles.
+        source: what a caption must add to its name.
+    """
+
+    summary: str
+    make: Callable[[pd.DataFrame, LabelHierarchy, int], list[Fold]]
+    folds: int | None
+    allows_leaks: bool
+    source: str = ""
+
+
+PROTOCOLS: Mapping[str, Protocol] = {
+    "patient-kfold": Protocol(
+        "stratified k-fold cross-validation; training, validation and test share no patient",
+        _patient_kfold,
+        folds=None,
+        allows_leaks=False,
+    ),
+    "official": Protocol(
+        "the dataset's own split, one fold; repeat it with --seeds",
+        _official,
+        folds=1,
+        allows_leaks=True,
+    ),
+    "paper": Protocol(
+        "ten 80/10/10 hold-outs stratified by slide, by HMIL's rule (not its lists); patients leak",
+        _monte_carlo,
+        folds=10,
+        allows_leaks=True,
+        source="drawn anew by HMIL's rule, not its published lists",
+    ),
+}
+
+
+def protocol_named(name: str, offered: Sequence[str], dataset: str) -> Protocol:
+    """The protocol of that name, if the dataset offers it.
+
+    Raises:
+        UnknownNameError: there is no such protocol.
+        SplitError: the dataset does not offer it.
+    """
+    if name not in PROTOCOLS:
+        raise UnknownNameError("protocol", name, PROTOCOLS)
+    if name not in offered:
+        raise SplitError(f"{dataset} has no protocol '{name}'; it offers {', '.join(offered)}.")
+    return PROTOCOLS[name]
+
+
+def make_splits(
+    name: str, slides: pd.DataFrame, hierarchy: LabelHierarchy, folds: int, group_name: str
+) -> SplitPlan:
+    """Folds by a protocol.
+
+    Args:
+        name: a key of ``PROTOCOLS``.
+        slides: one row per slide with columns slide, label (fine index), group, split.
+        hierarchy: the classes.
+        folds: how many.
+        group_name: what a group is, "" if groups are unknown.
+
+    Raises:
+        SplitError: the folds cannot be made, a class would be missing in a training part, or roles
+            would share groups although the protocol promises that they do not.
+    """
+    folds_made = PROTOCOLS[name].make(slides, hierarchy, folds)
+    return bind_folds(name, folds_made, slides, hierarchy, group_name)
+
+
+def bind_folds(
+    name: str,
+    folds: Sequence[Fold],
+    slides: pd.DataFrame,
+    hierarchy: LabelHierarchy,
+    group_name: str,
+) -> SplitPlan:
+    """Check folds against what is known of their slides, and count the groups that roles share.
+
+    Args:
+        name: a key of ``PROTOCOLS``, or ``IMPORTED``.
+        folds: folds whose slides are all in ``slides``.
+        slides: as in ``make_splits``; there may be more of them.
+        hierarchy: the classes.
+        group_name: what a group is, "" if groups are unknown.
+
+    Raises:
+        SplitError: as ``make_splits``.
+    """
+    label_of = dict(zip(slides["slide"], slides["label"], strict=True))
+    group_of = dict(zip(slides["slide"], slides["group"], strict=True))
+    problems = [
+        line for k, fold in enumerate(folds) for line in _problems(k, fold, label_of, hierarchy)
+    ]
+    leaks = tuple(_shared(fold.test, (*fold.train, *fold.val), group_of) for fold in folds)
+    val_leaks = tuple(_shared(fold.val, fold.train, group_of) for fold in folds)
+    if any((*leaks, *val_leaks)) and name != IMPORTED and not PROTOCOLS[name].allows_leaks:
+        problems.append(
+            f"{sum(leaks)} test and {sum(val_leaks)} validation slides share a "
+            f"{group_name or 'group'} with slides of another role"
+        )
+    if problems:
+        raise SplitError(f"The protocol '{name}' cannot be followed: " + "; ".join(problems))
+    source = "" if name == IMPORTED else PROTOCOLS[name].source
+    return SplitPlan(name, tuple(folds), group_name, leaks, val_leaks, source)
+
+
+def plan_from_json(value: Mapping[str, Any]) -> SplitPlan:
+    """The inverse of ``dataclasses.asdict``.
+
+    Plans that were stored before split files existed have no source; their protocol tells it.
+    """
+    protocol = PROTOCOLS.get(value["protocol"])
+    return SplitPlan(
+        value["protocol"],
+        tuple(Fold(*(tuple(fold[role]) for role in ROLES)) for fold in value["folds"]),
+        value["group_name"],
+        tuple(value.get("leaks", ())),
+        tuple(value.get("val_leaks", ())),
+        value.get("source", protocol.source if protocol else ""),
+        tuple(value.get("facts", ())),
+    )
+
+
+def _problems(
+    k: int, fold: Fold, label_of: Mapping[str, int], hierarchy: LabelHierarchy
+) -> list[str]:
+    problems = []
+    parts = [set(getattr(fold, role)) for role in ROLES]
+    if sum(map(len, parts)) != len(set.union(*parts)):
+        problems.append(f"fold {k} has a slide in two roles")
+    problems += [
+        f"fold {k} has no {role} slides"
+        for role, part in zip(ROLES, parts, strict=True)
+        if not part
+    ]
+    trained = {label_of[slide] for slide in fold.train}
+    missing = [name for c, name in enumerate(hierarchy.fine) if c not in trained]
+    if missing:
+        problems.append(f"fold {k} has no training slide of {', '.join(missing)}")
+    return problems
+
+
+def _shared(slides: Sequence[str], others: Sequence[str], group_of: Mapping[str, str]) -> int:
+    """The number of slides whose group others have too."""
+    groups = {group_of[slide] for slide in others}
+    return sum(group_of[slide] in groups for slide in slides)
