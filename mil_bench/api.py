@@ -49,7 +49,9 @@ def run(
     progress: bool = True,
     **unknown: object,
 ) -> RunResult:
-    """Train methods by seeded cross-validation and compare them. Repeating a call trains only what is missing.
+    """Train methods by seeded cross-validation and compare them.
+
+    Repeating a call trains only what is missing.
 
     In a script, call it under ``if __name__ == "__main__":``, since trainings run in processes of
     their own.
@@ -137,7 +139,10 @@ def open_run(name: str, results: Path | str = "results") -> RunResult:
 
 
 def prepare(request: RunRequest, setup: Setup) -> Prepared:
-    """Check a request and plan it; trains nothing. A generated dataset is made if it is not there."""
+    """Check a request and plan it; trains nothing.
+
+    A simulated dataset is generated if it is not there.
+    """
 
     def watch(bags: Any, count: int) -> Any:
         return progress_bar(bags, count, f"making {request.dataset}")
@@ -146,7 +151,7 @@ def prepare(request: RunRequest, setup: Setup) -> Prepared:
 
 
 def execute(prepared: Prepared, setup: Setup) -> RunResult:
-    """Train what the result store lacks, and collect everything; tunes first if that was asked for."""
+    """Train what the result store lacks and collect everything; tunes first if asked to."""
     if prepared.request.is_tuned:
         prepared = tune_settings(prepared, setup)
     plan, store = prepared.plan, ResultStore(setup.folder.runs)

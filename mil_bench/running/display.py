@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def long_bars(console: Console) -> Progress:
-    """Bars for what takes minutes to days; none where the console is no terminal."""
+    """Bars for what takes minutes to days; none if the console is no terminal."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -34,8 +34,8 @@ def long_bars(console: Console) -> Progress:
         TimeRemainingColumn(),
         console=console,
         disable=not console.is_terminal,
-        speed_estimate_period=24
-        * 3600,  # folds take minutes to hours; rich looks back 30 seconds otherwise
+        # Folds take minutes to hours; rich looks back 30 seconds otherwise.
+        speed_estimate_period=24 * 3600,
     )
 
 
@@ -52,16 +52,13 @@ class ProgressDisplay(Listener):
     def on_start(self, plan: RunPlan, done: int, total: int) -> None:
         """Show the bars."""
         per_method = len(plan.splits.folds) * len(plan.seeds)
-        self._left = {
-            job.label: per_method for job in plan.jobs
-        }  # without those that were left out
+        self._left = {job.label: per_method for job in plan.jobs}  # skipped methods have no jobs
         self._done, self._total, self._started = 0, total - done, time.monotonic()
         if done:
             self._console.print(f"{done} of {total} trainings are stored from an earlier call.")
         self._methods = self._bars.add_task("methods", total=len(self._left))
-        self._folds = self._bars.add_task(
-            "folds", total=total - done
-        )  # or the time left would count stored ones
+        # Without stored folds, which would spoil the estimate of the time left.
+        self._folds = self._bars.add_task("folds", total=total - done)
         self._bars.start()
 
     def on_epoch(self, event: Any) -> None:
@@ -75,7 +72,7 @@ class ProgressDisplay(Listener):
         self._bars.update(self._epochs[key], completed=event.epoch)
 
     def on_fold(self, job: Job, result: TrainedFold) -> None:
-        """Count the fold and drop its epoch bar."""
+        """Count the fold and remove its epoch bar."""
         self._count(job.label)
         for key in [
             k for k in self._epochs if k[:2] == (job.label, job.seed) and result.fold in k[2]
@@ -85,25 +82,25 @@ class ProgressDisplay(Listener):
             elapsed = time.monotonic() - self._started
             line = f"{self._done}/{self._total} {job.label} seed {job.seed} fold {result.fold}"
             how = (
-                f"{result.seconds:.0f} s, best epoch {result.best_epoch + 1}"
+                f"{result.seconds:.0f} s, selected epoch {result.best_epoch + 1}"
                 if result.curves
                 else "no training"
             )
             self._console.print(f"{line}: {how} ({elapsed:.0f} s)")
 
-    def on_stored_fold(self, job: Job, result: TrainedFold) -> None:
-        """One fold less to wait for."""
+    def on_stored_fold(self, job: Job, result: TrainedFold) -> None:  # noqa: ARG002 - interface
+        """Count it as finished."""
         self._left[job.label] -= 1
         self._show()
 
     def on_failure(self, job: Job, folds: tuple[int, ...], reason: str) -> None:
-        """Say it at once."""
+        """Report it at once."""
         self._console.print(
             f"{job.label} seed {job.seed} fold {', '.join(map(str, folds))} failed: {reason}"
         )
 
-    def on_end(self, report: Path | None) -> None:
-        """Take the bars away."""
+    def on_end(self, report: Path | None) -> None:  # noqa: ARG002 - interface
+        """Remove the bars."""
         self._bars.stop()
 
     def _count(self, method: str) -> None:

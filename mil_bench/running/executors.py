@@ -40,7 +40,7 @@ def local(workers: int) -> Iterator[Executor]:
 
 @contextlib.contextmanager
 def inline(workers: int) -> Iterator[Executor]:  # noqa: ARG001 - the interface of executors
-    """This thread of this process, so that a debugger stops inside a method; a crash ends the run."""
+    """The main thread, so that a debugger stops inside a method; a crash ends the run."""
     yield _Inline()
 
 

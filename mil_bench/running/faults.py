@@ -13,7 +13,7 @@ _GUESTS = ("baselines", "benchmarks", "hmil")
 
 
 def reason_of(error: BaseException) -> str:
-    """One line: what was raised and, if the method's author raised it, where in the author's code."""
+    """One line: what was raised and, if there is such a frame, where in the author's code."""
     if isinstance(error, MilBenchError):
         return str(error)
     kind = type(error).__name__

@@ -35,10 +35,10 @@ class Listener:
         """A task failed; the others go on."""
 
     def on_tuning(self, studies: Sequence[Any], trials: int) -> None:
-        """Tuning begins: these studies (``mil_bench.tuning.studies.StudyPlan``), so many trials each."""
+        """Tuning begins: studies (``mil_bench.tuning.studies.StudyPlan``), ``trials`` each."""
 
     def on_trial(self, trial: Trial) -> None:
-        """A trial is finished, now or in an earlier call; those of one study come in their order."""
+        """A trial is finished, now or earlier; those of one study come in their order."""
 
     def on_end(self, report: Path | None) -> None:
-        """The run is over; ``report`` is a file in the folder of its report, None if it was interrupted."""
+        """The run is over; ``report`` is a file of its report, None if it was interrupted."""

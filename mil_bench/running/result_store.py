@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 FORMAT = 3
-_RECORD = {
+_RECORD: Mapping[str, type | tuple[type, ...]] = {
     "best_epoch": int,
     "curves": dict,
     "slides": dict,
@@ -44,11 +44,11 @@ _RECORD = {
 
 @dataclass(frozen=True)
 class PrunedFold:
-    """A fold of a trial that was given up; it has seen no test slide, and the result store does not keep it.
+    """A fold of a pruned trial: it has no predictions, and the result store does not keep it.
 
     Args:
         fold: its number.
-        curves: name to one value an epoch, as far as it came.
+        curves: name to one value per epoch, until it was pruned.
         seconds: wall time.
     """
 
@@ -89,8 +89,9 @@ class ResultStore:
         marker = self.root / "format.json"
         if marker.exists() and (found := _read_json(marker).get("format")) != FORMAT:
             raise StorageError(
-                f"{self.root} holds results of format {found}; this mil-bench writes format {FORMAT}. "
-                f"Nothing was touched: name another folder with --results, or use the version that made them."
+                f"{self.root} holds results of format {found}; this mil-bench writes format "
+                f"{FORMAT}. Nothing was changed: name another folder with --results, or use the "
+                "version that made them."
             )
 
     def folder(self, job: Job) -> Path:

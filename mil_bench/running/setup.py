@@ -96,8 +96,8 @@ class Setup:
     )
     on: str = option(
         "local",
-        "what runs the trainings: local (default), processes on this machine; inline, this process, "
-        "for a debugger",
+        "executor of the trainings: local (default), processes on this machine; inline, this "
+        "process, for a debugger",
         metavar="NAME",
     )
     patience_minutes: float = option(

@@ -1,4 +1,4 @@
-"""Tasks: what a worker gets, as small values without torch. Features and slide ids do not travel."""
+"""Tasks: what a worker gets, as small values without torch, features or slide ids."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs side by side: their figures by method, and what differs in how they were made."""
+"""Runs compared: values by method, and which settings differ."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mil_bench.planning.plan import RunPlan
     from mil_bench.running.result_store import ResultStore
 
-_FIGURES = (
+_METRICS = (
     ("fine", "Macro AUC"),
     ("fine", "Balanced accuracy"),
     ("fine", "Accuracy"),
@@ -36,17 +36,17 @@ class Comparison:
 
 
 def named(store: ResultStore, text: str) -> str:
-    """The run that a name means, or a part of a name that no other run has; else the text, for the store to refuse."""
+    """The run with this name or, if unambiguous, this part of its name; else the text itself."""
     runs = store.runs()
     fitting = [run_id for run_id in runs if text in run_id]
     return text if text in runs or len(fitting) != 1 else fitting[0]
 
 
 def compare(store: ResultStore, run_ids: Sequence[str]) -> Comparison:
-    """Runs side by side.
+    """Compare runs.
 
     Args:
-        store: where they lie.
+        store: where they are.
         run_ids: two or more names; a run is called A, B, C in this order.
 
     Raises:
@@ -59,13 +59,13 @@ def compare(store: ResultStore, run_ids: Sequence[str]) -> Comparison:
         raise InputError(
             "comparing runs",
             [problem],
-            f"Name 2 to {len(ascii_uppercase)}; one alone: mil-bench report.",
+            f"Name 2 to {len(ascii_uppercase)}; for a single run: mil-bench report.",
         )
     plans = {
         letter: store.load_plan(run_id)
         for letter, run_id in zip(ascii_uppercase, chosen, strict=False)
     }
-    tables = [_overview(store, plans), *_figures(store, plans)]
+    tables = [_overview(store, plans), *_metrics(store, plans)]
     differing = _differences(plans)
     if differing:
         tables.append(
@@ -87,8 +87,8 @@ def _overview(store: ResultStore, plans: Mapping[str, RunPlan]) -> ResultTable:
     return ResultTable("runs", "Runs", "", cells, row_heading="")
 
 
-def _figures(store: ResultStore, plans: Mapping[str, RunPlan]) -> list[ResultTable]:
-    """One table a figure: methods by runs."""
+def _metrics(store: ResultStore, plans: Mapping[str, RunPlan]) -> list[ResultTable]:
+    """One table per metric: methods by runs."""
     found = {
         letter: {
             table.name: table.cells
@@ -98,7 +98,7 @@ def _figures(store: ResultStore, plans: Mapping[str, RunPlan]) -> list[ResultTab
     }
     methods = dict.fromkeys(method for tables in found.values() for method in tables["fine"])
     shown = []
-    for level, heading in _FIGURES:
+    for level, heading in _METRICS:
         of_level = {letter: tables[level] for letter, tables in found.items() if level in tables}
         cells = {
             method: {
@@ -114,7 +114,7 @@ def _figures(store: ResultStore, plans: Mapping[str, RunPlan]) -> list[ResultTab
 
 
 def _plain(cell: Cell | str | None) -> Cell | str:
-    """A figure without its rank, which was among the methods of its own run."""
+    """A value without its rank, which was among the methods of its own run."""
     return (
         Cell(cell.mean, cell.std, cell.undefined_folds, digits=cell.digits)
         if isinstance(cell, Cell)
@@ -123,7 +123,7 @@ def _plain(cell: Cell | str | None) -> Cell | str:
 
 
 def _differences(plans: Mapping[str, RunPlan]) -> dict[str, dict[str, Cell | str]]:
-    """Settings that are not the same in all runs; those of a method that a run lacks are no difference of settings."""
+    """Settings that are not the same in all runs; only methods that all runs have count."""
     common = set.intersection(*({job.label for job in plan.jobs} for plan in plans.values()))
     settings = {letter: _settings(plan, common) for letter, plan in plans.items()}
     names = dict.fromkeys(name for own in settings.values() for name in own)
@@ -134,7 +134,7 @@ def _differences(plans: Mapping[str, RunPlan]) -> dict[str, dict[str, Cell | str
 
 
 def _settings(plan: RunPlan, methods: Collection[str]) -> dict[str, str]:
-    """What decides a run's results, by name; of the settings of methods only those of ``methods``."""
+    """What decides a run's results, by name; with settings of ``methods`` only."""
     settings = {
         "dataset": plan.dataset_caption,
         "bags": next((job.data_digest for job in plan.jobs), ABSENT),
@@ -161,17 +161,15 @@ def _settings(plan: RunPlan, methods: Collection[str]) -> dict[str, str]:
 def _sentences(plans: Mapping[str, RunPlan], differ: bool) -> list[str]:
     own = list(plans.values())
     sentences = []
-    if len({next((job.data_digest for job in plan.jobs), "") for plan in own}) > 1:
-        sentences.append(
-            "! The runs have different bags: their figures are not about the same slides."
-        )
-    elif len({plan.splits.digest for plan in own}) > 1:
-        sentences.append(
-            "! The runs have different splits: their figures are not about the same test slides."
-        )
+    same_splits = len({plan.splits.digest for plan in own}) == 1
+    same_bags = len({next((job.data_digest for job in plan.jobs), "") for plan in own}) == 1
+    if not same_splits:
+        sentences.append("! The runs have different splits: their test slides are not the same.")
+    elif not same_bags:
+        sentences.append("! The runs use different features of the same slides and splits.")
     if not differ:
-        sentences.append("Settings do not differ.")
+        sentences.append("No setting differs.")
     return [
         *sentences,
-        "Differences between runs are not tested here: run the methods together for a verdict.",
+        "Differences between runs are not tested here. For a verdict, run the methods together.",
     ]

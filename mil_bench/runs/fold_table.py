@@ -58,8 +58,8 @@ def audit_lines(splits: SplitPlan) -> list[str]:
     leak = splits.leak_sentence
     return [
         f"{leak[0].upper()}{leak[1:]}.",
-        f"The test parts are {kind_of_test(splits.folds)}: {len(set(tested))} of {len(listed)} slides are tested, "
-        f"{len(tested)} tests in all.",
+        f"The test parts are {kind_of_test(splits.folds)}: {len(set(tested))} of {len(listed)} "
+        f"slides are tested, {len(tested)} tests in total.",
         *(f"{fact[0].upper()}{fact[1:]}." for fact in splits.facts),
     ]
 

@@ -25,8 +25,8 @@ _METRIC = "Macro AUC"
 _MEASURE = Measure("fine", "macro_auc")
 _NOTE = (
     "Best macro AUC: the highest mean ± sample standard deviation over trainings (fine level, %) "
-    "among methods with all their trainings. Runs on different data or splits cannot be compared by "
-    "it. Compare runs: mil-bench runs compare RUN OTHER; verdicts: mil-bench report RUN."
+    "among methods with all their trainings. It does not compare runs on different data or splits. "
+    "Compare runs: mil-bench runs compare RUN OTHER; verdicts: mil-bench report RUN."
 )
 
 
@@ -121,7 +121,7 @@ def _best(store: ResultStore, plan: RunPlan) -> str:
 
 
 def _value(store: ResultStore, plan: RunPlan, job: Job, fold: int) -> float | None:
-    """The metric of a stored fold: from its record or, if an older version stored it, from its predictions."""
+    """The metric of a stored fold: from its record or, if that is older, its predictions."""
     values = store.values(job, fold)
     if values is None:
         predictions = store.load_fold(job, fold).predictions

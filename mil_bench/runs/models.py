@@ -1,4 +1,4 @@
-"""A trained fold as a method that can be used: built anew, with the weights that the result store keeps."""
+"""Trained models: methods built with the weights that the result store keeps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def trained_method(store: ResultStore, job: Job, fold: int, hierarchy: LabelHier
     """The method that a job trained on a fold, in evaluation mode, on the CPU.
 
     Args:
-        store: where its result lies.
+        store: where its result is.
         job: what was trained.
         fold: number of the fold.
         hierarchy: the classes of the job's dataset.
@@ -41,10 +41,13 @@ def trained_method(store: ResultStore, job: Job, fold: int, hierarchy: LabelHier
         )
     weights, in_dim = store.load_weights(job, fold), store.load_fold(job, fold).in_dim
     if weights is None or in_dim is None:
-        raise InputError(what, [f"{job.label} trains nothing"], "Name a method that is trained.")
+        raise InputError(what, [f"{job.label} trains nothing"], "Name a trained method.")
     installed = registry.methods.version(job.method, registry.methods.load(job.method))
     if installed != job.method_version:
-        problem = f"it was trained by version {job.method_version} of {job.method}, and {installed} is installed"
+        problem = (
+            f"it was trained by version {job.method_version} of {job.method}, and {installed} is "
+            "installed"
+        )
         raise InputError(what, [problem], "Use the version that trained it.")
     method = build_method(job.method, in_dim, hierarchy, **job.params)
     try:

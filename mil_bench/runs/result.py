@@ -1,4 +1,4 @@
-"""What a run gave, made from stored results alone; needs no torch."""
+"""The result of a run, made from what is stored; needs no torch."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ if TYPE_CHECKING:
     from mil_bench.running.result_store import ResultStore
 
 _SHOWN_FIRST = ("fine", "coarse", "classwise_auc", "tuning", "tuning_gain", "verdicts")
-_TWIN = "Nothing here is a result on the real dataset."
+_SIMULATED = "The data are simulated: nothing here is a result on the real dataset."
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class RunResult:
-    """Verdicts, tables, figures and predictions of a run; each is computed when it is first asked for.
+    """Verdicts, tables, figures and predictions of a run, each computed on first use.
 
     Args:
         plan: what was to be trained.
         trained: method to its trained folds.
         failures: what could not be trained, and why, one line each.
         tuned: the trials behind the settings, None if they were not tuned.
-        store: where the trained weights lie, None for a result that was not collected from one.
+        store: where the trained weights are; None if the result was not collected from a store.
     """
 
     plan: RunPlan
@@ -79,7 +79,7 @@ class RunResult:
 
     @cached_property
     def evidence(self) -> Evidence:
-        """Figures of every training, and their bootstrap over patients."""
+        """Values of every training, and their bootstrap over patients."""
         plan = self.plan
         sizes = tuple((len(fold.train), len(fold.test)) for fold in plan.splits.folds)
         return Evidence(
@@ -97,12 +97,12 @@ class RunResult:
 
     @cached_property
     def verdicts(self) -> list[Verdict]:
-        """Every pair of complete methods compared, on the macro AUC of the fine level where it is defined."""
+        """Every pair of complete methods compared on the main measure, mostly fine macro AUC."""
         return verdicts(self.evidence, self._main[0])
 
     @cached_property
     def summary(self) -> list[str]:
-        """What the run says, in a few sentences."""
+        """The result in a few sentences."""
         reason = self._main[1]
         return [
             *([reason] if reason else []),
@@ -133,12 +133,12 @@ class RunResult:
 
     @property
     def tables(self) -> dict[str, pd.DataFrame]:
-        """ResultTable name ("fine", "coarse", "classwise_auc", ...) to a frame of its figures, as they are shown."""
+        """Name of a table ("fine", "coarse", "classwise_auc", ...) to a frame of its values."""
         return {table.name: table.frame for table in self.report_tables}
 
     @cached_property
     def figures(self) -> Gallery:
-        """Name ("classwise_auc", "roc", ...) to a matplotlib figure, drawn when it is first asked for."""
+        """Name ("classwise_auc", "roc", ...) to a matplotlib figure, drawn on first use."""
         from mil_bench.report.figures.gallery import Gallery
 
         gallery = Gallery.of(
@@ -150,13 +150,13 @@ class RunResult:
 
     @property
     def predictions(self) -> pd.DataFrame:
-        """All test predictions: one row a method, seed, fold and slide."""
+        """All test predictions: one row per method, seed, fold and slide."""
         frames = [
-            trial.predictions.frame(self.plan.hierarchy).assign(
-                method=method, seed=trial.seed, fold=trial.fold
+            fold.predictions.frame(self.plan.hierarchy).assign(
+                method=method, seed=fold.seed, fold=fold.fold
             )
-            for method, done in self.trained.items()
-            for trial in done
+            for method, folds in self.trained.items()
+            for fold in folds
         ]
         if not frames:
             return pd.DataFrame(columns=["method", "seed", "fold", "slide", "label", "predicted"])
@@ -164,7 +164,7 @@ class RunResult:
         return frame[["method", "seed", "fold", *frames[0].columns[:-3]]]
 
     def model(self, method: str, seed: int | None = None, fold: int = 0) -> Method:
-        """A trained method in evaluation mode, on the CPU; brings torch.
+        """A trained method in evaluation mode, on the CPU; imports torch.
 
         Args:
             method: as tables call it.
@@ -184,18 +184,17 @@ class RunResult:
                 ["this result comes from no result store"],
                 "Collect it from one.",
             )
-        own = [job for job in self.plan.jobs if job.label == method]
-        if not own:
+        of_method = [job for job in self.plan.jobs if job.label == method]
+        if not of_method:
             raise UnknownNameError(
                 "method in this run", method, {job.label for job in self.plan.jobs}
             )
-        seed = own[0].seed if seed is None else seed
-        jobs = [job for job in own if job.seed == seed]
+        seed = of_method[0].seed if seed is None else seed
+        jobs = [job for job in of_method if job.seed == seed]
         if not jobs:
-            raise UnknownNameError("training seed", str(seed), {str(job.seed) for job in own})
-        of_fold = [
-            job for job, k in self.plan.trainings if job in jobs and k == fold
-        ]  # tuned folds differ in theirs
+            raise UnknownNameError("training seed", str(seed), {str(job.seed) for job in of_method})
+        # In a tuned run folds may differ in their jobs.
+        of_fold = [job for job, k in self.plan.trainings if job in jobs and k == fold]
         return trained_method(self.store, (of_fold or jobs)[0], fold, self.plan.hierarchy)
 
     @property
@@ -206,9 +205,9 @@ class RunResult:
     def facts(self) -> list[str]:
         """What is missing and what must be known of a method here, one line each."""
         missing = [
-            f"{method}: {len(done)} of {self._expected} trainings are stored; not ranked"
-            for method, done in self.trained.items()
-            if len(done) < self._expected and method not in self.plan.skipped
+            f"{method}: {len(folds)} of {self._expected} trainings are stored; not ranked"
+            for method, folds in self.trained.items()
+            if len(folds) < self._expected and method not in self.plan.skipped
         ]
         left_out = [f"{name} was left out: {why}" for name, why in self.plan.skipped.items()]
         return [
@@ -219,11 +218,11 @@ class RunResult:
         ]
 
     def write_tables(self, folder: Path) -> Path:
-        """Write the tables as Markdown, CSV and LaTeX into ``folder``; the path of the Markdown page."""
+        """Write the tables as Markdown, CSV and LaTeX; returns the path of the Markdown page."""
         return write_report(folder, self.run_id, [*self.summary, *self.facts], self.report_tables)
 
     def write(self, folder: Path) -> Path:
-        """Write tables, figures and report into ``folder``; the path of the report, one HTML file."""
+        """Write tables, figures and report; returns the path of the report, one HTML file."""
         self.write_tables(folder)
         for name in self.figures:
             durable.replace(folder / "figures" / f"{name}.svg", self.figures.svg(name).decode())
@@ -232,7 +231,7 @@ class RunResult:
 
     @cached_property
     def _page(self) -> str:
-        """The report as HTML; what tracking has logged is not drawn again for the command that shows it."""
+        """The report as HTML, made once for tracking and for the command that shows it."""
         from mil_bench.report.render.page import page
 
         return page(self._report)
@@ -246,7 +245,9 @@ class RunResult:
         return Report(
             title=f"{plan.dataset}: {plan.splits.protocol}",
             run=self.run_id,
-            warning=f"{plan.dataset_caption}. {_TWIN}" if plan.dataset.endswith("-twin") else "",
+            warning=f"{plan.dataset_caption}. {_SIMULATED}"
+            if plan.dataset.endswith("-twin")
+            else "",
             summary=self.summary,
             basis=f"Protocol {plan.splits.protocol}, {folds} fold{'s' * (folds > 1)} x "
             f"{seeds} seed{'s' * (seeds > 1)}. {audit[0]}",
@@ -262,16 +263,17 @@ class RunResult:
 
     @property
     def _environment(self) -> dict[str, str]:
-        """Versions and devices of the trainings; several where trainings differ."""
-        found: dict[str, dict[str, None]] = {}
-        for done in self.trained.values():
-            for history in done:
-                for name, value in history.environment.items():
-                    found.setdefault(name, {})[value] = None
-        return {name: ", ".join(values) for name, values in found.items()}
+        """Versions and devices of the trainings; several if trainings differ."""
+        versions: dict[str, dict[str, None]] = {}
+        for folds in self.trained.values():
+            for fold in folds:
+                for name, value in fold.environment.items():
+                    versions.setdefault(name, {})[value] = None
+        return {name: ", ".join(values) for name, values in versions.items()}
 
     def __repr__(self) -> str:
-        return f"<RunResult {self.run_id}: {', '.join(self.plan.methods)}; tables: {', '.join(self.tables)}>"
+        methods, tables = ", ".join(self.plan.methods), ", ".join(self.tables)
+        return f"<RunResult {self.run_id}: {methods}; tables: {tables}>"
 
     def _repr_html_(self) -> str:
         """Verdict, main tables and class-wise AUC, for notebooks."""
@@ -280,4 +282,5 @@ class RunResult:
 
         words = "".join(f"<p>{escape(line)}</p>" for line in [*self.summary, *self.facts])
         tables = "".join(map(html_section, self.main_tables))
-        return f'{words}{tables}<img src="{data_uri(self.figures.svg("classwise_auc"))}" alt="class-wise AUC">'
+        image = data_uri(self.figures.svg("classwise_auc"))
+        return f'{words}{tables}<img src="{image}" alt="class-wise AUC">'

@@ -1,4 +1,4 @@
-"""A run killed at random moments and repeated gives the same tables, byte for byte, as an undisturbed one."""
+"""A run killed at random moments and repeated gives the same tables as an undisturbed one."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+import pytest
 from conftest import SMALL_TWIN
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def start(folder: Path) -> subprocess.Popen:
 
 
 def tables(folder: Path) -> dict[str, bytes]:
-    """All written files but those that hold the budget or draw it: no training takes the same seconds twice."""
+    """All written files but those about the budget: no training takes the same seconds twice."""
     files = [
         path
         for path in (folder / "results" / "reports").rglob("*")
@@ -61,6 +62,7 @@ def finished(folder: Path) -> int:
     return len(list((folder / "results" / "runs").rglob("fold-*.json")))
 
 
+@pytest.mark.slow
 def test_ten_kills_and_a_repetition_give_the_undisturbed_tables(tmp_path: Path) -> None:
     calm, hit = tmp_path / "calm", tmp_path / "hit"
     began = time.monotonic()

@@ -160,7 +160,8 @@ def test_listing_and_comparing_need_neither_torch_nor_mlflow(
     results, (first, second, _) = ran
     for words in (["runs"], ["runs", first.run_id, second.run_id]):
         code = (
-            f"import sys; from mil_bench.cli import main; main({[*words, '--results', str(results)]!r})\n"
+            "import sys; from mil_bench.cli import main\n"
+            f"main({[*words, '--results', str(results)]!r})\n"
             "sys.exit(bool({'torch', 'mlflow', 'optuna', 'matplotlib'} & set(sys.modules)))"
         )
         subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
