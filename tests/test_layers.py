@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -13,17 +14,14 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = [
     "wording",
     "errors",
-    "options",
     "results",
     "value_problems",
     "seeds",
     "processes",
     "durable",
-    "regular_file",
     "progress",
     "registry",
     "hierarchy",
-    "code_version",
     "bags",
     "splits",
     "datasets",
@@ -40,7 +38,6 @@ LAYERS = [
     "tracking",
     "api",
     "papers",
-    "scaffold",
     "commands",
     "cli",
 ]
@@ -61,7 +58,8 @@ DOORS = {
     "scipy": ("mil_bench/evaluation/statistics.py",),
     "threadpoolctl": ("mil_bench/evaluation/bootstrap.py",),
 }
-PACKAGES = ("mil_bench", "baselines", "hmil", "benchmarks")
+GUESTS = ("baselines", "hmil", "benchmarks")
+PACKAGES = ("mil_bench", *GUESTS)
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
 
@@ -144,6 +142,34 @@ def test_speed_is_measured_without_the_libraries_of_training() -> None:
         "sys.exit(bool({'optuna', 'mlflow', 'matplotlib'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_a_folder_holds_one_subject_and_at_most_13_modules() -> None:
+    for folder in {path.parent for path in FILES if path.is_relative_to(ROOT / "mil_bench")}:
+        modules = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+        assert len(modules) <= 13, f"{folder}: part it"
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in FILES}
+    modules = {name.removesuffix(".__init__"): path for name, path in modules.items()}
+    graph = {
+        name: {
+            m for m in imports(path) if m in modules and m != name and not name.startswith(f"{m}.")
+        }
+        for name, path in modules.items()
+    }
+    while leaves := [name for name, used in graph.items() if not used & graph.keys()]:
+        for name in leaves:
+            del graph[name]
+    assert not graph, f"in circles, or above one: {', '.join(sorted(graph))}"
+
+
+def test_all_folders_are_installed() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    here = {".".join(p.parent.relative_to(ROOT).parts) for p in ROOT.glob("mil_bench/**/*.py")}
+    here |= {*(f"mil_bench.{name}" for name in GUESTS), "mil_bench.benchmarks.paper"}
+    assert set(settings["packages"]) == here
 
 
 def test_modules_and_functions_stay_small() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from mil_bench.options import add_options, from_arguments
+from mil_bench.planning.options import add_options, from_arguments
 from mil_bench.planning.request import RunRequest
 from mil_bench.running.setup import Setup, data_folder
 

@@ -8,8 +8,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from mil_bench.commands.options import add_setup, setup_of
-from mil_bench.options import add_options, from_arguments
 from mil_bench.papers.request import ReproduceRequest
+from mil_bench.planning.options import add_options, from_arguments
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mil_bench.commands.options import add_comparison, add_setup, requests_of, setup_of
 from mil_bench.commands.report import show, show_ranking
-from mil_bench.options import add_options
+from mil_bench.planning.options import add_options
 from mil_bench.planning.request import RunRequest
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import dataclasses
 from typing import Any
 
 from mil_bench.commands.options import add_comparison, add_setup, requests_of, setup_of
-from mil_bench.options import add_options
+from mil_bench.planning.options import add_options
 from mil_bench.planning.request import RunRequest
 
 _EXAMPLES = """\

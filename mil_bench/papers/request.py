@@ -6,7 +6,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from mil_bench.options import option, words_of
+from mil_bench.planning.options import option, words_of
 
 
 @dataclass(frozen=True)

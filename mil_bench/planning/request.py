@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from mil_bench import registry
 from mil_bench.errors import InputError, UnknownNameError
-from mil_bench.options import option, words_of
 from mil_bench.planning.choice import SELECTIONS
+from mil_bench.planning.options import option, words_of
 from mil_bench.planning.rows import MethodRow
 
 if TYPE_CHECKING:

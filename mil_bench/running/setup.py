@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mil_bench import registry
 from mil_bench.errors import InputError, UnknownNameError
-from mil_bench.options import option
+from mil_bench.planning.options import option
 from mil_bench.results import Results
 
 

@@ -17,10 +17,10 @@ import mil_bench
 from mil_bench import registry, seeds
 from mil_bench.bags.feed import Feed
 from mil_bench.bags.store import BagStore
-from mil_bench.code_version import commit
 from mil_bench.errors import TrainingError
 from mil_bench.evaluation.predictions import Predictions, TrainedFold
 from mil_bench.methods import Method, Recipe
+from mil_bench.running.code_version import commit
 from mil_bench.running.faults import reason_of, whole_traceback
 from mil_bench.running.result_store import Failure, PrunedFold
 from mil_bench.running.task import Begun, EpochDone, FoldTask, Task

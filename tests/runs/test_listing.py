@@ -117,7 +117,7 @@ def test_runs_on_other_slides_are_called_so(
 ) -> None:
     results, (first, _, other) = ran
     text = shown(results, capsys, first.run_id, other.run_id)
-    assert "! The runs have different bags: their figures are not about the same slides." in text
+    assert "! The runs have different splits: their test slides are not the same." in text
     assert "a simulated dataset, not BRACS" in text
 
 

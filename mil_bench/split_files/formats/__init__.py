@@ -6,8 +6,8 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from mil_bench.datasets.regular_file import open_regular
 from mil_bench.errors import InputError
-from mil_bench.regular_file import open_regular
 from mil_bench.split_files.formats.clam import CLAM
 from mil_bench.split_files.formats.hmil import HMIL
 from mil_bench.split_files.formats.interface import FileStart, SplitFormat

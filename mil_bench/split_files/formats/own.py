@@ -16,8 +16,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from mil_bench import durable
 from mil_bench.datasets.catalogue import on_the_command_line
+from mil_bench.datasets.regular_file import open_regular
 from mil_bench.errors import InputError
-from mil_bench.regular_file import open_regular
 from mil_bench.split_files.formats.interface import FileStart, SplitFormat
 from mil_bench.splits.lists import SplitLists
 from mil_bench.splits.plan import ROLES, Fold, SplitPlan, folds_digest

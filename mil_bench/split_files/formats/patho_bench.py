@@ -14,9 +14,9 @@ import pandas as pd
 import yaml
 from pydantic import BaseModel, BeforeValidator, ValidationError
 
+from mil_bench.datasets.regular_file import open_regular
 from mil_bench.datasets.slide_ids import without_ending
 from mil_bench.errors import InputError
-from mil_bench.regular_file import open_regular
 from mil_bench.split_files.formats.interface import (
     FileStart,
     SplitFormat,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import mil_bench
-from mil_bench.options import add_options, from_arguments, option, words_of
+from mil_bench.planning.options import add_options, from_arguments, option, words_of
 from mil_bench.planning.request import RunRequest
 from mil_bench.running.setup import Setup
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from typing import TYPE_CHECKING
 
-from mil_bench.code_version import commit
+from mil_bench.running.code_version import commit
 
 if TYPE_CHECKING:
     from pathlib import Path
