@@ -1,21 +1,29 @@
 # make demo    set everything up and compare the methods on built-in data
-# make test    set everything up and pass the tests
-# make lint    style of the code
+# make check   set everything up; style, types and the quick tests: about 90 seconds
+# make test    set everything up; style, types, all tests and their coverage: what CI runs
+# make lint    mend the style of the code
 # Another interpreter: make demo PYTHON=python3.12. Another place for the environment: make test VENV=/tmp/env.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo check test lint clean
 
 demo: $(VENV)/installed
 	$(BIN)/mil-bench run --methods mean-pool max-pool abmil abmil-gated hmil --dataset digits --preset quick
 
+check: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -n auto -m "not slow"
+
 test: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -n auto --cov --cov-report=term:skip-covered
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check --fix .
