@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
+import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
@@ -66,6 +67,7 @@ def leaks_by_hand(plan: SplitPlan, slides: pd.DataFrame) -> tuple[int, ...]:
     )
 
 
+@pytest.mark.slow
 @quickly
 @given(cohorts(), st.integers(2, 5))
 def test_patient_kfold_shares_no_patient_and_tests_every_slide_once(
