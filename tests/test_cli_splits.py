@@ -328,8 +328,8 @@ def test_an_import_warns_of_labels_that_contradict_the_metadata(
     )
     assert out.splitlines()[2].startswith("- CONFLICTS: in the files, 1 of 24")
     assert (
-        "- Near-duplicate bags were not searched for; once features are packed, mil-bench splits "
-        "audit does." in out
+        "- Near-duplicate bags were not searched for; mil-bench splits audit does it once features "
+        "are packed." in out
     )
     assert (
         "Run:  mil-bench run --methods all --dataset study.toml --data 'my data' --splits mine.json"
@@ -343,7 +343,7 @@ def test_a_split_of_packed_features_says_how_near_duplicates_are_looked_for(
     twin_slides(place)
     _, out, _ = call(capsys, "splits", "make", "--dataset", SMALL_TWIN, "--folds", "3", "mine.json")
     command = f"mil-bench splits audit mine.json --dataset {SMALL_TWIN}"
-    hint = f"- Near-duplicate bags were not searched for; for that run {command}"
+    hint = f"- Near-duplicate bags were not searched for; to search for them, run {command}"
     assert hint in out.splitlines()
 
 

@@ -102,7 +102,10 @@ def _add_audit(actions: Any) -> None:
     _add_protocol(parser)
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.add_argument(
-        "--allow-leaks", metavar="GROUP", default="", help="kind of group that may leak: patient"
+        "--allow-leaks",
+        metavar="GROUP",
+        default="",
+        help="a kind of group that may leak, such as patient",
     )
 
 
@@ -272,10 +275,10 @@ def _write(
     print(f"{arguments.out}: {file.protocol}, {file.source}, digest {file.digest}")
     result = count(lists, table, spec.hierarchy.fine, None)
     again, out = named_again(arguments.dataset, arguments.data), shlex.quote(str(arguments.out))
-    search = "once features are packed, mil-bench splits audit does."
+    search = "mil-bench splits audit does it once features are packed."
     if store_path(spec, arguments.data).exists():
         labels = f" --labels {shlex.quote(str(arguments.labels))}" if arguments.labels else ""
-        search = f"for that run mil-bench splits audit {out} --dataset {again}{labels}"
+        search = f"to search for them, run mil-bench splits audit {out} --dataset {again}{labels}"
     for line in sentences(result, f"Near-duplicate bags were not searched for; {search}"):
         print(f"- {line}")
     print(f"Run:  mil-bench run --methods all --dataset {again} --splits {out}")

@@ -245,6 +245,17 @@ def test_an_edited_split_file_is_refused_but_can_be_imported_as_a_split_of_its_o
     assert f"edited after {before} was made" in made.source
 
 
+def test_the_order_of_keys_in_a_split_file_does_not_matter(tmp_path: Path) -> None:
+    path = own_file(tmp_path / "a.json")
+    file = read_split_file(path)
+    value = json.loads(path.read_text())
+    value["folds"] = [dict(reversed(fold.items())) for fold in value["folds"]]
+    path.write_text(json.dumps(dict(reversed(value.items()))))
+    again = read_split_file(path)
+    assert again == file
+    assert again.digest == file.digest
+
+
 def test_a_promise_that_the_groups_break_is_not_followed(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     SplitFile("study", "patient-kfold", "", FOLDS).write(path)

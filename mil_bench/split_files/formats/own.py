@@ -69,7 +69,7 @@ class _Fold(BaseModel):
 
 
 class _Content(BaseModel):
-    """The keys of a split file beside format and version."""
+    """The keys of a split file, without format and version."""
 
     dataset: str
     protocol: Annotated[str, AfterValidator(_existing_protocol)]
