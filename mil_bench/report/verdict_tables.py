@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mil_bench.evaluation.metrics import Measure
-from mil_bench.evaluation.statistics import p_text
 from mil_bench.report.result_tables import ABSENT
-from mil_bench.report.sentences import method_means
+from mil_bench.report.sentences import method_means, p_text
 from mil_bench.report.tables import Cell, ResultTable
 
 if TYPE_CHECKING:
