@@ -156,8 +156,9 @@ BROWSER = next(
 CLICKS = """<script>
 const table = document.querySelector("#table-fine table");
 const order = () => [...table.tBodies[0].rows].map((row) => row.cells[0].textContent).join(" ");
-const click = (index) => { table.tHead.rows[0].cells[index].querySelector("button").click(); return order(); };
-const shown = [click(1), table.tHead.rows[0].cells[1].getAttribute("aria-sort"), click(1), click(0)];
+const heading = (index) => table.tHead.rows[0].cells[index];
+const click = (index) => { heading(index).querySelector("button").click(); return order(); };
+const shown = [click(1), heading(1).getAttribute("aria-sort"), click(1), click(0)];
 document.body.textContent = "ORDERS " + shown.join("|") + " END";
 </script></body>"""
 
