@@ -20,7 +20,7 @@ ACCURACY, AUC, NLL = (Measure("fine", key) for key in ("accuracy", "macro_auc", 
 def trial(
     fold: int, skill: float, seed: int = 0, classes: int = 4, slides: int = 60
 ) -> TrainedFold:
-    """A trained fold: the higher the skill the better. Slides and labels depend on the fold alone."""
+    """A trained fold; the higher the skill the better. Slides and labels depend on the fold."""
     rng = np.random.default_rng((fold, seed, int(100 * skill)))
     labels = np.arange(slides) % classes
     logits = skill * np.eye(4)[labels] + rng.standard_normal((slides, 4))

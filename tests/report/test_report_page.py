@@ -14,11 +14,12 @@ from mil_bench.runs.result import RunResult
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow  # pages hold all figures
 VOID = {"meta", "img", "br"}
 
 
 class Reader(HTMLParser):
-    """Follows open elements; fails where one is closed that is not the last."""
+    """Follows open elements; fails if one is closed that is not the last."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,15 +82,15 @@ def test_it_is_one_well_formed_file_that_asks_for_nothing(text: str) -> None:
     assert len(reader.images) == 8
 
 
-def test_the_verdict_stands_first_and_leaks_beside_it(text: str, result: RunResult) -> None:
+def test_the_verdict_comes_first_with_the_leaks(text: str, result: RunResult) -> None:
     assert "&lt;good&gt; has the best macro AUC" in text
     assert text.index("has the best macro AUC") < text.index("<table")
     assert "LEAKS: 7 of 120 test slides" in text[: text.index("<table")]
     assert result.summary[0].startswith("<good> has the best macro AUC")
 
 
-def test_a_twin_is_called_a_twin_before_anything_else(text: str) -> None:
-    assert text.index("Nothing here is a result on the real dataset.") < text.index(
+def test_a_simulated_dataset_is_called_simulated_before_anything_else(text: str) -> None:
+    assert text.index("nothing here is a result on the real dataset.") < text.index(
         '<section id="verdict">'
     )
     real = run_result({"a": trained_folds(1.0), "b": trained_folds(2.0)})

@@ -74,11 +74,11 @@ def test_best_and_second_best_are_marked_and_equal_means_share_a_rank() -> None:
     table = tables_of(
         bad=trained_folds(0.5),
         good=trained_folds(3.0),
-        twin=trained_folds(3.0),
+        same=trained_folds(3.0),
         worst=trained_folds(0.0),
     )["fine"]
     ranks = {method: row["Macro AUC"].rank for method, row in table.cells.items()}
-    assert ranks == {"good": 1, "twin": 1, "bad": 2, "worst": 0}
+    assert ranks == {"good": 1, "same": 1, "bad": 2, "worst": 0}
 
 
 def test_the_lowest_calibration_error_is_the_best() -> None:
