@@ -23,7 +23,7 @@ REPLICATES = 50
 def predictions(
     seed: int, skill: float, labels: np.ndarray | None = None, head: bool = False
 ) -> Predictions:
-    """Softmax of noisy indicators; two slides a patient, 40 slides in a test part."""
+    """Softmax of noisy indicators; two slides per patient, 40 slides in a test part."""
     rng = np.random.default_rng(seed)
     labels = np.arange(40) % 4 if labels is None else labels
     logits = skill * np.eye(4)[labels] + rng.standard_normal((len(labels), 4))
@@ -39,7 +39,7 @@ LOSSES = [2.0, 1.5, 1.2, 1.1, 1.0, 0.9, 1.0, 1.1, 1.2, 1.3]
 def trained_folds(
     skill: float, folds: int = 3, head: bool = False, **changed: np.ndarray
 ) -> tuple[TrainedFold, ...]:
-    """One training per fold, ten epochs each, the sixth is selected; ``fold1=labels`` gives a fold other labels."""
+    """Ten epochs per fold, the sixth selected; ``fold1=labels`` gives a fold other labels."""
     return tuple(
         TrainedFold(
             0,

@@ -1,1 +1,1 @@
-"""From stored predictions to metrics, statistics and verdicts; numbers only, never imports torch."""
+"""From stored predictions to metrics, statistics and verdicts: numbers only, without torch."""

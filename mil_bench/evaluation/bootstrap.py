@@ -1,11 +1,10 @@
-"""Bootstrap over patients: how far the figures of these models would move with other test patients.
+"""Bootstrap over patients: how much the metrics of trained models vary with the test patients.
 
-Slides of a patient are alike, so patients are drawn, with replacement, and bring all their slides
-with them. All methods, folds and metrics see the same draws, which makes differences between
-methods paired. The models stay as they
-are: an interval says what other test patients would change, not what other training slides would.
-For averages over the folds of a cross-validation that is enough if training is stable (Bayle et
-al., NeurIPS 2020).
+Slides of one patient are correlated, so patients are drawn with replacement, each with all its
+slides. All methods, folds and metrics share the same draws, so differences between methods are
+paired. The trained models are fixed: an interval covers test-set variability, not training-set
+variability. For means over the folds of a cross-validation that is enough if training is stable
+(Bayle et al., NeurIPS 2020).
 """
 
 from __future__ import annotations
@@ -27,26 +26,27 @@ if TYPE_CHECKING:
     from mil_bench.hierarchy import LabelHierarchy
 
 CONFIDENCE = 0.95
-"""Of every interval."""
+"""Confidence level of every interval."""
 FEWEST_UNITS = 20
-"""Patients (or slides) below which no interval is given: percentiles over so few are too narrow.
+"""Fewest patients (or slides) for an interval: percentile intervals over fewer are too narrow.
 
-It holds for those with a class, too, where a figure is of that class alone:
-``mil_bench.benchmarks.statistics`` shows how seldom the intervals of rare classes hold the truth.
+For a metric of one class, that many must have a slide of the class. How often the intervals of rare
+classes cover the true value is measured by ``mil_bench.benchmarks.statistics``.
 """
 MOST_UNDEFINED = 0.05
-"""Share of replicates in which a figure may be undefined (a rare class was not drawn) before its interval is, too."""
+"""Largest share of replicates in which a metric may be undefined because a rare class was not
+drawn; above it there is no interval."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A percentile interval of 95 %.
+    """A 95 % percentile interval.
 
     Args:
-        low: lower end, not a number where no interval can be given.
+        low: lower end, not a number if there is no interval.
         high: upper end.
-        undefined: replicates in which the figure is undefined; they are left out.
-        reason: why there is no interval, "" where there is one.
+        undefined: number of replicates in which the metric is undefined; they are left out.
+        reason: why there is no interval, "" if there is one.
     """
 
     low: float
@@ -57,59 +57,66 @@ class Interval:
 
 @dataclass(frozen=True, eq=False)
 class Replicates:
-    """Every figure of every method under the same draws: method to figure to values ``[1 + R]``, undrawn first."""
+    """All metrics of all methods under the same R draws.
+
+    Args:
+        values: method to measure to values ``[1 + R]``; the first is the value on the test set
+            itself.
+    """
 
     values: Mapping[str, Mapping[Measure, np.ndarray]]
 
-    def difference(self, first: str, second: str, figure: Measure) -> np.ndarray:
+    def difference(self, first: str, second: str, measure: Measure) -> np.ndarray:
         """``first`` minus ``second`` ``[1 + R]``."""
-        return self.values[first][figure] - self.values[second][figure]
+        return self.values[first][measure] - self.values[second][measure]
 
 
 @dataclass(frozen=True, eq=False)
 class Bootstrap:
-    """Figures of every method on drawn patients.
+    """All metrics of all methods on resampled patients.
 
     Args:
-        unit: what was drawn ("patient"; "slide" where groups are unknown).
-        units: how many there are.
-        pooled: figures of all folds together.
-        fold_mean: means of the folds' figures, over the folds in which they are defined.
-        bearers: figure of a class to how many units have a slide of that class.
+        unit: what was drawn ("patient"; "slide" if groups are unknown).
+        units: number of units.
+        pooled: metrics of all folds together.
+        fold_mean: means over the folds in which a metric is defined.
+        class_units: measure of one class to the number of units that have a slide of that class.
     """
 
     unit: str
     units: int
     pooled: Replicates
     fold_mean: Replicates
-    bearers: Mapping[Measure, int]
+    class_units: Mapping[Measure, int]
 
     @property
     def few(self) -> str:
-        """Why no interval can be given at all, "" where it can."""
-        enough = self.units >= FEWEST_UNITS
-        return (
-            ""
-            if enough
-            else f"{self.units} {self.unit}s are too few to draw from, {FEWEST_UNITS} are needed"
-        )
+        """Why there can be no interval at all, "" if there can."""
+        if self.units >= FEWEST_UNITS:
+            return ""
+        return f"{self.units} {self.unit}s are too few to draw from, {FEWEST_UNITS} are needed"
 
-    def interval(self, values: np.ndarray, figure: Measure | None = None) -> Interval:
-        """The interval of a figure or difference from its values ``[1 + R]``.
+    def interval(self, values: np.ndarray, measure: Measure | None = None) -> Interval:
+        """The interval of a metric or of a difference.
 
         Args:
-            values: undrawn first.
-            figure: what it is; a figure of one class needs enough units that have the class.
+            values: ``[1 + R]``, the first without resampling.
+            measure: what the values are of. A metric of one class needs enough units that have a
+                slide of the class.
         """
         drawn = values[1:]
         undefined = int(np.isnan(drawn).sum())
+        with_class = None if measure is None else self.class_units.get(measure)
         reason = ""
         if np.isnan(values[0]):
-            reason = "the figure itself is undefined"
+            reason = "the value itself is undefined"
         elif self.few:
             reason = self.few
-        elif figure in self.bearers and self.bearers[figure] < FEWEST_UNITS:
-            reason = f"{self.bearers[figure]} {self.unit}s with {figure.of} are too few, {FEWEST_UNITS} are needed"
+        elif measure is not None and with_class is not None and with_class < FEWEST_UNITS:
+            reason = (
+                f"{with_class} {self.unit}s with {measure.of} are too few, {FEWEST_UNITS} are "
+                "needed"
+            )
         elif undefined > MOST_UNDEFINED * len(drawn):
             reason = f"undefined in {undefined} of {len(drawn)} draws of {self.unit}s"
         if reason:
@@ -120,7 +127,11 @@ class Bootstrap:
 
 
 def p_value(values: np.ndarray) -> float:
-    """Two-sided p value of no difference, from a difference's values ``[1 + R]``: the interval turned round."""
+    """Two-sided p-value of a difference, by inversion of its percentile interval.
+
+    Args:
+        values: of the difference ``[1 + R]``, the first without resampling.
+    """
     drawn = values[1:][~np.isnan(values[1:])]
     sides = [(1 + np.count_nonzero(side)) / (1 + len(drawn)) for side in (drawn <= 0, drawn >= 0)]
     return min(1.0, 2 * min(sides))
@@ -133,49 +144,48 @@ def bootstrap(
     ordered: bool = False,
     replicates: int = 10_000,
 ) -> Bootstrap:
-    """Draw patients and measure every method on them.
+    """Draw patients with replacement and compute all metrics of all methods on them.
 
     Args:
-        methods: method to its test predictions, one entry a trained fold; at least one entry each.
+        methods: method to its test predictions, one entry per trained fold, at least one.
         hierarchy: the classes.
-        group_name: what a group is ("patient"), "" where groups are unknown; then slides are drawn.
+        group_name: what a group is ("patient"), "" if groups are unknown; then slides are drawn.
         ordered: whether the order of the classes means something.
         replicates: number of draws, R.
     """
     unit_of = _units(methods, bool(group_name))
     units = len(set(unit_of.values()))
-    drawn = draws(units, replicates if units >= FEWEST_UNITS else 0)
+    weights = draws(units, replicates if units >= FEWEST_UNITS else 0)
     pooled, means = {}, {}
-    with threadpool_limits(
-        1, "blas"
-    ):  # the products are small: handing them to several threads costs more
-        for name, done in methods.items():
+    # The matrix products are small: one thread is faster than handing them to several.
+    with threadpool_limits(1, "blas"):
+        for name, predictions in methods.items():
             folds = [
                 _Model(ModelScorer(p, hierarchy, ordered), [unit_of[s] for s in p.slides])
-                for p in done
+                for p in predictions
             ]
-            parts = [
-                [values_of(sums, hierarchy) for sums in _added(folds, weight)] for weight in drawn
+            chunks = [
+                [values_of(sums, hierarchy) for sums in _added(folds, weight)] for weight in weights
             ]
             pooled[name], means[name] = (
-                {m: np.concatenate([part[which][m] for part in parts]) for m in parts[0][which]}
-                for which in (0, 1)
+                {m: np.concatenate([chunk[kind][m] for chunk in chunks]) for m in chunks[0][kind]}
+                for kind in (0, 1)
             )
-    bearers = _bearers(
-        {figure: 0 for found in pooled.values() for figure in found}, methods, hierarchy, unit_of
+    measures = dict.fromkeys(measure for values in pooled.values() for measure in values)
+    class_units = _class_units(measures, methods, hierarchy, unit_of)
+    return Bootstrap(
+        group_name or "slide", units, Replicates(pooled), Replicates(means), class_units
     )
-    return Bootstrap(group_name or "slide", units, Replicates(pooled), Replicates(means), bearers)
 
 
 def draws(units: int, replicates: int) -> list[np.ndarray]:
-    """How often each unit is drawn, some draws at a time ``[r, units]`` uint8; the same on every call.
+    """How often each unit is drawn, in chunks ``[r, units]`` uint8; the same on every call.
 
-    The first array is one row of ones: nothing drawn.
+    The first chunk is one row of ones: the test set without resampling.
     """
     rng = seeds.generator("bootstrap", units)
-    step = max(
-        1, min(1000, 4_000_000 // units)
-    )  # so many rows at a time: 100 MB of sums and weights
+    # Draws per chunk; sums and weights then take about 100 MB.
+    step = max(1, min(1000, 4_000_000 // units))
     sizes = [min(step, replicates - start) for start in range(0, replicates, step)]
     even = np.full(units, 1 / units)
     return [
@@ -185,21 +195,20 @@ def draws(units: int, replicates: int) -> list[np.ndarray]:
 
 
 class _Model:
-    """One trained fold: how to sum its slides, where their weights stand, and what makes it count as one fold."""
+    """One trained fold, the units of its slides, and the scales that make it count as one fold."""
 
-    def __init__(self, scorer: ModelScorer, places: Sequence[int]) -> None:
-        self._scorer, self._places = scorer, np.array(places)
-        plain = scorer.sums(np.ones((1, len(places))))
+    def __init__(self, scorer: ModelScorer, units: Sequence[int]) -> None:
+        self._scorer, self._units = scorer, np.array(units)
+        plain = scorer.sums(np.ones((1, len(units))))
         self.scales = {name: self._scale(name[1], ratio) for name, ratio in plain.items()}
 
     @staticmethod
     def _scale(key: str, ratio: Ratio) -> np.ndarray:
-        """Factors ``[columns]`` that make the undrawn fold's ``whole`` 1, or 0 where the fold says nothing.
+        """Factors ``[columns]`` that make the fold's ``whole`` 1; 0 if the metric is undefined.
 
-        The sum over folds of scaled parts by the sum of scaled wholes is the mean over folds. Under
-        draws it stays defined when a fold loses all of the one or two patients it has of a class,
-        and the spread is that around the mean of all folds, not of so few patients around their own
-        mean.
+        The ratio of the scaled sums over folds is then the mean over folds. Under resampling it
+        stays defined if a fold loses all of its few patients with a class, and it varies around the
+        mean of all folds, not around the mean of so few patients.
         """
         defined = ~np.isnan(ratio.value[0])
         if not Measure("", key).metric.is_classwise:
@@ -207,11 +216,11 @@ class _Model:
         return defined / np.where(defined, ratio.whole[0], 1)
 
     def sums(self, weight: np.ndarray) -> Sums:
-        return self._scorer.sums(weight[:, self._places].astype(float))
+        return self._scorer.sums(weight[:, self._units].astype(float))
 
 
 def _added(folds: Sequence[_Model], weight: np.ndarray) -> tuple[Sums, Sums]:
-    """Sums over folds, plain and scaled."""
+    """Sums over folds: plain for all folds pooled, scaled for the mean over folds."""
     plain: dict[tuple[str, str], Ratio] = {}
     scaled: dict[tuple[str, str], Ratio] = {}
     for fold in folds:
@@ -222,39 +231,35 @@ def _added(folds: Sequence[_Model], weight: np.ndarray) -> tuple[Sums, Sums]:
     return plain, scaled
 
 
-def _bearers(
-    figures: Iterable[Measure],
+def _class_units(
+    measures: Iterable[Measure],
     methods: Mapping[str, Sequence[Predictions]],
     hierarchy: LabelHierarchy,
     unit_of: Mapping[str, int],
 ) -> dict[Measure, int]:
-    """How many units have a slide of the class that a figure is of, for the figures of one class."""
+    """Measures of one class to the number of units that have a slide of the class."""
     label_of = {
         slide: label
-        for done in methods.values()
-        for p in done
+        for predictions in methods.values()
+        for p in predictions
         for slide, label in zip(p.slides, p.labels, strict=True)
     }
+    coarse = [hierarchy.coarse[parent] for parent in hierarchy.parent]
     counts = {}
-    for figure in figures:
-        if figure.of:
-            fine = figure.level == "fine"
-            of = [
-                hierarchy.fine[c] if fine else hierarchy.coarse[p]
-                for c, p in enumerate(hierarchy.parent)
-            ]
-            counts[figure] = len(
-                {unit_of[slide] for slide, label in label_of.items() if of[label] == figure.of}
-            )
+    for measure in measures:
+        if measure.of:
+            names = hierarchy.fine if measure.level == "fine" else coarse
+            slides = [slide for slide, label in label_of.items() if names[label] == measure.of]
+            counts[measure] = len({unit_of[slide] for slide in slides})
     return counts
 
 
 def _units(methods: Mapping[str, Sequence[Predictions]], grouped: bool) -> dict[str, int]:
-    """Number of the unit each tested slide belongs to."""
+    """Tested slide to the number of its unit. A slide without a group is a unit of its own."""
     group_of = {
-        slide: (group or slide) if grouped else slide  # without a group of its own it stands alone
-        for done in methods.values()
-        for p in done
+        slide: (group or slide) if grouped else slide
+        for predictions in methods.values()
+        for p in predictions
         for slide, group in zip(p.slides.tolist(), p.groups.tolist(), strict=True)
     }
     number = {group: i for i, group in enumerate(sorted(set(group_of.values())))}

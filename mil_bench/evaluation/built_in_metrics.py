@@ -1,4 +1,4 @@
-"""The metrics that mil-bench brings."""
+"""The built-in metrics."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 BINS = 15
 """Equal-width bins of the confidence for the expected calibration error (Guo et al., ICML 2017)."""
 _AP_NOTE = (
-    "It grows as fewer slides are compared, and with slides drawn twice: no bootstrap interval is "
-    "given."
+    "It increases if fewer slides are compared or slides are drawn twice, so there is no bootstrap "
+    "interval."
 )
 
 
@@ -25,7 +25,7 @@ def _auc(weighted: Weighted) -> Ratio:
 
 
 def _average_precision(weighted: Weighted) -> Ratio:
-    """Every slide counts once, whatever the weights."""
+    """Every slide counts once, not by its weight."""
     rankings = weighted.scores.rankings
     precision = np.array([ranking.precision() for ranking in rankings])
     slides = np.bincount(weighted.labels, minlength=len(rankings))
@@ -43,7 +43,7 @@ def _f1(weighted: Weighted) -> Ratio:
 
 
 def _kappa(weighted: Weighted) -> Ratio | None:
-    """Disagreement saved against that of independent margins, squared class distances as disagreement."""
+    """Disagreement avoided, of that expected by chance; disagreement: squared class distance."""
     if not weighted.ordered:
         return None
     confusion = weighted.confusion
@@ -56,7 +56,7 @@ def _kappa(weighted: Weighted) -> Ratio | None:
 
 
 def _calibration_error(weighted: Weighted) -> Ratio:
-    """Gaps between confidence and accuracy by bin; every slide counts once, whatever the weights."""
+    """Gap between confidence and accuracy per bin; every slide counts once, not by its weight."""
     labels, probabilities = weighted.labels, weighted.probabilities
     confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
     # A bin holds its upper edge.
@@ -107,7 +107,8 @@ BUILT_IN: Mapping[str, Metric] = {
     "specificity": Metric(
         "Specificity",
         "specificity",
-        "Mean over classes of the share of other classes' slides that are not predicted as the class.",
+        "Mean over classes of the share of other classes' slides that are not predicted as the "
+        "class.",
         _specificity,
     ),
     "macro_f1": Metric("Macro F1", "macro F1", "Unweighted mean of the classes' F1.", _f1),
@@ -126,8 +127,8 @@ BUILT_IN: Mapping[str, Metric] = {
     "brier": Metric(
         "Brier",
         "Brier score",
-        "Mean squared distance between probabilities and the label's indicator, summed over "
-        "classes: 0 to 2.",
+        "Squared difference between the probabilities and the one-hot label, summed over classes, "
+        "mean over slides: 0 to 2.",
         lambda weighted: Ratio.of(weighted.brier, weighted.total),
         higher_is_better=False,
         percent=False,
@@ -142,8 +143,8 @@ BUILT_IN: Mapping[str, Metric] = {
     "mistakes_inside": Metric(
         "Mistakes inside",
         "share of mild mistakes",
-        "Of the slides with a wrong fine class, the share whose coarse class is right; higher means "
-        "milder mistakes.",
+        "Of the slides with a wrong fine class, the share whose coarse class is right; higher "
+        "means milder mistakes.",
         _mistakes_inside,
         undefined="no slide is misclassified",
         levels=("slide",),
@@ -182,7 +183,7 @@ BUILT_IN: Mapping[str, Metric] = {
         "ECE",
         "calibration error",
         f"Expected calibration error of the most probable class, {BINS} bins of equal width. It is "
-        "biased upwards on few slides, and more so on resampled ones: no bootstrap interval is given.",
+        "biased upwards on few slides, and on resampled ones, so there is no bootstrap interval.",
         _calibration_error,
         reduction=lambda values: np.abs(values).sum(1),
         higher_is_better=False,

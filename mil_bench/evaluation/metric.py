@@ -1,4 +1,4 @@
-"""What a metric is: one entry with its words, its sums, and when it is undefined."""
+"""What a metric is: one entry with its name, its sums, and the reason if it is undefined."""
 
 from __future__ import annotations
 
@@ -45,8 +45,11 @@ class Metric:
             class has no test slide.
         higher_is_better: else lower is.
         percent: shown as percent, else as a plain number.
-        levels: at which levels it exists.
-        resampled: whether a bootstrap interval makes sense.
+        levels: at which levels it exists, keys of ``LEVELS``.
+        resampled: whether a bootstrap interval makes sense; without one, there are no verdicts.
+
+    Raises:
+        ValueError: a level does not exist, or a class-wise metric is at level "slide".
     """
 
     heading: str
@@ -59,6 +62,12 @@ class Metric:
     percent: bool = True
     levels: tuple[str, ...] = LABEL_LEVELS
     resampled: bool = True
+
+    def __post_init__(self) -> None:
+        if unknown := [level for level in self.levels if level not in LEVELS]:
+            raise ValueError(f"{', '.join(unknown)}: no such level; known: {', '.join(LEVELS)}")
+        if self.is_classwise and "slide" in self.levels:
+            raise ValueError("a class-wise metric cannot be at level slide, which has no classes")
 
     @property
     def is_classwise(self) -> bool:

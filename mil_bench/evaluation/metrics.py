@@ -1,14 +1,15 @@
-"""Metrics of one fold or of several together. What they cannot say is not a number, with the reason beside it.
+"""All metrics of one fold, or of several folds pooled; an undefined one has a reason.
 
-A class that no test slide of a fold has makes its recall, its F1, its AUC and its average precision
-undefined, and with them the averages over classes. Elsewhere such averages silently run over the
-classes that are left; here they are undefined in that fold.
+If no test slide of a fold has some class, then the recall, F1, AUC and average precision of that
+class are undefined, and so are the means over classes. Many libraries silently average over the
+remaining classes; here the mean is undefined in that fold.
 
-Several folds are pooled without mixing their models: every test prediction counts, a slide as often
-as it was tested (Monte-Carlo splits, several seeds), and what compares slides with each other (AUC,
-average precision, the chance agreement in kappa) compares only slides that the same model scored.
-Ranking one model's scores against another's would measure how alike the models are calibrated;
-averaging a slide's probabilities over models would measure an ensemble that nobody trained.
+Folds are pooled without mixing their models. Every test prediction counts, and a slide counts as
+often as it was tested (Monte Carlo splits, several seeds). Metrics that compare slides with each
+other (AUC, average precision, the chance agreement in kappa) compare only slides that the same
+model scored: ranking the scores of one model against those of another would measure whether the
+models are calibrated alike, and averaging probabilities over models would measure an ensemble that
+was never trained.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from mil_bench import registry
+from mil_bench.errors import PluginError
 from mil_bench.evaluation.built_in_metrics import BUILT_IN
 from mil_bench.evaluation.metric import LEVELS, Metric
 from mil_bench.evaluation.weighted_sums import LevelScores, Ratio, Weighted
@@ -40,10 +42,24 @@ def all_metrics() -> Mapping[str, Metric]:
     """The built-in metrics and those of packages, by key.
 
     Raises:
-        PluginError: a package's metric cannot be loaded.
+        PluginError: a package's metric cannot be loaded, or has the key of a built-in one.
+    """
+    return {**BUILT_IN, **package_metrics()}
+
+
+def package_metrics() -> Mapping[str, Metric]:
+    """The metrics of packages, by key.
+
+    Raises:
+        PluginError: a metric cannot be loaded, or has the key of a built-in one.
     """
     names = registry.metrics.names()
-    return {**BUILT_IN, **{name: registry.metrics.load(name) for name in names}}
+    if taken := [name for name in names if name in BUILT_IN]:
+        raise PluginError(
+            f"{registry.metrics.origin(taken[0])} brings the metric '{taken[0]}', which is the key "
+            "of a built-in metric. Rename its entry point."
+        )
+    return {name: registry.metrics.load(name) for name in names}
 
 
 class Measure(NamedTuple):
@@ -130,7 +146,7 @@ class ModelScorer:
 def measure(
     predictions: Predictions, hierarchy: LabelHierarchy, ordered: bool = False
 ) -> MetricValues:
-    """All figures of one trained fold.
+    """All metrics of one trained fold.
 
     Args:
         predictions: of its test slides.
@@ -156,7 +172,7 @@ def name_of(measure: Measure) -> str:
 def pooled(
     predictions: Sequence[Predictions], hierarchy: LabelHierarchy, ordered: bool = False
 ) -> MetricValues:
-    """All figures of several folds and seeds of one method together; see the module's docstring."""
+    """All metrics of several trained folds of one method together; see the module's docstring."""
     return _metric_values(total(_sums_of(predictions, hierarchy, ordered)), hierarchy)
 
 
@@ -169,7 +185,7 @@ def _sums_of(
 
 def total(sums: Sequence[Sums]) -> Sums:
     """Sums of several folds of one method together."""
-    return {name: reduce(add, (each[name] for each in sums)) for name in sums[0]}
+    return {name: reduce(add, (of_fold[name] for of_fold in sums)) for name in sums[0]}
 
 
 def values_of(sums: Sums, hierarchy: LabelHierarchy) -> dict[Measure, np.ndarray]:
@@ -186,7 +202,7 @@ def values_of(sums: Sums, hierarchy: LabelHierarchy) -> dict[Measure, np.ndarray
 
 
 def _metric_values(sums: Sums, hierarchy: LabelHierarchy) -> MetricValues:
-    """The figures behind sums with R = 1."""
+    """The values of all metrics from sums with R = 1."""
     values = {name: float(value[0]) for name, value in values_of(sums, hierarchy).items()}
     return MetricValues(
         values, {name: _reason(name, sums, hierarchy) for name, v in values.items() if np.isnan(v)}
@@ -215,21 +231,22 @@ def _reason(measure: Measure, sums: Sums, hierarchy: LabelHierarchy) -> str:
 
 
 def attention_auc(attention: np.ndarray, witness: np.ndarray) -> float:
-    """AUC of a slide's attention against its witnesses: how often a witness gets more than another instance.
+    """AUC of a slide's attention for finding its witness instances.
+
+    It is computed from ranks: scikit-learn's ``roc_auc_score`` takes about 50 times as long for a
+    bag of 120 instances, and differs in the last bit.
 
     Args:
         attention: of each instance ``[n]``.
-        witness: whether it is a witness ``[n]`` bool.
+        witness: whether an instance is a witness ``[n]`` bool.
 
     Returns:
-        Not a number for a slide without a witness, or with nothing else.
+        Not a number for a slide without witnesses or without other instances.
     """
-    import pandas as pd  # scipy ranks, too, but has one door
+    import pandas as pd  # brings ranks; imported here because lists of runs do without it
 
     witnesses, others = int(witness.sum()), int((~witness).sum())
     if not witnesses or not others:
         return float("nan")
-    ranks = (
-        pd.Series(attention).rank().to_numpy()
-    )  # ties share their mean rank; memory grows with n, not n squared
+    ranks = pd.Series(attention).rank().to_numpy()  # ties share their mean rank
     return float((ranks[witness].sum() - witnesses * (witnesses + 1) / 2) / (witnesses * others))

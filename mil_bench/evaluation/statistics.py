@@ -1,4 +1,4 @@
-"""Tests on figures: two methods over the folds of one dataset, many methods over several datasets."""
+"""Tests: two methods over the folds of one dataset, several methods over several datasets."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import stats
 
+from mil_bench.wording import plural
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SIGNIFICANCE = 0.05
-"""Level of every test and, turned round, of every interval."""
+"""Significance level of every test; intervals have the complementary confidence level."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class PairedTest:
         mean: mean difference.
         low: lower end of its 95 % interval.
         high: upper end.
-        p: two-sided p value.
+        p: two-sided p-value.
         standardised: mean difference in standard deviations over folds (Cohen's d of paired
             samples).
     """
@@ -38,12 +40,13 @@ class PairedTest:
 def corrected_t_test(differences: np.ndarray, overlap: float) -> PairedTest:
     """The corrected resampled t-test of Nadeau and Bengio (Machine Learning 52, 2003).
 
-    Folds share training slides, so their differences are alike and their mean varies more than
-    independent ones would: by ``1/J + overlap`` times their variance instead of ``1/J``.
+    Folds share training slides, so their differences are correlated and the variance of their mean
+    is larger: ``1/J + overlap`` times their variance, instead of ``1/J`` times.
 
     Args:
-        differences: one a fold ``[J]``, J > 1, not all equal.
-        overlap: number of test slides by number of training slides; 0 gives the naive t-test.
+        differences: one per fold ``[J]``, J > 1, not all equal.
+        overlap: number of test slides divided by number of training slides; 0 gives the uncorrected
+            t-test.
     """
     folds = len(differences)
     mean, deviation = float(differences.mean()), float(differences.std(ddof=1))
@@ -54,7 +57,7 @@ def corrected_t_test(differences: np.ndarray, overlap: float) -> PairedTest:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P values adjusted for being one of several (Holm, Scandinavian Journal of Statistics 6, 1979)."""
+    """Adjust p-values for multiple tests (Holm, Scandinavian Journal of Statistics 6, 1979)."""
     order = np.argsort(p_values, kind="stable")
     factors = np.arange(len(p_values), 0, -1)
     adjusted = np.empty(len(p_values))
@@ -64,17 +67,17 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Methods ranked over datasets, as a critical-difference diagram shows them (Demsar, JMLR 7, 2006).
+    """Methods ranked over datasets, as in a critical-difference diagram (Demsar, JMLR 7, 2006).
 
     Args:
         methods: names, best average rank first.
         ranks: average rank of each, 1 is best.
-        p: of Friedman's test that all methods are equal.
-        critical_difference: Nemenyi's; average ranks closer than it are not told apart.
-        cliques: runs of methods that are not told apart, as (first, last) positions; none inside
-            another.
+        p: p-value of Friedman's test of the hypothesis that all methods are equal.
+        critical_difference: Nemenyi's; average ranks that differ by less do not differ
+            significantly.
+        cliques: runs of methods without a significant difference, as (first, last) positions; none
+            inside another.
         datasets: number of datasets.
-        sentence: what it says, in words.
     """
 
     methods: tuple[str, ...]
@@ -83,49 +86,47 @@ class Ranking:
     critical_difference: float
     cliques: tuple[tuple[int, int], ...]
     datasets: int
-    sentence: str
+
+    @property
+    def worse(self) -> tuple[str, ...]:
+        """Methods whose average rank is significantly worse than that of the first."""
+        return tuple(
+            method
+            for method, rank in zip(self.methods, self.ranks, strict=True)
+            if rank - self.ranks[0] >= self.critical_difference
+        )
 
 
 def rank_methods(
-    methods: Sequence[str], figures: np.ndarray, higher_is_better: bool = True
+    methods: Sequence[str], values: np.ndarray, higher_is_better: bool = True
 ) -> Ranking | str:
     """Friedman's and Nemenyi's tests.
 
     Args:
         methods: names.
-        figures: one a dataset and method ``[datasets, methods]``, all defined.
-        higher_is_better: direction of the figure.
+        values: one per dataset and method ``[datasets, methods]``.
+        higher_is_better: whether the highest value gets rank 1.
 
     Returns:
-        The ranking, or the sentence why there is none.
+        The ranking, or the reason why there is none.
     """
-    datasets, count = figures.shape
+    datasets, count = values.shape
     if datasets < 2:
-        return f"Methods cannot be ranked over datasets: {datasets} dataset, at least 2 are needed."
+        return f"{plural(datasets, 'dataset')}, at least 2 are needed"
     if count < 3:
-        return f"Methods cannot be ranked over datasets: {count} methods, at least 3 are needed."
-    if np.isnan(figures).any():
-        missing = ", ".join(
-            m for m, column in zip(methods, figures.T, strict=True) if np.isnan(column).any()
-        )
-        return f"Methods cannot be ranked over datasets: {missing} lack a figure on some of them."
-    ranks = stats.rankdata(-figures if higher_is_better else figures, axis=1)
-    # If all methods tie on every dataset, nothing speaks against their being equal.
+        return f"{plural(count, 'method')}, at least 3 are needed"
+    if np.isnan(values).any():
+        missing = [m for m, column in zip(methods, values.T, strict=True) if np.isnan(column).any()]
+        return f"the value of {', '.join(missing)} is undefined on some of them"
+    ranks = stats.rankdata(-values if higher_is_better else values, axis=1)
+    # Friedman's statistic is undefined if all methods tie on every dataset.
     p = float(stats.friedmanchisquare(*ranks.T).pvalue) if np.ptp(ranks, axis=1).any() else 1.0
     average = ranks.mean(0)
     order = np.argsort(average, kind="stable")
     names, means = tuple(methods[i] for i in order), tuple(average[order].tolist())
     difference = critical_difference(count, datasets)
     cliques = _cliques(means, difference)
-    return Ranking(
-        names,
-        means,
-        p,
-        difference,
-        cliques,
-        datasets,
-        _sentence(names, means, p, difference, datasets),
-    )
+    return Ranking(names, means, p, difference, cliques, datasets)
 
 
 def critical_difference(methods: int, datasets: int) -> float:
@@ -142,32 +143,3 @@ def _cliques(ranks: Sequence[float], difference: float) -> tuple[tuple[int, int]
         if last > first and (not runs or last > runs[-1][1]):
             runs.append((first, last))
     return tuple(runs)
-
-
-def _sentence(
-    names: Sequence[str], ranks: Sequence[float], p: float, difference: float, datasets: int
-) -> str:
-    few = (
-        ""
-        if datasets >= 5
-        else f" {datasets} datasets are few: only very large differences can show."
-    )
-    test = f"Friedman's test over {datasets} datasets: {p_text(p)}."
-    if p >= SIGNIFICANCE:
-        return f"No difference between the {len(names)} methods can be shown. {test}{few}"
-    worse = [name for name, rank in zip(names, ranks, strict=True) if rank - ranks[0] >= difference]
-    than = (
-        f"better than {', '.join(worse)}"
-        if worse
-        else "not told apart from any other by Nemenyi's test"
-    )
-    return f"{names[0]} has the best average rank ({ranks[0]:.2f}) and is {than}. {test}{few}"
-
-
-def p_text(p: float) -> str:
-    """As sentences print it: ``p = .03``, ``p < .001``."""
-    if p < 0.001:
-        return "p < .001"
-    # Two digits hide on which side of the level a p value lies.
-    text = f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
-    return f"p = {text.removeprefix('0')}"

@@ -1,4 +1,4 @@
-"""What was tried for a method: one record a trial of its settings."""
+"""Trials of tuning: one record per choice of settings that was trained."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
 
 @dataclass(frozen=True)
 class Trial:
-    """A setting of a method, and what its validation slides said of it; knows nothing of test slides.
+    """A choice of settings and its validation loss; a trial knows nothing of test slides.
 
     Args:
         study: key of the study it belongs to.
         label: how tables call the method.
         method: registered name.
         seed: training seed.
-        fold: the fold that the study is about, None for a study over all folds.
+        fold: the fold of the study, None for a study over all folds.
         number: of the trial in its study; 0 is the method's own recipe.
-        settings: what differs from the method's own settings, by name.
-        job_key: of the job that was trained.
+        settings: settings that differ from the method's own, by name.
+        job_key: key of the job that was trained.
         state: "complete", "pruned" or "failed".
-        value: what the study minimises, the lowest validation cross-entropy, averaged over the
-            folds where there are several; None unless the trial is complete.
-        curves: fold to its validation cross-entropy after each epoch, as far as it came.
-        epochs: trained, over all folds.
-        seconds: of training, over all folds.
-        reason: why it was pruned or failed, "" where it is complete.
+        value: what the study minimises: the lowest validation cross-entropy over epochs, as a mean
+            over folds if there are several; None unless the trial is complete.
+        curves: fold to its validation cross-entropy after each trained epoch.
+        epochs: number of epochs trained, over all folds.
+        seconds: training time, over all folds.
+        reason: why it was pruned or failed, "" if it is complete.
     """
 
     study: str
@@ -53,9 +53,13 @@ class Trial:
         """Whether it may be chosen."""
         return self.state == COMPLETE
 
+    @property
+    def loss(self) -> float:
+        """``value``, or infinity for a trial that is not complete."""
+        return float("inf") if self.value is None else self.value
+
 
 def best_of(records: Sequence[Trial]) -> Trial | None:
-    """The complete trial with the lowest value, the earliest of equals; None if none is complete."""
-    return min(
-        (r for r in records if r.is_complete), key=lambda r: (r.value, r.number), default=None
-    )
+    """The complete trial with the lowest loss, the earliest of equals; None if none is complete."""
+    complete = (record for record in records if record.is_complete)
+    return min(complete, key=lambda record: (record.loss, record.number), default=None)

@@ -1,9 +1,9 @@
-"""Every metric as a ratio of weighted sums over slides, so that folds, pools and bootstraps share one definition.
+"""Metrics as ratios of weighted sums over slides: one definition for folds, pools and bootstraps.
 
 A slide has a weight: 1 in a plain metric, the number of times its patient was drawn in a bootstrap
-replicate. Both sums of a ratio are additive over folds. Slides are only ever compared with slides
-that the same model scored, so adding folds never ranks the score of one model against that of
-another. All replicates are computed at once, as matrix products.
+replicate. Both sums of a ratio are additive over folds. Slides are compared only with slides that
+the same model scored, so adding folds never ranks the scores of one model against those of another.
+All replicates are computed at once, as matrix products.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Ratio:
-    """A metric's two sums, for R weightings at once; columns are classes, bins, or a single one.
+    """The two sums of a metric for R weightings; a column is a class, a bin, or the only one.
 
     Args:
-        part: what is counted ``[R, columns]``.
-        whole: out of how much ``[R, columns]``.
+        part: numerator ``[R, columns]``.
+        whole: denominator ``[R, columns]``.
         exists: 0 where the metric is undefined although ``whole`` is not 0 ``[R, columns]``;
-            ``whole`` itself mostly.
+            usually ``whole`` itself.
     """
 
     part: np.ndarray
@@ -59,13 +59,13 @@ class Ratio:
 
     @property
     def value(self) -> np.ndarray:
-        """``part / whole`` ``[R, columns]``, not a number where undefined."""
+        """``part / whole`` ``[R, columns]``, not a number if undefined."""
         defined = (self.exists > 0) & (self.whole > 0)
         return np.divide(self.part, self.whole, out=np.full(self.part.shape, np.nan), where=defined)
 
 
 class LevelScores:
-    """One model's predictions at one label level, made ready to be summed under many weightings.
+    """One model's predictions at one label level, prepared for sums under many weightings.
 
     Args:
         predictions: of one trained fold.
@@ -85,10 +85,11 @@ class LevelScores:
         self.predictions, self.hierarchy, self.ordered = predictions, hierarchy, ordered
         labels, probabilities = predictions.labels, predictions.fine
         if level != "fine":
-            labels = hierarchy.coarse_of(labels)
-            head = predictions.coarse_head
-            use_head = level == "coarse_head" and head is not None
-            probabilities = head if use_head else hierarchy.lift(predictions.fine)
+            labels, head = hierarchy.coarse_of(labels), predictions.coarse_head
+            if level == "coarse_head" and head is not None:
+                probabilities = head
+            else:
+                probabilities = hierarchy.lift(predictions.fine)
         self.labels, self.probabilities = labels, probabilities
         slides, self.classes = probabilities.shape
         rows = np.arange(slides)
@@ -164,28 +165,31 @@ class Weighted:
 
     @cached_property
     def concordant(self) -> np.ndarray:
-        """Pairs of a class's slide and another one that its probability ranks rightly ``[R, C]``."""
+        """Pairs of a slide of the class and another one in the right order ``[R, C]``."""
         weight = self.weight
         return np.stack([ranking.concordant(weight) for ranking in self.scores.rankings], axis=1)
 
 
 class Ranking:
-    """One class against the rest: which slides stand above which by its probability."""
+    """One class against the rest: the order of the slides by the probability of the class."""
 
     def __init__(self, positive: np.ndarray, score: np.ndarray) -> None:
         self._positive, self._negative = np.flatnonzero(positive), np.flatnonzero(~positive)
-        self._own, self._other = score[self._positive], score[self._negative]
-        other = self._other[:, None]
-        self._below = (other < self._own) + 0.5 * (other == self._own)  # [N, P]
+        self._inside, self._outside = score[self._positive], score[self._negative]
+        outside = self._outside[:, None]
+        self._below = (outside < self._inside) + 0.5 * (outside == self._inside)  # [N, P]
 
     def concordant(self, weight: np.ndarray) -> np.ndarray:
-        """Weight of the pairs in which the class's slide stands above the other, ties by half ``[R]``."""
+        """Weight of the pairs in which the slide of the class has the higher score ``[R]``.
+
+        A tie counts one half.
+        """
         return np.einsum(
             "rp,rp->r", weight[:, self._negative] @ self._below, weight[:, self._positive]
         )
 
     def precision(self) -> float:
-        """Sum over the class's slides of the precision when all slides that are not below it are called."""
-        right = (self._own[:, None] >= self._own).sum(0)  # [P]
-        wrong = (self._other[:, None] >= self._own).sum(0)  # [P]
+        """Precision at the score of each slide of the class, summed over these slides."""
+        right = (self._inside[:, None] >= self._inside).sum(0)  # [P]
+        wrong = (self._outside[:, None] >= self._inside).sum(0)  # [P]
         return float((right / (right + wrong)).sum())

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mil_bench.evaluation.statistics import p_text
-from mil_bench.report.sentences import amount, verdict_sentence
+from mil_bench.report.sentences import amount, p_text, verdict_sentence
 from mil_bench.report.tables import Cell, ResultTable
 
 if TYPE_CHECKING:

@@ -1,1 +1,1 @@
-"""Tables, figures and sentences from evaluated runs, and how they are rendered; never imports torch."""
+"""Tables, figures and sentences of evaluated runs, and their renderers; without torch."""

@@ -1,10 +1,8 @@
-"""What each training cost: epochs, seconds, and the curves behind them."""
+"""What each training cost: epochs and seconds."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from mil_bench.report.tables import Cell, ResultTable
 
@@ -14,12 +12,15 @@ if TYPE_CHECKING:
     from mil_bench.evaluation.predictions import TrainedFold
 
 _NOTE = (
-    "Epochs run are fewer than the maximum if training stopped early. The weights of the selected epoch (counted "
-    "from 1) are tested. ± is the standard deviation over trainings. Seconds are wall time of one training on one "
-    "device while other trainings run on other cores. "
+    "Epochs run are fewer than the maximum if training stopped early. The weights of the selected "
+    "epoch (counted from 1) are tested. ± is the standard deviation over trainings. Seconds are "
+    "wall time of one training while other trainings run on other cores. "
 )
 _NOT_TUNED = "Settings were not tuned."
-_TUNED = "The cost of the search is in the table on tuning; these are the trainings with the chosen settings."
+_TUNED = (
+    "These are the trainings with the chosen settings; the cost of the search is in the table on "
+    "tuning."
+)
 
 
 def budget_table(
@@ -29,7 +30,7 @@ def budget_table(
 
     Args:
         trained: method to its trained folds.
-        expected: trainings a method has when it is complete.
+        expected: number of trainings of a complete method.
         caption: of the run.
         tuned: whether settings were chosen by trials.
     """
@@ -46,16 +47,10 @@ def budget_table(
 def _row(folds: Sequence[TrainedFold], expected: int) -> dict[str, Cell | str]:
     epochs = [len(next(iter(fold.curves.values()))) for fold in folds]
     return {
-        "Max epochs": Cell(folds[0].epochs, digits=0),
-        "Epochs run": _mean(epochs),
-        "Selected epoch": _mean([fold.best_epoch + 1 for fold in folds]),
+        "Max epochs": Cell.count(folds[0].epochs),
+        "Epochs run": Cell.of(epochs),
+        "Selected epoch": Cell.of([fold.best_epoch + 1 for fold in folds]),
         "Trainings": f"{len(folds)} of {expected}",
-        "Seconds per training": _mean([fold.seconds for fold in folds]),
-        "Total seconds": Cell(sum(fold.seconds for fold in folds), digits=0),
+        "Seconds per training": Cell.of([fold.seconds for fold in folds]),
+        "Total seconds": Cell.count(sum(fold.seconds for fold in folds)),
     }
-
-
-def _mean(values: Sequence[float]) -> Cell:
-    return Cell(
-        float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
-    )

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from mil_bench import registry
-from mil_bench.evaluation.metrics import Measure, class_names, pooled
+from mil_bench.evaluation.metrics import Measure, class_names, package_metrics, pooled
 from mil_bench.report.tables import DAGGER, Cell, ResultTable, ranked
 
 if TYPE_CHECKING:
@@ -16,10 +15,12 @@ MAIN = ("accuracy", "macro_auc", "balanced_accuracy", "specificity", "macro_f1")
 """Metrics of the main tables, in their order."""
 ABSENT = "–"
 """Shown if a method has no such value at all (no coarse head, no attention)."""
+PACKAGE_TABLE = "metric_"
+"""Start of the name of a table for a class-wise metric of a package."""
 _LIFTED = "Coarse probabilities are the fine ones summed over the children, for every method."
 _HEADS = (
-    "Rows '(coarse head)' are the predictions of the method's own coarse branch; they are not ranked, "
-    "because only some methods have one."
+    "Rows '(coarse head)' are the predictions of the method's own coarse branch; they are not "
+    "ranked, because only some methods have one."
 )
 _INTERVALS = "In brackets: the 95 % interval of a bootstrap over {}s."
 _POOLED = (
@@ -47,16 +48,25 @@ def result_tables(evidence: Evidence, caption: str) -> list[ResultTable]:
         tables.append(_coarse_table(build, f"Coarse level, {coarse}"))
     tables.append(
         build.table(
-            "classwise_auc", "Class-wise one-vs-rest AUC, fine classes (%)", _each(evidence, "fine")
+            "classwise_auc",
+            "Class-wise one-vs-rest AUC, fine classes (%)",
+            _per_class(evidence, "fine"),
         )
     )
     if deep:
         title = "Class-wise one-vs-rest AUC, coarse classes (%)"
         tables.append(
-            build.table("classwise_auc_coarse", title, _each(evidence, "coarse"), _LIFTED)
+            build.table("classwise_auc_coarse", title, _per_class(evidence, "coarse"), _LIFTED)
         )
     title = "Class-wise average precision, fine classes (%)"
-    tables.append(build.table("classwise_ap", title, _each(evidence, "fine", "average_precision")))
+    tables.append(
+        build.table("classwise_ap", title, _per_class(evidence, "fine", "average_precision"))
+    )
+    for key, metric in package_metrics().items():
+        if metric.is_classwise and "fine" in metric.levels:
+            title = f"Class-wise {metric.words}, fine classes{' (%)' * metric.percent}"
+            columns = _per_class(evidence, "fine", key)
+            tables.append(build.table(f"{PACKAGE_TABLE}{key}", title, columns, metric.meaning))
     further = {"more": "More metrics", "calibration": "Calibration", "hierarchy": "Hierarchy"}
     for (name, title), measures in zip(further.items(), _further(deep), strict=True):
         columns = build.existing(measures)
@@ -67,7 +77,7 @@ def result_tables(evidence: Evidence, caption: str) -> list[ResultTable]:
 
 
 def pooled_tables(evidence: Evidence, caption: str) -> list[ResultTable]:
-    """All folds together, with bootstrap intervals: main metrics, those of packages, class-wise AUC."""
+    """All folds pooled, with bootstrap intervals: main metrics, class-wise AUC, package metrics."""
     if not evidence.complete:
         return []
     few, unit = evidence.bootstrap.few, evidence.bootstrap.unit
@@ -75,8 +85,11 @@ def pooled_tables(evidence: Evidence, caption: str) -> list[ResultTable]:
     build = _Builder(evidence, caption)
     more = build.existing([m for m in _of_packages(("fine",)) if m.metric.resampled])
     columns = {
-        "pooled": ("All folds together, fine level (%)", {**_level("fine"), **more}),
-        "pooled_classwise_auc": ("All folds together, class-wise AUC (%)", _each(evidence, "fine")),
+        "pooled": ("All folds pooled, fine level (%)", {**_level("fine"), **more}),
+        "pooled_classwise_auc": (
+            "All folds pooled, class-wise AUC (%)",
+            _per_class(evidence, "fine"),
+        ),
     }
     return [
         build.pooled_table(name, title, chosen, note) for name, (title, chosen) in columns.items()
@@ -87,7 +100,7 @@ def _level(level: str) -> Columns:
     return {Measure(level, key).metric.heading: Measure(level, key) for key in MAIN}
 
 
-def _each(evidence: Evidence, level: str, key: str = "auc") -> Columns:
+def _per_class(evidence: Evidence, level: str, key: str = "auc") -> Columns:
     return {name: Measure(level, key, name) for name in class_names(level, evidence.hierarchy)}
 
 
@@ -103,10 +116,9 @@ def _further(deep: bool) -> tuple[list[Measure], ...]:
 
 def _of_packages(levels: Sequence[str]) -> list[Measure]:
     """Metrics of packages that have one value per level."""
-    metrics = {name: registry.metrics.load(name) for name in registry.metrics.names()}
     return [
-        Measure(level, name)
-        for name, metric in metrics.items()
+        Measure(level, key)
+        for key, metric in package_metrics().items()
         for level in levels
         if level in metric.levels and not metric.is_classwise
     ]
@@ -142,44 +154,42 @@ class _Builder:
 
     def existing(self, measures: Sequence[Measure]) -> Columns:
         """The columns of those measures that any method has, under headings of their own."""
-        done = [
-            each.values
-            for trainings in self.evidence.measured.values()
-            for each in trainings.values()
+        trainings = [
+            training.values
+            for of_method in self.evidence.measured.values()
+            for training in of_method.values()
         ]
-        return {_heading(m): m for m in measures if any(m in values for values in done)}
+        return {_heading(m): m for m in measures if any(m in values for values in trainings)}
 
     def row(self, method: str, columns: Columns) -> dict[str, Cell | str]:
         return {heading: self._cell(method, measure) for heading, measure in columns.items()}
 
     def keys(self, method: str) -> tuple[str, ...]:
-        return tuple(sorted({trial.job_key for trial in self.evidence.trained[method]}))
+        return tuple(sorted({fold.job_key for fold in self.evidence.trained[method]}))
 
     def _cell(self, method: str, measure: Measure) -> Cell | str:
-        done = self.evidence.measured[method]
-        if done and not any(measure in each.values for each in done.values()):
+        trainings = self.evidence.measured[method]
+        if trainings and not any(measure in t.values for t in trainings.values()):
             return ABSENT
         scale, digits = _shown(measure)
-        values = {place: scale * each.values[measure] for place, each in done.items()}
-        return Cell.over(values, digits)
+        return Cell.over({at: scale * t.values[measure] for at, t in trainings.items()}, digits)
 
     def pooled_table(self, name: str, title: str, columns: Columns, note: str) -> ResultTable:
-        """All folds together, with intervals."""
-        found = self.evidence.bootstrap
+        """All folds pooled, with intervals."""
+        bootstrap = self.evidence.bootstrap
         cells: dict[str, dict[str, Cell | str]] = {}
         reasons: dict[str, None] = {}
         for method in self.evidence.complete:
-            trials = self.evidence.trained[method]
-            values = pooled(
-                [t.predictions for t in trials], self.evidence.hierarchy, self.evidence.ordered
-            ).values
+            predictions = [fold.predictions for fold in self.evidence.trained[method]]
+            hierarchy, ordered = self.evidence.hierarchy, self.evidence.ordered
+            values = pooled(predictions, hierarchy, ordered).values
             cells[method] = {}
             for heading, measure in columns.items():
                 scale, digits = _shown(measure)
-                interval = found.interval(found.pooled.values[method][measure], measure)
+                interval = bootstrap.interval(bootstrap.pooled.values[method][measure], measure)
                 ends = None if interval.reason else (scale * interval.low, scale * interval.high)
                 cells[method][heading] = Cell(scale * values[measure], digits=digits, interval=ends)
-                if interval.reason and not found.few:
+                if interval.reason and not bootstrap.few:
                     reasons[f"No interval for {heading}: {interval.reason}."] = None
         note = " ".join([note, *reasons])
         keys = {method: self.keys(method) for method in cells}
@@ -205,16 +215,16 @@ class _Builder:
 
     def _undefined(self, columns: Columns) -> str:
         """Which folds lack some of these values, and why."""
-        found: dict[str, set[int]] = {}
-        for done in self.evidence.measured.values():
-            for (_, fold), each in done.items():
+        folds_of: dict[str, set[int]] = {}
+        for trainings in self.evidence.measured.values():
+            for (_, fold), training in trainings.items():
                 for measure in columns.values():
-                    if measure in each.reasons:
-                        found.setdefault(each.reasons[measure], set()).add(fold)
-        if not found:
+                    if measure in training.reasons:
+                        folds_of.setdefault(training.reasons[measure], set()).add(fold)
+        if not folds_of:
             return ""
-        places = (f"{reason} in {_folds(folds)}" for reason, folds in found.items())
-        return f"{DAGGER} Mean over the folds in which the value is defined: {'; '.join(places)}."
+        reasons = (f"{reason} in {_folds(folds)}" for reason, folds in folds_of.items())
+        return f"{DAGGER} Mean over the folds in which the value is defined: {'; '.join(reasons)}."
 
 
 def _folds(folds: set[int]) -> str:

@@ -1,4 +1,4 @@
-"""Verdicts in words."""
+"""Verdicts and rankings in words."""
 
 from __future__ import annotations
 
@@ -8,16 +8,29 @@ import numpy as np
 
 from mil_bench import registry
 from mil_bench.evaluation.metrics import Measure
-from mil_bench.evaluation.statistics import p_text
+from mil_bench.evaluation.statistics import SIGNIFICANCE
 from mil_bench.evaluation.verdicts import Evidence, Verdict, verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from mil_bench.evaluation.statistics import Ranking
+
+_FEW_DATASETS = 5
+
 
 def amount(value: float, measure: Measure) -> str:
     """A difference as sentences print it: percentage points with one digit, else three digits."""
     return f"{100 * value:.1f}" if measure.metric.percent else f"{value:.3f}"
+
+
+def p_text(p: float) -> str:
+    """A p-value as sentences print it: ``p = .03``, ``p < .001``."""
+    if p < 0.001:
+        return "p < .001"
+    # With two digits, a value close to the significance level could be on either side of it.
+    text = f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+    return f"p = {text.removeprefix('0')}"
 
 
 def verdict_sentence(verdict: Verdict) -> str:
@@ -63,7 +76,7 @@ def _limits(verdict: Verdict) -> str:
 
 
 def headline(pairs: Sequence[Verdict], evidence: Evidence, measure: Measure) -> str:
-    """The method with the best mean: which methods it is better than, and which it cannot be compared with.
+    """The method with the best mean, what it is better than, and what it cannot be compared with.
 
     Args:
         pairs: verdicts of all pairs on ``measure``.
@@ -148,3 +161,23 @@ def _against_yardsticks(pairs: Sequence[Verdict], rows: Sequence[str]) -> list[s
         elif compared:  # others have no results, or none that can be compared
             sentences.append(f"Better than {yardstick}, which uses no image: {', '.join(better)}.")
     return sentences
+
+
+def ranking_sentence(ranking: Ranking | str) -> str:
+    """A ranking over datasets, or why there is none."""
+    if isinstance(ranking, str):
+        return f"Methods cannot be ranked over datasets: {ranking}."
+    datasets = ranking.datasets
+    test = f"Friedman's test over {datasets} datasets: {p_text(ranking.p)}."
+    few = " With so few datasets only very large differences are significant."
+    limits = few if datasets < _FEW_DATASETS else ""
+    if ranking.p >= SIGNIFICANCE:
+        methods = len(ranking.methods)
+        return f"No significant difference between the {methods} methods. {test}{limits}"
+    better = (
+        f"is better than {', '.join(ranking.worse)}"
+        if ranking.worse
+        else "does not differ significantly from any other by Nemenyi's test"
+    )
+    start = f"{ranking.methods[0]} has the best average rank ({ranking.ranks[0]:.2f}) and {better}"
+    return f"{start}. {test}{limits}"

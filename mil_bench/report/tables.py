@@ -1,4 +1,4 @@
-"""What a table is, as values; every renderer (terminal, Markdown, CSV, LaTeX, HTML) draws the same ones."""
+"""Tables as values; all renderers (terminal, Markdown, CSV, LaTeX, HTML) draw the same ones."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DAGGER = "†"
-"""Stands behind a figure that is not defined everywhere; the table's note says where and why."""
+"""Marks a mean over some of the folds; the note of the table says which folds lack it and why."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One figure of a table, in the unit it is shown in.
+    """One value of a table, in the unit in which it is shown.
 
     Args:
-        mean: over the trainings in which it is defined, or a single figure; not a number if there
-            is none.
-        std: sample standard deviation (ddof 1) over them; not a number for fewer than two.
+        mean: over the trainings in which it is defined, or a single value; not a number if there is
+            none.
+        std: sample standard deviation (ddof 1) over these trainings; not a number for fewer than
+            two.
         undefined_folds: folds in which it is undefined because a class has no test slide.
         rank: 1 for the best row of the column, 2 for the second best, 0 for all others.
-        digits: decimals that are shown.
-        interval: lower and upper end of its 95 % interval, None where it has none.
+        digits: number of decimals.
+        interval: lower and upper end of its 95 % interval, None if it has none.
     """
 
     mean: float
@@ -38,33 +39,48 @@ class Cell:
     interval: tuple[float, float] | None = None
 
     @classmethod
+    def of(cls, values: Sequence[float], digits: int = 1) -> Cell:
+        """Mean and sample standard deviation of some values.
+
+        Args:
+            values: all defined.
+            digits: number of decimals.
+        """
+        mean = float(np.mean(values)) if values else float("nan")
+        std = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+        return cls(mean, std, digits=digits)
+
+    @classmethod
     def over(cls, values: Mapping[tuple[int, int], float], digits: int = 1) -> Cell:
-        """Mean and standard deviation over trainings.
+        """Mean and sample standard deviation over trainings.
 
         Args:
             values: (seed, fold) to value, not a number if undefined.
-            digits: decimals that are shown.
+            digits: number of decimals.
         """
-        defined = [value for value in values.values() if not np.isnan(value)]
-        undefined = tuple(sorted({fold for (_, fold), value in values.items() if np.isnan(value)}))
-        mean = float(np.mean(defined)) if defined else float("nan")
-        std = float(np.std(defined, ddof=1)) if len(defined) > 1 else float("nan")
-        return cls(mean, std, undefined, digits=digits)
+        undefined = {fold for (_, fold), value in values.items() if np.isnan(value)}
+        cell = cls.of([value for value in values.values() if not np.isnan(value)], digits)
+        return replace(cell, undefined_folds=tuple(sorted(undefined)))
+
+    @classmethod
+    def count(cls, number: float) -> Cell:
+        """A whole number."""
+        return cls(number, digits=0)
 
     def text(self) -> str:
-        """As printed: ``71.2 ± 3.4``, ``71.2 [65.0, 77.1]``, with a dagger where it lacks folds."""
+        """As printed: ``71.2 ± 3.4``, ``71.2 [65.0, 77.1]``; a dagger if some folds lack it."""
         if np.isnan(self.mean):
             return "undefined" if self.undefined_folds else "no result"
-        figure = f"{self.mean:.{self.digits}f}"
+        text = f"{self.mean:.{self.digits}f}"
         if not np.isnan(self.std):
-            figure += f" ± {self.std:.{self.digits}f}"
+            text += f" ± {self.std:.{self.digits}f}"
         if self.interval is not None:
-            figure += f" [{self.interval[0]:.{self.digits}f}, {self.interval[1]:.{self.digits}f}]"
-        return figure + (DAGGER if self.undefined_folds else "")
+            text += f" [{self.interval[0]:.{self.digits}f}, {self.interval[1]:.{self.digits}f}]"
+        return text + (DAGGER if self.undefined_folds else "")
 
     @property
     def parts(self) -> dict[str, float]:
-        """Its figures by name, as frames and CSV files hold them."""
+        """Its numbers by name, as in frames and CSV files."""
         if self.interval is None:
             return {"mean": self.mean, "std": self.std}
         return {"mean": self.mean, "low": self.interval[0], "high": self.interval[1]}
@@ -72,15 +88,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class ResultTable:
-    """A table with its caption; every figure is traceable to the jobs that gave it.
+    """A table with its caption; every value can be traced to the jobs that it comes from.
 
     Args:
         name: for file names ("fine").
         title: heading.
-        caption: what holds for every table of a run: dataset, protocol, split, what ± is.
-        cells: row to column heading to a figure or to plain text.
+        caption: what holds for all tables of a run: dataset, protocol, split, meaning of ±.
+        cells: row to column heading to a value or to plain text.
         job_keys: row to the keys of its jobs; rows without jobs may be absent.
-        note: what holds for this table alone, "" for nothing.
+        note: what holds for this table only, "" for nothing.
         row_heading: what a row is.
     """
 
@@ -108,23 +124,23 @@ class ResultTable:
         return any(rank_of(cell) for row in self.cells.values() for cell in row.values())
 
     def is_text(self, column: str) -> bool:
-        """Whether a column holds text alone."""
+        """Whether a column holds only text."""
         return all(isinstance(row[column], str) for row in self.cells.values())
 
     @property
     def frame(self) -> pd.DataFrame:
-        """One row a row; columns (heading, "mean" | "std" | "low" | "high"), or (heading, "text") for text."""
+        """Columns are (heading, "mean" | "std" | "low" | "high"), or (heading, "text") for text."""
         import pandas as pd  # a third of a second, and lists of runs do without it
 
-        nothing = Cell(float("nan"))
-        rows = {}
+        no_value = Cell(float("nan"))
+        rows: dict[str, dict[tuple[str, str], float | str]] = {}
         for name, row in self.cells.items():
             rows[name] = {}
             for column, cell in row.items():
-                if self.is_text(column):
+                if isinstance(cell, str) and self.is_text(column):
                     rows[name][column, "text"] = cell
                 else:
-                    parts = (nothing if isinstance(cell, str) else cell).parts
+                    parts = (no_value if isinstance(cell, str) else cell).parts
                     rows[name] |= {(column, part): value for part, value in parts.items()}
         frame = pd.DataFrame.from_dict(rows, orient="index")
         frame.index.name = self.row_heading
@@ -146,28 +162,30 @@ def ranked(
     complete: Collection[str],
     lower_is_better: Sequence[str] = (),
 ) -> dict[str, dict[str, Cell | str]]:
-    """Mark best and second best of each column among complete rows; equal means share a rank.
+    """Mark the best and second best of each column; equal means share a rank.
 
-    A column in which these rows are undefined in different folds stays unmarked: their means would
-    not be about the same slides.
+    A column is not marked if its rows are undefined in different folds, because their means are not
+    over the same slides.
 
     Args:
         cells: row to column heading to cell.
-        complete: rows that take part.
+        complete: rows that are ranked.
         lower_is_better: columns in which the lowest mean is the best.
     """
     marked = {name: dict(row) for name, row in cells.items()}
     for column in next(iter(cells.values()), {}):
-        own = {
-            n: row[column]
-            for n, row in marked.items()
-            if n in complete and isinstance(row[column], Cell)
+        values = {
+            name: cell
+            for name, row in marked.items()
+            if name in complete
+            and isinstance(cell := row[column], Cell)
+            and not np.isnan(cell.mean)
         }
-        own = {name: cell for name, cell in own.items() if not np.isnan(cell.mean)}
-        if len({cell.undefined_folds for cell in own.values()}) != 1:
+        if len({cell.undefined_folds for cell in values.values()}) != 1:
             continue
-        means = sorted({cell.mean for cell in own.values()}, reverse=column not in lower_is_better)
-        for name, cell in own.items():
+        highest_first = column not in lower_is_better
+        means = sorted({cell.mean for cell in values.values()}, reverse=highest_first)
+        for name, cell in values.items():
             if cell.mean in means[:2]:
                 marked[name][column] = replace(cell, rank=means.index(cell.mean) + 1)
     return marked

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from mil_bench.evaluation.metrics import Measure
 from mil_bench.evaluation.trials import COMPLETE, FAILED, PRUNED, Trial, best_of
 from mil_bench.report.tables import Cell, ResultTable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    import numpy as np
 
     from mil_bench.evaluation.verdicts import Evidence
 
@@ -22,8 +22,8 @@ _SPENT = (
     "other trainings run on other cores."
 )
 _CHOSEN = (
-    "Trial 0 is the method's own recipe. Loss: the lowest validation cross-entropy of the fine classes "
-    "over epochs, by which trials are chosen. Test slides are not used."
+    "Trial 0 is the method's own recipe. Loss: the lowest validation cross-entropy of the fine "
+    "classes over epochs, by which trials are chosen. Test slides are not used."
 )
 _GAIN = (
     "Recipe: the method's own settings with the epochs of this run, the first trial of each study. "
@@ -34,26 +34,26 @@ _GAIN = (
 
 def by_study(records: Sequence[Trial]) -> dict[tuple[str, int, int | None], list[Trial]]:
     """Method, seed and fold to the trials of its study, in order."""
-    found: dict[tuple[str, int, int | None], list[Trial]] = {}
+    studies: dict[tuple[str, int, int | None], list[Trial]] = {}
     for record in records:
-        found.setdefault((record.label, record.seed, record.fold), []).append(record)
-    return found
+        studies.setdefault((record.label, record.seed, record.fold), []).append(record)
+    return studies
 
 
 def spent_table(records: Sequence[Trial], caption: str) -> ResultTable:
     """One row per method: trials by state, epochs, seconds."""
     cells: dict[str, dict[str, Cell | str]] = {}
     for label in dict.fromkeys(record.label for record in records):
-        own = [record for record in records if record.label == label]
-        states = Counter(record.state for record in own)
+        trials = [record for record in records if record.label == label]
+        states = Counter(trial.state for trial in trials)
         cells[label] = {
-            "Studies": _count(len({(record.seed, record.fold) for record in own})),
-            "Trials": _count(len(own)),
-            "Complete": _count(states[COMPLETE]),
-            "Pruned": _count(states[PRUNED]),
-            "Failed": _count(states[FAILED]),
-            "Epochs": _count(sum(record.epochs for record in own)),
-            "Seconds": _count(sum(record.seconds for record in own)),
+            "Studies": Cell.count(len({(trial.seed, trial.fold) for trial in trials})),
+            "Trials": Cell.count(len(trials)),
+            "Complete": Cell.count(states[COMPLETE]),
+            "Pruned": Cell.count(states[PRUNED]),
+            "Failed": Cell.count(states[FAILED]),
+            "Epochs": Cell.count(sum(trial.epochs for trial in trials)),
+            "Seconds": Cell.count(sum(trial.seconds for trial in trials)),
         }
     return ResultTable("tuning", "Tuning: cost of the search", caption, cells, note=_SPENT)
 
@@ -63,8 +63,8 @@ def chosen_table(records: Sequence[Trial], caption: str) -> ResultTable:
     studies = by_study(records)
     seeds = {seed for _, seed, _ in studies}
     cells: dict[str, dict[str, Cell | str]] = {}
-    for (label, seed, fold), own in studies.items():
-        best = best_of(own)
+    for (label, seed, fold), trials in studies.items():
+        best = best_of(trials)
         name = (
             label
             + (f" seed {seed}" if len(seeds) > 1 else "")
@@ -72,7 +72,7 @@ def chosen_table(records: Sequence[Trial], caption: str) -> ResultTable:
         )
         cells[name] = {
             "Trial": "none" if best is None else str(best.number),
-            "Loss, recipe": _loss(own[0]),
+            "Loss, recipe": _loss(trials[0]),
             "Loss, chosen": _loss(best),
             "Settings": "no trial was completed"
             if best is None
@@ -88,27 +88,24 @@ def chosen_table(records: Sequence[Trial], caption: str) -> ResultTable:
     )
 
 
-def gain_table(recipe: Evidence, tuned: Evidence, figure: Measure, caption: str) -> ResultTable:
+def gain_table(recipe: Evidence, tuned: Evidence, measure: Measure, caption: str) -> ResultTable:
     """One row per method: values with its recipe, tuned, and the difference.
 
     Args:
         recipe: the trainings of every study's first trial.
         tuned: the trainings that were chosen.
-        figure: what methods are compared on; accuracy is shown, too.
+        measure: what methods are compared on; accuracy is shown, too.
         caption: of the run.
     """
     cells: dict[str, dict[str, Cell | str]] = {}
-    figures = dict.fromkeys([figure, Measure("fine", "accuracy")])
+    measures = dict.fromkeys([measure, Measure("fine", "accuracy")])
     for label in tuned.complete:
         if label not in recipe.complete:
             continue
         cells[label] = {}
-        for measure in figures:
-            before, after = (
-                100 * recipe.by_fold(label, measure),
-                100 * tuned.by_fold(label, measure),
-            )
-            heading = measure.metric.heading
+        for shown in measures:
+            before, after = (100 * kind.by_fold(label, shown) for kind in (recipe, tuned))
+            heading = shown.metric.heading
             cells[label] |= {
                 f"{heading}, recipe": _mean(before),
                 f"{heading}, tuned": _mean(after),
@@ -134,11 +131,6 @@ def _loss(record: Trial | None) -> Cell | str:
     return "–" if record is None or record.value is None else Cell(record.value, digits=3)
 
 
-def _count(number: float) -> Cell:
-    return Cell(number, digits=0)
-
-
 def _mean(values: np.ndarray) -> Cell:
-    return Cell(
-        float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
-    )
+    """Mean and standard deviation over folds; not a number if a fold is undefined."""
+    return Cell.of(values.tolist())

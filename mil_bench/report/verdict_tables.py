@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mil_bench.evaluation.metrics import Measure
-from mil_bench.evaluation.statistics import p_text
 from mil_bench.report.result_tables import ABSENT
-from mil_bench.report.sentences import method_means
+from mil_bench.report.sentences import method_means, p_text
 from mil_bench.report.tables import Cell, ResultTable
 
 if TYPE_CHECKING:
@@ -32,6 +31,7 @@ _BOOTSTRAP_ONLY = (
     "Single split: the interval and the p-value are of a paired bootstrap over {}s (test-set "
     f"variability) only. {_PER_PAIR}"
 )
+_DIFFERENCE = "Difference [95 % interval]"
 
 
 def main_measure(evidence: Evidence) -> tuple[Measure, str]:
@@ -106,16 +106,12 @@ def _table(
 
 def _row(verdict: Verdict) -> dict[str, Cell | str]:
     if verdict.reason:
-        return dict.fromkeys(("Difference [95 % interval]", "p", "d"), ABSENT) | {
-            "Verdict": verdict.reason
-        }
+        return {_DIFFERENCE: ABSENT, "p": ABSENT, "d": ABSENT, "Verdict": verdict.reason}
     scale, digits = (100, 1) if verdict.measure.metric.percent else (1, 3)
     interval = (scale * verdict.low, scale * verdict.high)
     word = f"{verdict.first} is better" if verdict.is_significant else "not significant"
     return {
-        "Difference [95 % interval]": Cell(
-            scale * verdict.difference, digits=digits, interval=interval
-        ),
+        _DIFFERENCE: Cell(scale * verdict.difference, digits=digits, interval=interval),
         "p": p_text(verdict.adjusted).removeprefix("p ").removeprefix("= "),
         "d": ABSENT if np.isnan(verdict.standardised) else Cell(verdict.standardised, digits=2),
         "Verdict": word,

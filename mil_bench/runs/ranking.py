@@ -14,6 +14,7 @@ from mil_bench.errors import InputError
 from mil_bench.evaluation.metrics import Measure
 from mil_bench.evaluation.statistics import Ranking, rank_methods
 from mil_bench.report.render import write_report
+from mil_bench.report.sentences import ranking_sentence
 from mil_bench.report.tables import Cell, ResultTable, ranked
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Across:
     @property
     def sentence(self) -> str:
         """What the ranking says, in words."""
-        return self.ranking if isinstance(self.ranking, str) else self.ranking.sentence
+        return ranking_sentence(self.ranking)
 
     @property
     def table(self) -> ResultTable:

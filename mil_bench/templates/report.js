@@ -5,7 +5,7 @@
     const found = /^[<\s]*(-?\d*\.?\d+)/.exec(cell.textContent);
     return found ? parseFloat(found[1]) : NaN;
   };
-  // Rows without a figure stay at the end, whichever way the others go.
+  // Rows without a value are last in both directions.
   const compare = (a, b, down) => {
     const [x, y] = [number(a), number(b)];
     if (isNaN(x) && isNaN(y)) return (down ? -1 : 1) * a.textContent.localeCompare(b.textContent);
@@ -13,8 +13,8 @@
     return down ? y - x : x - y;
   };
   const sort = (table, heading, index) => {
-    const figures = heading.classList.contains("figure");
-    const down = heading.ariaSort ? heading.ariaSort === "ascending" : figures;
+    const numeric = heading.classList.contains("value");
+    const down = heading.ariaSort ? heading.ariaSort === "ascending" : numeric;
     for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
     heading.setAttribute("aria-sort", down ? "descending" : "ascending");
     const body = table.tBodies[0];

@@ -69,6 +69,7 @@ def test_simulated_intervals_hold_their_figure() -> None:
     assert ((low < value) & (value < high))[given].all()
 
 
+@pytest.mark.slow
 def test_the_true_auc_of_the_rare_class_is_what_many_patients_give() -> None:
     found = np.array([rare.intervals(repeat) for repeat in range(20)])[:, rare.BEARERS.index(40)]
     assert found.mean() == pytest.approx(rare.TRUTH, abs=0.02)  # middles of intervals lie around it

@@ -149,7 +149,7 @@ def test_undefined_replicates_are_counted_and_too_many_of_them_leave_no_interval
 
 def test_an_undefined_figure_has_no_interval() -> None:
     values = np.concatenate([[np.nan], np.linspace(0, 1, 100)])
-    assert made().interval(values).reason == "the figure itself is undefined"
+    assert made().interval(values).reason == "the value itself is undefined"
 
 
 def test_too_few_patients_give_no_interval() -> None:
@@ -186,7 +186,7 @@ def test_a_class_of_few_patients_gets_no_interval_of_its_own() -> None:
     assert reasons[0] == "2 patients with d are too few, 20 are needed"
     assert reasons[1] == ""
     assert reasons[2] == ""
-    assert found.bearers[fine] == 2
-    assert found.bearers[coarse] == len(
+    assert found.class_units[fine] == 2
+    assert found.class_units[coarse] == len(
         {g for g, label in zip(groups, labels, strict=True) if label >= 2}
     )

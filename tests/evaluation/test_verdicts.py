@@ -20,7 +20,7 @@ ACCURACY, AUC, NLL = (Measure("fine", key) for key in ("accuracy", "macro_auc", 
 def trial(
     fold: int, skill: float, seed: int = 0, classes: int = 4, slides: int = 60
 ) -> TrainedFold:
-    """A fold's predictions: the higher the skill the better; slides and labels are those of the fold."""
+    """A trained fold; the higher the skill the better. Slides and labels depend on the fold."""
     rng = np.random.default_rng((fold, seed, int(100 * skill)))
     labels = np.arange(slides) % classes
     logits = skill * np.eye(4)[labels] + rng.standard_normal((slides, 4))
@@ -173,7 +173,7 @@ def test_unknown_patients_are_said_to_be_unknown() -> None:
     )
 
 
-def test_too_few_patients_leave_the_no_bootstrap_to_decide() -> None:
+def test_with_too_few_patients_the_folds_alone_decide() -> None:
     given = evidence(folds=3, one=1.0, two=2.0)
     few = [
         [
@@ -194,7 +194,8 @@ def test_too_few_patients_leave_the_no_bootstrap_to_decide() -> None:
     differences = given.by_fold(found.first, ACCURACY) - given.by_fold(found.second, ACCURACY)
     assert found.p == corrected_t_test(differences, 60 / 240).p
     assert verdict_sentence(found).endswith(
-        "Only the t-test across folds was possible: 5 centres are too few to draw from, 20 are needed."
+        "Only the t-test across folds was possible: "
+        "5 centres are too few to draw from, 20 are needed."
     )
     single = dataclasses.replace(
         given, trained={m: d[:1] for m, d in given.trained.items()}, sizes=((240, 60),)
@@ -230,7 +231,8 @@ def test_the_headline_says_why_methods_cannot_be_compared() -> None:
     found = verdicts(given, ACCURACY)
     value = f"{100 * given.by_fold('two', ACCURACY).mean():.1f} %"
     assert headline(found, given, ACCURACY) == (
-        f"two has the best accuracy ({value}). It cannot be compared with one: only 2 folds, 3 are needed."
+        f"two has the best accuracy ({value}). "
+        "It cannot be compared with one: only 2 folds, 3 are needed."
     )
     trials = {
         name: [trial(k, 1.0, classes=3 if k == 2 else 4) for k in range(5)]

@@ -14,11 +14,12 @@ from mil_bench.runs.result import RunResult
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow  # pages hold all figures
 VOID = {"meta", "img", "br"}
 
 
 class Reader(HTMLParser):
-    """Follows open elements; fails where one is closed that is not the last."""
+    """Follows open elements; fails if one is closed that is not the last."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,15 +82,15 @@ def test_it_is_one_well_formed_file_that_asks_for_nothing(text: str) -> None:
     assert len(reader.images) == 8
 
 
-def test_the_verdict_stands_first_and_leaks_beside_it(text: str, result: RunResult) -> None:
+def test_the_verdict_comes_first_with_the_leaks(text: str, result: RunResult) -> None:
     assert "&lt;good&gt; has the best macro AUC" in text
     assert text.index("has the best macro AUC") < text.index("<table")
     assert "LEAKS: 7 of 120 test slides" in text[: text.index("<table")]
     assert result.summary[0].startswith("<good> has the best macro AUC")
 
 
-def test_a_twin_is_called_a_twin_before_anything_else(text: str) -> None:
-    assert text.index("Nothing here is a result on the real dataset.") < text.index(
+def test_a_simulated_dataset_is_called_simulated_before_anything_else(text: str) -> None:
+    assert text.index("nothing here is a result on the real dataset.") < text.index(
         '<section id="verdict">'
     )
     real = run_result({"a": trained_folds(1.0), "b": trained_folds(2.0)})
@@ -156,8 +157,9 @@ BROWSER = next(
 CLICKS = """<script>
 const table = document.querySelector("#table-fine table");
 const order = () => [...table.tBodies[0].rows].map((row) => row.cells[0].textContent).join(" ");
-const click = (index) => { table.tHead.rows[0].cells[index].querySelector("button").click(); return order(); };
-const shown = [click(1), table.tHead.rows[0].cells[1].getAttribute("aria-sort"), click(1), click(0)];
+const heading = (index) => table.tHead.rows[0].cells[index];
+const click = (index) => { heading(index).querySelector("button").click(); return order(); };
+const shown = [click(1), heading(1).getAttribute("aria-sort"), click(1), click(0)];
 document.body.textContent = "ORDERS " + shown.join("|") + " END";
 </script></body>"""
 

@@ -74,11 +74,11 @@ def test_best_and_second_best_are_marked_and_equal_means_share_a_rank() -> None:
     table = tables_of(
         bad=trained_folds(0.5),
         good=trained_folds(3.0),
-        twin=trained_folds(3.0),
+        same=trained_folds(3.0),
         worst=trained_folds(0.0),
     )["fine"]
     ranks = {method: row["Macro AUC"].rank for method, row in table.cells.items()}
-    assert ranks == {"good": 1, "twin": 1, "bad": 2, "worst": 0}
+    assert ranks == {"good": 1, "same": 1, "bad": 2, "worst": 0}
 
 
 def test_the_lowest_calibration_error_is_the_best() -> None:
@@ -238,7 +238,8 @@ def test_where_the_macro_auc_is_undefined_methods_are_compared_on_accuracy() -> 
     figure, reason = main_measure(found)
     assert figure == Measure("fine", "accuracy")
     assert reason == (
-        "Methods are compared on accuracy, because macro AUC is undefined in fold 1: no test slide is r1."
+        "Methods are compared on accuracy, because macro AUC is undefined in fold 1: "
+        "no test slide is r1."
     )
 
 
@@ -407,10 +408,8 @@ def test_html_marks_sorts_by_number_and_escapes() -> None:
     table = ResultTable("t", "T", "caption", cells)
     text = html_table(table)
     assert '<th scope="row">&lt;a&gt;</th>' in text
-    assert (
-        '<td class="figure" data-value="61.25"><b class="best" style="color:#b80000">61.2 ± 1.0</b></td>'
-        in text
-    )
+    best = '<b class="best" style="color:#b80000">61.2 ± 1.0</b>'
+    assert f'<td class="value" data-value="61.25">{best}</td>' in text
     assert '<td class="words">1 &lt; 2</td>' in text
     assert "F&amp;1" in text
     assert "second best" in html_section(table)

@@ -1,1 +1,1 @@
-"""Pictures; the only place that knows matplotlib. Every function takes data and gives a figure."""
+"""Figures; only these modules import matplotlib. Each function turns data into a figure."""

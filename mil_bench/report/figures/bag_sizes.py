@@ -1,4 +1,4 @@
-"""How many instances the bags have."""
+"""Distribution of the number of instances per bag."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 
 def bag_size_histogram(sizes: np.ndarray, title: str, path: Path) -> None:
-    """Draw how many instances the bags have, on a logarithmic axis, into a PNG file.
+    """Draw a histogram of the number of instances per bag, on a logarithmic axis, into a PNG file.
 
     Args:
-        sizes: instances of each bag ``[B]``, at least 1.
-        title: what the bags are.
-        path: the file; its folder is made, and an older picture is replaced.
+        sizes: number of instances of each bag ``[B]``, at least 1.
+        title: which bags these are.
+        path: the file. Its folder is created if it does not exist; an older file is replaced.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogFormatter
@@ -24,13 +24,13 @@ def bag_size_histogram(sizes: np.ndarray, title: str, path: Path) -> None:
     figure = Figure(figsize=(6.4, 3.6), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     edges = np.geomspace(sizes.min() * 0.95, sizes.max() * 1.05, 31)
-    axes.hist(sizes, bins=edges, color="#4878a8", edgecolor="white", linewidth=0.5)
+    axes.hist(sizes, bins=edges.tolist(), color="#4878a8", edgecolor="white", linewidth=0.5)
     middle = float(np.median(sizes))
     axes.axvline(middle, color="black", linewidth=1, linestyle="--", label=f"median {middle:g}")
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
     axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
-    axes.set(title=title, xlabel="instances in a bag", ylabel="bags")
+    axes.set(title=title, xlabel="instances per bag", ylabel="number of bags")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)

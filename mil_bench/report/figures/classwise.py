@@ -1,4 +1,4 @@
-"""AUC of every class and method."""
+"""AUC of each method for each class."""
 
 from __future__ import annotations
 
@@ -11,35 +11,37 @@ from mil_bench.report.figures.style import legend, styled, styles
 from mil_bench.report.tables import Cell, ResultTable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mil_bench.hierarchy import LabelHierarchy
 
 
 @styled
 def classwise_auc(table: ResultTable, hierarchy: LabelHierarchy) -> Figure:
-    """Means with their standard deviations, classes side by side in the order of the hierarchy.
+    """Means and standard deviations, with the classes in the order of the hierarchy.
 
     Args:
-        table: class-wise AUC, columns are the fine classes.
+        table: class-wise AUC; its columns are the fine classes.
         hierarchy: the classes.
     """
     order = np.argsort(hierarchy.parent, kind="stable")
-    drawn = {
-        name: row
-        for name, row in table.cells.items()
-        if any(_defined(cell) for cell in row.values())
-    }
+    rows = {name: _defined(row) for name, row in table.cells.items()}
+    drawn = {name: row for name, row in rows.items() if row}
     look = styles(list(table.cells))
     figure = Figure(figsize=(max(6.0, 1.5 * len(order)), 4.2), layout="constrained")
     axes = figure.add_subplot()
     handles = {}
     for i, (name, row) in enumerate(drawn.items()):
-        cells = [row[hierarchy.fine[c]] for c in order]
-        shown = [(x, cell) for x, cell in enumerate(cells) if _defined(cell)]
-        places = [x + 0.8 * ((i + 0.5) / len(drawn) - 0.5) for x, _ in shown]
-        means, spreads = ([getattr(cell, part) for _, cell in shown] for part in ("mean", "std"))
+        positions = [x for x, c in enumerate(order) if hierarchy.fine[c] in row]
+        cells = [row[hierarchy.fine[order[x]]] for x in positions]
         style = look[name]
         axes.errorbar(
-            places, means, yerr=spreads, **style.dots(), elinewidth=0.9, ecolor=style.colour
+            [x + 0.8 * ((i + 0.5) / len(drawn) - 0.5) for x in positions],
+            [cell.mean for cell in cells],
+            yerr=[cell.std for cell in cells],
+            **style.dots(),
+            elinewidth=0.9,
+            ecolor=style.colour,
         )
         handles[name] = axes.plot([], [], **style.dots())[0]
     axes.axhline(50, color="0.6", linewidth=0.8, linestyle=":")
@@ -55,8 +57,13 @@ def classwise_auc(table: ResultTable, hierarchy: LabelHierarchy) -> Figure:
     return figure
 
 
-def _defined(cell: Cell | str) -> bool:
-    return isinstance(cell, Cell) and not np.isnan(cell.mean)
+def _defined(row: Mapping[str, Cell | str]) -> dict[str, Cell]:
+    """The cells of a row that hold a value, by column."""
+    return {
+        name: cell
+        for name, cell in row.items()
+        if isinstance(cell, Cell) and not np.isnan(cell.mean)
+    }
 
 
 def _label(hierarchy: LabelHierarchy, c: int) -> str:

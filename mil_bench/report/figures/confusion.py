@@ -1,4 +1,4 @@
-"""What is taken for what."""
+"""Confusion matrices."""
 
 from __future__ import annotations
 
@@ -20,26 +20,24 @@ if TYPE_CHECKING:
 
 @styled
 def confusion(evidence: Evidence, level: str) -> Figure:
-    """Percent of each true class's tests by predicted class, all folds together, one panel a method.
+    """Predicted classes in percent of each true class, over all folds; one panel per method.
 
     Args:
         evidence: what a run measured.
-        level: "fine", in the order of the hierarchy with its coarse blocks outlined; or "coarse",
+        level: "fine", in the order of the hierarchy with the coarse classes outlined; or "coarse",
             from fine probabilities summed over the children.
     """
     hierarchy = evidence.hierarchy
-    methods = [name for name, trials in evidence.trained.items() if trials]
+    methods = [name for name, folds in evidence.trained.items() if folds]
     classes = hierarchy.n_fine if level == "fine" else hierarchy.n_coarse
     side = max(2.0, 0.33 * classes + 0.7)
     figure, axes = panels(max(1, len(methods)), max(2, int(11 / side)), (side, side), shared=True)
     for method, panel in zip(methods, axes, strict=False):
         counts = np.zeros((classes, classes))
-        for trial in evidence.trained[method]:
-            np.add.at(
-                counts,
-                _labels(trial.predictions.labels, trial.predictions.fine, hierarchy, level),
-                1,
-            )
+        for fold in evidence.trained[method]:
+            predictions = fold.predictions
+            cells = _labels(predictions.labels, predictions.fine, hierarchy, level)
+            np.add.at(counts, cells, 1)
         _matrix(panel, counts, hierarchy, level)
         panel.set_title(method, fontsize=8 if len(method) < 5 * side else 6)
     figure.supxlabel("predicted", fontsize=9)
@@ -50,11 +48,11 @@ def confusion(evidence: Evidence, level: str) -> Figure:
 def _labels(
     labels: np.ndarray, fine: np.ndarray, hierarchy: LabelHierarchy, level: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """True and predicted classes ``[B]``, as positions in the figure."""
+    """True and predicted classes ``[B]``, as rows and columns of the matrix."""
     if level == "coarse":
         return hierarchy.coarse_of(labels), hierarchy.lift(fine).argmax(1)
-    place = np.argsort(np.argsort(hierarchy.parent, kind="stable"))
-    return place[labels], place[fine.argmax(1)]
+    position = np.argsort(np.argsort(hierarchy.parent, kind="stable"))
+    return position[labels], position[fine.argmax(1)]
 
 
 def _matrix(axes: Axes, counts: np.ndarray, hierarchy: LabelHierarchy, level: str) -> None:
@@ -67,14 +65,13 @@ def _matrix(axes: Axes, counts: np.ndarray, hierarchy: LabelHierarchy, level: st
             text = axes.text(
                 column, row, f"{share[row, column]:.0f}", ha="center", va="center", color=shade
             )
-            text.set(
-                fontsize=7, in_layout=False
-            )  # inside the panel anyway, and laying out hundreds is slow
+            # Inside the panel anyway, and layout with hundreds of texts is slow.
+            text.set(fontsize=7, in_layout=False)
     order = np.argsort(hierarchy.parent, kind="stable")
     names = [hierarchy.fine[c] for c in order] if level == "fine" else list(hierarchy.coarse)
-    places = range(len(names))
-    axes.set_xticks(places, names, rotation=90, fontsize=7)
-    axes.set_yticks(places, names, fontsize=7)
+    ticks = range(len(names))
+    axes.set_xticks(ticks, names, rotation=90, fontsize=7)
+    axes.set_yticks(ticks, names, fontsize=7)
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(True)

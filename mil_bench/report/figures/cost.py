@@ -1,4 +1,4 @@
-"""What a method's quality costs."""
+"""Training time and quality of each method."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 @styled
 def cost(trained: Mapping[str, Sequence[TrainedFold]], table: ResultTable, column: str) -> Figure:
-    """Mean and standard deviation of a figure over the mean seconds of a training, on a logarithmic scale.
+    """Mean and standard deviation of a metric against mean seconds per training, on a log scale.
 
     Args:
-        trained: method to its trained folds; what is not trained is left out.
-        table: holds the figure.
-        column: its heading.
+        trained: method to its trained folds; methods that train nothing are left out.
+        table: holds the metric.
+        column: heading of the metric's column.
     """
     figure = Figure(figsize=(8.0, 3.8), layout="constrained")
     axes = figure.add_subplot()
@@ -39,7 +39,7 @@ def cost(trained: Mapping[str, Sequence[TrainedFold]], table: ResultTable, colum
                 np.mean(seconds), cell.mean, yerr=cell.std, **style.dots(7), elinewidth=0.9
             )
             handles[method] = axes.plot([], [], **style.dots(7))[0]
-    axes.set(xscale="log", xlabel="seconds a training", ylabel=f"{column} (%)")
+    axes.set(xscale="log", xlabel="seconds per training", ylabel=f"{column} (%)")
     axes.grid(color="0.92", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

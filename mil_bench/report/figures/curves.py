@@ -1,4 +1,4 @@
-"""ROC and precision-recall curves, one class against the rest."""
+"""One-vs-rest ROC and precision-recall curves."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ if TYPE_CHECKING:
 _GRID = np.linspace(0, 1, 101)
 
 Curve = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""From labels ``[B]`` bool and scores ``[B]`` to heights over the grid ``[101]``."""
+"""From labels ``[B]`` bool and scores ``[B]`` to heights at the grid's points ``[101]``."""
 
 
 @styled
 def roc(evidence: Evidence) -> Figure:
-    """Sensitivity over 1 - specificity: one panel a class, one line a method, the mean of its trainings' curves."""
+    """Sensitivity against 1 - specificity.
+
+    One panel per class, one line per method: the mean of the curves of its trainings.
+    """
     figure = _panels(evidence, _sensitivity)
     for axes in figure.axes[: evidence.hierarchy.n_fine]:
         axes.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=":")
@@ -35,7 +38,10 @@ def roc(evidence: Evidence) -> Figure:
 
 @styled
 def precision_recall(evidence: Evidence) -> Figure:
-    """Precision over recall: one panel a class, one line a method, the mean of its trainings' curves."""
+    """Precision against recall.
+
+    One panel per class, one line per method: the mean of the curves of its trainings.
+    """
     figure = _panels(evidence, _precision)
     for axes, share in zip(figure.axes, _shares(evidence), strict=False):
         axes.axhline(share, color="0.6", linewidth=0.8, linestyle=":")
@@ -52,7 +58,7 @@ def _sensitivity(positive: np.ndarray, score: np.ndarray) -> np.ndarray:
 
 
 def _precision(positive: np.ndarray, score: np.ndarray) -> np.ndarray:
-    # As average precision has it: between two thresholds the precision is that of the one with more
+    # As in average precision: between two thresholds, precision is that of the one with the higher
     # recall.
     precision, recall, _ = precision_recall_curve(positive, score)
     return precision[::-1][np.searchsorted(recall[::-1], _GRID, side="left")]
@@ -67,8 +73,8 @@ def _panels(evidence: Evidence, curve: Curve) -> Figure:
         parent = "" if hierarchy.is_flat else f" ({hierarchy.coarse[hierarchy.parent[c]]})"
         panel.set(title=f"{name}{parent}", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         panel.set(xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
-        for method, trials in evidence.trained.items():
-            heights = _mean(curve, [trial.predictions for trial in trials], c)
+        for method, folds in evidence.trained.items():
+            heights = _mean(curve, [fold.predictions for fold in folds], c)
             if heights is not None:
                 handles[method] = panel.plot(_GRID, heights, **look[method].line())[0]
     if handles:
@@ -76,19 +82,19 @@ def _panels(evidence: Evidence, curve: Curve) -> Figure:
     return figure
 
 
-def _mean(curve: Curve, done: Sequence[Predictions], c: int) -> np.ndarray | None:
-    """Mean over the trainings whose test slides have the class and others, None where none has."""
-    found = [
+def _mean(curve: Curve, predictions: Sequence[Predictions], c: int) -> np.ndarray | None:
+    """Mean over the trainings whose test slides include the class and others; None if none does."""
+    curves = [
         curve(p.labels == c, p.fine[:, c])
-        for p in done
+        for p in predictions
         if 0 < np.count_nonzero(p.labels == c) < len(p.labels)
     ]
-    return np.mean(found, axis=0) if found else None
+    return np.mean(curves, axis=0) if curves else None
 
 
 def _shares(evidence: Evidence) -> np.ndarray:
     """Share of each class among all test slides ``[C]``."""
-    labels = [trial.predictions.labels for trials in evidence.trained.values() for trial in trials]
+    labels = [fold.predictions.labels for folds in evidence.trained.values() for fold in folds]
     counts = np.bincount(
         np.concatenate(labels or [np.zeros(0, int)]), minlength=evidence.hierarchy.n_fine
     )

@@ -1,4 +1,4 @@
-"""All figures of a run, each with its title and caption, drawn on first use."""
+"""All figures of a run, with titles and captions; each is drawn when it is first used."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from mil_bench.report.tables import ResultTable
 
 _ONE_VS_REST = (
-    "one class against the rest, mean of the curves of all trainings; the tables give the spread."
+    "One-vs-rest curves of the fine classes, mean over all trainings; the tables show the standard "
+    "deviations."
 )
 
 
@@ -33,7 +34,7 @@ class Picture:
 
     Args:
         title: heading.
-        caption: what is seen.
+        caption: what it shows.
         draw: draws it.
     """
 
@@ -44,10 +45,10 @@ class Picture:
 
 @dataclass(frozen=True, eq=False)
 class Gallery(Mapping[str, Figure]):
-    """Name to figure.
+    """The figures of a run, by name.
 
     Args:
-        pictures: name to what can be drawn, in the order of a report.
+        pictures: name to figure, in the order of the report.
     """
 
     pictures: Mapping[str, Picture]
@@ -71,40 +72,45 @@ class Gallery(Mapping[str, Figure]):
         pictures = {
             "classwise_auc": Picture(
                 "Class-wise AUC",
-                "Mean ± standard deviation over trainings, fine classes against the rest; dotted: chance.",
+                "One-vs-rest AUC of the fine classes, mean ± standard deviation over trainings. "
+                "Dotted line: chance.",
                 lambda: classwise_auc(tables["classwise_auc"], evidence.hierarchy),
             ),
             "confusion_fine": Picture(
                 "Confusion, fine level",
-                "Percent of each true class, all folds together; classes in the order of the hierarchy"
+                "Percent of each true class, over all folds; classes in the order of the hierarchy"
                 + ("." if evidence.hierarchy.is_flat else ", coarse classes outlined."),
                 lambda: confusion(evidence, "fine"),
             ),
             "confusion_coarse": Picture(
                 "Confusion, coarse level",
-                "Percent of each true class, all folds together; fine probabilities summed over the children.",
+                "Percent of each true class, over all folds. The coarse prediction comes from the "
+                "fine probabilities summed over the children.",
                 lambda: confusion(evidence, "coarse"),
             ),
-            "roc": Picture("ROC curves", f"Fine level: {_ONE_VS_REST}", lambda: roc(evidence)),
+            "roc": Picture("ROC curves", _ONE_VS_REST, lambda: roc(evidence)),
             "precision_recall": Picture(
                 "Precision-recall curves",
-                f"Fine level: {_ONE_VS_REST} Dotted: share of the class.",
+                f"{_ONE_VS_REST} Dotted line: proportion of the class.",
                 lambda: precision_recall(evidence),
             ),
             "reliability": Picture(
                 "Reliability",
-                "Fine level, all folds together. Dots below the diagonal: overconfident; their area is the share of slides.",
+                "Calibration at the fine level, over all folds: accuracy against the probability "
+                "of the predicted class. Points below the diagonal: overconfident. A point's area "
+                "shows the proportion of slides.",
                 lambda: reliability(evidence),
             ),
             "training": Picture(
                 "Training curves",
-                "Validation cross-entropy of every training (left scale), the selected epoch, and the method's own "
-                "training loss (right scale).",
+                "Validation cross-entropy of every training (left axis) with the selected epoch, "
+                "and each method's own training loss (right axis).",
                 lambda: training_curves(trained),
             ),
             "cost": Picture(
                 "Cost and quality",
-                "Macro AUC of the fine level, mean ± standard deviation, against the mean wall time per training.",
+                "Macro AUC of the fine level, mean ± standard deviation over trainings, against "
+                "the mean wall time per training.",
                 lambda: cost(trained, tables["fine"], "Macro AUC"),
             ),
         }
@@ -132,7 +138,8 @@ class Gallery(Mapping[str, Figure]):
     def _repr_html_(self) -> str:
         """All figures, for notebooks."""
         return "".join(
-            f'<h4>{escape(p.title)}</h4><img src="{data_uri(self.svg(name))}" alt="{escape(p.title)}">'
-            f"<p><small>{escape(p.caption)}</small></p>"
-            for name, p in self.pictures.items()
+            f"<h4>{escape(picture.title)}</h4>"
+            f'<img src="{data_uri(self.svg(name))}" alt="{escape(picture.title)}">'
+            f"<p><small>{escape(picture.caption)}</small></p>"
+            for name, picture in self.pictures.items()
         )

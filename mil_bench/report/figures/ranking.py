@@ -14,15 +14,16 @@ if TYPE_CHECKING:
 
 @styled
 def critical_difference(ranking: Ranking) -> Figure:
-    """Average ranks on a line, best at the left; a bar joins methods that Nemenyi's test does not tell apart.
+    """Average ranks on a line, the best at the left.
 
-    After Demsar, JMLR 7, 2006.
+    A bar joins methods whose ranks do not differ significantly by Nemenyi's test. After Demsar,
+    JMLR 7, 2006.
 
     Args:
         ranking: methods, ranks and cliques.
     """
     count = len(ranking.methods)
-    left = (count + 1) // 2  # better half: names at the left
+    left = (count + 1) // 2  # the names of the better half are at the left
     rows = max(left, count - left)
     bars = 0.28 * len(ranking.cliques)
     widest = 0.075 * max(map(len, ranking.methods))
@@ -32,9 +33,9 @@ def critical_difference(ranking: Ranking) -> Figure:
     axes.set(xlim=(0.9, count + 0.1), ylim=(-(bars + 0.3 * rows + 0.3), 0.75))
     axes.set_axis_off()
     axes.plot([1, count], [0, 0], color="black", linewidth=1)
-    for rank in range(1, count + 1):
-        axes.plot([rank, rank], [0, 0.08], color="black", linewidth=1)
-        axes.text(rank, 0.12, str(rank), ha="center", va="bottom", fontsize=8)
+    for tick in range(1, count + 1):
+        axes.plot([tick, tick], [0, 0.08], color="black", linewidth=1)
+        axes.text(tick, 0.12, str(tick), ha="center", va="bottom", fontsize=8)
     axes.plot([1, 1 + ranking.critical_difference], [0.48, 0.48], color="black", linewidth=1.5)
     axes.text(
         1,

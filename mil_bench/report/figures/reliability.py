@@ -1,4 +1,4 @@
-"""Whether a method is as often right as it is sure."""
+"""Reliability diagrams: accuracy against confidence."""
 
 from __future__ import annotations
 
@@ -18,23 +18,21 @@ _BINS = 10
 
 @styled
 def reliability(evidence: Evidence) -> Figure:
-    """Share of right predictions over the probability of the predicted fine class, all folds together.
+    """Accuracy against the probability of the predicted fine class, over all folds.
 
-    One panel a method, ten bins of equal width; a dot's area is its share of the tests. Below the
-    diagonal a method is surer than right.
+    One panel per method, ten bins of equal width; a point's area shows its proportion of the test
+    predictions. Below the diagonal a method is overconfident.
     """
-    methods = [name for name, trials in evidence.trained.items() if trials]
+    methods = [name for name, folds in evidence.trained.items() if folds]
     figure, axes = panels(max(1, len(methods)), 4, (2.3, 2.4), shared=True)
     look = styles(list(evidence.trained))
     for method, panel in zip(methods, axes, strict=False):
-        done = [trial.predictions for trial in evidence.trained[method]]
-        sure = np.concatenate([p.fine.max(1) for p in done])
-        right = np.concatenate([p.fine.argmax(1) == p.labels for p in done])
-        bins = np.clip((sure * _BINS).astype(int), 0, _BINS - 1)
-        held = np.flatnonzero(np.bincount(bins, minlength=_BINS))
-        points = np.array(
-            [(sure[bins == b].mean(), right[bins == b].mean(), (bins == b).mean()) for b in held]
-        )
+        predictions = [fold.predictions for fold in evidence.trained[method]]
+        confidence = np.concatenate([p.fine.max(1) for p in predictions])
+        correct = np.concatenate([p.fine.argmax(1) == p.labels for p in predictions])
+        bin_of = np.clip((confidence * _BINS).astype(int), 0, _BINS - 1)
+        inside = [bin_of == b for b in range(_BINS) if (bin_of == b).any()]
+        points = np.array([(confidence[i].mean(), correct[i].mean(), i.mean()) for i in inside])
         style = look[method]
         panel.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=":")
         panel.plot(points[:, 0], points[:, 1], color=style.colour, linewidth=1)
@@ -46,5 +44,5 @@ def reliability(evidence: Evidence) -> Figure:
         panel.set(xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
         panel.set_title(method, fontsize=9 if len(method) < 24 else 7)
     figure.supxlabel("probability of the predicted class", fontsize=9)
-    figure.supylabel("share that is right", fontsize=9)
+    figure.supylabel("accuracy", fontsize=9)
     return figure

@@ -1,4 +1,4 @@
-"""How figures look: one colour, marker, line and hatch for a method, the same in every figure and every run."""
+"""How figures look: a method has the same colour, marker and line in every figure and run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import io
 import re
 from dataclasses import dataclass
 from functools import wraps
-from typing import TYPE_CHECKING, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.typing import RcKeyType
 
-# The first seven are of Okabe and Ito's palette for colour-blind readers, without its yellow, which
-# is too light for lines; the others are of Tol's muted palette. Markers and lines tell apart what
-# colours do not.
+# The first seven are from Okabe and Ito's palette for colour-blind readers, without its yellow,
+# which is too light for lines; the others are from Tol's muted palette. Markers and line styles
+# distinguish methods for readers who cannot distinguish the colours.
 _COLOURS = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000",
     "#882255", "#999933", "#332288", "#AA4499", "#117733",
@@ -34,9 +35,11 @@ _DASHES = (
     (1, 2.5), (10, 2), (3, 3), (9, 1, 2, 1), (6, 1, 1, 1, 1, 1, 1, 1),
 )  # fmt: skip
 
-_SETTINGS = {
+_SETTINGS: dict[RcKeyType, Any] = {
     "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: figures look alike everywhere
+    "font.sans-serif": [
+        "DejaVu Sans"
+    ],  # comes with matplotlib, so figures look the same on every machine
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.labelsize": 9,
@@ -48,7 +51,7 @@ _SETTINGS = {
     "xtick.labelsize": 8,
     "ytick.labelsize": 8,
     "figure.dpi": 110,
-    "path.simplify_threshold": 0.5,  # half a point: invisible, and curves of many epochs stay small
+    "path.simplify_threshold": 0.5,  # half a point: invisible, and long curves stay small
     "svg.hashsalt": "mil-bench",  # the same figure gives the same file
 }
 
@@ -61,8 +64,8 @@ class Style:
 
     Args:
         colour: of lines, markers and faces.
-        marker: matplotlib's name of it.
-        dashes: lengths on and off; () for a full line.
+        marker: matplotlib's name for it.
+        dashes: lengths on and off; () for a solid line.
         filled: whether markers are filled.
     """
 
@@ -71,16 +74,16 @@ class Style:
     dashes: tuple[float, ...]
     filled: bool
 
-    def line(self, width: float = 1.4) -> dict[str, object]:
-        """Properties of a line without markers."""
+    def line(self, width: float = 1.4) -> dict[str, Any]:
+        """Matplotlib's arguments for a line without markers."""
         return {
             "color": self.colour,
             "linewidth": width,
             "linestyle": (0, self.dashes) if self.dashes else "-",
         }
 
-    def dots(self, size: float = 5) -> dict[str, object]:
-        """Properties of markers without a line."""
+    def dots(self, size: float = 5) -> dict[str, Any]:
+        """Matplotlib's arguments for markers without a line."""
         face = self.colour if self.filled else "white"
         return {
             "color": self.colour,
@@ -94,16 +97,15 @@ class Style:
 def styles(names: Sequence[str]) -> dict[str, Style]:
     """A style for every name.
 
-    A name keeps its place among the colours from run to run: it follows from the name itself, and
-    registered methods choose before others do, whether the run has them or not.
+    A name has the same style in every run, because the style follows from the name itself.
+    Registered methods are assigned first, whether they are in the run or not.
     """
     registered = [*registry.methods.names(), *registry.yardsticks.names()]
     places: dict[str, int] = {}
     for name in [*registered, *sorted(set(names) - set(registered))]:
         size = len(_COLOURS)
-        turn = (
-            len(places) // size * size
-        )  # once all are taken, they are given again with hollow markers
+        # Once all colours are used, they are used again with hollow markers.
+        turn = len(places) // size * size
         place = int(hashlib.sha256(name.encode()).hexdigest(), 16) % size
         while turn + place in places.values():
             place = (place + 1) % size
@@ -113,7 +115,7 @@ def styles(names: Sequence[str]) -> dict[str, Style]:
 
 def _style(place: int) -> Style:
     turn, colour = divmod(place, len(_COLOURS))
-    other = colour + 5 * turn  # in black and white as well, the first twelve differ from each other
+    other = colour + 5 * turn  # the first twelve also differ in black and white
     return Style(
         _COLOURS[colour],
         _MARKERS[other % len(_MARKERS)],
@@ -123,7 +125,7 @@ def _style(place: int) -> Style:
 
 
 def styled(draw: Callable[_Arguments, Figure]) -> Callable[_Arguments, Figure]:
-    """Draw under the settings of all figures, and leave the user's alone."""
+    """Draw with the settings of all figures; the user's own settings do not change."""
 
     @wraps(draw)
     def inside(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> Figure:
@@ -138,7 +140,7 @@ def svg(figure: Figure) -> bytes:
     file = io.BytesIO()
     with rc_context(_SETTINGS):
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-    # Paths to a hundredth of a point: six digits are a third of the file.
+    # Paths are rounded to a hundredth of a point: with six digits they are a third of the file.
     return re.sub(rb' d="[^"]+', lambda d: re.sub(rb"(\.\d\d)\d+", rb"\1", d[0]), file.getvalue())
 
 
@@ -154,9 +156,9 @@ def panels(
 
     Args:
         count: number of panels, at least 1.
-        columns: the most in a row.
-        size: width and height of each, inches.
-        shared: whether all have the same axes; then only outer ones are labelled.
+        columns: most panels per row.
+        size: width and height of each panel, in inches.
+        shared: whether all have the same axes; then only the outer ones are labelled.
     """
     columns = min(columns, count)
     rows = -(-count // columns)
@@ -172,11 +174,10 @@ def panels(
 
 
 def legend(figure: Figure, handles: Mapping[str, Artist]) -> None:
-    """One legend for all panels, above them and outside of what they show, as many columns as its names leave room."""
+    """One legend above all panels, with as many columns as its names leave room for."""
     widest = max(map(len, handles))
-    columns = max(
-        1, int(figure.get_figwidth() / (0.075 * widest + 0.7))
-    )  # inches a letter, and a line with its gaps
+    # In inches: the width of a letter, and of a line with its gaps.
+    columns = max(1, int(figure.get_figwidth() / (0.075 * widest + 0.7)))
     figure.legend(
         handles.values(),
         handles.keys(),

@@ -1,14 +1,18 @@
-"""Losses over epochs."""
+"""Training curves."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from matplotlib.ticker import MaxNLocator
 
 from mil_bench.report.figures.style import legend, panels, styled, styles
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from mil_bench.evaluation.predictions import TrainedFold
@@ -16,45 +20,23 @@ if TYPE_CHECKING:
 
 @styled
 def training_curves(trained: Mapping[str, Sequence[TrainedFold]]) -> Figure:
-    """One panel a method: validation cross-entropy of every training with the epoch that was kept, and training loss.
+    """Losses of every training over epochs, one panel per method.
 
-    The training loss is the method's own, on a scale of its own at the right.
+    The left axis shows the validation cross-entropy with the selected epoch, the right axis the
+    method's own training loss.
 
     Args:
-        trained: method to its trained folds; those without curves are left out.
+        trained: method to its trained folds; methods that train nothing are left out.
     """
     look = styles(list(trained))
     shown = {name: [f for f in folds if f.curves] for name, folds in trained.items()}
     shown = {name: folds for name, folds in shown.items() if folds}
     figure, axes = panels(max(1, len(shown)), 3, (3.4, 2.3))
-    handles = {}
+    handles: dict[str, Artist] = {}
     for panel, (method, folds) in zip(axes, shown.items(), strict=False):
-        own = panel.twinx()
-        own.spines["right"].set_visible(True)
-        own.tick_params(colors="0.45")
-        colour = look[method].colour
-        for fold in folds:
-            epochs = range(1, len(fold.curves["val_loss"]) + 1)
-            handles["training loss (right scale)"] = own.plot(
-                epochs,
-                fold.curves["train_loss"],
-                color="0.6",
-                linewidth=0.8,
-                linestyle=(0, (2, 1.5)),
-            )[0]
-            panel.plot(epochs, fold.curves["val_loss"], color=colour, linewidth=1)
-            panel.plot(
-                [fold.best_epoch + 1],
-                [fold.curves["val_loss"][fold.best_epoch]],
-                marker="o",
-                markersize=5,
-                markerfacecolor="white",
-                color=colour,
-            )
-        panel.set_zorder(own.get_zorder() + 1)
-        panel.patch.set_visible(False)
+        handles["training loss (right axis)"] = _curves(panel, folds, look[method].colour)
         panel.set_title(method, fontsize=9 if len(method) < 34 else 7)
-        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
     if handles:
         handles["validation cross-entropy"] = axes[0].plot([], [], color="black", linewidth=1)[0]
         handles["selected epoch"] = axes[0].plot(
@@ -63,3 +45,32 @@ def training_curves(trained: Mapping[str, Sequence[TrainedFold]]) -> Figure:
         legend(figure, handles)
     figure.supxlabel("epoch", fontsize=9)
     return figure
+
+
+def _curves(panel: Axes, folds: Sequence[TrainedFold], colour: str) -> Artist:
+    """Draw the losses of a method's folds; returns a line of the training loss, for the legend."""
+    right = panel.twinx()
+    right.spines["right"].set_visible(True)
+    right.tick_params(colors="0.45")
+    for fold in folds:
+        losses, best = fold.curves["val_loss"], fold.best_epoch
+        epochs = range(1, len(losses) + 1)
+        training_loss = right.plot(
+            epochs,
+            fold.curves["train_loss"],
+            color="0.6",
+            linewidth=0.8,
+            linestyle=(0, (2, 1.5)),
+        )[0]
+        panel.plot(epochs, losses, color=colour, linewidth=1)
+        panel.plot(
+            [best + 1],
+            [losses[best]],
+            marker="o",
+            markersize=5,
+            markerfacecolor="white",
+            color=colour,
+        )
+    panel.set_zorder(right.get_zorder() + 1)
+    panel.patch.set_visible(False)
+    return training_loss

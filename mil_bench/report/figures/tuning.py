@@ -1,8 +1,8 @@
-"""Tuning as pictures: how it went, which settings mattered, which were tried."""
+"""Figures on tuning: loss of the trials, importance of the settings, settings that were tried."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -19,44 +19,44 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_SHOWN = 0.95  # share of the losses that the scale of the history shows; a diverged trial would flatten all others
-_MISSING = "0.75"
+# Proportion of the losses inside the axis of the history; one diverged trial would flatten them.
+_SHOWN = 0.95
+_AXIS_COLOUR = "0.75"
+_PRUNED_DOTS: Mapping[str, Any] = {
+    "color": "0.45",
+    "marker": "x",
+    "markersize": 4,
+    "linestyle": "none",
+}
 
 
 @styled
 def tuning_history(records: Sequence[Trial]) -> Figure:
-    """A panel a method: the loss of every trial, and the lowest so far of every study."""
+    """Loss of every trial and lowest loss so far of every study, one panel per method."""
     methods = _by_method(records)
     figure, axes = panels(len(methods), 3, (3.1, 2.3))
     look = styles(list(methods))
-    for panel, (label, own) in zip(axes, methods.items(), strict=True):
-        seen = [value for record in own if (value := _reached(record)) is not None]
-        for trials in by_study(own).values():
-            values = [record.value if record.is_complete else np.inf for record in trials]
-            lowest = np.minimum.accumulate(np.asarray(values, dtype=float))
+    for panel, (label, of_method) in zip(axes, methods.items(), strict=True):
+        losses = [loss for record in of_method if (loss := _lowest_loss(record)) is not None]
+        for trials in by_study(of_method).values():
+            lowest = np.minimum.accumulate([record.loss for record in trials])
             panel.step(
                 range(len(lowest)),
                 np.where(np.isinf(lowest), np.nan, lowest),
                 where="post",
                 **look[label].line(0.9),
             )
-        for state, dots in (
-            (COMPLETE, look[label].dots(3.5)),
-            (PRUNED, {"color": "0.45", "marker": "x", "markersize": 4, "linestyle": "none"}),
-        ):
-            chosen = [(record.number, _reached(record)) for record in own if record.state == state]
-            chosen = [(number, value) for number, value in chosen if value is not None]
-            if chosen:
-                panel.plot(*zip(*chosen, strict=True), **dots)
-        if seen:
-            low, high = min(seen), float(np.quantile(seen, _SHOWN))
+        _points(panel, of_method, COMPLETE, look[label].dots(3.5))
+        _points(panel, of_method, PRUNED, _PRUNED_DOTS)
+        if losses:
+            low, high = min(losses), float(np.quantile(losses, _SHOWN))
             room = 0.06 * (high - low) or 0.1
             panel.set_ylim(low - room, high + room)
         panel.set(title=label, xlabel="trial", ylabel="validation loss")
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     handles = {
         "complete": Line2D([], [], color="0.2", marker="o", markersize=3.5, linestyle="none"),
-        "given up": Line2D([], [], color="0.45", marker="x", markersize=4, linestyle="none"),
+        "pruned": Line2D([], [], **_PRUNED_DOTS),
         "lowest so far": Line2D([], [], color="0.2", linewidth=0.9),
     }
     legend(figure, handles)
@@ -65,10 +65,12 @@ def tuning_history(records: Sequence[Trial]) -> Figure:
 
 @styled
 def tuning_importance(importances: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
-    """A panel a method: how much of the trials' differences each setting explains, mean bar and one dot a study.
+    """How much of the variance between trials each setting explains, one panel per method.
+
+    Bars are means over studies, dots are single studies.
 
     Args:
-        importances: method to setting to one share a study.
+        importances: method to setting to one proportion per study.
     """
     figure, axes = panels(len(importances), 3, (3.1, 1.9))
     look = styles(list(importances))
@@ -79,7 +81,7 @@ def tuning_importance(importances: Mapping[str, Mapping[str, Sequence[float]]]) 
         )
         for name in order:
             panel.plot(shares[name], [name] * len(shares[name]), **look[label].dots(3))
-        panel.set(title=label, xlabel="share explained", xlim=(0, 1.02))
+        panel.set(title=label, xlabel="proportion of variance", xlim=(0, 1.02))
     return figure
 
 
@@ -87,16 +89,20 @@ def tuning_importance(importances: Mapping[str, Mapping[str, Sequence[float]]]) 
 def tuning_parallel(
     records: Sequence[Trial], defaults: Mapping[str, Mapping[str, object]]
 ) -> Figure:
-    """A panel a method: each complete trial is a line through its settings, dark where it did well in its study.
+    """Each complete trial as a line through its settings, one panel per method.
+
+    The darker and thicker a line, the lower the loss among the trials of its study.
 
     Args:
         records: trials of all studies.
-        defaults: method to the values of its settings where a trial does not say.
+        defaults: method to the values of its settings, for settings that a trial leaves alone.
     """
-    methods = {label: own for label, own in _by_method(records).items() if defaults.get(label)}
+    methods = {
+        label: of_method for label, of_method in _by_method(records).items() if defaults.get(label)
+    }
     figure, axes = panels(max(1, len(methods)), 1, (7.8, 2.1))
-    for panel, (label, own) in zip(axes, methods.items(), strict=False):
-        _parallel(panel, label, own, defaults[label])
+    for panel, (label, of_method) in zip(axes, methods.items(), strict=False):
+        _parallel(panel, label, of_method, defaults[label])
     return figure
 
 
@@ -106,12 +112,12 @@ def _parallel(
     names = list(defaults)
     lines = []
     for trials in by_study(records).values():
-        complete = sorted((r for r in trials if r.is_complete), key=lambda r: r.value)
-        for place, record in enumerate(complete):
-            rank = place / max(1, len(complete) - 1)
+        complete = sorted((r for r in trials if r.is_complete), key=lambda r: r.loss)
+        for i, record in enumerate(complete):
+            rank = i / max(1, len(complete) - 1)
             lines.append((rank, [record.settings.get(name, defaults[name]) for name in names]))
     scales = [_Scale([values[i] for _, values in lines]) for i in range(len(names))]
-    for rank, values in sorted(lines, key=lambda line: -line[0]):  # the best on top
+    for rank, values in sorted(lines, key=lambda line: -line[0]):  # the best is drawn last, on top
         heights = [scale(value) for scale, value in zip(scales, values, strict=True)]
         colour = colormaps["cividis"](0.92 * rank)
         panel.plot(
@@ -122,7 +128,7 @@ def _parallel(
             alpha=0.9 - 0.5 * rank,
         )
     for i, scale in enumerate(scales):
-        panel.axvline(i, color=_MISSING, linewidth=0.7)
+        panel.axvline(i, color=_AXIS_COLOUR, linewidth=0.7)
         for height, text in scale.ticks:
             panel.annotate(
                 text,
@@ -138,7 +144,11 @@ def _parallel(
 
 
 class _Scale:
-    """Values of one setting to heights in [0, 1]: in order for names, logarithmic where numbers span decades."""
+    """From values of one setting to heights in [0, 1].
+
+    Names are in order. Numbers are on a linear scale, or on a logarithmic one if they span more
+    than a factor of 50.
+    """
 
     def __init__(self, values: Sequence[object]) -> None:
         numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
@@ -166,14 +176,23 @@ class _Scale:
 
 
 def _by_method(records: Sequence[Trial]) -> dict[str, list[Trial]]:
-    found: dict[str, list[Trial]] = {}
+    methods: dict[str, list[Trial]] = {}
     for record in records:
-        found.setdefault(record.label, []).append(record)
-    return found
+        methods.setdefault(record.label, []).append(record)
+    return methods
 
 
-def _reached(record: Trial) -> float | None:
-    """The loss of a complete trial, or how far one came that was given up."""
+def _points(panel: Axes, records: Sequence[Trial], state: str, dots: Mapping[str, Any]) -> None:
+    """One point per trial of a state that has a loss."""
+    losses = [(r.number, _lowest_loss(r)) for r in records if r.state == state]
+    points = [(number, loss) for number, loss in losses if loss is not None]
+    if points:
+        numbers, heights = zip(*points, strict=True)
+        panel.plot(numbers, heights, **dots)
+
+
+def _lowest_loss(record: Trial) -> float | None:
+    """The loss of a complete trial, else the lowest loss that it reached; None if it has none."""
     if record.is_complete:
         return record.value
     lowest = [min(curve) for curve in record.curves.values() if curve]

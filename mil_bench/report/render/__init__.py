@@ -1,4 +1,4 @@
-"""A run's tables as files and as text: Markdown, CSV, LaTeX, a terminal, HTML; and its report as a page."""
+"""Renderers: tables as Markdown, CSV, LaTeX, HTML and on a terminal; the report as a page."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ if TYPE_CHECKING:
 def write_report(
     folder: Path, title: str, facts: Sequence[str], tables: Sequence[ResultTable]
 ) -> Path:
-    """Write ``report.md``, ``tables.tex`` and one CSV a table into ``folder``; the Markdown file's path.
+    """Write ``report.md``, ``tables.tex`` and one CSV file per table.
 
     Args:
-        folder: made if absent; older files of the same names are replaced.
+        folder: created if it does not exist; older files of the same names are replaced.
         title: name of the run.
         facts: lines before the tables, such as verdicts and failures.
         tables: the tables.
+
+    Returns:
+        Path of ``report.md``.
     """
     durable.replace(folder / "report.md", markdown(title, facts, tables))
     durable.replace(folder / "tables.tex", latex(title, tables))
@@ -35,7 +38,8 @@ def write_report(
 
 def _csv(table: ResultTable) -> str:
     frame = table.frame
-    frame.columns = [name if part == "text" else f"{name} {part}" for name, part in frame.columns]
+    headings: list[tuple[str, str]] = frame.columns.tolist()
+    frame.columns = [name if part == "text" else f"{name} {part}" for name, part in headings]
     for column in table.columns:
         cells = [row[column] for row in table.cells.values()]
         undefined = [

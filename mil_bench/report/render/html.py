@@ -10,7 +10,7 @@ from mil_bench.report.tables import Cell, ResultTable, rank_of, text_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-# The styles stand in the cells themselves: a notebook has no style sheet of ours.
+# Styles are in the cells themselves, because notebooks do not have our style sheet.
 _MARKS = {
     1: '<b class="best" style="color:#b80000">{}</b>',
     2: '<u class="second" style="color:#0a4ea3">{}</u>',
@@ -18,8 +18,8 @@ _MARKS = {
 
 
 def html_table(table: ResultTable) -> str:
-    """A ``table`` element without heading and caption; cells carry the number they are sorted by."""
-    kinds = ["words" if table.is_text(name) else "figure" for name in table.columns]
+    """A ``table`` element without heading or caption; cells hold the number they are sorted by."""
+    kinds = ["words" if table.is_text(name) else "value" for name in table.columns]
     head = "".join(
         f'<th scope="col" class="{kind}">{escape(name)}</th>'
         for name, kind in zip(table.columns, kinds, strict=True)
@@ -39,7 +39,8 @@ def html_section(table: ResultTable) -> str:
         if table.is_ranked
         else ""
     )
-    return f"<h4>{escape(table.title)}</h4>{html_table(table)}<p><small>{escape(table.legend)}{marks}</small></p>"
+    legend = f"<p><small>{escape(table.legend)}{marks}</small></p>"
+    return f"<h4>{escape(table.title)}</h4>{html_table(table)}{legend}"
 
 
 def _cells(cells: Iterable[Cell | str], kinds: Sequence[str]) -> str:

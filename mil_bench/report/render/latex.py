@@ -33,9 +33,9 @@ _MARKS = r" \textcolor{red}{\textbf{Best}}, \textcolor{blue}{\underline{second b
 
 
 def latex(run: str, tables: Sequence[ResultTable]) -> str:
-    r"""All tables as ``table`` environments, to be included with ``\input``; needs booktabs and xcolor.
+    r"""All tables as ``table`` environments for ``\input``; they need booktabs and xcolor.
 
-    Labels are ``tab:<run>-<table>``, so that the tables of several runs go into one document.
+    Labels are ``tab:<run>-<table>``, so that one document can hold the tables of several runs.
     """
     return _HEAD + "\n".join(_environment(run, table) for table in tables)
 
@@ -45,12 +45,13 @@ def _environment(run: str, table: ResultTable) -> str:
     marks = _MARKS if table.is_ranked else ""
     label = re.sub(r"[^A-Za-z0-9:.-]", "-", f"{run}-{table.name}")
     rows = [[_escaped(name), *map(_marked, row.values())] for name, row in table.cells.items()]
+    alignment = "l" + "".join("l" if table.is_text(name) else "c" for name in columns)
     lines = [
         r"\begin{table}",
         r"\centering\small",
         rf"\caption{{{_escaped(table.title)}. {_escaped(table.legend)}{marks}}}",
         rf"\label{{tab:{label}}}",
-        rf"\begin{{tabular}}{{l{''.join('l' if table.is_text(name) else 'c' for name in columns)}}}",
+        rf"\begin{{tabular}}{{{alignment}}}",
         r"\toprule",
         " & ".join(map(_escaped, [table.row_heading.capitalize(), *columns])) + r" \\",
         r"\midrule",

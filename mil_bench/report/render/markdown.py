@@ -26,7 +26,7 @@ def _grid(table: ResultTable) -> str:
     rows = [[name, *map(_marked, row.values())] for name, row in table.cells.items()]
     lines = [[text.replace("|", r"\|") for text in line] for line in (head, *rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    # A colon at the right end aligns figures to the right.
+    # A colon at the right end aligns a column to the right.
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     lines.insert(1, rule)
     return "".join(

@@ -1,4 +1,4 @@
-"""A run's report as one HTML file that needs nothing else: no network, no folder beside it."""
+"""A run's report as one HTML file without other files or network access."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from mil_bench import __version__
 from mil_bench.report.figures.style import data_uri
 from mil_bench.report.render.html import html_table
+from mil_bench.report.result_tables import PACKAGE_TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,17 +28,17 @@ class Report:
     Args:
         title: heading.
         run: name of the run.
-        warning: what nobody may miss, "" for nothing.
+        warning: shown above everything else, "" for none.
         summary: the verdict, sentence by sentence.
         basis: protocol, trainings and leaks, in one line.
-        facts: what failed, is missing or was left out.
-        caption: what holds for every table.
+        facts: failures and remarks, one line each.
+        caption: what holds for all tables.
         tables: by name.
         sentences: all comparisons in words.
-        figures: drawn into the page.
-        audit: what is known of the splits, a line each.
+        figures: of the run.
+        audit: facts about the splits, one line each; leaks first.
         environment: name to version or device.
-        command: what to type for the same run, "" where it is not known.
+        command: the command that repeats the run, "" if it is unknown.
     """
 
     title: str
@@ -66,5 +67,6 @@ def page(report: Report) -> str:
         image=lambda name: data_uri(report.figures.svg(name)),
         html_table=html_table,
         folded=_FOLDED,
+        package_tables=[name for name in report.tables if name.startswith(PACKAGE_TABLE)],
         version=__version__,
     )

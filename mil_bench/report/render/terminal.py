@@ -1,4 +1,4 @@
-"""Tables on a terminal: best red and bold, second best blue and underlined; signs where there are no colours."""
+"""Tables on a terminal: the best red and bold, the second best blue; signs without colours."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 _STYLE = {0: "", 1: "bold red", 2: "underline blue"}
 _SIGN = {0: " ", 1: "*", 2: "+"}
-_NARROWEST = 120  # a file or pipe has no width of its own; seven classes fit into this
+_NARROWEST = 120  # for files and pipes, which have no width; wide enough for seven classes
 
 
 def print_tables(tables: Sequence[ResultTable]) -> None:
-    """Print all tables to standard output; what several of them say below is said once, at the end."""
+    """Print all tables to standard output, then their captions and notes, each of them once."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=max(console.width, _NARROWEST))
@@ -37,16 +37,16 @@ def print_tables(tables: Sequence[ResultTable]) -> None:
     legend = (
         "Bold red: best; underlined blue: second best." if styled else "*: best; +: second best."
     )
-    said = [
+    texts = [
         *(t.caption for t in tables),
         *(t.note for t in tables),
         legend if any(t.is_ranked for t in tables) else "",
     ]
-    console.print(Text(" ".join(dict.fromkeys(filter(None, said)))))
+    console.print(Text(" ".join(dict.fromkeys(filter(None, texts)))))
 
 
 def _marked(cell: Cell | str, styled: bool) -> Text:
-    """Colours on a terminal; signs where text is all there is."""
+    """With colours on a terminal, else with signs."""
     text, rank = text_of(cell), rank_of(cell)
     if isinstance(cell, str):
         return Text(text)
