@@ -102,9 +102,9 @@ def _splits(request: RunRequest, spec: DatasetSpec, store: BagStore) -> SplitPla
     if request.splits is not None:
         return follow_file(Path(request.splits), spec, table)
     protocol = request.protocol or spec.protocols[0]
+    protocol_folds = protocol_named(protocol, spec.protocols, spec.name).folds or spec.folds
     folds = request.folds
     if folds is None:
-        protocol_folds = protocol_named(protocol, spec.protocols, spec.name).folds or spec.folds
         folds = min(PRESETS[request.preset].folds or protocol_folds, protocol_folds)
     plan = make_splits(protocol, table.frame, spec.hierarchy, folds, table.group_name)
     return dataclasses.replace(plan, facts=table.blind_spots(table.frame["slide"]))

@@ -90,7 +90,7 @@ def from_arguments(request: type[_T], arguments: argparse.Namespace, **more: Any
 
 
 def words_of(request: Any) -> Iterator[str]:
-    """The options for this request, without those at their defaults unless they are always shown."""
+    """The options for this request; an option at its default is given only if it is ``shown``."""
     for field in dataclasses.fields(request):
         value = getattr(request, field.name)
         if "flag" not in field.metadata:

@@ -174,7 +174,7 @@ class RunRequest:
 
     @property
     def is_tuned(self) -> bool:
-        """Whether settings are chosen by trials; every method then has the same number of epochs."""
+        """Whether settings are chosen by trials; then every method has the same epochs."""
         return self.tune is not None or self.tuned
 
     def tune_command(self, trials: int) -> str:
