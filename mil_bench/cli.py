@@ -1,11 +1,12 @@
-"""The command line: parse into one request, call, print. Nothing heavy is imported before it is used."""
+"""The command line: commands, exit codes, help. Heavy libraries are imported when they are used."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
-from typing import TYPE_CHECKING
+import textwrap
+from typing import TYPE_CHECKING, Any
 
 from mil_bench import __version__
 from mil_bench.commands import data, plugins, report, reproduce, run, runs, splits, tune
@@ -16,15 +17,19 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """\
 examples:
-  mil-bench run --methods abmil hmil --dataset digits --preset quick    a result in two minutes, nothing to download
-  mil-bench run --methods all --dataset bracs-sim                 on simulated data like BRACS; hours on a CPU
-  mil-bench data pack features/ --dataset bracs --labels BRACS.csv
-  mil-bench run --methods all --dataset bracs                     on your own features, as packed above
-  mil-bench splits audit published/ --dataset bracs --labels BRACS.xlsx     what is wrong with a split
-  mil-bench methods list                                          the methods; also: data list, runs list
-  mil-bench methods new my-method                                 a package for a method of your own
+  Two minutes on generated digits, nothing to download:
+    mil-bench run --methods abmil hmil --dataset digits --preset quick
+  Simulated data like BRACS; hours on a CPU:
+    mil-bench run --methods all --dataset bracs-sim
+  Your own features:
+    mil-bench data pack features/ --dataset bracs --labels BRACS.csv
+    mil-bench run --methods all --dataset bracs
+  Errors in a published split:
+    mil-bench splits audit published/ --dataset bracs --labels BRACS.xlsx
+  The methods, and a package for a method of your own:
+    mil-bench methods list
+    mil-bench methods new my-method
 """
-
 
 _MOVED = {
     ("list", "methods"): "methods list",
@@ -38,12 +43,12 @@ _MOVED = {
     ("track", "--resync"): "runs track",
     ("track",): "runs track",
 }
-"""Former commands, and what each is called now; they keep working."""
+"""Former commands to their present names; both work."""
 _RUNS = ("list", "compare", "track", "-h", "--help")
 
 
 def _renamed(words: list[str]) -> list[str]:
-    """The command in its present words; says so if they differ."""
+    """The command in its present words; prints a note if the user wrote a former command."""
     if words[:1] == ["runs"] and (len(words) == 1 or words[1] not in _RUNS):
         names_runs = len(words) > 1 and not words[1].startswith("-")
         new = ["runs", "compare" if names_runs else "list"]
@@ -60,7 +65,15 @@ def _renamed(words: list[str]) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; 0 done, 1 some trainings failed or a check found something wrong, 2 bad input, 130 interrupted."""
+    """Run a command.
+
+    Args:
+        argv: words of the command line, None for those of this process.
+
+    Returns:
+        The exit code: 0 for success, 1 if a training failed or a check found an error, 2 for bad
+        input, 130 if interrupted.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     arguments = _parser().parse_args(_renamed(words))
     try:
@@ -70,24 +83,51 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         print(
-            "mil-bench: stopped. What is finished is stored; the same command goes on from there.",
+            "mil-bench: interrupted. Finished work is stored; repeat the command to continue.",
             file=sys.stderr,
         )
         return 130
-    except BrokenPipeError:  # the reader of our output has gone (| head)
+    except BrokenPipeError:  # the program that reads the output has ended (| head)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 
+class _HelpFormatter(argparse.HelpFormatter):
+    """Wraps text without breaking names at hyphens; lines that are indented stay as they are."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        paragraphs = []
+        for paragraph in text.strip().split("\n\n"):
+            if "\n  " not in paragraph:
+                paragraph = "\n".join(self._split_lines(paragraph, width - len(indent)))
+            paragraphs.append(textwrap.indent(paragraph, indent))
+        return "\n\n".join(paragraphs)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose commands all have this module's form of help."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**({"formatter_class": _HelpFormatter} | options))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="mil-bench",
         description="Compare multiple-instance learning methods on whole-slide-image features.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"mil-bench {__version__}")
-    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    subparsers = parser.add_subparsers(
+        title="commands",
+        description="The first four train and compare methods; the others manage what is compared "
+        "and what is stored.",
+        required=True,
+        metavar="COMMAND",
+    )
     verbs = (run.add_run, tune.add_tune, reproduce.add_reproduce, report.add_report)
     nouns = (data.add_data, splits.add_splits, plugins.add_plugins, runs.add_runs)
     for add in (*verbs, *nouns):

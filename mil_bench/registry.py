@@ -1,8 +1,8 @@
-"""Names to methods and datasets, found through entry points and loaded only when used.
+"""Methods, datasets and other objects by name, from entry points and single files.
 
-Listing imports nothing: the one-line summaries are read from the source files' docstrings, so that
-``mil-bench list methods`` answers without torch, and a plugin that cannot be imported breaks only
-itself.
+An object is imported when it is first used. The one-line summaries of lists are read from the
+docstrings in the source files, so that ``mil-bench methods list`` does not import torch and a
+plugin that cannot be imported does not affect the others.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from mil_bench.errors import PluginError, UnknownNameError
 if TYPE_CHECKING:
     from types import ModuleType
 
-_OWN = "mil-bench"
+_THIS_PACKAGE = "mil-bench"
 
 
 @dataclass(frozen=True)
 class FromFile:
-    """An object taken from a single file: where it lies, and a digest of the file's text."""
+    """An object from a single file, with the file's path and a digest of its text."""
 
     value: Any
     path: Path
@@ -37,7 +37,12 @@ class FromFile:
 
 @dataclass(frozen=True)
 class Registry:
-    """The objects that installed packages offer under one entry-point group, and those of single files."""
+    """The objects of one entry-point group, and those of single files.
+
+    Args:
+        group: name of the entry-point group.
+        kind: what an object is, for messages.
+    """
 
     group: str
     kind: str
@@ -49,11 +54,12 @@ class Registry:
         for point in sorted(
             metadata.entry_points(group=self.group), key=lambda p: (p.name, p.value)
         ):
-            known = points.get(point.name)
-            if known is not None and known.value != point.value:
+            other = points.get(point.name)
+            if other is not None and other.value != point.value:
                 raise PluginError(
-                    f"Two packages claim the {self.kind} '{point.name}': {_origin(known)} and {_origin(point)}. "
-                    f"Uninstall one of them, or rename it in its pyproject.toml."
+                    f"Two packages offer a {self.kind} '{point.name}': {_origin(other)} and "
+                    f"{_origin(point)}. Uninstall one of them, or rename its entry point in its "
+                    "pyproject.toml."
                 )
             points[point.name] = point
         return points
@@ -67,7 +73,7 @@ class Registry:
 
         Raises:
             UnknownNameError: no package offers the name.
-            PluginError: the package that offers it cannot be imported.
+            PluginError: the object cannot be imported.
         """
         if name in self._files:
             return self._files[name].value
@@ -78,60 +84,68 @@ class Registry:
             return point.load()
         except Exception as error:
             raise PluginError(
-                f"The {self.kind} '{name}' of {_origin(point)} cannot be loaded: {type(error).__name__}: {error}. "
-                f"Mend or uninstall that package."
+                f"The {self.kind} '{name}' of {_origin(point)} cannot be loaded: "
+                f"{type(error).__name__}: {error}. Repair or uninstall that package."
             ) from error
 
     def add_file(self, path: Path, base: type) -> list[str]:
-        """Offer every subclass of ``base`` that a Python file defines, under its name in lower case with hyphens.
+        """Add every subclass of ``base`` that a Python file defines; ``MyMethod`` is ``my-method``.
+
+        Args:
+            path: the file.
+            base: the base class.
+
+        Returns:
+            The names, sorted.
 
         Raises:
-            PluginError: the file cannot be imported, defines none, or one whose name is taken.
+            PluginError: the file cannot be imported, defines no such class, or a name is taken.
         """
         module = _import_file(path)
-        found = {
+        classes = {
             _hyphened(name): value
             for name, value in vars(module).items()
             if isinstance(value, type)
             and issubclass(value, base)
             and value.__module__ == module.__name__
         }
-        if not found:
+        if not classes:
             raise PluginError(
                 f"{path} defines no {self.kind}: no subclass of {base.__module__}.{base.__name__}."
             )
-        for name, value in found.items():
-            known = self._files.get(name)
-            if name in self._points or (known is not None and known.path != path):
-                other = _origin(self._points[name]) if name in self._points else str(known.path)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+        for name, value in classes.items():
+            if name in self._points or (name in self._files and self._files[name].path != path):
                 raise PluginError(
-                    f"{path} and {other} both claim the {self.kind} '{name}'. Rename the class."
+                    f"{path} and {self.origin(name)} both claim the {self.kind} '{name}'. "
+                    "Rename the class."
                 )
-            self._files[name] = FromFile(
-                value, path, hashlib.sha256(path.read_bytes()).hexdigest()[:8]
-            )
-        return sorted(found)
+            self._files[name] = FromFile(value, path, digest)
+        return sorted(classes)
 
     def add(self, name: str, value: Any) -> None:
         """Offer an object under a name in this process, for notebooks and tests."""
         self._files[name] = FromFile(value, Path(), "")
 
     def origin(self, name: str) -> str:
-        """Package and entry point, or file, that a name comes from."""
-        return str(self._files[name].path) if name in self._files else _origin(self._points[name])
+        """The package and entry point, or the file, that offers a name."""
+        return _origin(self._points[name]) if name in self._points else str(self._files[name].path)
 
     def digest(self, name: str) -> str:
-        """Digest of the file a name comes from, '' for installed packages: their versions speak for them."""
+        """Digest of the file that offers a name, '' for installed packages, which have versions."""
         return self._files[name].digest if name in self._files else ""
 
     def version(self, name: str, value: Any) -> str:
-        """Version of an object's code: what it says itself, with a digest of its file if it comes from one."""
+        """The object's ``version``, with the digest of its file if it comes from a single file."""
         return "+".join(filter(None, [str(value.version), self.digest(name)]))
 
     def fault(self, name: str) -> str:
-        """Why a stranger's object cannot be loaded, '' if it can; mil-bench's own are not loaded to find out."""
+        """Why an object of another package cannot be loaded, '' if it can.
+
+        Objects of mil-bench itself are not loaded to find out.
+        """
         point = self._points.get(name)
-        if point is None or (point.dist and point.dist.name == _OWN):
+        if point is None or (point.dist and point.dist.name == _THIS_PACKAGE):
             return ""
         try:
             self.load(name)
@@ -140,7 +154,7 @@ class Registry:
         return ""
 
     def summary(self, name: str) -> str:
-        """First docstring line of the object behind a name, read without importing it ('' if there is none)."""
+        """First docstring line of an object, read without importing it; '' if there is none."""
         if name in self._files:
             return (self._files[name].value.__doc__ or "").partition("\n")[0]
         point = self._points[name]
@@ -153,7 +167,8 @@ class Registry:
 
 
 def _import_file(path: Path) -> ModuleType:
-    name = f"mil_bench_plugin_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}_{path.stem}"
+    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
+    name = f"mil_bench_plugin_{digest}_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None or not path.is_file():
         raise PluginError(f"{path} is not a Python file.")
@@ -177,7 +192,7 @@ def _origin(point: metadata.EntryPoint) -> str:
 
 
 def _source_of(module: str) -> str:
-    """Source text of a module, without running it (its parent packages' __init__ are imported)."""
+    """Source text of a module that is not run; its parent packages are imported."""
     try:
         spec = importlib.util.find_spec(module)
         return Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""

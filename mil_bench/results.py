@@ -1,4 +1,4 @@
-"""The folder of results: what lies where in it."""
+"""The folder of results and the paths in it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Results:
-    """Paths below one folder; nothing is made or read here.
+    """Paths in the folder of results; nothing is created or read here.
 
     Args:
         folder: the folder, ``results`` by default.
@@ -33,20 +33,20 @@ class Results:
 
     @property
     def logs(self) -> Path:
-        """Tracebacks of trainings that failed, one folder per run."""
+        """Tracebacks of failed trainings, one folder per run."""
         return Path(self.folder) / "logs"
 
     @property
     def dashboard_file(self) -> Path:
-        """The journal that Optuna's dashboard reads."""
+        """The journal file that Optuna's dashboard reads."""
         return Path(self.folder) / "optuna.log"
 
     @property
     def database(self) -> Path:
-        """The SQLite file of MLflow, used unless ``MLFLOW_TRACKING_URI`` names a server."""
+        """The SQLite file of MLflow, used if ``MLFLOW_TRACKING_URI`` names no server."""
         return Path(self.folder) / "mlflow.db"
 
     @property
     def artifacts(self) -> Path:
-        """What MLflow stores beside its database."""
+        """The files that MLflow stores next to its database."""
         return Path(self.folder) / "mlartifacts"

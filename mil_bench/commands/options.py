@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ if TYPE_CHECKING:
 
 
 def add_comparison(parser: Any) -> None:
-    """What is compared: methods, datasets, splits, budget."""
+    """Add the options for methods, datasets, splits and budget."""
     group = parser.add_argument_group("what to compare")
     group.add_argument(
         "--dataset",
         nargs="+",
         required=True,
         metavar="NAME",
-        help="one or more; generated ones take settings: bracs-sim:slides=200,difficulty=1.5",
+        help="one or more names or card files; simulated datasets take settings: "
+        "bracs-sim:slides=200,difficulty=1.5",
     )
     names = ("methods", "protocol", "folds", "splits", "seeds", "preset", "epochs", "plugins")
     add_options(group, RunRequest, *names)
 
 
 def add_setup(parser: Any, *more: str) -> Any:
-    """Workers, device, executor and folders; the group, for more of its kind."""
-    group = parser.add_argument_group("where and how")
+    """Add the options for workers, device, executor and folders; returns their group."""
+    group = parser.add_argument_group("machine and folders")
     add_options(
         group, Setup, "workers", "device", "on", "patience_minutes", "results", "data", *more
     )
@@ -39,32 +40,32 @@ def add_setup(parser: Any, *more: str) -> Any:
 
 
 def requests_of(arguments: argparse.Namespace, **more: Any) -> Sequence[Any]:
-    """One request per dataset that was named."""
+    """One request per dataset in the arguments."""
     names = dict.fromkeys(arguments.dataset)
     return [from_arguments(RunRequest, arguments, dataset=name, **more) for name in names]
 
 
 def setup_of(arguments: argparse.Namespace, **more: Any) -> Any:
-    """Where and how it is done."""
+    """The setup in the arguments."""
     return from_arguments(Setup, arguments, **more)
 
 
 def add_results_folder(parser: Any) -> None:
-    """The folder of results."""
+    """Add the option for the folder of results."""
     add_options(parser, Setup, "results")
 
 
 def add_data_folder(parser: Any) -> None:
-    """The folder of packed features."""
+    """Add the option for the folder of packed features."""
     add_options(parser, Setup, "data")
 
 
 def add_plugin_files(parser: Any) -> None:
-    """Methods from single files."""
+    """Add the option for methods from single files."""
     add_options(parser, RunRequest, "plugins")
 
 
 def named_again(dataset: str, data: Path) -> str:
-    """A dataset and, unless it is the usual one, the folder of its features, for a command that can be pasted."""
+    """A dataset for a command that can be pasted, with its folder if that is not the default."""
     folder = "" if data == data_folder() else f" --data {shlex.quote(str(data))}"
     return shlex.quote(dataset) + folder

@@ -1,4 +1,4 @@
-"""Show a run again."""
+"""Print and write the report of stored runs."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ def add_report(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "report",
         help="print a run's tables again and write its report",
-        description="Print a run's tables and verdict again, and write its report: report.html, one file with all "
-        "tables and figures, and the tables as Markdown, CSV and LaTeX. Several runs on different datasets are also "
-        "ranked together, with a critical-difference diagram.",
+        description="Print a run's tables and verdicts again, and write its report: report.html, "
+        "one file with all tables and figures, and the tables as Markdown, CSV and LaTeX. For "
+        "several runs on different datasets, the methods are also ranked over the datasets, with "
+        "a critical-difference diagram.",
     )
     parser.set_defaults(call=report)
     parser.add_argument(
-        "run", nargs="+", metavar="RUN", help="name of a run; see mil-bench runs list"
+        "run", nargs="+", metavar="RUN", help="names of runs; see mil-bench runs list"
     )
     add_results_folder(parser)
 
 
 def report(arguments: argparse.Namespace) -> int:
-    """Tables and report of runs again, and how methods rank over their datasets."""
+    """Print and write the tables of runs, and the ranking of methods over their datasets."""
     from mil_bench.results import Results
     from mil_bench.running.result_store import ResultStore
     from mil_bench.runs.result import RunResult
 
     folder = Results(arguments.results)
     store, reports = ResultStore(folder.runs), folder.reports
-    plans = [
-        store.load_plan(name) for name in dict.fromkeys(arguments.run)
-    ]  # all are known before the first is shown
+    # All plans are loaded before the first one is shown.
+    plans = [store.load_plan(name) for name in dict.fromkeys(arguments.run)]
     results = [RunResult.collect(store, plan) for plan in plans]
     for result in results:
         show(result, reports / result.run_id)
@@ -47,7 +47,7 @@ def report(arguments: argparse.Namespace) -> int:
 
 
 def show(result: Any, folder: Path) -> None:
-    """Print the main tables and the verdict, and write the report."""
+    """Print the main tables and the verdicts, and write the report."""
     from mil_bench.report.render.terminal import print_tables
 
     print_tables(result.main_tables)
@@ -57,12 +57,12 @@ def show(result: Any, folder: Path) -> None:
     for fact in result.facts:
         print(f"! {fact}")
     page = result.write(folder)
-    print(f"\nReport: {page}  (tables as Markdown, CSV and LaTeX beside it)")
-    print(f"Again with: mil-bench report {result.run_id}")
+    print(f"\nReport: {page}  (tables as Markdown, CSV and LaTeX in the same folder)")
+    print(f"To print it again: mil-bench report {result.run_id}")
 
 
 def show_ranking(results: list[Any], reports: Path) -> None:
-    """How methods rank over several datasets, where there are several."""
+    """Print and write the ranking of methods over datasets, if there are several."""
     if len(results) < 2:
         return
     from mil_bench.report.render.terminal import print_tables
@@ -70,9 +70,9 @@ def show_ranking(results: list[Any], reports: Path) -> None:
 
     print()
     try:
-        across = Across(results)
-    except InputError as error:  # each run is done and shown: only the ranking is missing
+        ranking = Across(results)
+    except InputError as error:  # every run is finished and shown; only the ranking is missing
         print(f"! Not done: {error}")
         return
-    print_tables([across.table])
-    print(f"\n{across.sentence}\n\nRanking: {across.write(reports)}")
+    print_tables([ranking.table])
+    print(f"\n{ranking.sentence}\n\nRanking: {ranking.write(reports)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -12,15 +11,20 @@ from mil_bench.papers.request import ReproduceRequest
 from mil_bench.planning.options import add_options, from_arguments
 
 if TYPE_CHECKING:
+    import argparse
     from pathlib import Path
 
 _EXAMPLES = """\
 examples:
-  mil-bench reproduce table1                          on your packed features of BRACS, by the paper's protocol
-  mil-bench reproduce table1 --splits hmil.json       on the authors' splits (mil-bench splits import)
-  mil-bench reproduce table1 --dataset bracs-sim      on the generated twin, which is not BRACS
-  mil-bench reproduce twin                            does the hierarchy help, and without signal? hours on a CPU
-  mil-bench reproduce all --preset quick --dataset bracs-sim panda-sim ccc-sim
+  Your packed features of BRACS, by the paper's protocol or the authors' splits:
+    mil-bench reproduce table1
+    mil-bench reproduce table1 --splits hmil.json
+  Simulated data instead of BRACS:
+    mil-bench reproduce table1 --dataset bracs-sim
+  Whether the hierarchy helps, and what it does without signal; hours on a CPU:
+    mil-bench reproduce simulated
+  All items, small:
+    mil-bench reproduce all --preset quick --dataset bracs-sim panda-sim ccc-sim
 """
 
 
@@ -28,11 +32,11 @@ def add_reproduce(subparsers: Any) -> None:
     """``mil-bench reproduce``."""
     parser = subparsers.add_parser(
         "reproduce",
-        help="run a paper's tables and figures, ours beside the published figures",
-        description="Run what makes the tables and figures of the HMIL paper, and show ours beside the published "
-        "figures that we know of. What is trained already is not trained again.",
+        help="run the experiments of a paper, and compare with the published values",
+        description="Run the experiments behind the tables and figures of the HMIL paper, and show "
+        "the results next to the published values that are known. Stored trainings are not "
+        "repeated.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(call=reproduce)
     what = parser.add_argument_group("what to reproduce")
@@ -40,7 +44,8 @@ def add_reproduce(subparsers: Any) -> None:
         "items",
         nargs="+",
         metavar="ITEM",
-        help="table1 to table6, figure4, or all; or simulated: what simulated data teach about HMIL's parts",
+        help="table1 to table6, figure4, or all; or simulated: the parts of HMIL, tested on "
+        "simulated data",
     )
     add_options(what, ReproduceRequest, "datasets", "preset", "splits", "epochs", "tune")
     add_setup(parser, "tracking")

@@ -8,9 +8,14 @@ from mil_bench.commands.options import add_comparison, add_setup, requests_of, s
 from mil_bench.commands.report import show, show_ranking
 from mil_bench.planning.options import add_options
 from mil_bench.planning.request import RunRequest
+from mil_bench.wording import plural
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Mapping
+
+    from mil_bench.planning.plan import RunPlan
+    from mil_bench.running.result_store import ResultStore
 
 
 def add_run(subparsers: Any) -> None:
@@ -18,8 +23,9 @@ def add_run(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "run",
         help="train methods by cross-validation and print the comparison tables",
-        description="Train methods by seeded cross-validation and print the comparison tables. Every finished "
-        "fold is stored at once: after an interruption the same command trains only what is missing.",
+        description="Train methods by seeded cross-validation and print the comparison tables. "
+        "Every finished fold is stored at once: after an interruption, the same command trains "
+        "only what is missing.",
     )
     parser.set_defaults(call=run)
     add_comparison(parser)
@@ -28,24 +34,24 @@ def add_run(subparsers: Any) -> None:
     add_options(tuning, RunRequest, "select", "pruning")
     how = add_setup(parser, "tracking")
     how.add_argument(
-        "--dry-run", action="store_true", help="show what would be trained, and train nothing"
+        "--dry-run", action="store_true", help="print what would be trained, and train nothing"
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train and compare; 1 if a training failed."""
+    """Train, print and write; returns 1 if a training failed."""
     from mil_bench.api import execute, prepare
     from mil_bench.running.result_store import ResultStore
 
     setup = setup_of(arguments)
-    # All requests are checked before the first trains.
+    # All requests are checked before the first one trains.
     prepared = [prepare(request, setup) for request in requests_of(arguments)]
     if arguments.dry_run:
         for planned in prepared:
             _print_plan(planned.plan, ResultStore(setup.folder.runs))
             request = planned.request
             if request.tune:
-                print(f"settings are tuned first, as by {request.tune_command(request.tune)}")
+                print(f"Settings are tuned first, as by:\n  {request.tune_command(request.tune)}")
         return 0
     results = []
     for planned in prepared:
@@ -55,23 +61,25 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if any(result.failures for result in results) else 0
 
 
-def _print_plan(plan: Any, store: Any) -> None:
+def _print_plan(plan: RunPlan, store: ResultStore) -> None:
     folds = len(plan.splits.folds)
     print(f"run {plan.run_id}\n{plan.caption}\n")
     for k, fold in enumerate(plan.splits.folds):
-        print(
-            f"fold {k}: {len(fold.train)} training, {len(fold.val)} validation, {len(fold.test)} test slides"
-        )
+        training, validation, test = len(fold.train), len(fold.val), len(fold.test)
+        print(f"fold {k}: {training} training, {validation} validation, {test} test slides")
     print()
     for job in plan.jobs:
-        recipe = job.recipe
-        done = len(store.done(job) & set(range(folds)))
-        how = "looks at no image"
-        if recipe:
-            how = f"{recipe['epochs']} epochs, {recipe['optimizer']}, learning rate {recipe['learning_rate']:g}, "
-            how += f"{recipe['batch_size']} bags a step"
-        print(f"{job.label:14} seed {job.seed}: {folds - done} of {folds} folds to train, {how}")
-    for name, why in plan.skipped.items():
-        print(f"{name:14} is left out: {why}")
-    for name, what in plan.remarks.items():
-        print(f"{name:14} note: {what}")
+        missing = folds - len(store.done(job) & set(range(folds)))
+        how = _recipe_line(job.recipe) if job.is_trained else "uses no features"
+        print(f"{job.label:14} seed {job.seed}: {missing} of {folds} folds to train, {how}")
+    for label, reason in plan.skipped.items():
+        print(f"{label:14} is left out: {reason}")
+    for label, remark in plan.remarks.items():
+        print(f"{label:14} note: {remark}")
+
+
+def _recipe_line(recipe: Mapping[str, Any]) -> str:
+    return (
+        f"{plural(recipe['epochs'], 'epoch')}, {recipe['optimizer']}, "
+        f"learning rate {recipe['learning_rate']:g}, {recipe['batch_size']} bags per step"
+    )

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mil_bench.commands.options import add_results_folder
 
+if TYPE_CHECKING:
+    import argparse
+
 _EXAMPLES = """\
 examples:
-  mil-bench runs list                                    all runs, newest first
-  mil-bench runs list --dataset bracs --method hmil      runs on a dataset that have a method
-  mil-bench runs compare RUN OTHER                       values by method, and which settings differ
-  mil-bench runs track RUN                               log to MLflow what it lacks of a run
+  All runs, newest first, or those on a dataset that have a method:
+    mil-bench runs list
+    mil-bench runs list --dataset bracs --method hmil
+  Two runs, value by value, and the settings that differ:
+    mil-bench runs compare RUN OTHER
+  Log a run to MLflow, for instance after the server was down:
+    mil-bench runs track RUN
 """
 
 
@@ -22,19 +27,21 @@ def add_runs(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "runs",
         help="list, compare and track stored runs",
-        description="List stored runs, compare them, or log them to MLflow. Everything comes from the result "
-        "store.",
+        description="List stored runs, compare them, or log them to MLflow.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
     _add_list(actions)
     _add_compare(actions)
     _add_track(actions)
 
 
 def _add_list(actions: Any) -> None:
-    listing = actions.add_parser("list", help="list runs, newest first, with their main metric")
+    listing = actions.add_parser(
+        "list",
+        help="list runs, newest first, with their main metric",
+        description="List stored runs, newest first, with their methods and their main metric.",
+    )
     listing.set_defaults(call=list_runs)
     listing.add_argument("--dataset", metavar="NAME", help="only runs on this dataset")
     listing.add_argument("--method", metavar="NAME", help="only runs that have this method")
@@ -44,14 +51,16 @@ def _add_list(actions: Any) -> None:
 
 def _add_compare(actions: Any) -> None:
     comparison = actions.add_parser(
-        "compare", help="show runs next to each other: values by method, and which settings differ"
+        "compare",
+        help="show runs side by side: values per method, and the settings that differ",
+        description="Show runs side by side: values per method, and the settings that differ.",
     )
     comparison.set_defaults(call=compare_runs)
     comparison.add_argument(
         "run",
         nargs="+",
         metavar="RUN",
-        help="two or more runs; an unambiguous part of a name is enough",
+        help="names of two or more runs; an unambiguous part of a name is enough",
     )
     add_results_folder(comparison)
 
@@ -60,8 +69,9 @@ def _add_track(actions: Any) -> None:
     track = actions.add_parser(
         "track",
         help="log stored runs to MLflow, for instance after the server was down",
-        description="Log what MLflow lacks of stored runs. Nothing is trained and nothing is logged twice. The "
-        "server is the one that MLFLOW_TRACKING_URI names, or else a SQLite file in the folder of results.",
+        description="Log the trainings of stored runs that are missing in MLflow. Nothing is "
+        "trained and nothing is logged twice. MLFLOW_TRACKING_URI names the server; without it, "
+        "mlflow.db in the folder of results is used.",
     )
     track.set_defaults(call=track_runs)
     track.add_argument(
@@ -71,7 +81,7 @@ def _add_track(actions: Any) -> None:
 
 
 def list_runs(arguments: argparse.Namespace) -> int:
-    """The runs that fit; 2 if a stored plan is broken."""
+    """Print the runs that match the filters; returns 2 if a stored plan is broken."""
     from mil_bench.errors import StorageError, printable
     from mil_bench.report.render.terminal import print_tables
     from mil_bench.results import Results
@@ -99,7 +109,7 @@ def list_runs(arguments: argparse.Namespace) -> int:
 
 
 def compare_runs(arguments: argparse.Namespace) -> int:
-    """Runs next to each other."""
+    """Print runs side by side."""
     from mil_bench.report.render.terminal import print_tables
     from mil_bench.results import Results
     from mil_bench.running.result_store import ResultStore
@@ -114,7 +124,7 @@ def compare_runs(arguments: argparse.Namespace) -> int:
 
 
 def track_runs(arguments: argparse.Namespace) -> int:
-    """Log what MLflow lacks."""
+    """Log the trainings that are missing in MLflow."""
     from mil_bench.results import Results
     from mil_bench.running.result_store import ResultStore
     from mil_bench.tracking.tracker import resync
@@ -122,7 +132,7 @@ def track_runs(arguments: argparse.Namespace) -> int:
     results = Results(arguments.results)
     names, store = list(dict.fromkeys(arguments.run)), ResultStore(results.runs)
     for name in names:
-        store.load_plan(name)  # all are checked before the first is logged
+        store.load_plan(name)  # all are checked before the first one is logged
     for name in names:
         missing, stored = resync(results, name)
         logged = ", now logged" if missing else ""

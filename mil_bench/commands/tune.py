@@ -1,24 +1,28 @@
-"""Choose settings by trials."""
+"""Choose each method's settings by trials."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mil_bench.commands.options import add_comparison, add_setup, requests_of, setup_of
 from mil_bench.planning.options import add_options
 from mil_bench.planning.request import RunRequest
 
+if TYPE_CHECKING:
+    import argparse
+
 _EXAMPLES = """\
 examples:
-  mil-bench tune --methods abmil hmil --dataset digits --preset quick --trials 10
-  mil-bench run --methods abmil hmil --dataset digits --preset quick --tuned      the table with what was chosen
-  mil-bench run --methods abmil hmil --dataset digits --preset quick --tune 10    both in one
+  Search, then the comparison with the chosen settings:
+    mil-bench tune --methods abmil hmil --dataset bracs-sim --trials 20
+    mil-bench run --methods abmil hmil --dataset bracs-sim --tuned
+  Both in one command:
+    mil-bench run --methods abmil hmil --dataset bracs-sim --tune 20
 
-Every method gets the same number of trials, the same seeds for the sampler, the same epochs and the same rule for
-giving up trials. Test labels are not looked at. An interrupted command goes on where it stopped; more trials can be
-added by a higher number.
+Every method gets the same number of trials, the same sampler seeds, the same epochs and the same
+pruning rule. Test labels are not used. An interrupted command continues where it stopped, and a
+higher number adds trials.
 """
 
 
@@ -27,10 +31,9 @@ def add_tune(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "tune",
         help="choose each method's settings by trials, with an equal budget",
-        description="Choose each method's settings by trials on validation slides, with an equal budget for every "
-        "method. The first trial is always the method's own recipe.",
+        description="Choose each method's settings by trials on validation slides, with an equal "
+        "budget for every method. The first trial is always the method's own recipe.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(call=tune)
     add_comparison(parser)
@@ -40,14 +43,15 @@ def add_tune(subparsers: Any) -> None:
         type=int,
         required=True,
         metavar="N",
-        help="number of trials per method and seed and, with --select per-fold, per fold; trials already stored count",
+        help="number of trials per method and seed and, with --select per-fold, per fold; trials "
+        "already stored count towards N",
     )
     add_options(tuning, RunRequest, "select", "pruning")
     add_setup(parser)
 
 
 def tune(arguments: argparse.Namespace) -> int:
-    """Make the trials and print what they cost and what was chosen; 1 if a method has no complete trial."""
+    """Make the trials, print cost and choice; returns 1 if a method has no complete trial."""
     from mil_bench.api import prepare, tune_settings
     from mil_bench.report.render.terminal import print_tables
     from mil_bench.report.tuning_tables import chosen_table, spent_table
@@ -55,19 +59,18 @@ def tune(arguments: argparse.Namespace) -> int:
 
     setup = setup_of(arguments)
     failed = False
-    # All requests are checked before the first trains.
+    # All requests are checked before the first one trains.
     for prepared in [prepare(r, setup) for r in requests_of(arguments, tune=arguments.trials)]:
         plan = tune_settings(prepared, setup).plan
         records = TrialStore(setup.folder.studies).of_plan(plan)
         print_tables([spent_table(records, plan.caption), chosen_table(records, plan.caption)])
-        left_out = [f"{label} was left out: {why}" for label, why in plan.skipped.items()]
-        for line in [*left_out, *(f"{label}: {what}" for label, what in plan.remarks.items())]:
+        left_out = [f"{label} was left out: {reason}" for label, reason in plan.skipped.items()]
+        for line in [*left_out, *(f"{label}: {text}" for label, text in plan.remarks.items())]:
             print(f"! {line}")
         failed = failed or bool(plan.skipped.keys() - prepared.plan.skipped.keys())
         request = dataclasses.replace(prepared.request, tune=None, tuned=True)
         print(f"\nThe comparison with the chosen settings:\n  {request.command}")
     dashboard = setup.folder.dashboard_file
-    print(
-        f"Every trial in a browser (pip install optuna-dashboard):\n  optuna-dashboard {dashboard}"
-    )
+    print("To see every trial in a browser (pip install optuna-dashboard):")
+    print(f"  optuna-dashboard {dashboard}")
     return 1 if failed else 0

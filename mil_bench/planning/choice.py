@@ -1,4 +1,4 @@
-"""How settings are chosen, and which were: the part of tuning that a run's plan keeps."""
+"""How settings are chosen, and which were chosen: the part of tuning that a run's plan keeps."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mil_bench.wording import plural
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SELECTIONS: Mapping[str, str] = {
     "per-fold": "each fold uses the trial with the best validation loss of that fold",
-    "shared": "all folds use the trial with the best mean validation loss over folds; a slide that is tested "
-    "in one fold may be a training or validation slide of another, so the choice is not blind to test slides",
+    "shared": "all folds use the trial with the best mean validation loss over folds; this choice "
+    "is not blind to test slides, because a slide tested in one fold may be a training or "
+    "validation slide in another",
 }
-"""Name to what is chosen, one clause."""
+"""Name of a way to choose to its description, one clause."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +25,12 @@ class Chosen:
     """The trial that some folds of a method use.
 
     Args:
-        label: how tables call the method.
+        label: name of the row in tables.
         method: registered name.
         seed: training seed.
-        fold: the fold, None for all of them.
+        fold: the fold, None for all folds.
         study: key of the study.
-        number: of the trial in the study; None if no trial came to its end.
+        number: number of the trial in the study; None if no trial is complete.
     """
 
     label: str
@@ -40,13 +43,13 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Tuning:
-    """A tuned run's budget, and what became of it.
+    """A tuned run's budget, and the trials that were chosen.
 
     Args:
-        trials: for each method, seed and, with "per-fold", each fold.
+        trials: number of trials per method and seed and, with "per-fold", per fold.
         select: a key of ``SELECTIONS``.
-        pruned: whether trials without prospect were pruned.
-        chosen: what was chosen.
+        pruned: whether hopeless trials were pruned.
+        chosen: the chosen trials.
     """
 
     trials: int
@@ -56,16 +59,16 @@ class Tuning:
 
     @property
     def sentence(self) -> str:
-        """What a caption says."""
+        """A clause for captions."""
         unit = "method, seed and fold" if self.select == "per-fold" else "method and seed"
-        pruning = "pruned by the same rule" if self.pruned else "without pruning"
+        pruning = "pruned by the same rule for every method" if self.pruned else "without pruning"
         return (
-            f"tuned by {self.trials} trial{'s' * (self.trials > 1)} per {unit}, {pruning}, the first of "
-            f"which is the method's own recipe; {SELECTIONS[self.select]}"
+            f"tuned by {plural(self.trials, 'trial')} per {unit} (the first is the method's own "
+            f"recipe), {pruning}; {SELECTIONS[self.select]}"
         )
 
     def to_json(self) -> dict[str, Any]:
-        """A plain value."""
+        """A value that JSON can hold."""
         return dataclasses.asdict(self)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""From a request to a plan: which methods can be trained on these bags, with which settings, on which folds."""
+"""From a request to a plan: methods that can be trained on the bags, their settings, the folds."""
 
 from __future__ import annotations
 
@@ -26,13 +26,18 @@ if TYPE_CHECKING:
 
 
 def make_plan(request: RunRequest, spec: DatasetSpec, store: BagStore) -> RunPlan:
-    """The plan behind a request.
+    """The plan for a request.
+
+    Args:
+        request: what the user asks for.
+        spec: the dataset's card.
+        store: the dataset's bags.
 
     Raises:
-        UnknownNameError: a method, setting or protocol that does not exist.
+        UnknownNameError: a method, setting or protocol does not exist.
         SplitError: the splits cannot be made.
-        InputError: the split file cannot be followed, or a setting has a value it cannot have.
-        PluginError: a method breaks the contract's form.
+        InputError: the split file cannot be followed, or a method refuses the value of a setting.
+        PluginError: a method has no recipe, or a parameter without a default that can be stored.
     """
     splits = _splits(request, spec, store)
     caption = spec.caption
@@ -40,11 +45,11 @@ def make_plan(request: RunRequest, spec: DatasetSpec, store: BagStore) -> RunPla
         caption += f" ({len(store)} slides; {store.origin}, {store.width} features)"
     methods, skipped = _usable(request, store)
     remarks = {
-        each.label: method.without_hierarchy for each, method in methods if spec.hierarchy.is_flat
+        row.label: method.without_hierarchy for row, method in methods if spec.hierarchy.is_flat
     }
 
     def job(
-        variant: MethodRow,
+        row: MethodRow,
         method: Any,
         params: Mapping[str, Any],
         recipe: Mapping[str, Any],
@@ -53,19 +58,19 @@ def make_plan(request: RunRequest, spec: DatasetSpec, store: BagStore) -> RunPla
         return Job(
             dataset=spec.slug,
             data_digest=store.digest,
-            method=variant.method,
-            method_version=registry.methods.version(variant.method, method),
+            method=row.method,
+            method_version=registry.methods.version(row.method, method),
             params=params,
             recipe=recipe,
             split_digest=splits.digest,
             seed=seed,
-            label=variant.label,
+            label=row.label,
         )
 
-    settings = [_settings(each, method, request, store) for each, method in methods]
+    settings = [_settings(row, method, request, store) for row, method in methods]
     jobs = [
-        job(each, method, *chosen, seed)
-        for (each, method), chosen in zip(methods, settings, strict=True)
+        job(row, method, params, recipe, seed)
+        for (row, method), (params, recipe) in zip(methods, settings, strict=True)
         for seed in request.seeds
     ]
     if store.group_name:
@@ -74,8 +79,8 @@ def make_plan(request: RunRequest, spec: DatasetSpec, store: BagStore) -> RunPla
             for name in registry.yardsticks.names()
         ]
         jobs += [
-            job(each, yardstick, {}, {}, seed)
-            for each, yardstick in yardsticks
+            job(row, yardstick, {}, {}, seed)
+            for row, yardstick in yardsticks
             for seed in request.seeds
         ]
     return RunPlan(
@@ -92,17 +97,15 @@ def make_plan(request: RunRequest, spec: DatasetSpec, store: BagStore) -> RunPla
 
 
 def _splits(request: RunRequest, spec: DatasetSpec, store: BagStore) -> SplitPlan:
-    """The folds of the split file, or else made by the protocol."""
+    """The folds of the split file if there is one, or else folds made by the protocol."""
     table = packed_slides(store, spec)
     if request.splits is not None:
         return follow_file(Path(request.splits), spec, table)
     protocol = request.protocol or spec.protocols[0]
-    own_folds = protocol_named(protocol, spec.protocols, spec.name).folds or spec.folds
-    folds = (
-        request.folds
-        if request.folds is not None
-        else min(PRESETS[request.preset].folds or own_folds, own_folds)
-    )
+    protocol_folds = protocol_named(protocol, spec.protocols, spec.name).folds or spec.folds
+    folds = request.folds
+    if folds is None:
+        folds = min(PRESETS[request.preset].folds or protocol_folds, protocol_folds)
     plan = make_splits(protocol, table.frame, spec.hierarchy, folds, table.group_name)
     return dataclasses.replace(plan, facts=table.blind_spots(table.frame["slide"]))
 
@@ -110,30 +113,30 @@ def _splits(request: RunRequest, spec: DatasetSpec, store: BagStore) -> SplitPla
 def _usable(
     request: RunRequest, store: BagStore
 ) -> tuple[list[tuple[MethodRow, Any]], dict[str, str]]:
-    """The methods asked for that can be trained on these bags, and why the others cannot.
+    """The requested rows that can be trained on these bags, and for the others the reason.
 
     Raises:
-        PluginError: a method that was asked for by its name cannot be loaded.
+        PluginError: a method that the request names cannot be loaded or planned.
     """
     methods, skipped = [], {}
-    for variant in request.rows:
+    for row in request.rows:
         try:
-            method = registry.methods.load(variant.method)
-            _require_form(variant.method, method)
+            method = registry.methods.load(row.method)
+            _require_form(row.method, method)
         except PluginError as error:
-            if request.names(variant):
+            if request.names(row):
                 raise
-            skipped[variant.label] = str(error)
+            skipped[row.label] = str(error)
             continue
         if method.needs_instance_labels and store.instance_labels is None:
-            skipped[variant.label] = f"it learns from instance labels, and {store.dataset} has none"
+            skipped[row.label] = f"it learns from instance labels, and {store.dataset} has none"
         else:
-            methods.append((variant, method))
+            methods.append((row, method))
     return methods, skipped
 
 
 def _require_form(name: str, method: Any) -> None:
-    """Refuse what cannot be planned: no recipe, or parameters whose defaults cannot be written down."""
+    """Refuse a method without a recipe, or with a parameter whose default cannot be stored."""
     problems = (
         [] if dataclasses.is_dataclass(getattr(method, "recipe", None)) else ["it has no recipe"]
     )
@@ -141,32 +144,34 @@ def _require_form(name: str, method: Any) -> None:
         if default is inspect.Parameter.empty:
             problems.append(f"its parameter '{param}' has no default")
         elif not isinstance(default, str | int | float | bool | None):
+            kind = type(default).__name__
             problems.append(
-                f"the default of '{param}' is a {type(default).__name__}, not a number, text, bool or None"
+                f"the default of '{param}' is a {kind}, not a number, text, bool or None"
             )
     if problems:
         raise PluginError(
-            f"The method '{name}' cannot be planned: {'; '.join(problems)}. See mil-bench check {name}."
+            f"The method '{name}' cannot be planned: {'; '.join(problems)}. "
+            f"See mil-bench methods check {name}."
         )
 
 
 def _settings(
-    variant: MethodRow, method: Any, request: RunRequest, store: BagStore
+    row: MethodRow, method: Any, request: RunRequest, store: BagStore
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """All constructor parameters and the whole recipe; the variant's own settings come last."""
+    """All constructor parameters and the whole recipe; the row's settings override all others."""
     params, recipe = defaults_of(method), dataclasses.asdict(method.recipe)
     recipe["betas"] = list(recipe["betas"])
-    most = PRESETS[request.preset].most_epochs
+    preset = PRESETS[request.preset]
     if request.epochs is not None:
         recipe["epochs"] = request.epochs
     elif request.is_tuned:
-        recipe["epochs"] = PRESETS[request.preset].tuned_epochs
-    elif most is not None:
-        recipe["epochs"] = min(recipe["epochs"], most)
-    own = parse_settings(variant.method, variant.settings, params | recipe_of(method))
-    params |= {name: value for name, value in own.items() if name in params}
-    recipe |= {name: value for name, value in own.items() if name in recipe}
-    if own:  # a value that the method refuses is reported now, not after hours
+        recipe["epochs"] = preset.tuned_epochs
+    elif preset.most_epochs is not None:
+        recipe["epochs"] = min(recipe["epochs"], preset.most_epochs)
+    settings = parse_settings(row.method, row.settings, params | recipe_of(method))
+    params |= {name: value for name, value in settings.items() if name in params}
+    recipe |= {name: value for name, value in settings.items() if name in recipe}
+    if settings:  # report a value that the method refuses now, not after hours
         dataclasses.replace(method.recipe, **{**recipe, "betas": tuple(recipe["betas"])})
         method(store.width, store.hierarchy, **params)
     return params, recipe

@@ -1,7 +1,7 @@
-"""Requests as options: the command line is made from a dataclass's fields, and so is the command shown again.
+"""Requests as options: a dataclass's fields give the options of a command and the command as text.
 
 A field made by ``option`` carries its help. A boolean field is a flag, ``--no-NAME`` if its default
-is True; a field whose default is a tuple takes one or more values; any other takes one.
+is True; a field whose default is a tuple takes one or more values; any other field takes one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _T = TypeVar("_T")
 
 def option(
     default: Any,
-    help: str,  # noqa: A002 - argparse's word
+    help: str,
     *,
     parse: Callable[[str], Any] = str,
     metavar: str | None = None,
@@ -26,16 +26,16 @@ def option(
     flag: str = "",
     shown: bool = False,
 ) -> Any:
-    """A field of a request that is an option of the command line, too.
+    """A field of a request that is also an option of the command line.
 
     Args:
-        default: of the field and the option.
-        help: of the option.
-        parse: makes a value of a word.
-        metavar: stands for the value in ``--help``.
-        choices: the values there are.
-        flag: name of the option, if it is not the field's with hyphens.
-        shown: whether commands that are shown again always name it.
+        default: default of the field and the option; a function is called for each request.
+        help: help text of the option.
+        parse: converts a word of the command line to a value.
+        metavar: name of the value in ``--help``.
+        choices: the allowed values.
+        flag: name of the option, if it is not the field's name with hyphens.
+        shown: whether ``words_of`` includes the option even if it has its default.
     """
     about = {
         "help": help,
@@ -54,10 +54,10 @@ def add_options(parser: Any, request: type, *names: str, required: Sequence[str]
     """Add fields of a request to a parser or a group of one.
 
     Args:
-        parser: of argparse.
+        parser: a parser of argparse, or a group of one.
         request: the dataclass.
-        names: of the fields.
-        required: those without which the command makes no sense.
+        names: names of the fields.
+        required: names of the fields that the user must give.
     """
     fields = {field.name: field for field in dataclasses.fields(request)}
     for name in names:
@@ -76,12 +76,12 @@ def add_options(parser: Any, request: type, *names: str, required: Sequence[str]
 
 
 def from_arguments(request: type[_T], arguments: argparse.Namespace, **more: Any) -> _T:
-    """A request from parsed arguments; fields that were not added keep their defaults.
+    """A request from parsed arguments; fields without an option keep their defaults.
 
     Args:
         request: the dataclass.
-        arguments: what argparse gives.
-        more: fields whose values come from elsewhere.
+        arguments: the result of argparse.
+        more: values of other fields.
     """
     names = [field.name for field in dataclasses.fields(request)]  # type: ignore[arg-type]
     given = {name: getattr(arguments, name) for name in names if hasattr(arguments, name)}
@@ -90,7 +90,7 @@ def from_arguments(request: type[_T], arguments: argparse.Namespace, **more: Any
 
 
 def words_of(request: Any) -> Iterator[str]:
-    """The options that give this request again; those at their defaults are left out unless always shown."""
+    """The options for this request; an option at its default is given only if it is ``shown``."""
     for field in dataclasses.fields(request):
         value = getattr(request, field.name)
         if "flag" not in field.metadata:

@@ -1,7 +1,8 @@
-"""What is to be trained, as frozen values that know their own name.
+"""What is to be trained: jobs and run plans, frozen values with names made from their content.
 
-A job's key is a hash of everything that decides its result, and of nothing else: no device, no
-path, no time. Same key, same result; a changed setting is a changed key.
+A job's key is a hash of everything that decides its result, and of nothing else: not of the device,
+a path or the time. Jobs with the same key have the same result, and a changed setting changes the
+key.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.planning.choice import Tuning
 from mil_bench.splits.protocols import plan_from_json
+from mil_bench.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,12 +25,12 @@ if TYPE_CHECKING:
     from mil_bench.splits.plan import SplitPlan
 
 TRAINING_VERSION = 4
-"""Part of every key; raised when a change of the training code alters results."""
+"""Part of every key; it is increased when a change of the training code alters results."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One method trained by one seed on all folds of a split.
+    """One method trained with one seed on all folds of a split.
 
     Args:
         dataset: slug of the dataset.
@@ -39,7 +41,7 @@ class Job:
         recipe: every field of the recipe with its value.
         split_digest: digest of the split.
         seed: training seed.
-        label: how tables call it; does not count for the key.
+        label: name of the row in tables; not part of the key.
         training_version: ``TRAINING_VERSION``.
     """
 
@@ -55,7 +57,7 @@ class Job:
     training_version: int = TRAINING_VERSION
 
     def to_json(self) -> dict[str, Any]:
-        """A plain value."""
+        """A value that JSON can hold."""
         return dataclasses.asdict(self)
 
     @classmethod
@@ -65,7 +67,7 @@ class Job:
 
     @property
     def is_trained(self) -> bool:
-        """Whether anything is trained: a yardstick has no recipe."""
+        """Whether there is anything to train; a yardstick has no recipe."""
         return bool(self.recipe)
 
     @cached_property
@@ -80,16 +82,16 @@ class RunPlan:
 
     Args:
         dataset: slug of the dataset.
-        dataset_caption: how tables name it.
-        hierarchy: its classes.
+        dataset_caption: description of the dataset for captions.
+        hierarchy: the dataset's classes.
         splits: the folds.
-        jobs: methods x seeds.
-        skipped: methods that cannot be trained here, and why.
-        remarks: methods that do something else here than usual, and what.
-        ordered: whether the order of the fine classes means something (grades).
-        command: what to type for the same run.
-        parts: for each job the folds that it is trained on; () where every job is trained on all.
-            In a tuned plan the folds of a row may come from different jobs.
+        jobs: one per method and seed.
+        skipped: label of each method that cannot be trained on this dataset to the reason.
+        remarks: label of a method to what it does differently on this dataset.
+        ordered: whether the fine classes are ordered (grades).
+        command: the command for the same run.
+        parts: the folds of each job; () if every job is trained on all folds. In a tuned plan the
+            folds of a row may come from different jobs.
         tuning: how the jobs' settings were chosen, None if they were not tuned.
     """
 
@@ -107,21 +109,21 @@ class RunPlan:
 
     @cached_property
     def run_id(self) -> str:
-        """Name of the run: dataset, protocol, and a hash of the jobs and what was spent on choosing them."""
+        """Name of the run: dataset, protocol, and a hash of the jobs and how they were chosen."""
         jobs = [[job.key, job.label] for job in self.jobs]
-        what = [jobs, self.parts, self.tuning.to_json()] if self.tuning else jobs
-        return f"{self.dataset}_{self.splits.protocol}_{_hash(what)[:8]}"
+        content = [jobs, self.parts, self.tuning.to_json()] if self.tuning else jobs
+        return f"{self.dataset}_{self.splits.protocol}_{_hash(content)[:8]}"
 
     @property
     def trainings(self) -> list[tuple[Job, int]]:
-        """Every job with every fold that it is trained on."""
+        """Pairs of a job and a fold that it is trained on."""
         everywhere = tuple(range(len(self.splits.folds)))
         parts = self.parts or (everywhere,) * len(self.jobs)
         return [(job, fold) for job, folds in zip(self.jobs, parts, strict=True) for fold in folds]
 
     @property
     def methods(self) -> list[str]:
-        """Method names in table order."""
+        """Labels of the rows in table order."""
         return list(dict.fromkeys([*(job.label for job in self.jobs), *self.skipped]))
 
     @property
@@ -131,38 +133,40 @@ class RunPlan:
 
     @property
     def caption(self) -> str:
-        """Dataset, protocol, folds, seeds, budget, and what ± is."""
+        """Dataset, protocol, folds, seeds, budget, and the meaning of ±."""
         folds, seeds = len(self.splits.folds), len(self.seeds)
-        trainings = f"{folds} fold{'s' * (folds > 1)} x {seeds} seed{'s' * (seeds > 1)}"
-        named = f"seed{'s' * (seeds > 1)} {', '.join(map(str, self.seeds))}"
+        trainings = f"{plural(folds, 'fold')} x {plural(seeds, 'seed')}"
+        seed_list = f"seed{'s' * (seeds > 1)} {', '.join(map(str, self.seeds))}"
         protocol = self.splits.protocol + (f" ({self.splits.source})" if self.splits.source else "")
         promises = "; ".join([self.splits.leak_sentence, *self.splits.facts])
         spread = (
             f"± is the sample standard deviation over the {folds * seeds} trainings ({trainings}), "
             "neither a standard error nor a confidence interval."
             if folds * seeds > 1
-            else "One training a method: no ± can be given."
+            else "One training per method: no ± can be given."
         )
         return (
             f"Dataset: {self.dataset_caption}. Protocol: {protocol}, {trainings} "
-            f"({named}), split {self.splits.digest}; {promises}. "
-            f"Epochs: {self._budget}; the one that is kept is chosen on validation slides. "
+            f"({seed_list}), split {self.splits.digest}; {promises}. Budget: {self._budget}. "
+            "Weights are taken from the epoch with the lowest validation loss. "
             f"Settings: {self.tuning.sentence if self.tuning else 'not tuned'}. {spread}"
         )
 
     @property
     def _budget(self) -> str:
-        """Epochs of every method, those with equal numbers together."""
+        """Epochs of every method; methods with equal numbers share a clause."""
         methods: dict[int, list[str]] = {}
         for job in self.jobs:
             if job.is_trained and job.label not in methods.setdefault(job.recipe["epochs"], []):
                 methods[job.recipe["epochs"]].append(job.label)
-        return "; ".join(
-            f"{epochs} for {', '.join(names)}" for epochs, names in sorted(methods.items())
-        )
+        budgets = [
+            f"{plural(epochs, 'epoch')} ({', '.join(labels)})"
+            for epochs, labels in sorted(methods.items())
+        ]
+        return "; ".join(budgets) or "nothing is trained"
 
     def to_json(self) -> dict[str, Any]:
-        """A plain value."""
+        """A value that JSON can hold."""
         return {
             "dataset": self.dataset,
             "dataset_caption": self.dataset_caption,

@@ -1,4 +1,4 @@
-"""From a request to a plan and its bags; trains nothing."""
+"""From a request to a plan and its bags; nothing is trained here."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A plan with the bags that it is about and the request behind it."""
+    """A plan with its bags and the request that it was made for."""
 
     plan: RunPlan
     bags: BagStore
@@ -28,7 +28,7 @@ class Prepared:
 
 
 def prepare(request: RunRequest, data: Path, watch: Callable[..., Any] | None = None) -> Prepared:
-    """Check a request and plan it. A generated dataset is made if it is not there.
+    """Check a request and plan it. A generated dataset is made if its bag store does not exist.
 
     Args:
         request: what the user asks for.
@@ -36,14 +36,14 @@ def prepare(request: RunRequest, data: Path, watch: Callable[..., Any] | None = 
         watch: wraps the iteration over bags that are being generated, for a progress bar.
 
     Raises:
-        MilBenchError: what is wrong with the request; its text says what to do.
+        MilBenchError: the request cannot be planned; the text says why and what to do.
     """
     if request.plugins:
         from mil_bench.methods import Method
 
         for plugin in request.plugins:
             registry.methods.add_file(plugin, Method)
-    request.rows  # noqa: B018 - unknown names are reported before any data are made
+    request.rows  # noqa: B018 - reports unknown names before any data are made
     spec = find_dataset(request.dataset)
     bags = open_store(spec, data, watch)
     return Prepared(make_plan(request, spec, bags), bags, request)

@@ -1,4 +1,4 @@
-"""What a user asks for, checked as far as it can be without looking at data."""
+"""What a user asks for, checked as far as possible without data."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ class Preset:
     """A budget.
 
     Args:
-        folds: how many, None for the protocol's own.
-        most_epochs: a cap, None for the authors' recipes.
-        tuned_epochs: of every method where settings are tuned: an equal budget needs equal epochs.
+        folds: number of folds, None for the protocol's.
+        most_epochs: highest number of epochs, None for the authors' recipes.
+        tuned_epochs: epochs of every method if settings are tuned; an equal budget needs equal
+            epochs.
     """
 
     folds: int | None
@@ -33,9 +34,10 @@ class Preset:
 
 
 PRESETS: Mapping[str, Preset] = {
-    # Recipes ask for 20 to 200 epochs; validation keeps the best of them.
+    # Recipes have 20 to 200 epochs; the epoch with the lowest validation loss is selected.
     "paper": Preset(folds=None, most_epochs=None, tuned_epochs=100),
-    "quick": Preset(folds=3, most_epochs=40, tuned_epochs=20),  # a first look, not a verdict
+    # For a first look, not for a verdict.
+    "quick": Preset(folds=3, most_epochs=40, tuned_epochs=20),
 }
 
 
@@ -49,34 +51,37 @@ class RunRequest:
             ``MethodRow`` values.
         protocol: name of a protocol, None for the dataset's default.
         folds: number of folds, None for the preset's.
-        splits: a split file, whose protocol and folds, all of them, are followed.
+        splits: a split file; all its folds are used.
         seeds: training seeds; every method is trained once per fold and seed. The splits do not
-            change with them.
+            depend on them.
         preset: a key of ``PRESETS``.
-        epochs: passes over the data for every method, None for recipe and preset.
-        plugins: Python files whose methods are offered beside the installed ones.
-        tune: number of trials per method, None to make none.
-        tuned: use the settings that stored trials have chosen.
+        epochs: epochs for every method, None for those of recipe and preset.
+        plugins: Python files whose methods are available in addition to the installed ones.
+        tune: number of trials per method, None for no search.
+        tuned: use the settings chosen by stored trials.
         select: a key of ``SELECTIONS``: how trials are chosen.
-        pruning: end trials without prospect early, by the same rule for every method.
+        pruning: prune hopeless trials, by the same rule for every method.
     """
 
     dataset: str
     methods: tuple[str | MethodRow, ...] = option(
         ("all",),
-        "names, or all (default); with settings: hmil:align_bags=false,temperature=0.2",
+        "one or more names, or all (default); with settings: hmil:align_bags=false,temperature=0.2",
         metavar="NAME",
         shown=True,
     )
     protocol: str | None = option(
-        None, "how slides are split (default: the dataset's first; see mil-bench splits protocols)"
+        None,
+        "how slides are split (default: the dataset's first protocol; see mil-bench splits "
+        "protocols)",
+        metavar="NAME",
     )
     folds: int | None = option(
         None, "number of folds (default: the preset's)", parse=int, metavar="K"
     )
     splits: Path | None = option(
         None,
-        "follow a split file: its protocol and all its folds (see mil-bench splits)",
+        "use the folds of a split file (see mil-bench splits)",
         parse=Path,
         metavar="FILE",
     )
@@ -85,17 +90,20 @@ class RunRequest:
     )
     preset: str = option(
         "paper",
-        "budget: paper, the authors' recipes on all folds (default); quick, 3 folds and at most 40 "
-        "epochs. If settings are tuned: 100 or 20 epochs for every method",
+        "budget: paper (default), the authors' recipes on all folds; or quick, 3 folds and at most "
+        "40 epochs. If settings are tuned, every method gets 100 epochs (paper) or 20 (quick)",
         metavar="NAME",
         shown=True,
     )
     epochs: int | None = option(
-        None, "epochs for every method (default: recipe and preset)", parse=int, metavar="N"
+        None,
+        "epochs for every method (default: from recipe and preset)",
+        parse=int,
+        metavar="N",
     )
     plugins: tuple[Path, ...] = option(
         (),
-        "Python files with methods of your own; a class MyMethod becomes my-method",
+        "Python files with methods of your own; the class MyMethod becomes my-method",
         parse=Path,
         metavar="FILE",
         flag="plugin",
@@ -106,13 +114,15 @@ class RunRequest:
         parse=int,
         metavar="N",
     )
-    tuned: bool = option(False, "use the settings that stored trials have chosen")
+    tuned: bool = option(False, "use the settings chosen by stored trials")
     select: str = option(
         "per-fold",
-        "per-fold (default): in each fold, the trial with the best validation loss of that fold; "
-        "shared: one trial for all folds, the one with the best mean validation loss",
+        "how trials are chosen: per-fold (default), in each fold the trial with the best "
+        "validation loss of that fold; or shared, for all folds the trial with the best mean "
+        "validation loss",
+        metavar="NAME",
     )
-    pruning: bool = option(True, "train every trial to its end")
+    pruning: bool = option(True, "train every trial to its end; do not prune hopeless ones")
 
     def __post_init__(self) -> None:
         problems = []
@@ -131,26 +141,26 @@ class RunRequest:
             )
         if not isinstance(self.dataset, str):
             problems.append(
-                f"dataset must be one name, not {self.dataset!r}; call run once for each"
+                f"dataset must be one name, not {self.dataset!r}; call run once per dataset"
             )
         if self.splits is not None:
-            given = [name for name in ("protocol", "folds") if getattr(self, name) is not None]
-            problems += [f"{name} is given, but the split file says what it is" for name in given]
+            names = [name for name in ("protocol", "folds") if getattr(self, name) is not None]
+            problems += [f"{name} is given, but the split file says what it is" for name in names]
         if self.tune is not None and self.tuned:
-            problems.append("tune makes trials and tuned takes stored ones: give one of them")
+            problems.append("tune makes trials and tuned takes stored ones: give only one of them")
         if not self.methods:
-            problems.append("no method is named")
+            problems.append("methods is empty")
         if problems:
             raise InputError("the request", problems, "See mil-bench run --help.")
 
     @property
     def rows(self) -> list[MethodRow]:
-        """The methods asked for, once each, in the order given; all registered ones for "all".
+        """The requested methods without repetition, in their order; "all" is every registered one.
 
-        Yardsticks may be named but need not be: every table has them anyway.
+        Yardsticks may be named but are not returned, because every table has them.
 
         Raises:
-            UnknownNameError: a method that does not exist.
+            UnknownNameError: a method does not exist.
         """
         names, yardsticks = registry.methods.names(), registry.yardsticks.names()
         chosen: dict[str, MethodRow] = {}
@@ -164,11 +174,11 @@ class RunRequest:
 
     @property
     def is_tuned(self) -> bool:
-        """Whether settings are chosen by trials; then every method has the same number of epochs."""
+        """Whether settings are chosen by trials; then every method has the same epochs."""
         return self.tune is not None or self.tuned
 
     def tune_command(self, trials: int) -> str:
-        """The command that makes so many trials for this request."""
+        """The command that makes ``trials`` trials for this request."""
         words = replace(self, tune=trials, tuned=False)._words
         words[words.index("--tune")] = "--trials"
         return shlex.join(["mil-bench", "tune", *words])
@@ -185,7 +195,7 @@ class RunRequest:
         return [*words[:methods], "--dataset", self.dataset, *words[methods:]]
 
     def names(self, row: MethodRow) -> bool:
-        """Whether the row was asked for by itself, not only as one of all."""
+        """Whether the request names the row itself, not only "all"."""
         return any(name != "all" and _row(name).label == row.label for name in self.methods)
 
 

@@ -1,4 +1,4 @@
-"""A method with settings of its own: one row of a table."""
+"""A method with its settings: one row of a table."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mil_bench.errors import InputError
+from mil_bench.wording import split_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -13,12 +14,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MethodRow:
-    """A method, and what differs from its defaults.
+    """A method, and the settings that differ from its defaults.
 
     Args:
         method: registered name.
         settings: constructor parameters and fields of the recipe, as values or as text.
-        label: how tables call it.
+        label: name of the row in tables; made from method and settings if empty.
     """
 
     method: str
@@ -35,19 +36,17 @@ class MethodRow:
 
     @classmethod
     def parse(cls, text: str) -> MethodRow:
-        """From ``name`` or ``name:setting=value,...``.
+        """A row from ``name`` or ``name:setting=value,...``.
 
         Raises:
             InputError: a setting has no value.
         """
-        method, _, settings = text.partition(":")
-        pairs = [item.partition("=") for item in settings.split(",")] if settings else []
-        faulty = [f"'{name}' has no value" for name, sign, value in pairs if not (sign and value)]
-        if faulty:
-            raise InputError(
-                f"method '{text}'", faulty, "Write it as name:setting=value,setting=value."
-            )
-        return cls(method, {name.strip(): value.strip() for name, _, value in pairs})
+        method, settings = split_settings(text)
+        problems = [f"'{name}' has no value" for name, value in settings.items() if not value]
+        if problems:
+            remedy = "Write it as name:setting=value,setting=value."
+            raise InputError(f"method '{text}'", problems, remedy)
+        return cls(method, settings)
 
 
 def _written(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""What is seen of tuning while it goes on, and the file for Optuna's dashboard."""
+"""Progress of tuning, and the file for Optuna's dashboard."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from rich.console import Console
 from mil_bench.evaluation.trials import Trial, best_of
 from mil_bench.running.display import long_bars
 from mil_bench.running.listeners import Listener
+from mil_bench.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class TuningDisplay(Listener):
-    """A bar over all trials on standard error; a line a finished study where that is no terminal."""
+    """A progress bar on standard error, or one line per finished study if that is no terminal."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
@@ -35,20 +36,20 @@ class TuningDisplay(Listener):
         self._bars.start()
 
     def on_trial(self, trial: Trial) -> None:
-        """Count it."""
-        own = self._records.setdefault(trial.study, [])
-        own.append(trial)
-        if len(own) > self._trials:
+        """Move the bar by one trial."""
+        records = self._records.setdefault(trial.study, [])
+        records.append(trial)
+        if len(records) > self._trials:
             return
         self._bars.update(self._bar, advance=1, description=f"trials ({trial.label})")
-        if len(own) == self._trials:
+        if len(records) == self._trials:
             self._finished += 1
             if not self._console.is_terminal:
-                line = f"{self._finished}/{self._studies} {_line(own)} ({self._elapsed:.0f} s)"
+                line = f"{self._finished}/{self._studies} {_line(records)} ({self._elapsed:.0f} s)"
                 self._console.print(line, soft_wrap=True)
 
-    def on_end(self, report: Path | None) -> None:
-        """Take the bar away."""
+    def on_end(self, report: Path | None) -> None:  # noqa: ARG002 - a listener's signature
+        """Remove the bar."""
         self._bars.stop()
 
     @property
@@ -58,16 +59,17 @@ class TuningDisplay(Listener):
 
 def _line(records: Sequence[Trial]) -> str:
     first, best = records[0], best_of(records)
-    where = f"{first.label} seed {first.seed}" + (
-        "" if first.fold is None else f" fold {first.fold}"
-    )
+    fold = "" if first.fold is None else f" fold {first.fold}"
+    study = f"{first.label} seed {first.seed}{fold}"
     if best is None:
-        return f"{where}: no trial of {len(records)} came to its end"
-    return f"{where}: trial {best.number} of {len(records)} is the best, validation loss {best.value:.4f}"
+        return f"{study}: none of {plural(len(records), 'trial')} is complete"
+    return (
+        f"{study}: trial {best.number} of {len(records)} is best, validation loss {best.value:.4f}"
+    )
 
 
 class DashboardFile(Listener):
-    """Copies every trial into a file of Optuna's.
+    """Copies every trial to a journal file of Optuna.
 
     Args:
         path: the file.
@@ -79,11 +81,11 @@ class DashboardFile(Listener):
         self._file = SharedFile(path)
         self._plans: dict[str, StudyPlan] = {}
 
-    def on_tuning(self, studies: Sequence[StudyPlan], trials: int) -> None:
-        """Remember what is tuned."""
+    def on_tuning(self, studies: Sequence[StudyPlan], trials: int) -> None:  # noqa: ARG002 - as above
+        """Keep the studies, whose ranges the file needs."""
         self._plans = {plan.key: plan for plan in studies}
 
     def on_trial(self, trial: Trial) -> None:
-        """Add it unless it is there."""
+        """Add the trial unless the file has it."""
         plan = self._plans[trial.study]
         self._file.add(trial, plan.space, plan.defaults, plan.base.dataset)

@@ -1,7 +1,7 @@
-"""Optuna: what to try next, whether to go on, what mattered, and a file that its dashboard reads.
+"""Optuna: the next settings, pruning by folds, importance of settings, the dashboard's file.
 
-A suggestion depends on the finished trials and on a seed made of what the trial is, on nothing
-else: not on what this process did before, so a study that was killed goes on as if it had not been.
+The next settings depend on the finished trials and on a seed made from the identity of the trial,
+and on nothing else. A study that was killed therefore continues as if it had not been interrupted.
 """
 
 from __future__ import annotations
@@ -46,13 +46,16 @@ def suggest(
     records: Sequence[Trial],
     identity: tuple[Any, ...],
 ) -> dict[str, Any]:
-    """Settings of the next trial: nothing for the first, which is the method's own recipe, then what TPE proposes.
+    """Settings of the next trial, proposed by TPE; none for the first, the method's own recipe.
 
     Args:
         space: setting to its range.
-        defaults: setting to its own value.
+        defaults: setting to the method's own value.
         records: the finished trials.
-        identity: of the study's sampler; the same for every method.
+        identity: identity of the study's sampler; the same for every method.
+
+    Returns:
+        Setting to value.
     """
     if not records:
         return {}
@@ -63,11 +66,11 @@ def suggest(
 
 
 def is_hopeless(records: Sequence[Trial], values: Sequence[float]) -> bool:
-    """Whether the folds trained so far say that a trial loses against the best one (Wilcoxon signed-rank test).
+    """Whether a trial is worse than the best one on the folds so far (Wilcoxon signed-rank test).
 
     Args:
         records: the finished trials.
-        values: lowest validation loss of the current trial, fold by fold.
+        values: lowest validation loss of the current trial on each fold trained so far.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
@@ -85,33 +88,42 @@ def is_hopeless(records: Sequence[Trial], values: Sequence[float]) -> bool:
 def importances(
     space: Mapping[str, Range], defaults: Mapping[str, Any], records: Sequence[Trial]
 ) -> dict[str, float]:
-    """Share of the complete trials' variance that each setting explains (fANOVA); empty for too few trials."""
+    """Share of the variance of complete trials that each setting explains (fANOVA).
+
+    Args:
+        space: setting to its range.
+        defaults: setting to the method's own value.
+        records: the trials.
+
+    Returns:
+        Setting to share; empty if there are too few trials.
+    """
     complete = [record for record in records if record.is_complete]
     if len(complete) < _FEWEST_FOR_IMPORTANCE or len({record.value for record in complete}) < 2:
         return {}
     study = optuna.create_study()
     study.add_trials([_frozen(record, space, defaults) for record in complete])
-    found = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
-    return {name: float(share) for name, share in found.items()}
+    shares = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
+    return {name: float(share) for name, share in shares.items()}
 
 
 def distributions(space: Mapping[str, Range]) -> dict[str, BaseDistribution]:
-    """Ranges as Optuna has them."""
-    return {name: _distribution(each) for name, each in space.items()}
+    """Ranges as distributions of Optuna."""
+    return {name: _distribution(values) for name, values in space.items()}
 
 
-def _distribution(each: Range) -> BaseDistribution:
-    match each:
+def _distribution(values: Range) -> BaseDistribution:
+    match values:
         case Float():
-            return FloatDistribution(each.low, each.high, log=each.log)
+            return FloatDistribution(values.low, values.high, log=values.log)
         case Int():
-            return IntDistribution(each.low, each.high)
+            return IntDistribution(values.low, values.high)
         case Choice():
-            return CategoricalDistribution(each.options)
+            return CategoricalDistribution(values.options)
 
 
 def _frozen(record: Trial, space: Mapping[str, Range], defaults: Mapping[str, Any]) -> FrozenTrial:
-    """A finished trial as Optuna has it; its steps are epochs, or folds where there are several."""
+    """A finished trial as a trial of Optuna; its steps are epochs, or folds for several folds."""
     several = record.fold is None
     curves = [] if several else next(iter(record.curves.values()), [])
     steps = (
@@ -135,10 +147,11 @@ def _frozen(record: Trial, space: Mapping[str, Range], defaults: Mapping[str, An
 
 
 class SharedFile:
-    """A journal file of Optuna's with all studies, for its dashboard; several processes may write to it.
+    """A journal file of Optuna with all studies, for its dashboard.
 
-    It is a copy: studies resume from their own records, and one that is missing here is added when
-    it goes on. If it cannot be written, that is said once.
+    Several processes may write to it. The file is a copy: studies resume from their own records,
+    and a study that is missing in the file is added when it resumes. If the file cannot be written,
+    one message says so and the trainings continue.
 
     Args:
         path: the file.
@@ -146,9 +159,9 @@ class SharedFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        # Optuna's own locks outlive a killed process, for half a minute or, where the path is
-        # relative, for ever; this one ends with its process. Its name differs from theirs: the
-        # dashboard would remove what it takes for stale.
+        # Optuna's own locks remain after a process is killed, for half a minute or, if the path is
+        # relative, for ever; this lock ends with its process. Its name differs from that of
+        # Optuna's locks because the dashboard removes locks that it considers stale.
         self._lock = FileLock(path.with_name(f".{path.name}.lock"))
         self._studies: dict[str, optuna.Study] = {}
         self._broken = False
@@ -156,28 +169,29 @@ class SharedFile:
     def add(
         self, record: Trial, space: Mapping[str, Range], defaults: Mapping[str, Any], dataset: str
     ) -> None:
-        """Add a finished trial unless it is there; those before it must have been added."""
+        """Add a finished trial unless the file has it; earlier ones must have been added before."""
         if self._broken:
             return
         try:
             study = self._study(record, dataset)
             if len(study.get_trials(deepcopy=False)) <= record.number:
                 study.add_trial(_frozen(record, space, defaults))
-        except (
-            Exception
-        ) as error:  # whatever a copy for looking at throws, it must not cost a training
+        # Whatever goes wrong with a copy must not end the trainings.
+        except Exception as error:
             self._broken = True
-            print(
-                f"{self._path} is left out from here on: {type(error).__name__}: {error}",
-                file=sys.stderr,
+            sys.stderr.write(
+                f"{self._path} is no longer written: {type(error).__name__}: {error}. "
+                "Tuning continues; the next call that adds trials fills it in.\n"
             )
 
     def _study(self, record: Trial, dataset: str) -> optuna.Study:
         if record.study not in self._studies:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             fold = "all folds" if record.fold is None else f"fold {record.fold}"
+            # Optuna calls acquire() and release() of a lock and nothing else.
+            backend = JournalFileBackend(str(self._path), self._lock)  # type: ignore[arg-type]
             self._studies[record.study] = optuna.create_study(
-                storage=JournalStorage(JournalFileBackend(str(self._path), self._lock)),
+                storage=JournalStorage(backend),
                 study_name=f"{dataset} {record.method} seed {record.seed} {fold} ({record.study})",
                 load_if_exists=True,
             )

@@ -1,8 +1,7 @@
 """A study: the trials of one method on one fold, or on all folds together, one after another.
 
-A trial is an ordinary job. What the result store has of it is not trained again, and what is
-trained goes there like every other result; only trials that end early leave nothing but their
-record.
+A trial is an ordinary job: folds that the result store has are not trained again, and trained folds
+are stored there like all others. Of a fold that is pruned only the trial's record remains.
 """
 
 from __future__ import annotations
@@ -28,20 +27,20 @@ if TYPE_CHECKING:
     from mil_bench.methods.space import Range
     from mil_bench.planning.plan import Job
 
-_BY_EPOCHS = "the lowest validation loss so far lay among the worse ones"
-_BY_FOLDS = "worse than the best trial on the folds so far (Wilcoxon signed-rank test)"
+_BY_EPOCHS = "its lowest validation loss was above the pruning limit after epoch {epoch}"
+_BY_FOLDS = "worse than the best trial on the first {folds} folds (Wilcoxon signed-rank test)"
 
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """What is tuned, on what, by which rule.
+    """What a study tunes, on which folds and with which pruning rule.
 
     Args:
         base: the job of the method's own recipe, with the settings that the user has fixed.
-        space: the settings that are tuned, with their ranges.
-        folds: the folds that the study is about.
+        space: the tuned settings with their ranges.
+        folds: the folds of the study.
         select: "per-fold" (a single fold) or "shared".
-        pruning: the rule, None to train every trial to its end.
+        pruning: the pruning rule, None to train every trial to its end.
     """
 
     base: Job
@@ -52,18 +51,18 @@ class StudyPlan:
 
     @property
     def fold(self) -> int | None:
-        """The only fold, None for a study over all."""
+        """The only fold, None for a study over all folds."""
         return self.folds[0] if self.select == "per-fold" else None
 
     @property
     def defaults(self) -> dict[str, Any]:
-        """The method's own values of what is tuned."""
-        own = {**self.base.params, **self.base.recipe}
-        return {name: own[name] for name in self.space}
+        """The method's own values of the tuned settings."""
+        values = {**self.base.params, **self.base.recipe}
+        return {name: values[name] for name in self.space}
 
     @property
     def about(self) -> dict[str, Any]:
-        """A plain value that tells everything that decides the trials."""
+        """Everything that decides the trials, as a value that JSON can hold."""
         return {
             "job": {name: value for name, value in self.base.to_json().items() if name != "label"},
             "space": {
@@ -76,23 +75,23 @@ class StudyPlan:
 
     @cached_property
     def key(self) -> str:
-        """16 hex digits that name the study; the number of trials is no part of it, so that more can be added."""
+        """16 hex digits that name the study; they do not depend on the number of trials."""
         return hashlib.sha256(json.dumps(self.about, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def sampler(self) -> tuple[str | int, ...]:
-        """Identity of the sampler's seeds: the same for every method."""
+        """Identity for the sampler's seeds; the same for every method."""
         return ("tuning", self.base.dataset, self.base.seed, *self.folds)
 
 
 @dataclass
 class _Trial:
-    """The trial that is being trained."""
+    """A trial in progress."""
 
     number: int
     settings: dict[str, Any]
     job: Job
-    curves: dict[int, list[float]] = dataclasses.field(default_factory=dict)
+    curves: dict[int, Sequence[float]] = dataclasses.field(default_factory=dict)
     epochs: int = 0
     seconds: float = 0.0
 
@@ -101,10 +100,10 @@ class Study:
     """A study in progress.
 
     Args:
-        plan: what it is.
-        records: the trials that are finished.
-        job_of: settings to the job of a trial.
-        finish: is given every new record.
+        plan: the plan of the study.
+        records: the finished trials.
+        job_of: makes the job of a trial from its settings.
+        finish: called with every new record.
     """
 
     def __init__(
@@ -119,7 +118,7 @@ class Study:
         self._trial: _Trial | None = None
 
     def next_training(self, trials: int) -> tuple[Job, int] | None:
-        """The job and fold to be trained next; None when ``trials`` trials are finished."""
+        """The next job and fold to train; None if ``trials`` trials are finished."""
         if self._trial is None:
             if len(self.records) >= trials:
                 return None
@@ -128,36 +127,36 @@ class Study:
         return self._trial.job, self.plan.folds[len(self._trial.curves)]
 
     def limits(self, fold: int) -> np.ndarray | None:
-        """What the pruning rule lets pass in this trial, None where nothing is pruned."""
+        """The limits of the pruning rule for the next trial; None without pruning."""
         if self.plan.pruning is None:
             return None
         earlier = [record.curves[fold] for record in self.records if record.is_complete]
         return self.plan.pruning.limits(earlier, self.plan.base.recipe["epochs"])
 
-    def receive(self, outcome: TrainedFold | PrunedFold | Failure) -> None:
-        """What became of the training that was asked for."""
+    def receive(self, result: TrainedFold | PrunedFold | Failure) -> None:
+        """Add the result of the training that ``next_training`` gave."""
         trial = self._trial
         assert trial is not None
         fold = self.plan.folds[len(trial.curves)]
-        if isinstance(outcome, Failure):
-            trial.epochs += outcome.epochs
-            trial.seconds += outcome.seconds
-            self._end(FAILED, reason=outcome.reason)
+        if isinstance(result, Failure):
+            trial.epochs += result.epochs
+            trial.seconds += result.seconds
+            self._end(FAILED, reason=result.reason)
             return
-        curve = outcome.curves["val_loss"]
+        curve = result.curves["val_loss"]
         limits = self.limits(fold)
         over = None if limits is None else first_over(curve, limits)
-        # A result that an earlier run has stored was not cut off; its trial is, where it would have
-        # been.
+        # A fold stored by an earlier run was trained to its end; here it counts up to the epoch at
+        # which the rule would have pruned it.
         trial.curves[fold] = curve if over is None else curve[: over + 1]
         trial.epochs += len(trial.curves[fold])
-        trial.seconds += outcome.seconds * len(trial.curves[fold]) / len(curve)
+        trial.seconds += result.seconds * len(trial.curves[fold]) / len(curve)
         if over is not None:
-            self._end(PRUNED, reason=f"{_BY_EPOCHS}, epoch {over + 1}")
+            self._end(PRUNED, reason=_BY_EPOCHS.format(epoch=over + 1))
         elif len(trial.curves) == len(self.plan.folds):
             self._end(COMPLETE)
         elif self.plan.pruning and tuning.is_hopeless(self.records, self._lowest):
-            self._end(PRUNED, reason=f"{_BY_FOLDS}, {len(trial.curves)} folds")
+            self._end(PRUNED, reason=_BY_FOLDS.format(folds=len(trial.curves)))
 
     @property
     def _lowest(self) -> list[float]:

@@ -1,10 +1,9 @@
-"""Trials on disk, beside the results: append-only, one JSON file each.
+"""Trials on disk, one JSON file per trial; files are added and never changed.
 
-    <root>/<dataset>/<method>/<study>/study.json        what is tuned, on what, by which rule
-    <root>/<dataset>/<method>/<study>/trial-007.json    a finished trial, also one that was pruned
-    or failed
+    <root>/<dataset>/<method>/<study>/study.json        job, ranges, folds and pruning rule
+    <root>/<dataset>/<method>/<study>/trial-007.json    a trial: complete, pruned or failed
 
-The files say all there is to know of a study. To resume is to read them and to go on with the next
+The files hold everything about a study. A study resumes by reading them and continues with the next
 number.
 """
 
@@ -38,76 +37,79 @@ class TrialStore:
         self.root = Path(root)
 
     def folder(self, dataset: str, method: str, study: str) -> Path:
-        """Where a study lies."""
+        """The folder of a study."""
         return self.root / dataset / method / study
 
     def describe(self, folder: Path, about: Mapping[str, Any]) -> None:
-        """Keep what a study is."""
+        """Store the description of a study, unless it is stored."""
         self._write(folder / "study.json", about)
 
     def about(self, folder: Path) -> dict[str, Any]:
-        """What a study is.
+        """The description of a study.
 
         Raises:
-            StorageError: its file is broken or missing.
+            StorageError: the file is broken or missing.
         """
         path = folder / "study.json"
         try:
             return json.loads(path.read_bytes())
         except (OSError, ValueError) as error:
             raise StorageError(
-                f"The stored study {path} cannot be used: {error}. It was left as it is."
+                f"The stored study {path} cannot be used: {error}. The file was not changed; move "
+                "its folder away and repeat the command to make the trials again."
             ) from error
 
     def save(self, folder: Path, record: Trial) -> None:
-        """Keep a finished trial; the first writer wins."""
+        """Store a finished trial; if it is stored already, the stored one stays."""
         self._write(self._path(folder, record.number), dataclasses.asdict(record))
 
     def records(self, folder: Path) -> list[Trial]:
-        """The finished trials of a study in their order, up to the first that is missing.
+        """The finished trials of a study in their order, up to the first missing number.
 
         Raises:
-            StorageError: one of the files is broken; it is named and left as it is.
+            StorageError: a file is broken; the message names it, and it is not changed.
         """
-        found = []
-        while (path := self._path(folder, len(found))).exists():
+        records: list[Trial] = []
+        while (path := self._path(folder, len(records))).exists():
             try:
                 value = json.loads(path.read_bytes())
                 value["curves"] = {int(fold): curve for fold, curve in value["curves"].items()}
-                found.append(Trial(**value))
+                records.append(Trial(**value))
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
                 raise StorageError(
-                    f"The stored trial {path} cannot be used: {error}. It was left as it is; move it and the later "
-                    f"ones of its folder away and repeat the command to try them again."
+                    f"The stored trial {path} cannot be used: {error}. The file was not changed; "
+                    "move it and the later trials of its folder away and repeat the command to "
+                    "make them again."
                 ) from error
-        return found
+        return records
 
     def of_plan(self, plan: RunPlan) -> list[Trial]:
-        """The trials behind a tuned plan, study by study, as many of each as its budget says; none if it is not tuned.
+        """The trials of a tuned plan, study by study, up to its budget; none if it is not tuned.
 
         Raises:
             StorageError: a file is broken.
         """
         if plan.tuning is None:
             return []
-        found = []
-        for each in plan.tuning.chosen:
-            records = self.records(self.folder(plan.dataset, each.method, each.study))[
-                : plan.tuning.trials
+        records: list[Trial] = []
+        for choice in plan.tuning.chosen:
+            trials = self.records(self.folder(plan.dataset, choice.method, choice.study))
+            records += [
+                dataclasses.replace(trial, label=choice.label)
+                for trial in trials[: plan.tuning.trials]
             ]
-            found += [dataclasses.replace(record, label=each.label) for record in records]
-        return found
+        return records
 
     def finished(self, dataset: str, trial: Trial) -> float:
         """When a trial was stored, in seconds since 1970."""
-        return (
-            self._path(self.folder(dataset, trial.method, trial.study), trial.number)
-            .stat()
-            .st_mtime
-        )
+        folder = self.folder(dataset, trial.method, trial.study)
+        return self._path(folder, trial.number).stat().st_mtime
 
     def claim(self, folder: Path) -> FileLock | None:
-        """The right to add trials to a study, until it is released or the process ends; None if another has it."""
+        """A lock that lets only this process add trials to a study; None if another has it.
+
+        The lock lasts until it is released or the process ends.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock")
         try:

@@ -1,4 +1,4 @@
-"""The trials behind a tuned run, made from what is stored; needs no torch."""
+"""The trials of a tuned run, read from the stores; torch is not needed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mil_bench.results import Results
 from mil_bench.tuning.trial_store import TrialStore
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from mil_bench.evaluation.metrics import Measure
     from mil_bench.evaluation.predictions import TrainedFold
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from mil_bench.report.tables import ResultTable
     from mil_bench.running.result_store import ResultStore
 
-_RANGES: Mapping[str, type[Range]] = {kind.__name__: kind for kind in (Float, Int, Choice)}
+_RANGES: Mapping[str, Callable[..., Range]] = {kind.__name__: kind for kind in (Float, Int, Choice)}
 
 
 @dataclass(frozen=True, eq=False)
 class TunedRun:
-    """What was tried for a run.
+    """The trials of a run.
 
     Args:
         records: the trials, study by study.
-        about: key of a study to what it is.
-        recipe: method to the trainings of its own recipe: the first trial of each study.
+        about: key of a study to its description.
+        recipe: method to the trained folds of its own recipe, the first trial of each study.
     """
 
     records: Sequence[Trial]
@@ -43,12 +43,12 @@ class TunedRun:
 
     @classmethod
     def collect(cls, store: ResultStore, plan: RunPlan) -> TunedRun:
-        """Everything that is stored of a plan's trials."""
+        """Read everything about a plan's trials."""
         trials = TrialStore(Results(Path(store.root).parent).studies)
         records = trials.of_plan(plan)
         about = {
-            each.study: trials.about(trials.folder(plan.dataset, each.method, each.study))
-            for each in (plan.tuning.chosen if plan.tuning else ())
+            choice.study: trials.about(trials.folder(plan.dataset, choice.method, choice.study))
+            for choice in (plan.tuning.chosen if plan.tuning else ())
         }
         recipe: dict[str, tuple[TrainedFold, ...]] = {}
         for record in records:
@@ -59,12 +59,12 @@ class TunedRun:
         return cls(records, about, recipe)
 
     def tables(self, tuned: Evidence, figure: Measure, caption: str) -> list[ResultTable]:
-        """What was spent, what it brought, what was chosen.
+        """Cost of the trials, gain over the recipes, chosen settings.
 
         Args:
-            tuned: what the run measured.
-            figure: what its methods are compared on.
-            caption: of the run.
+            tuned: the run's trained folds.
+            figure: the metric on which its methods are compared.
+            caption: caption of the run.
         """
         before = replace(
             tuned, trained={label: self.recipe.get(label, ()) for label in tuned.trained}
@@ -75,7 +75,7 @@ class TunedRun:
 
     @property
     def pictures(self) -> dict[str, Picture]:
-        """History, importance of settings where there are trials enough, and parallel coordinates."""
+        """History, importance of settings (if there are enough trials) and parallel coordinates."""
         from mil_bench.report.figures.gallery import Picture
         from mil_bench.report.figures.tuning import (
             tuning_history,
@@ -86,46 +86,48 @@ class TunedRun:
         pictures = {
             "tuning_history": Picture(
                 "Tuning: history",
-                "Validation loss of every trial (crosses: given up, at the lowest loss they had reached), and the "
-                "lowest so far of every study. The worst twentieth lies outside of the scale.",
+                "Validation loss of every trial and the lowest loss so far of every study. Crosses "
+                "are pruned trials, at their lowest loss. The axis omits the worst 5 % of the "
+                "trials.",
                 lambda: tuning_history(self.records),
             )
         }
         if self._importances:
             pictures["tuning_importance"] = Picture(
                 "Tuning: importance of settings",
-                "Share of the differences between complete trials that each setting explains (fANOVA): bars are means "
-                "over studies, dots single studies. With few trials these are rough.",
+                "Share of the variance of complete trials that each setting explains (fANOVA). "
+                "Bars are means over studies, dots are single studies. Few trials give rough "
+                "estimates.",
                 lambda: tuning_importance(self._importances),
             )
         pictures["tuning_parallel"] = Picture(
             "Tuning: what was tried",
-            "Every complete trial as a line through its settings; the darker and thicker, the better among the trials "
-            "of its study.",
+            "Every complete trial is a line through its settings; the better a trial is in its "
+            "study, the darker and thicker is its line.",
             lambda: tuning_parallel(self.records, self._defaults),
         )
         return pictures
 
     @cached_property
     def _defaults(self) -> dict[str, dict[str, Any]]:
-        """Method to its own values of what is tuned."""
+        """Method to its own values of the tuned settings."""
         return {record.label: _defaults(self.about[record.study]) for record in self.records}
 
     @cached_property
     def _importances(self) -> dict[str, dict[str, list[float]]]:
-        """Method to setting to one share a study that has trials enough."""
+        """Method to setting to its shares, one per study that has enough trials."""
         from mil_bench.tuning.proposals import importances
 
-        found: dict[str, dict[str, list[float]]] = {}
-        for own in by_study(self.records).values():
-            about = self.about[own[0].study]
-            for name, share in importances(_space(about), _defaults(about), own).items():
-                found.setdefault(own[0].label, {}).setdefault(name, []).append(share)
-        return found
+        shares: dict[str, dict[str, list[float]]] = {}
+        for records in by_study(self.records).values():
+            about, label = self.about[records[0].study], records[0].label
+            for name, share in importances(_space(about), _defaults(about), records).items():
+                shares.setdefault(label, {}).setdefault(name, []).append(share)
+        return shares
 
 
 def _space(about: Mapping[str, Any]) -> dict[str, Range]:
-    """The ranges of a study as values."""
+    """The ranges in the description of a study."""
     return {
         name: _RANGES[kind](
             **{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
@@ -135,5 +137,5 @@ def _space(about: Mapping[str, Any]) -> dict[str, Range]:
 
 
 def _defaults(about: Mapping[str, Any]) -> dict[str, Any]:
-    own = {**about["job"]["params"], **about["job"]["recipe"]}
-    return {name: own[name] for name in about["space"]}
+    values = {**about["job"]["params"], **about["job"]["recipe"]}
+    return {name: values[name] for name in about["space"]}

@@ -1,8 +1,8 @@
 """Tuning: every method gets the same number of trials, sampler seeds, epochs and pruning rule.
 
-With "per-fold" each fold has a study of its own, which sees the training and validation slides of
-that fold alone. A study over all folds would not be blind: the slides that one fold tests validate
-or train another.
+With "per-fold" each fold has a study of its own, which uses only the training and validation slides
+of that fold. A study over all folds is not blind to test slides, because a slide tested in one fold
+may be a training or validation slide in another.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from mil_bench.running.task import TaskMaker
 from mil_bench.tuning.pruning import Pruning
 from mil_bench.tuning.studies import Study, StudyPlan
 from mil_bench.tuning.trial_store import TrialStore
+from mil_bench.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 
 def studies_of(prepared: Prepared) -> list[StudyPlan]:
-    """The studies behind a request, method by method; settings that the user has fixed are not tuned."""
+    """The studies of a request, method by method; settings that the user fixes are not tuned."""
     request, plan = prepared.request, prepared.plan
     rows = {row.label: row for row in request.rows}
     folds = range(len(plan.splits.folds))
@@ -62,17 +63,17 @@ def studies_of(prepared: Prepared) -> list[StudyPlan]:
 def tuned(
     prepared: Prepared, results: Results, machine: Machine, listeners: Sequence[Listener]
 ) -> Prepared:
-    """A plan with chosen settings; missing trials are made first if the request asks for it.
+    """A plan with chosen settings; if the request has ``tune``, missing trials are made first.
 
     Args:
         prepared: the plan with the methods' own settings.
         results: where folds and trials are stored.
-        machine: what trains.
-        listeners: are told what happens.
+        machine: workers, device and executor.
+        listeners: called on every event.
 
     Raises:
-        InputError: only stored trials were asked for, and there are none, or not the same number
-            for every study.
+        InputError: the request has ``tuned``, and no trials are stored, or not the same number for
+            every study.
     """
     request, plans = prepared.request, studies_of(prepared)
     store = TrialStore(results.studies)
@@ -90,7 +91,7 @@ def _folder(plan: StudyPlan, store: TrialStore) -> Path:
 
 
 def _trials_stored(plans: Sequence[StudyPlan], store: TrialStore, request: RunRequest) -> int:
-    """The number of trials that every study has."""
+    """The number of stored trials, which is the same for every study."""
     counts = {plan.key: len(store.records(_folder(plan, store))) for plan in plans}
     most, least = max(counts.values(), default=0), min(counts.values(), default=0)
     if most == least and most > 0:
@@ -98,22 +99,21 @@ def _trials_stored(plans: Sequence[StudyPlan], store: TrialStore, request: RunRe
     problems = []
     for plan in plans:
         if counts[plan.key] < max(most, 1):
-            where = "" if plan.fold is None else f" fold {plan.fold}"
-            seed = f"{plan.base.label} seed {plan.base.seed}{where}"
+            fold = "" if plan.fold is None else f" fold {plan.fold}"
+            others = f", others have {most}" if most else ""
             problems.append(
-                f"{seed} has {counts[plan.key]} trials" + (f", others have {most}" if most else "")
+                f"{plan.base.label} seed {plan.base.seed}{fold} has "
+                f"{plural(counts[plan.key], 'trial')}{others}"
             )
-    remedy = (
-        "Every method gets the same budget: make the missing trials with\n  "
-        + request.tune_command(most or 20)
-    )
+    command = request.tune_command(most or 20)
+    remedy = f"Every method needs the same budget. Make the missing trials with\n  {command}"
     raise InputError("tuned settings", problems, remedy)
 
 
 def _chosen_plan(
     prepared: Prepared, trials: int, records: Mapping[str, Sequence[Trial]]
 ) -> RunPlan:
-    """The plan of the chosen jobs; each is trained on the folds that keep it."""
+    """The plan of the chosen jobs; each is trained on the folds that use it."""
     base, request = prepared.plan, prepared.request
     everywhere = tuple(range(len(base.splits.folds)))
     chosen: list[Chosen] = []
@@ -122,44 +122,45 @@ def _chosen_plan(
     failed: dict[str, list[str]] = {}
     plans = studies_of(prepared)
     for job in base.jobs:
-        own = [p for p in plans if dataclasses.replace(p.base, label=job.label) == job]
-        if not own:  # a yardstick
+        studies = [p for p in plans if dataclasses.replace(p.base, label=job.label) == job]
+        if not studies:  # a yardstick
             jobs[job.label, job.key], folds_of[job.label, job.key] = job, list(everywhere)
-        for plan in own:
+        for plan in studies:
             best = best_of(records[plan.key])
             number = None if best is None else best.number
             chosen.append(Chosen(job.label, job.method, job.seed, plan.fold, plan.key, number))
             if best is None:
                 reason = records[plan.key][-1].reason
-                where = "" if plan.fold is None else f" in fold {plan.fold}"
+                fold = "" if plan.fold is None else f" in fold {plan.fold}"
                 failed.setdefault(job.label, []).append(
-                    f"no trial came to its end{where}, the last one: {reason}"
+                    f"no trial is complete{fold} (last reason: {reason})"
                 )
                 continue
             winner = dataclasses.replace(trial_job(plan, best.settings), label=job.label)
             jobs[job.label, winner.key] = winner
             folds_of.setdefault((job.label, winner.key), []).extend(plan.folds)
-    named = {label for label, _ in jobs}
+    complete = {label for label, _ in jobs}
+    reasons = {label: "; ".join(texts) for label, texts in failed.items()}
     return dataclasses.replace(
         base,
         jobs=tuple(jobs.values()),
         parts=tuple(tuple(sorted(folds_of[name])) for name in jobs),
         skipped={
             **base.skipped,
-            **{label: "; ".join(why) for label, why in failed.items() if label not in named},
+            **{label: text for label, text in reasons.items() if label not in complete},
         },
         remarks={
             **base.remarks,
-            **{label: "; ".join(why) for label, why in failed.items() if label in named},
+            **{label: text for label, text in reasons.items() if label in complete},
         },
         tuning=Tuning(trials, request.select, request.pruning, tuple(chosen)),
     )
 
 
 def trial_job(plan: StudyPlan, settings: Mapping[str, Any]) -> Job:
-    """The job of a trial; whether the method takes these settings is seen where it is trained.
+    """The job of a trial; a method that refuses the settings fails when it is trained.
 
-    Building it here to find out would draw from the random numbers of a training in another thread.
+    Building the method here would draw random numbers that a training in another thread uses.
     """
     base = plan.base
     params = {
@@ -174,14 +175,14 @@ def trial_job(plan: StudyPlan, settings: Mapping[str, Any]) -> Job:
 
 
 class Tuner:
-    """Runs studies in parallel; the trials of each run one after another, since each learns from those before it.
+    """Runs studies in parallel, and the trials of each study one after another.
 
     Args:
         prepared: the plan and its bags.
-        plans: the studies.
+        plans: the plans of the studies.
         results: where folds and trials are stored.
-        machine: what trains.
-        listeners: are told what happens.
+        machine: workers, device and executor.
+        listeners: called on every event.
     """
 
     def __init__(
@@ -202,7 +203,7 @@ class Tuner:
         self._maker: TaskMaker | None = None
 
     def run(self, trials: int) -> None:
-        """Bring every study to this number of trials; those that have more keep them."""
+        """Make trials until every study has this number; studies that have more keep them."""
         self._count = trials
         device, workers = self._machine.resolve(len(self._plans))
         prepared = self._prepared
@@ -213,18 +214,18 @@ class Tuner:
                 listener.on_tuning(self._plans, trials)
             train_all(self, self._machine, workers, self._on_epoch)
         finally:
-            for _, lock in (*self._idle, *self._busy.values()):  # of an interrupted call
+            for _, lock in (*self._idle, *self._busy.values()):  # if this call is interrupted
                 lock.release()
             for listener in self._listeners:
                 listener.on_end(None)
 
     @property
     def is_waiting(self) -> bool:
-        """Whether another process works on studies that are not finished."""
+        """Whether other processes work on unfinished studies."""
         return bool(self._elsewhere)
 
     def next_task(self) -> Task | None:
-        """The next training of any study that is not being trained."""
+        """The next training of a study that is not in training; None if there is none."""
         while (claimed := self._idle.popleft() if self._idle else self._claim()) is not None:
             study, lock = claimed
             training = self._missing_training(study)
@@ -238,7 +239,7 @@ class Tuner:
         return None
 
     def receive(self, task: Task, result: TaskResult) -> None:
-        """Store a finished fold, and tell the study."""
+        """Store a trained fold and pass the result to its study."""
         claimed = self._busy.pop(id(task))
         trained = result if isinstance(result, Failure) else result[0]
         if isinstance(trained, TrainedFold):
@@ -249,7 +250,7 @@ class Tuner:
         self._idle.append(claimed)
 
     def _missing_training(self, study: Study) -> tuple[Job, int] | None:
-        """The next training that the result store lacks; what it has is told to the study at once."""
+        """The next training that is not stored; the study receives stored results at once."""
         store = self._results
         while (training := study.next_training(self._count)) is not None:
             job, fold = training
@@ -259,7 +260,7 @@ class Tuner:
         return None
 
     def _claim(self) -> tuple[Study, FileLock] | None:
-        """A study that nobody works on."""
+        """A study that no other process works on, with its lock; None if there is none."""
         for source in (self._unclaimed, deque(self._elsewhere)):
             while source:
                 plan = source.popleft()
@@ -268,7 +269,7 @@ class Tuner:
                 if lock is None and plan not in self._elsewhere:
                     self._elsewhere.append(plan)
                 if lock is not None:
-                    self._elsewhere = [each for each in self._elsewhere if each != plan]
+                    self._elsewhere = [other for other in self._elsewhere if other != plan]
                     return self._open(plan), lock
         return None
 

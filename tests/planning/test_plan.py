@@ -67,7 +67,8 @@ def test_the_caption_says_what_a_reader_must_know(small_store: BagStore) -> None
         "no patient is shared between training, validation and test",
         "sample standard deviation over the 6 trainings",
         plan_of(small_store).splits.digest,
-        "Epochs: 20 for mean-pool, abmil",
+        "Budget: 20 epochs (mean-pool, abmil). Weights are taken from the epoch with the lowest "
+        "validation loss.",
     ):
         assert part in caption
     leaking = plan_of(small_store, protocol="paper").caption
@@ -75,7 +76,7 @@ def test_the_caption_says_what_a_reader_must_know(small_store: BagStore) -> None
     assert "drawn anew by HMIL's rule, not its published lists" in leaking
 
 
-def test_a_twin_is_called_a_twin_in_the_runs_name(small_store: BagStore) -> None:
+def test_the_name_of_a_run_on_simulated_data_says_so(small_store: BagStore) -> None:
     assert plan_of(small_store).run_id.startswith("bracs-sim-twin_patient-kfold_")
 
 

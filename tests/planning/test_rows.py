@@ -1,4 +1,4 @@
-"""Methods with settings of their own, as rows beside the methods themselves."""
+"""Methods with settings as rows of a table."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def plan(store: BagStore, *methods: str | MethodRow, **options: object) -> RunPl
     return make_plan(request, find_dataset(SMALL_TWIN), store)
 
 
-def test_a_variant_is_a_row_of_its_own_with_its_settings(small_store: BagStore) -> None:
+def test_a_method_with_settings_is_a_row_of_its_own(small_store: BagStore) -> None:
     made = plan(small_store, "hmil", "hmil:align_bags=false,temperature=0.2")
     assert made.methods == ["hmil", "hmil:align_bags=false,temperature=0.2", "lookup"]
     plain, changed, _ = made.jobs
@@ -33,7 +33,7 @@ def test_a_variant_is_a_row_of_its_own_with_its_settings(small_store: BagStore) 
     assert changed.key != plain.key
 
 
-def test_a_variant_may_change_the_recipe_and_its_epochs_count_over_all_others(
+def test_a_row_may_change_the_recipe_and_its_epochs_override_all_others(
     small_store: BagStore,
 ) -> None:
     made = plan(small_store, "abmil:learning_rate=0.001,epochs=3", "abmil", epochs=7)
@@ -64,7 +64,7 @@ def test_a_label_changes_the_row_and_not_the_result(small_store: BagStore) -> No
         ("hmill:temperature=1", UnknownNameError, "Did you mean hmil"),
     ],
 )
-def test_what_a_variant_cannot_be_is_refused_before_anything_trains(
+def test_settings_that_do_not_fit_are_refused_before_anything_trains(
     text: str, error: type, said: str, small_store: BagStore
 ) -> None:
     with pytest.raises(error) as caught:

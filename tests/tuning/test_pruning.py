@@ -1,4 +1,4 @@
-"""The rule by epochs is Optuna's percentile pruner, told beforehand; the rule by folds is Optuna's own."""
+"""Pruning by epochs follows Optuna's percentile pruner; pruning by folds is Optuna's own."""
 
 from __future__ import annotations
 
@@ -42,12 +42,11 @@ def test_some_of_these_trials_end_early() -> None:
     limits = rule.limits([[1.0] * EPOCHS] * 3, EPOCHS)
     assert first_over([1.1] * EPOCHS, limits) == 4
     assert first_over([1.0] * EPOCHS, limits) is None
-    assert (
-        first_over([2.0] * 4 + [0.9] + [3.0] * 15, limits) is None
-    )  # what counts is the lowest so far
+    # The lowest loss so far counts.
+    assert first_over([2.0] * 4 + [0.9] + [3.0] * 15, limits) is None
 
 
-def test_nothing_is_given_up_before_there_is_something_to_compare_with() -> None:
+def test_no_trial_is_pruned_before_enough_trials_are_complete() -> None:
     limits = Pruning(first=3).limits([[1.0] * EPOCHS] * 2, EPOCHS)
     assert np.isinf(limits).all()
 

@@ -1,9 +1,8 @@
-"""Tuning: an equal budget, choices that test labels cannot move, studies that go on after anything."""
+"""Tuning: equal budgets, choices that do not depend on test labels, studies that resume."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
 import signal
 import subprocess
 import sys
@@ -49,6 +48,7 @@ def records_of(folder: Path) -> dict[str, dict[str, Any]]:
     }
 
 
+@pytest.mark.slow
 def test_every_method_and_fold_gets_the_same_number_of_trials_and_the_recipe_first(
     tmp_path: Path,
 ) -> None:
@@ -63,7 +63,8 @@ def test_every_method_and_fold_gets_the_same_number_of_trials_and_the_recipe_fir
     assert len(result.trained["abmil"]) == len(result.trained["mean-pool"]) == 2
 
 
-def test_each_fold_is_tested_with_the_trial_its_own_validation_slides_like_best(
+@pytest.mark.slow
+def test_each_fold_is_tested_with_the_trial_of_its_best_validation_loss(
     tmp_path: Path,
 ) -> None:
     result = tuned_run(tmp_path, ["abmil"])
@@ -87,9 +88,10 @@ def test_methods_share_the_seeds_of_the_sampler(tmp_path: Path) -> None:
         name: [p.sampler for p in plans if p.base.method == name] for name in ("abmil", "hmil")
     }
     assert by_method["abmil"] == by_method["hmil"]
-    assert len(set(by_method["abmil"])) == 2  # one a fold
+    assert len(set(by_method["abmil"])) == 2  # one per fold
 
 
+@pytest.mark.slow
 def test_settings_that_the_user_fixes_are_not_tuned(tmp_path: Path) -> None:
     result = tuned_run(tmp_path, ["abmil:learning_rate=0.001,dropout=0.1"], tune=3)
     assert {job.recipe["learning_rate"] for job in result.plan.jobs if job.recipe} == {0.001}
@@ -100,7 +102,8 @@ def test_settings_that_the_user_fixes_are_not_tuned(tmp_path: Path) -> None:
     )
 
 
-def test_permuting_the_labels_of_test_slides_moves_no_choice(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_permuting_the_labels_of_test_slides_changes_no_choice(tmp_path: Path) -> None:
     setup = Setup(tmp_path / "results", tmp_path / "data", **QUIET)
     made = prepare(RunRequest(SMALL_TWIN, ("abmil", "mean-pool"), **SMALL), setup)
     honest = tune_settings(made, setup).plan
@@ -125,12 +128,12 @@ def test_permuting_the_labels_of_test_slides_moves_no_choice(tmp_path: Path) -> 
         [r.curves for r in TrialStore(p.folder.studies).of_plan(q) if r.fold == 0]
         for p, q in ((setup, honest), (elsewhere, blind))
     ]
-    assert (
-        others[0] != others[1]
-    )  # fold 0 trains on slides that fold 1 tests: its labels did change
+    # Fold 0 trains on slides that fold 1 tests: its labels did change.
+    assert others[0] != others[1]
 
 
-def test_an_interrupted_study_goes_on_as_if_it_had_not_been(
+@pytest.mark.slow
+def test_an_interrupted_study_resumes_with_the_same_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mil_bench.running import worker
@@ -157,6 +160,7 @@ def test_an_interrupted_study_goes_on_as_if_it_had_not_been(
     assert again.tables["fine"].equals(calm.tables["fine"])
 
 
+@pytest.mark.slow
 def test_a_killed_study_trains_nothing_twice_and_chooses_the_same(tmp_path: Path) -> None:
     command = [
         sys.executable,
@@ -202,7 +206,8 @@ def wait_for_more_trials(folder: Path, before: int) -> None:
     pytest.fail("no trial was stored")
 
 
-def test_more_trials_are_added_to_those_there_are(
+@pytest.mark.slow
+def test_more_trials_are_added_to_stored_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tuned_run(tmp_path, ["abmil"], tune=3)
@@ -219,6 +224,7 @@ def test_more_trials_are_added_to_those_there_are(
     assert tuned_run(tmp_path, ["abmil"], tune=None, tuned=True).run_id == longer.run_id
 
 
+@pytest.mark.slow
 def test_stored_settings_need_the_same_budget_for_all(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"abmil seed 0 fold 0 has 0 trials\n(.|\n)*mil-bench tune --methods abmil"
@@ -228,12 +234,14 @@ def test_stored_settings_need_the_same_budget_for_all(tmp_path: Path) -> None:
     tuned_run(tmp_path, ["mean-pool"], tune=2)
     with pytest.raises(
         InputError,
-        match=r"mean-pool seed 0 fold 1 has 2 trials, others have 3(.|\n)*mil-bench tune .*--trials 3",
+        match=r"mean-pool seed 0 fold 1 has 2 trials, others have 3"
+        r"(.|\n)*mil-bench tune .*--trials 3",
     ):
         tuned_run(tmp_path, ["abmil", "mean-pool"], tune=None, tuned=True)
 
 
-def test_one_setting_for_all_folds_says_who_voted(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_shared_choice_is_one_job_and_says_that_it_is_not_blind(tmp_path: Path) -> None:
     result = tuned_run(tmp_path, ["abmil"], select="shared", folds=3)
     jobs = [job for job in result.plan.jobs if job.label == "abmil"]
     assert len(jobs) == 1
@@ -263,11 +271,13 @@ class Breaking(MeanPool):
     def loss(self, out, bags, weight, progress):
         if self.kind == "dies":
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().loss(out, bags, weight, progress) * (float("nan") if self.kind == "diverges" else 1)
+        loss = super().loss(out, bags, weight, progress)
+        return loss * float("nan") if self.kind == "diverges" else loss
 """
 
 
-def test_a_failed_trial_is_recorded_with_its_reason_and_ends_nothing(
+@pytest.mark.slow
+def test_a_failed_trial_is_recorded_with_its_reason_and_the_others_continue(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(registry, "methods", Registry("mil_bench.methods", "method"))
@@ -308,16 +318,20 @@ def test_a_method_without_a_complete_trial_is_left_out_with_its_reason(
     plugin = tmp_path / "never.py"
     plugin.write_text(NEVER)
     result = tuned_run(tmp_path, ["never", "mean-pool"], plugins=[plugin], tune=2)
-    assert any("never was left out: no trial came to its end" in fact for fact in result.facts)
+    assert any(
+        "never was left out: no trial is complete in fold 0" in fact for fact in result.facts
+    )
     assert any("broken from the start" in fact for fact in result.facts)
     assert len(result.trained["mean-pool"]) == 2
     assert result.tables["tuning"]["Failed", "mean"]["never"] == 4
 
 
+@pytest.mark.slow
 def test_the_report_shows_what_was_tried_without_torch(tmp_path: Path) -> None:
     result = tuned_run(tmp_path, ["mean-pool"], tune=8, pruning=False)
     code = (
-        "import sys\nfrom pathlib import Path\nfrom mil_bench.running.result_store import ResultStore\n"
+        "import sys\nfrom pathlib import Path\n"
+        "from mil_bench.running.result_store import ResultStore\n"
         "from mil_bench.runs.result import RunResult\nstore = ResultStore(Path('results/runs'))\n"
         f"result = RunResult.collect(store, store.load_plan({result.run_id!r}))\n"
         "print(result.write(Path('page')))\nsys.exit('torch' in sys.modules)"
@@ -336,6 +350,7 @@ def test_the_report_shows_what_was_tried_without_torch(tmp_path: Path) -> None:
     assert "no trial was spent" not in page
 
 
+@pytest.mark.slow
 def test_the_dashboard_file_has_every_study_with_its_trials_once(tmp_path: Path) -> None:
     import optuna
     from optuna.storages.journal import JournalFileBackend, JournalStorage
@@ -371,7 +386,8 @@ SharedFile(Path("results/optuna.log")).add(record, {}, {}, "digits")
 """
 
 
-def test_a_process_killed_while_it_writes_the_dashboard_file_holds_nobody_up(
+@pytest.mark.slow
+def test_a_process_killed_while_it_writes_the_dashboard_file_blocks_no_other(
     tmp_path: Path,
 ) -> None:
     import optuna
@@ -391,6 +407,7 @@ def test_a_process_killed_while_it_writes_the_dashboard_file_holds_nobody_up(
     assert study.n_trials == 1
 
 
+@pytest.mark.slow
 def test_a_study_that_another_process_has_claimed_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -427,7 +444,7 @@ def test_a_broken_trial_file_is_named_and_left_alone(tmp_path: Path) -> None:
     assert path.read_text() == "{"
 
 
-def test_requests_that_cannot_be_are_refused() -> None:
+def test_contradictory_requests_are_refused() -> None:
     with pytest.raises(InputError, match="tune must be a whole number from 1 on, not 0"):
         RunRequest(SMALL_TWIN, tune=0)
     with pytest.raises(InputError, match="tune makes trials and tuned takes stored ones"):
@@ -445,7 +462,7 @@ def test_the_command_of_a_tuned_request_asks_for_the_same() -> None:
     )
 
 
-def test_the_best_trial_is_the_earliest_of_equals_and_never_one_that_did_not_end() -> None:
+def test_the_best_trial_is_the_earliest_of_equals_and_always_complete() -> None:
     def record(number: int, state: str, value: float | None) -> Trial:
         return Trial("s", "m", "m", 0, 0, number, {}, "k", state, value, {}, 1, 1.0)
 
@@ -454,13 +471,15 @@ def test_the_best_trial_is_the_earliest_of_equals_and_never_one_that_did_not_end
     assert best_of(records[1:2]) is None
 
 
+@pytest.mark.slow
 def test_tuning_is_the_same_with_several_workers(tmp_path: Path) -> None:
     tuned_run(tmp_path / "one", ["abmil", "hmil"], tune=4)
     tuned_run(tmp_path / "two", ["abmil", "hmil"], tune=4, on="local", workers=2)
     assert records_of(tmp_path / "one") == records_of(tmp_path / "two")
-    assert os.path.exists(tmp_path / "two" / "results" / "optuna.log")
+    assert (tmp_path / "two" / "results" / "optuna.log").exists()
 
 
+@pytest.mark.slow
 def test_the_commands_that_tuning_prints_can_be_typed(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -488,11 +507,11 @@ def test_the_commands_that_tuning_prints_can_be_typed(
     report = Path(
         next(line.split()[1] for line in said.splitlines() if line.startswith("Report: "))
     )
-    assert report.parent.name in said.partition("Again with:")[2]
+    assert report.parent.name in said.partition("To print it again:")[2]
     assert "Tuning: what was spent" in said
 
 
-def test_tuning_refuses_what_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_tuning_without_trials_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     from mil_bench.cli import main
 
     common = ["--dataset", SMALL_TWIN, "--results", str(tmp_path), "--data", str(tmp_path)]
