@@ -101,7 +101,7 @@ class TunedRun:
                 lambda: tuning_importance(self._importances),
             )
         pictures["tuning_parallel"] = Picture(
-            "Tuning: what was tried",
+            "Tuning: settings tried",
             "Every complete trial is a line through its settings; the better a trial is in its "
             "study, the darker and thicker is its line.",
             lambda: tuning_parallel(self.records, self._defaults),

@@ -193,7 +193,7 @@ def test_a_killed_study_trains_nothing_twice_and_chooses_the_same(tmp_path: Path
         assert len(before) > 0 or not kills
         outputs[name] = done.stdout
     assert records_of(tmp_path / "hit") == records_of(tmp_path / "calm")
-    chosen = [output.partition("what was chosen")[2] for output in outputs.values()]
+    chosen = [output.partition("Tuning: chosen settings")[2] for output in outputs.values()]
     assert chosen[0] == chosen[1] != ""
 
 
@@ -508,7 +508,7 @@ def test_the_commands_that_tuning_prints_can_be_typed(
         next(line.split()[1] for line in said.splitlines() if line.startswith("Report: "))
     )
     assert report.parent.name in said.partition("To print it again:")[2]
-    assert "Tuning: what was spent" in said
+    assert "Tuning: cost of the search" in said
 
 
 def test_tuning_without_trials_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
