@@ -25,6 +25,7 @@ LAYERS = [
     "hierarchy",
     "code_version",
     "bags",
+    "data",  # former names, for plugins
     "splits",
     "datasets",
     "intake",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -117,6 +118,23 @@ def test_a_file_that_cannot_be_used_says_why(
         file.write_text(text.replace("class ABMIL", "class Abmil"))
     assert main(["methods", "check", "abmil", "--plugin", str(file)]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_modules_that_plugins_for_0_1_import_are_still_there() -> None:
+    for former, present in (
+        ("data.batch", "bags.batch"),
+        ("data.hierarchy", "hierarchy"),
+        ("data.segments", "bags.segments"),
+    ):
+        old = importlib.import_module(f"mil_bench.{former}")
+        new = importlib.import_module(f"mil_bench.{present}")
+        defined = {
+            name
+            for name, value in vars(new).items()
+            if getattr(value, "__module__", "") == new.__name__ and not name.startswith("_")
+        }
+        assert set(old.__all__) == defined
+        assert all(getattr(old, name) is getattr(new, name) for name in defined)
 
 
 class _Point:
