@@ -2,12 +2,12 @@
 
 M. Ilse, J. Tomczak, M. Welling, Attention-based Deep Multiple Instance Learning, ICML 2018
 (equations 7 to 9); released code AMLab-Amsterdam/AttentionDeepMIL. The release is for 28 x 28
-images: its convolutions are replaced here by the frozen encoder that made the features, its last
-layer ``Linear(., 500)`` + ReLU stays, and its sigmoid output becomes a linear layer with one logit
-a class. Two classes with logits (0, z) are that sigmoid output, and so are loaded from a
-checkpoint; their cross-entropy is the released loss wherever the probability lies in [1e-5, 1 -
-1e-5]. Outside the release clamps it, which stops all gradients of a bag that is wrong beyond doubt;
-here it keeps learning.
+images. Here the frozen encoder that made the features replaces its convolutions, its last layer
+``Linear(., 500)`` + ReLU stays, and a linear layer with one logit per class replaces its sigmoid
+output. Two classes with logits (0, z) give that sigmoid output, so a released checkpoint is loaded
+in this form. Their cross-entropy is the released loss as long as the probability lies in [1e-5, 1 -
+1e-5]. Outside that interval the release clamps the probability, which stops all gradients of a bag
+that is clearly wrong; here such a bag keeps learning.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mil_bench.bags.segments import attention_pool, segment_softmax
-from mil_bench.methods import Float, Int, Method, Output, Recipe, add_gradients
-from mil_bench.methods.layers import AffineGradient, Dropout, blocks, gated_scores, tanh_
+from mil_bench.methods import Float, Int, Method, Output, Recipe
+from mil_bench.methods.fused.abmil_step import AttentionLayers, attention_step
+from mil_bench.methods.fused.dropout import Dropout
+from mil_bench.methods.fused.gated_attention import gated_scores
+from mil_bench.methods.fused.linear import affine
 
 if TYPE_CHECKING:
     from mil_bench.bags.batch import BagBatch
@@ -30,7 +32,7 @@ _CONVOLUTIONS = "feature_extractor_part1."
 
 
 class ABMIL(Method):
-    """Attention MIL: one learned weight an instance, a weighted mean, a linear classifier.
+    """Attention MIL: a learned weight per instance, a weighted mean, a linear classifier.
 
     Args:
         in_dim: feature width D.
@@ -42,9 +44,8 @@ class ABMIL(Method):
         gated: multiply the tanh branch by a sigmoid branch (equation 9).
     """
 
-    recipe = Recipe(
-        learning_rate=5e-4, weight_decay=1e-4, epochs=20
-    )  # main.py of the released code
+    # main.py of the released code
+    recipe = Recipe(learning_rate=5e-4, weight_decay=1e-4, epochs=20)
     search_space = {
         "learning_rate": Float(1e-5, 1e-2, log=True),
         "weight_decay": Float(1e-6, 1e-2, log=True),
@@ -58,7 +59,8 @@ class ABMIL(Method):
         "attention.2.": "attention_w.",
         "attention_V.": "attention_v.",
         "attention_U.": "attention_u.",
-        "head_ext.": "classifier.",  # not of the release: the multi-class head that our measurements give it
+        # Not in the release: the multi-class head that it was given for our reference values.
+        "head_ext.": "classifier.",
     }
 
     def __init__(
@@ -78,6 +80,7 @@ class ABMIL(Method):
         )
         self.embed = nn.Sequential(*layers)
         width = embed_dim or in_dim
+        self._drops = dropout > 0
         self.attention_v = nn.Sequential(nn.Linear(width, attention_dim), nn.Tanh())
         self.attention_u = (
             nn.Sequential(nn.Linear(width, attention_dim), nn.Sigmoid()) if gated else None
@@ -96,75 +99,18 @@ class ABMIL(Method):
         """``[N, M]`` -> ``[N, 1]``, before the softmax."""
         if self.attention_u is None:
             return self.attention_w(self.attention_v(embedded))
-        maps = (self.attention_v[0], self.attention_u[0], self.attention_w)
-        return gated_scores(embedded, *((of.weight, of.bias) for of in maps), 0.0)
+        v, u, w = affine(self.attention_v), affine(self.attention_u), affine(self.attention_w)
+        return gated_scores(embedded, tanh=v, sigmoid=u, scores=w, dropout=0.0)
 
     def backward(self, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:
-        """Of one bag, the recipe's batch, without gate and dropout: written by hand, else autograd's.
-
-        A block of rows passes through all layers at once, forward and back, while it is in the
-        processor's cache; autograd passes over the embedding of the whole bag for each bias, each
-        ReLU and each sum of two gradients.
-        """
-        if bags.n_bags > 1 or self.attention_u is not None or not self.embed or self.embed[2].p:
+        """The loss and its gradients; written by hand for one bag without gate and dropout."""
+        if bags.n_bags > 1 or self.attention_u is not None or not self.embed or self._drops:
             return super().backward(bags, weight, progress)
-        with torch.no_grad():
-            return self._one_bag(bags, weight, progress)
-
-    def _one_bag(self, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:
-        """Loss and gradients of a bag by itself."""
-        embedded, hidden, scores = self._rows(bags.features)
-        attention = scores.softmax(0)  # [N, 1]
-        pooled = attention.T @ embedded  # [1, M]
-        logits = self.classifier(pooled)
-        loss = self.loss(Output(fine=logits, attention=attention), bags, weight, progress)
-        to_logits = logits.softmax(1) - F.one_hot(bags.labels, self.hierarchy.n_fine)
-        to_logits = torch.where(weight[:, None] > 0, to_logits, 0.0)
-        head = AffineGradient(self.classifier)
-        head.add(to_logits, pooled)
-        add_gradients(head.pairs())
-        self._rows_backward(
-            bags.features, embedded, hidden, attention, to_logits @ self.classifier.weight
-        )
-        return loss
-
-    def _rows(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Embedding ``[N, M]``, hidden layer of the attention ``[N, L]`` and scores ``[N, 1]``."""
-        embed, hide, score = self.embed[0], self.attention_v[0], self.attention_w
-        embedded, hidden = (
-            features.new_empty(len(features), of.out_features) for of in (embed, hide)
-        )
-        for rows in blocks(features):
-            torch.addmm(embed.bias, features[rows], embed.weight.T, out=embedded[rows]).relu_()
-            tanh_(torch.addmm(hide.bias, embedded[rows], hide.weight.T, out=hidden[rows]))
-        return embedded, hidden, score(hidden)
-
-    def _rows_backward(
-        self,
-        features: Tensor,
-        embedded: Tensor,
-        hidden: Tensor,
-        attention: Tensor,
-        to_pooled: Tensor,
-    ) -> None:
-        """From the gradient of the mean ``[1, M]`` to those of all layers before it."""
-        embed, hide, score = (
-            AffineGradient(of) for of in (self.embed[0], self.attention_v[0], self.attention_w)
-        )
-        to_mean = attention.T @ (embedded @ to_pooled.T)  # [1, 1], what the softmax subtracts
-        for rows in blocks(features):
-            own, a, h = embedded[rows], attention[rows], hidden[rows]
-            to_score = a * (own @ to_pooled.T - to_mean)
-            to_hidden = torch.ops.aten.tanh_backward(to_score @ self.attention_w.weight, h)
-            to_own = torch.addmm(a @ to_pooled, to_hidden, self.attention_v[0].weight)
-            torch.ops.aten.threshold_backward.grad_input(to_own, own, 0, grad_input=to_own)
-            embed.add(to_own, features[rows])
-            hide.add(to_hidden, own)
-            score.add(to_score, h)
-        add_gradients([*embed.pairs(), *hide.pairs(), *score.pairs()])
+        maps = (self.embed, self.attention_v, self.attention_w, self.classifier)
+        return attention_step(AttentionLayers(*map(affine, maps)), bags, weight)
 
     def from_official(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The names; without the convolutions, which belong to the encoder; a sigmoid head as two classes (0, z)."""
+        """Drops the convolutions, which belong to the encoder; a sigmoid head becomes (0, z)."""
         translated = super().from_official(
             {n: v for n, v in state.items() if not n.startswith(_CONVOLUTIONS)}
         )

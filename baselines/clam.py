@@ -1,4 +1,4 @@
-"""CLAM: attention MIL whose attended and ignored instances also train instance classifiers.
+"""CLAM: attention MIL whose most and least attended instances also train instance classifiers.
 
 M. Lu, D. Williamson, T. Chen, R. Chen, M. Barbieri, F. Mahmood, Data-efficient and weakly
 supervised computational pathology on whole-slide images, Nature Biomedical Engineering 5, 2021;
@@ -20,7 +20,9 @@ from torch import Tensor, nn
 from mil_bench.bags.segments import attention_pool, extreme_rows, segment_softmax
 from mil_bench.errors import UnknownNameError
 from mil_bench.methods import Choice, Float, Int, Method, Output, Recipe, weighted_mean
-from mil_bench.methods.layers import Dropout, gated_scores
+from mil_bench.methods.fused.dropout import Dropout
+from mil_bench.methods.fused.gated_attention import gated_scores
+from mil_bench.methods.fused.linear import affine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,12 +30,13 @@ if TYPE_CHECKING:
     from mil_bench.bags.batch import BagBatch
     from mil_bench.hierarchy import LabelHierarchy
 
-_WIDTH = 512  # of the embedding, in both released sizes
-_ATTENTION_WIDTHS = {"small": 256, "big": 384}  # the released sizes
-_ATTENTION_DROPOUT = 0.25  # fixed in the release, whatever rate is asked for
-_HARD_GAP = math.log(
-    1000
-)  # between the two best scores; from here on the released SVM loss takes the hard maximum
+# Constants of the release: the embedding's width in both sizes, the attention's per size, and the
+# attention's dropout, whatever rate is set for the embedding.
+_WIDTH = 512
+_ATTENTION_WIDTHS = {"small": 256, "big": 384}
+_ATTENTION_DROPOUT = 0.25
+# If the two best scores are this far apart, the released SVM loss takes the hard maximum.
+_HARD_GAP = math.log(1000)
 
 
 def cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
@@ -42,12 +45,19 @@ def cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def smooth_top1_svm(scores: Tensor, labels: Tensor) -> Tensor:
-    """Smooth top-1 SVM loss of every row, margin 1 and temperature 1: ``[..., C]``, ``[...]`` -> ``[...]``.
+    """Smooth top-1 SVM loss of every row, margin 1 and temperature 1.
 
     The log-sum-exp over the classes of score plus margin minus the true class's score. As released,
-    it switches to the plain maximum where the two largest scores lie ln(1000) or more apart.
+    it is the plain maximum if the two largest scores are ln(1000) or more apart.
+
+    Args:
+        scores: ``[..., C]``.
+        labels: ``[...]``.
+
+    Returns:
+        ``[...]``.
     """
-    if scores.shape[-1] == 2:  # the instance classifiers: all of it is a function of the difference
+    if scores.shape[-1] == 2:  # the instance classifiers: a function of the difference alone
         wrong = 1 + (scores[..., 1] - scores[..., 0]) * (1 - 2 * labels)
         return torch.where((wrong - 1).abs() >= _HARD_GAP, wrong.relu(), F.softplus(wrong))
     true = labels[..., None]
@@ -65,13 +75,13 @@ _LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 class Clusters(NamedTuple):
-    """The instances that train the instance classifiers: P sets a bag, each with 2k places.
+    """The instances that train the instance classifiers: P sets per bag, each of 2k instances.
 
     Args:
         classes: the class whose classifier a set trains ``[B, P]``.
-        rows: row numbers ``[B, 2k, P]``; the last axis is 1 where all sets have the same rows.
-        targets: 1 for instances taken as evidence of the class, else 0 ``[B, 2k, P]``.
-        counted: whether a place takes part ``[B, 2k, P]``.
+        rows: row numbers ``[B, 2k, P]``; the last axis is 1 if all sets have the same rows.
+        targets: 1 for instances taken as evidence of the class, 0 for others ``[B, 2k, P]``.
+        counted: whether an entry takes part ``[B, 2k, P]``; some do not in small bags.
     """
 
     classes: Tensor
@@ -91,9 +101,9 @@ class _GatedAttention(nn.Module):
         self.dropout = dropout
 
     def forward(self, embedded: Tensor) -> Tensor:
-        maps = (self.attention_a[0], self.attention_b[0], self.attention_c)
-        weights = ((of.weight, of.bias) for of in maps)
-        return gated_scores(embedded, *weights, self.dropout if self.training else 0.0)
+        a, b, c = affine(self.attention_a), affine(self.attention_b), affine(self.attention_c)
+        dropout = self.dropout if self.training else 0.0
+        return gated_scores(embedded, tanh=a, sigmoid=b, scores=c, dropout=dropout)
 
 
 class _PlainAttention(nn.Module):
@@ -116,43 +126,43 @@ class _PlainAttention(nn.Module):
 class _CLAM(Method):
     """What both branches share: embedding, attention, pooling, instance clustering and losses.
 
-    Loss of a bag: ``bag_weight`` times the bag loss plus the rest times the instance loss. The
-    instance loss takes, by the attention after the softmax and without a gradient through the
-    choice, the k most and the k least attended instances of the bag, as targets 1 and 0 of the
-    two-way classifier of the bag's class, averaged over these 2k. With ``subtyping`` the k most
-    attended instances of every other class are targets 0 of that class's classifier, and the
-    average over all classes is taken. Both losses are computed for each bag as released and then
-    averaged over bags.
+    The loss of a bag is ``bag_weight`` times the bag loss plus ``1 - bag_weight`` times the
+    instance loss. The instance loss trains the two-way classifier of the bag's class: the k most
+    attended instances of the bag have target 1, the k least attended have target 0, and the loss is
+    averaged over these 2k. Attention is taken after the softmax, and no gradient flows through the
+    choice. With ``subtyping``, the k most attended instances of every other class also have target
+    0 in the classifier of that class, and the loss is averaged over all classes. Both losses are
+    computed for each bag as released and then averaged over bags.
 
-    Where the release is special:
+    Compared with the release:
 
-    - It trains on one bag a step and fails on bags of fewer than ``k_sample`` instances. Here such
-      a bag takes ``k = N``: each of its instances is a target 1 and a target 0.
+    - It trains on one bag per step and fails on bags of fewer than ``k_sample`` instances. Here
+      such a bag has ``k = N``: each of its instances has target 1 and target 0.
     - Bags of fewer than ``2 k`` instances have their middle instances in both sets, as released.
-    - ``dropout`` is the rate behind the embedding; in the attention any rate but 0 means 0.25.
-    - Classifiers of classes that no bag of a step trains get a zero gradient, which still lets
-      Adam's moments and weight decay move them; the release gives them none.
-    - Its documented commands draw bags balanced by class; here every bag is seen once an epoch.
+    - ``dropout`` is the rate behind the embedding; in the attention, any rate but 0 means 0.25.
+    - Classifiers of classes that no bag of a step trains get a zero gradient, so Adam's moments and
+      weight decay still move them. In the release they get none.
+    - Its documented commands draw bags balanced by class; here every bag is seen once per epoch.
 
     Args:
         in_dim: feature width D.
         hierarchy: the classes.
-        size: "small" or "big", attention width 256 or 384; small is the size the goldens were
-            measured on.
+        size: "small" or "big", attention width 256 or 384; the reference values were measured with
+            small.
         gated: gated attention, the release's default, or plain.
         dropout: behind the embedding, and on or off in the attention; 0.25 in the released recipe.
-        k_sample: most and least attended instances a bag; 8 in the release.
-        subtyping: also train the instance classifiers of the classes a bag is not of; off in the
-            release unless asked for, and meant for classes that exclude each other within a slide.
-        instance_loss: "svm" as in the documented commands, or "ce", the release's command line when
-            nothing is said.
+        k_sample: most and least attended instances per bag; 8 in the release.
+        subtyping: also train the instance classifiers of the other classes; off by default in the
+            release, and meant for classes that exclude each other within a slide.
+        instance_loss: "svm" as in the documented commands, or "ce", the default of the release's
+            command line.
         bag_loss: "ce" as in the documented commands, or "svm".
         bag_weight: share of the bag loss, 0.7 in the release; 1 trains without the instance
             classifiers.
     """
 
     # The documented commands' learning rate (the command line's own default is 1e-4); weight decay
-    # and epochs are the release's. It stops early only if asked to, so there is no patience.
+    # and epochs are the release's. Early stopping is off by default there, so there is no patience.
     recipe = Recipe(learning_rate=2e-4, weight_decay=1e-5, epochs=200)
     search_space = {
         "learning_rate": Float(1e-5, 1e-2, log=True),
@@ -162,8 +172,8 @@ class _CLAM(Method):
         "bag_weight": Float(0.3, 1.0),
         "size": Choice(("small", "big")),
     }
-    # The demo checkpoint says "attention_net.module."; without dropout the release's plain
-    # attention has one layer less before its last, which always has index 3 here.
+    # The demo checkpoint has names with "attention_net.module.". Without dropout, the release's
+    # plain attention has one layer less before its last, which always has index 3 here.
     official_names = {
         "attention_net.module.": "attention_net.",
         "attention_net.3.module.2.": "attention_net.3.module.3.",
@@ -212,7 +222,7 @@ class _CLAM(Method):
         """Logits ``[B, C]`` from pooled embeddings ``[B, K, 512]``."""
 
     def forward(self, bags: BagBatch) -> Output:
-        """Logits, the attention ``[N, K]``, its raw scores and the embedded instances ``[N, 512]``."""
+        """Logits and attention ``[N, K]``; extras: its raw scores, the embedding ``[N, 512]``."""
         embedded = self.attention_net[:3](bags.features)  # [N, 512]
         scores = self.attention_net[3](embedded)  # [N, K]
         attention = segment_softmax(scores, bags)
@@ -223,8 +233,8 @@ class _CLAM(Method):
             extras={"scores": scores, "embedded": embedded},
         )
 
-    def loss(self, out: Output, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:
-        """Bag loss and instance loss, each bag's own, averaged over bags by weight."""
+    def loss(self, out: Output, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:  # noqa: ARG002  # of the contract
+        """Bag loss and instance loss of each bag, averaged over bags by weight."""
         bag = self.bag_losses(out, bags)
         instance = self.instance_losses(out, bags)
         return weighted_mean(self.bag_weight * bag + (1 - self.bag_weight) * instance, weight)
@@ -243,36 +253,33 @@ class _CLAM(Method):
         return ((losses * counted).sum(1) / counted.sum(1)).mean(1)
 
     def clusters(self, out: Output, bags: BagBatch) -> Clusters:
-        """The instances of each bag that train instance classifiers: one set a class, or only the bag's class's."""
-        own = bags.labels[:, None]  # [B, 1]
-        every = torch.arange(self.hierarchy.n_fine, device=own.device).expand(bags.n_bags, -1)
-        classes = every if self.subtyping else own  # [B, P]
+        """The instances that train the instance classifiers, see ``subtyping``."""
+        label = bags.labels[:, None]  # [B, 1]
+        every = torch.arange(self.hierarchy.n_fine, device=label.device).expand(bags.n_bags, -1)
+        classes = every if self.subtyping else label  # [B, P]
+        assert out.attention is not None
         attention = out.attention.detach()
         if attention.shape[1] > 1:
             attention = attention.gather(1, classes[bags.bag_of])  # [N, P]
         rows, filled = extreme_rows(attention, bags, self.k_sample)
-        of_own = (classes == own)[:, None]  # [B, 1, P]
-        top = (torch.arange(2 * self.k_sample, device=own.device) < self.k_sample)[
-            :, None
-        ]  # [2k, 1]
-        return Clusters(classes, rows, (top & of_own).long(), filled[..., None] & (top | of_own))
+        is_label = (classes == label)[:, None]  # [B, 1, P]
+        is_top = torch.arange(2 * self.k_sample, device=label.device) < self.k_sample
+        is_top = is_top[:, None]  # [2k, 1]
+        counted = filled[..., None] & (is_top | is_label)
+        return Clusters(classes, rows, (is_top & is_label).long(), counted)
 
     def instance_logits(self, out: Output, clusters: Clusters) -> Tensor:
-        """Logits of each set's own classifier for its rows ``[B, 2k, P, 2]``."""
-        # All classifiers stacked: which of them a batch uses must not decide which parameters get a
-        # gradient.
-        weights = torch.stack([layer.weight for layer in self.instance_classifiers])[
-            clusters.classes
-        ]  # [B, P, 2, 512]
-        biases = torch.stack([layer.bias for layer in self.instance_classifiers])[
-            clusters.classes
-        ]  # [B, P, 2]
+        """Logits of each set's classifier for its rows ``[B, 2k, P, 2]``."""
+        # All classifiers are stacked, so that all get a gradient, whichever of them a batch uses.
+        layers = [affine(layer) for layer in self.instance_classifiers]
+        weights = torch.stack([weight for weight, _ in layers])[clusters.classes]  # [B, P, 2, 512]
+        biases = torch.stack([bias for _, bias in layers])[clusters.classes]  # [B, P, 2]
         rows = clusters.rows
         embedded = out.extras["embedded"].index_select(0, rows.flatten()).unflatten(0, rows.shape)
         return torch.einsum("bkpm,bpom->bkpo", embedded, weights) + biases[:, None]
 
     def from_official(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """A released checkpoint under our names, without the constant that the SVM loss stores in it."""
+        """Without the constant that the SVM loss stores in a released checkpoint."""
         state.pop("instance_loss_fn.labels", None)
         return super().from_official(state)
 
@@ -280,9 +287,8 @@ class _CLAM(Method):
 class CLAMSB(_CLAM):
     """CLAM, single branch: one attention for all classes, a linear classifier, instance clustering.
 
-    With ``subtyping`` the same most attended instances are targets 1 for the bag's class and 0 for
-    all others. Bags of fewer than ``k_sample`` instances take ``k = N``, those below ``2 k``
-    overlap. Settings and other quirks: ``_CLAM``.
+    With ``subtyping`` the same most attended instances have target 1 for the bag's class and 0 for
+    all others. ``_CLAM`` describes the settings and the differences from the release.
     """
 
     def _head(self, classes: int) -> tuple[int, nn.Module]:
@@ -295,10 +301,11 @@ class CLAMSB(_CLAM):
 class CLAMMB(_CLAM):
     """CLAM, multi branch: an attention and a linear score for each class, instance clustering.
 
-    The attention of a class chooses the instances that train its instance classifier. Bags of fewer
-    than ``k_sample`` instances take ``k = N``, those below ``2 k`` overlap. Settings and other
-    quirks: ``_CLAM``.
+    The attention of a class chooses the instances that train its instance classifier. ``_CLAM``
+    describes the settings and the differences from the release.
     """
+
+    classifiers: nn.ModuleList
 
     def _head(self, classes: int) -> tuple[int, nn.Module]:
         return classes, nn.ModuleList(nn.Linear(_WIDTH, 1) for _ in range(classes))

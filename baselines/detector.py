@@ -1,9 +1,9 @@
-"""Detection-based MIL: an instance classifier trained on instance labels, its top instances aggregated to the bag.
+"""Detection-based MIL: an instance classifier trained on instance labels, aggregated per bag.
 
-The announcement of HMIL asks whether such frameworks suffice for fine-grained slide classification
-(its question 1, table 5). Which detectors it compares with is not described, so this one is the
-plain form of the idea: every instance is classified as background or as a witness of a fine class,
-a bag's evidence for a class is the mean probability of its most probable instances, and a linear
+HMIL's paper asks whether such frameworks suffice for fine-grained slide classification (its
+question 1, table 5). It does not describe which detectors it compares with, so this is the plain
+form of the idea: every instance is classified as background or as a witness of a fine class, a
+bag's evidence for a class is the mean probability of its most probable instances, and a linear
 layer on the logarithms of the evidence classifies the bag.
 """
 
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
 
 
 class Detector(Method):
-    """Detector: an instance classifier trained on instance labels, its top instances aggregated to the bag.
+    """Detector: an instance classifier trained on instance labels; top instances classify the bag.
 
-    It learns from more than slide labels, so a gap to the others is not the architecture's alone.
+    It learns from more than slide labels, so a difference from other methods is not only due to the
+    architecture.
 
     Args:
         in_dim: feature width D.
         hierarchy: the classes.
         hidden: width of the instance classifier; 500 as ABMIL's embedding, for a fair comparison.
-        top: instances a class that make its evidence; few, since witnesses are few. Smaller bags
-            give all they have.
+        top: instances per class that form its evidence; few, since witnesses are few. Smaller bags
+            use all they have.
     """
 
     needs_instance_labels = True
-    recipe = Recipe(
-        learning_rate=5e-4, weight_decay=1e-4, epochs=20
-    )  # ABMIL's: there are no authors to follow
+    # ABMIL's, since there are no authors to follow.
+    recipe = Recipe(learning_rate=5e-4, weight_decay=1e-4, epochs=20)
     search_space = {
         "learning_rate": Float(1e-5, 1e-2, log=True),
         "weight_decay": Float(1e-6, 1e-2, log=True),
@@ -66,16 +66,15 @@ class Detector(Method):
         rows, filled = extreme_rows(log_probabilities.detach(), bags, self.top)
         rows, filled = rows[:, : self.top], filled[:, : self.top, None]  # [B, k, C], [B, k, 1]
         best = log_probabilities.gather(0, rows.flatten(0, 1)).reshape(rows.shape)
-        lowest = torch.finfo(best.dtype).min
-        evidence = (
-            torch.where(filled, best, lowest).logsumexp(1) - filled.sum(1).to(best.dtype).log()
-        )  # [B, C]
+        best = torch.where(filled, best, torch.finfo(best.dtype).min)
+        evidence = best.logsumexp(1) - filled.sum(1).to(best.dtype).log()  # [B, C]
         return Output(fine=self.classifier(evidence), extras={"instance_logits": logits})
 
-    def loss(self, out: Output, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:
+    def loss(self, out: Output, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:  # noqa: ARG002  # of the contract
         """Cross-entropy of the bag, plus the mean cross-entropy of its instances."""
         background = out.fine.shape[1]
         shown = bags.instance_labels
+        assert shown is not None, "needs_instance_labels keeps this method from data without them"
         targets = torch.where(shown < 0, background, shown)
         per_row = F.cross_entropy(out.extras["instance_logits"], targets, reduction="none")  # [N]
         per_bag = F.cross_entropy(out.fine, bags.labels, reduction="none")

@@ -1,4 +1,4 @@
-"""Looking a slide up by its patient: no image, no training."""
+"""Predicts a slide from the labels of its patient's other slides: no image, no training."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ import numpy as np
 
 from mil_bench.methods.yardstick import Yardstick
 
-_PRIOR_WEIGHT = (
-    1.0  # a patient's labels count against the class frequencies as if those were one more slide
-)
+# The class frequencies count as one slide more, next to the labels of the patient's own slides.
+_PRIOR_WEIGHT = 1.0
 
 
 class GroupLookup(Yardstick):
-    """Image-free yardstick: a slide gets its patient's (or centre's) training labels, else the class frequencies."""
+    """Yardstick without images: predicts the training labels of the slide's patient (or centre)."""
 
     def predict(
         self, labels: np.ndarray, groups: np.ndarray, test_groups: np.ndarray, classes: int
     ) -> np.ndarray:
-        """Class frequencies, pulled towards the labels of the slide's own group as far as it has any."""
+        """Mean of the group's training labels and the class frequencies, see ``_PRIOR_WEIGHT``."""
         frequencies = np.bincount(labels, minlength=classes) / len(labels)
         counts = {g: np.bincount(labels[groups == g], minlength=classes) for g in np.unique(groups)}
         own = np.stack([counts.get(g, np.zeros(classes)) for g in test_groups])  # [B, C]

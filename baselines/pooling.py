@@ -1,6 +1,6 @@
-"""Mean and max pooling: what is left of attention MIL when the attention is taken out.
+"""Mean and max pooling: attention MIL without the attention.
 
-Both share ABMIL's embedding and head, so a gap between them and ABMIL is what attention brings.
+Both share ABMIL's embedding and head, so the difference from ABMIL is the effect of attention.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch import nn
 
 from mil_bench.bags.segments import segment_max, segment_mean
 from mil_bench.methods import Choice, Float, Int, Method, Output, Recipe
-from mil_bench.methods.layers import Dropout
+from mil_bench.methods.fused.dropout import Dropout
 
 if TYPE_CHECKING:
     from mil_bench.bags.batch import BagBatch
@@ -52,18 +52,18 @@ class MeanPool(Method):
 
 
 class MaxPool(MeanPool):
-    """Max pooling: score every instance for every class, a bag's score is the highest of its instances'.
+    """Max pooling: score every instance for every class, take the highest score of the bag.
 
-    Rows called max pooling in this field's tables are of this kind (DSMIL's first stream is one).
-    Taking the maximum of each embedding unit instead, before the classifier, is the "embedding"
-    level of Ilse et al.
+    This is what tables in this field call max pooling (DSMIL's first stream, for example). The
+    "embedding" level of Ilse et al. instead takes the maximum of each embedding unit, before the
+    classifier.
 
     Args:
         in_dim: feature width D.
         hierarchy: the classes.
         embed_dim: as in MeanPool.
         dropout: as in MeanPool.
-        level: "instance" or "embedding", what the maximum is taken of.
+        level: "instance" or "embedding", what the maximum is taken over.
     """
 
     search_space = {**MeanPool.search_space, "level": Choice(("instance", "embedding"))}
@@ -80,7 +80,7 @@ class MaxPool(MeanPool):
         self.level = level
 
     def forward(self, bags: BagBatch) -> Output:
-        """Logits, the highest of the bag."""
+        """Logits: the highest of the bag's instances, or those of the highest embedding units."""
         embedded = self.embed(bags.features)  # [N, M]
         if self.level == "embedding":
             return Output(fine=self.classifier(segment_max(embedded, bags)))

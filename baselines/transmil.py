@@ -2,16 +2,16 @@
 
 Z. Shao et al., TransMIL: Transformer based Correlated Multiple Instance Learning for Whole Slide
 Image Classification, NeurIPS 2021; released code szc19990412/TransMIL with the package
-nystrom-attention (Xiong et al., Nystromformer, AAAI 2021). Quirks of the release that are kept,
-because its numbers come from them:
+nystrom-attention (Xiong et al., Nystromformer, AAAI 2021). The following properties of the release
+are kept, since its results depend on them:
 
-- A bag is made square by repeating its first instances, which thereby count twice.
+- A bag is made square by repeating its first instances, which therefore count twice.
 - The attention puts zero rows in front and masks nothing, so they take part in every softmax.
-- Which rows are kept after that depends on the package's version, see ``crop``.
+- Which rows are kept after that depends on the version of the package, see ``crop``.
 - The pseudo-inverse is scaled by a maximum over all heads. The release takes it over a whole batch;
-  here every bag is computed by itself, so no bag changes another.
+  here every bag is computed alone, so no bag changes another.
 
-The numbers are those of the release; the way to them is not, and equal up to rounding: see
+The results equal those of the release up to rounding, but some are computed in another way: see
 ``_NystromAttention``, ``_convolve_rows`` and ``_PositionLayer``.
 """
 
@@ -26,7 +26,8 @@ from torch import Tensor, nn
 
 from mil_bench.errors import InputError
 from mil_bench.methods import Choice, Float, Method, Output, Recipe
-from mil_bench.methods.layers import Dropout
+from mil_bench.methods.fused.dropout import Dropout
+from mil_bench.methods.fused.linear import affine
 
 if TYPE_CHECKING:
     from mil_bench.bags.batch import BagBatch
@@ -38,12 +39,12 @@ INNER = HEADS * HEAD_WIDTH
 
 
 class _Landmarks(NamedTuple):
-    """The landmarks of a bag, those that are zero counted in one.
+    """The landmarks of a bag; those that are zero are one.
 
     Args:
         queries: ``[8, m, 64]``.
         keys: ``[8, m, 64]``.
-        log_copies: ``[m]``, logarithm of how many landmarks each stands for.
+        log_copies: ``[m]``, logarithm of the number of landmarks that each represents.
         inverse: approximate pseudo-inverse of their attention to each other ``[8, m, m]``.
     """
 
@@ -56,11 +57,11 @@ class _Landmarks(NamedTuple):
 class _NystromAttention(nn.Module):
     """Nystrom attention with a convolution of the values as residual: ``[n, M]`` -> ``[rows, M]``.
 
-    With F, S, G the softmaxes of rows to landmarks, landmarks to landmarks and landmarks to rows it
-    is ``F pinv(S) G v``. It is computed from the right, without ever storing F or G. Landmarks that
-    lie in the zero rows are all the same, so they are one landmark that counts as often as it
-    occurs: with b copies, ``log b`` is added to its scores. That is exact, and a bag of 100
-        instances inverts a matrix of 102 instead of 256 rows.
+    With F, S, G the softmaxes of rows to landmarks, landmarks to landmarks and landmarks to rows,
+    it is ``F pinv(S) G v``, computed from the right without ever storing F or G. Landmarks in the
+    zero rows are all the same, so they become one landmark that counts as often as it occurs: with
+    b copies, ``log b`` is added to its scores. This is exact, and for a bag of 100 instances a
+    matrix of 102 rows is inverted instead of one of 256.
     """
 
     def __init__(self, width: int, dropout: float, crop: str) -> None:
@@ -71,7 +72,7 @@ class _NystromAttention(nn.Module):
         self.res_conv = nn.Conv2d(HEADS, HEADS, (2 * REACH + 1, 1), groups=HEADS, bias=False)
 
     def forward(self, tokens: Tensor, rows: int | None = None) -> Tensor:
-        """What the first ``rows`` tokens receive; all of them by default."""
+        """What the first ``rows`` tokens receive (default: all tokens)."""
         queries, keys, values = self._project(tokens)
         first = self._first_kept(len(tokens), queries)
         kept = slice(first, first + (len(tokens) if rows is None else rows))
@@ -84,33 +85,41 @@ class _NystromAttention(nn.Module):
         return self.to_out(mixed.transpose(0, 1).flatten(1))
 
     def class_row(self, tokens: Tensor) -> Tensor:
-        """The row of ``F pinv(S) G`` of the class token ``[8, T]``; entries may be negative and not sum to 1."""
+        """The row of ``F pinv(S) G`` for the class token ``[8, T]``; entries may be negative."""
         queries, keys, _ = self._project(tokens)
         first = self._first_kept(len(tokens), queries)
         marks = _landmarks(queries, keys, len(tokens))
-        to_landmarks = (queries[:, first, None] @ marks.keys.mT + marks.log_copies).softmax(
-            -1
-        )  # [8, 1, m]
+        scores = queries[:, first, None] @ marks.keys.mT + marks.log_copies
+        to_landmarks = scores.softmax(-1)  # [8, 1, m]
         from_landmarks = (marks.queries @ keys.mT).softmax(-1)  # [8, m, T]
         return (to_landmarks @ marks.inverse @ from_landmarks)[:, 0]
 
     def _project(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries (times 1/8), keys and values, each ``[8, T, 64]``; zero rows in front up to a multiple of 256."""
+        """Queries (times 1/8), keys and values ``[8, T, 64]``; zero rows fill T to 256 times k."""
         heads = self.to_qkv(tokens).unflatten(1, (3, HEADS, HEAD_WIDTH)).permute(1, 2, 0, 3)
         queries, keys, values = F.pad(heads, (0, 0, -len(tokens) % LANDMARKS, 0))
         return queries * HEAD_WIDTH**-0.5, keys, values
 
     def _first_kept(self, n: int, queries: Tensor) -> int:
-        """Where the n rows that are kept begin."""
+        """Index of the first of the n rows that are kept."""
         return 0 if self.crop == "first" else queries.shape[1] - n
 
 
 def _attend(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``softmax(q k^T + bias) v`` a head: ``[8, a, 64]``, ``[8, b, 64]`` twice, ``[b]`` -> ``[8, a, 64]``."""
+    """``softmax(q k^T + bias) v`` per head.
+
+    Args:
+        queries: ``[8, a, 64]``.
+        keys: ``[8, b, 64]``.
+        values: ``[8, b, 64]``.
+        bias: ``[b]``.
+
+    Returns:
+        ``[8, a, 64]``.
+    """
     mask = None if bias is None else bias.expand(1, 1, queries.shape[1], -1)
-    return F.scaled_dot_product_attention(queries[None], keys[None], values[None], mask, scale=1.0)[
-        0
-    ]
+    q, k, v = queries[None], keys[None], values[None]
+    return F.scaled_dot_product_attention(q, k, v, mask, scale=1.0)[0]
 
 
 def _landmarks(queries: Tensor, keys: Tensor, n: int) -> _Landmarks:
@@ -122,9 +131,8 @@ def _landmarks(queries: Tensor, keys: Tensor, n: int) -> _Landmarks:
         .unflatten(2, (LANDMARKS, length))
         .mean(3)[:, :, max(zero - 1, 0) :]
     )
-    with torch.autocast(
-        queries.device.type, enabled=False
-    ):  # the inverse is lost in half precision
+    # In half precision the inverse would be wrong.
+    with torch.autocast(queries.device.type, enabled=False):
         means = means.to(torch.promote_types(means.dtype, torch.float32))
         copies = torch.ones_like(means[0, 0, :, 0])
         copies[0] = max(zero, 1)
@@ -134,11 +142,15 @@ def _landmarks(queries: Tensor, keys: Tensor, n: int) -> _Landmarks:
 
 
 def _pseudo_inverse(attention: Tensor, copies: Tensor) -> Tensor:
-    """Six steps of an iteration of third order towards the pseudo-inverse: ``[8, m, m]``, ``[m]`` -> ``[8, m, m]``.
+    """Six steps of a third-order iteration towards the pseudo-inverse ``[8, m, m]``.
 
-    Products are those of the matrices with all copies, because columns carry the sum over the
+    Products equal those of the matrices with all copies, because columns carry the sum over the
     copies. The transpose has to move that factor to the other side. The release also divides by the
     largest row sum, which is 1.
+
+    Args:
+        attention: ``[8, m, m]``.
+        copies: how often each landmark occurs ``[m]``.
     """
     balanced = attention * (copies[:, None] / copies)
     inverse = balanced.mT / balanced.sum(1).amax()
@@ -150,30 +162,31 @@ def _pseudo_inverse(attention: Tensor, copies: Tensor) -> Tensor:
 
 
 def _convolve_rows(values: Tensor, taps: Tensor) -> Tensor:
-    """Convolution along the rows, one kernel a head, zeros around: ``[8, T, 64]``, ``[8, 33]`` -> ``[8, T, 64]``.
+    """Convolution along the rows with one kernel per head and zeros around ``[8, T, 64]``.
 
-    Blocks of 32 rows are multiplied by the kernel's band matrix. A depth-wise convolution of torch
-    would do, but its float32 weight gradient on CPUs (oneDNN, torch 2.13) is wrong at some lengths,
-    by 6 per cent at 256. The backend is chosen again in the backward pass, which a switch around
-    the forward pass does not reach. The product is as fast.
+    Blocks of 32 rows are multiplied by the kernel's band matrix, which is as fast as torch's
+    depth-wise convolution. The float32 weight gradient of the latter on CPUs (oneDNN, torch 2.13)
+    is wrong at some lengths, by 6 per cent at 256, and the backward pass chooses its backend anew,
+    so that no switch around the forward pass helps.
+
+    Args:
+        values: ``[8, T, 64]``.
+        taps: ``[8, 33]``.
     """
     size, length = taps.shape[1], values.shape[1]
     block = size - 1
     padded = F.pad(values, (0, 0, REACH, REACH + -length % block))
     blocks = padded.unflatten(1, (-1, block))  # [8, blocks + 1, 32, 64]
     windows = torch.cat([blocks[:, :-1], blocks[:, 1:]], dim=2)  # [8, blocks, 64, 64]
-    # Each row of the band is the one above moved right by one: rows one entry too long, read
-    # without their ends.
-    band = (
-        F.pad(taps, (0, block))
-        .repeat(1, block)[:, : 2 * block * block]
-        .unflatten(1, (block, 2 * block))
-    )
+    # Each row of the band is the one above, moved right by one: the flat sequence of rows that are
+    # one entry longer is cut into rows without that entry.
+    flat = F.pad(taps, (0, block)).repeat(1, block)[:, : 2 * block * block]
+    band = flat.unflatten(1, (block, 2 * block))
     return (band[:, None] @ windows).flatten(1, 2)[:, :length]
 
 
 class _Layer(nn.Module):
-    """Attention of the normalised tokens, added to them: ``[n, M]`` -> ``[rows, M]``."""
+    """Adds the attention of the normalised tokens to them: ``[n, M]`` -> ``[rows, M]``."""
 
     def __init__(self, width: int, dropout: float, crop: str) -> None:
         super().__init__()
@@ -185,9 +198,9 @@ class _Layer(nn.Module):
 
 
 class _PositionLayer(nn.Module):
-    """PPEG: the square of instances plus its three depth-wise convolutions, ``[n, M]`` -> ``[n, M]``.
+    """PPEG: the square of instances plus its three depth-wise convolutions ``[n, M]``.
 
-    The three kernels are added into one of 7 x 7 first. The class token passes by.
+    The three kernels are first added into one of 7 x 7. The class token stays as it is.
     """
 
     def __init__(self, width: int) -> None:
@@ -199,31 +212,31 @@ class _PositionLayer(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         width, side = tokens.shape[1], math.isqrt(len(tokens) - 1)
         image = tokens[1:].mT.reshape(1, width, side, side)
-        kernel = (
-            self.proj.weight + F.pad(self.proj1.weight, [1] * 4) + F.pad(self.proj2.weight, [2] * 4)
-        )
-        bias = self.proj.bias + self.proj1.bias + self.proj2.bias
+        kernel, bias = affine(self.proj)
+        for layer, margin in ((self.proj1, 1), (self.proj2, 2)):
+            weight, more_bias = affine(layer)
+            kernel, bias = kernel + F.pad(weight, [margin] * 4), bias + more_bias
         image = image + F.conv2d(image, kernel, bias, padding=3, groups=width)
         return torch.cat([tokens[:1], image.reshape(width, -1).mT])
 
 
 class TransMIL(Method):
-    """TransMIL: instances and a class token attend to each other through landmarks; the class token is classified.
+    """TransMIL: instances and a class token attend to each other through landmarks.
 
-    The order of instances matters: it decides their places in the square and their landmarks.
+    The order of instances matters: it decides their positions in the square and their landmarks.
 
     Args:
         in_dim: feature width D; 1024 in the release.
         hierarchy: the classes.
         dim: width M of the tokens, 512 in the release; the attention always has 8 heads of 64.
         dropout: after both attentions, 0.1 in the release.
-        crop: which rows an attention keeps after it has put zero rows in front: "last", the tokens'
-            own, as nystrom-attention has done since 0.0.10, or "first", as 0.0.9 did, which the
-            release pins: tokens then receive shifted rows, and the class token that of a zero row.
-            Weights trained with one fail with the other.
+        crop: which rows an attention keeps after it has put zero rows in front: "last", those of
+            the tokens, as in nystrom-attention since 0.0.10, or "first", as in 0.0.9, which the
+            release pins. With "first", tokens receive shifted rows, and the class token that of a
+            zero row. Weights trained with one do not work with the other.
     """
 
-    # The released configuration, which steps after every second bag and stops on the validation
+    # The released configuration: a step after every second bag, early stopping on the validation
     # loss.
     recipe = Recipe(
         learning_rate=2e-4,
@@ -240,9 +253,8 @@ class TransMIL(Method):
         "dropout": Float(0.0, 0.5),
         "crop": Choice(("last", "first")),
     }
-    official_names = {
-        "model.": ""
-    }  # the release trains a Lightning module that holds the network as "model"
+    # The release trains a Lightning module that holds the network as "model".
+    official_names = {"model.": ""}
     order_matters = True
 
     def __init__(
@@ -267,15 +279,15 @@ class TransMIL(Method):
         self._fc2 = nn.Linear(dim, hierarchy.n_fine)
 
     def forward(self, bags: BagBatch) -> Output:
-        """Logits; the release has no attention to return, see ``class_attention``."""
+        """Logits; the release returns no attention, but see ``class_attention``."""
         embeddings = [self._embed(features) for features in bags.features.split(bags.lengths)]
         return Output(fine=self._fc2(torch.stack(embeddings)))
 
     def class_attention(self, bags: BagBatch) -> Tensor:
-        """What the class token takes from each instance ``[N, 16]``: 8 heads of the first layer, 8 of the second.
+        """Attention of the class token to each instance ``[N, 16]``: 8 heads of each of 2 layers.
 
-        The rows of an approximation: values can be negative, and a bag's need not sum to 1. What
-        goes to the repeated instances is added to the instances themselves.
+        It is an approximation: values can be negative and need not sum to 1 over a bag. The
+        attention to repeated instances is added to that of the instances themselves.
         """
         parts = []
         for features in bags.features.split(bags.lengths):
@@ -289,12 +301,12 @@ class TransMIL(Method):
         return torch.cat(parts)
 
     def _square(self, features: Tensor) -> Tensor:
-        """The class token and a square number of embedded instances ``[1 + side^2, M]``, the first ones repeated."""
+        """The class token and a square number of instances ``[1 + side^2, M]``, some repeated."""
         embedded = self._fc1(features)  # [N, M]
         side = math.isqrt(len(embedded) - 1) + 1
         return torch.cat([self.cls_token[0], embedded, embedded[: side**2 - len(embedded)]])
 
     def _embed(self, features: Tensor) -> Tensor:
-        """The class token after both layers ``[M]``; nothing else of the second one is needed."""
+        """The class token after both layers ``[M]``, all that is needed of the second one."""
         tokens = self.pos_layer(self.layer1(self._square(features)))
         return self.norm(self.layer2(tokens, rows=1))[0]

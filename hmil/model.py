@@ -3,15 +3,14 @@
 C. Jin, L. Luo, H. Lin, J. Hou, H. Chen, HMIL: Hierarchical Multi-Instance Learning for Fine-Grained
 Whole Slide Image Classification, IEEE Transactions on Medical Imaging 2025, doi
 10.1109/TMI.2024.3520602; released code ChengJin-git/HMIL. Architecture and constants are those of
-the release, the loss is the paper's:
+the release. The loss is the paper's, with beta = 1 - progress:
 
-    beta (CE_coarse + instance alignment + bag alignment) + (1 - beta) contrastive + CE_fine,   beta
-    = 1 - progress
+    beta (CE_coarse + instance alignment + bag alignment) + (1 - beta) contrastive + CE_fine
 
-The release differs in four ways, all of which ``released=True`` brings back: no instance alignment;
-a bag alignment that takes probabilities for logits and that the schedule does not weigh; a
-quadratic schedule; a contrastive term divided by the number of bags once more. There the
-temperature runs from 1 to 0.1 and back.
+The release differs in four ways, and ``released=True`` restores all of them: it has no instance
+alignment; its bag alignment takes probabilities for logits and is not weighted by the schedule; its
+schedule is quadratic; its contrastive term is divided by the number of bags once more. The
+temperature then runs from 1 to 0.1 and back.
 """
 
 from __future__ import annotations
@@ -32,7 +31,8 @@ from torch import Tensor, nn
 from mil_bench.bags.segments import attention_pool, segment_softmax
 from mil_bench.errors import InputError
 from mil_bench.methods import Choice, Float, Method, Output, Recipe, weighted_mean
-from mil_bench.methods.layers import gated_scores
+from mil_bench.methods.fused.gated_attention import gated_scores
+from mil_bench.methods.fused.linear import Affine, affine
 
 if TYPE_CHECKING:
     from mil_bench.bags.batch import BagBatch
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 class _GatedAttention(nn.Module):
-    """Gated attention with one score column a class, before the softmax."""
+    """Gated attention with one score per class, before the softmax."""
 
     def __init__(self, width: int, hidden: int, classes: int, dropout: float) -> None:
         super().__init__()
@@ -50,43 +50,49 @@ class _GatedAttention(nn.Module):
         self.dropout = dropout
 
     def forward(self, rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """Scores ``[N, K]`` of ``rows @ weight.T + bias``, which are never computed themselves."""
-        a, b, c = self.attention_a[0], self.attention_b[0], self.attention_c
-        tanh, sigmoid = ((of.weight @ weight, F.linear(bias, of.weight, of.bias)) for of in (a, b))
-        return gated_scores(
-            rows, tanh, sigmoid, (c.weight, c.bias), self.dropout if self.training else 0.0
-        )
+        """Scores ``[N, K]`` of ``rows @ weight.T + bias``, which itself is never computed."""
+        a = _after(affine(self.attention_a), weight, bias)
+        b = _after(affine(self.attention_b), weight, bias)
+        c, dropout = affine(self.attention_c), self.dropout if self.training else 0.0
+        return gated_scores(rows, tanh=a, sigmoid=b, scores=c, dropout=dropout)
+
+
+def _after(layer: Affine, weight: Tensor, bias: Tensor) -> Affine:
+    """A linear map and one before it, as one map."""
+    return layer[0] @ weight, F.linear(bias, *layer)
 
 
 class HMIL(Method):
-    """Hierarchical MIL: coarse and fine attention branches aligned at instance and bag level, contrastive embeddings.
+    """Hierarchical MIL: coarse and fine attention, aligned per instance and bag, contrastive loss.
 
     Args:
         in_dim: feature width D.
         hierarchy: the classes.
         temperature: of the contrastive loss; 0.1 is the paper's best (its table 6).
-        dropout: in both attentions; the release has it off, and 0.25 where it is on.
-        coarse_branch: whether there is one; without it there is no instance alignment either.
-        align_instances: whether the two branches' attention is aligned.
-        align_bags: whether the fine head's lifted probabilities are aligned with the coarse label.
-        contrastive: whether the contrastive term is there.
+        dropout: in both attentions; off in the release, where 0.25 is the alternative.
+        coarse_branch: have a coarse branch; without it there is no instance alignment either.
+        align_instances: align the attention of the two branches.
+        align_bags: align the fine head's lifted probabilities with the coarse label.
+        contrastive: have the contrastive term.
         weighting: "dynamic", or "fixed": a (CE_fine + instance alignment + bag alignment) + b
             contrastive + CE_coarse.
         a: see ``weighting``.
         b: see ``weighting``.
         scheduled_temperature: 0.1 + 0.45 (1 + cos(2 pi progress)), as released, instead of
             ``temperature``.
-        released: the loss exactly as the released code has it; the five settings above it do not
-            apply then.
+        released: the loss exactly as in the released code; the five settings above then have no
+            effect.
     """
 
-    # Adam, learning rate, epochs and batch of the released configuration; its plateau schedule is
-    # in code that never runs, and it keeps no checkpoint.
+    # Adam, learning rate, epochs and batch size of the released configuration. Its plateau schedule
+    # is in code that never runs, and it selects no epoch.
     recipe = Recipe(learning_rate=1e-4, epochs=200, batch_size=64)
     without_hierarchy = (
-        "there are no coarse classes here, so its coarse branch learns the fine classes a second time, its attention "
-        "is aligned class by class, and its bag alignment repeats the fine cross-entropy"
+        "this dataset has no coarse classes, so its coarse branch learns the fine classes a second "
+        "time, its attention is aligned class by class, and its bag alignment repeats the fine "
+        "cross-entropy"
     )
+    _lift: Tensor
     search_space = {
         "learning_rate": Float(1e-5, 1e-2, log=True),
         "weight_decay": Float(0.0, 1e-2),
@@ -142,24 +148,19 @@ class HMIL(Method):
     def forward(self, bags: BagBatch) -> Output:
         """Logits of both heads, the fine attention ``[N, C]`` and what the loss needs.
 
-        There is no activation behind the first 256 units of a row: the embeddings of 1,024 and 256
-        are linear in them, and so are the means by attention. Maps are therefore multiplied with
-        each other first, and embeddings are computed for pooled units only. It is the same function
-        at a third of the products.
+        No activation follows the first 256 units of a row: the embeddings of 1,024 and 256 are
+        linear in them, and so are the means weighted by attention. So the maps are multiplied with
+        each other first, and embeddings are computed for pooled units only: the same function with
+        a third of the products.
         """
         units = self.feature_extractor[:2](bags.features)  # [N, 256]
-        widen, narrow = self.feature_extractor[2], self.feature_reducer[0]
-        weight, bias = (
-            narrow.weight @ widen.weight,
-            F.linear(widen.bias, narrow.weight, narrow.bias),
-        )
+        widen = affine(self.feature_extractor[2])  # to 1,024
+        weight, bias = _after(affine(self.feature_reducer), *widen)  # to 256
         scores = self.fine_attention[0](units, weight, bias)  # [N, C]
-        if (
-            self.coarse_branch
-        ):  # one softmax and one pooling for both branches: fewer passes over the rows
-            scores = torch.cat(
-                [scores, self.coarse_attention[0](units, widen.weight, widen.bias)], 1
-            )  # [N, C + G]
+        if self.coarse_branch:
+            # One softmax and one pooling for both branches take fewer passes over the rows.
+            coarse_scores = self.coarse_attention[0](units, *widen)
+            scores = torch.cat([scores, coarse_scores], 1)  # [N, C + G]
         attention = segment_softmax(scores, bags)
         pooled = attention_pool(attention, units, bags)  # [B, C + G, 256]
         classes = self.hierarchy.n_fine
@@ -169,13 +170,14 @@ class HMIL(Method):
         extras = {"embeddings": F.normalize(fine_embeddings, dim=2, eps=1e-12)}
         if not self.coarse_branch:
             return Output(fine, None, fine_attention, extras)
-        coarse = self.coarse_classifier(widen(pooled[:, classes:]))[..., 0]  # [B, G]
+        coarse_embeddings = F.linear(pooled[:, classes:], *widen)  # [B, G, 1024]
+        coarse = self.coarse_classifier(coarse_embeddings)[..., 0]  # [B, G]
         return Output(
             fine, coarse, fine_attention, extras | {"coarse_attention": attention[:, classes:]}
         )
 
     def loss(self, out: Output, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:
-        """The loss in the form the parameters ask for; a term that is switched off is 0."""
+        """The loss in the form that the parameters choose; terms that are switched off are 0."""
         terms = self.loss_terms(out, bags, weight, progress)
         if self.released:
             alpha = 1 - progress**2
@@ -202,7 +204,7 @@ class HMIL(Method):
     def loss_terms(
         self, out: Output, bags: BagBatch, weight: Tensor, progress: float
     ) -> dict[str, Tensor]:
-        """Every term by name, before the schedule weighs it; 0 for those that are switched off."""
+        """Every term by name, not yet weighted by the schedule; 0 if it is switched off."""
         coarse_labels = self.coarse_labels(bags)
         lift = self._lift.to(out.fine.dtype)
         align_bags = bag_alignment_released if self.released else bag_alignment
@@ -218,6 +220,7 @@ class HMIL(Method):
                 F.cross_entropy(out.coarse, coarse_labels, reduction="none"), weight
             )
         if self.align_instances and not self.released:
+            assert out.attention is not None
             per_bag = instance_alignment(out.extras["coarse_attention"], out.attention, lift, bags)
             terms["instance_alignment"] = weighted_mean(per_bag, weight)
         if self.align_bags or self.released:

@@ -9,7 +9,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from mil_bench import __version__
-from mil_bench.commands import data, plugins, report, reproduce, run, runs, splits, tune
+from mil_bench.commands import data, methods, report, reproduce, run, runs, splits, tune
 from mil_bench.errors import MilBenchError, printable
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="COMMAND",
     )
     verbs = (run.add_run, tune.add_tune, reproduce.add_reproduce, report.add_report)
-    nouns = (data.add_data, splits.add_splits, plugins.add_plugins, runs.add_runs)
+    nouns = (data.add_data, splits.add_splits, methods.add_methods, runs.add_runs)
     for add in (*verbs, *nouns):
         add(subparsers)
     return parser

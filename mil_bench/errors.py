@@ -1,16 +1,16 @@
-"""Everything mil-bench refuses, in one tree.
+"""All errors that mil-bench raises on purpose.
 
-    MilBenchError            base: its text is the whole message, for a person
+    MilBenchError            base; its text is the whole message
     ├── UnknownNameError     no such method, dataset, protocol, preset, run; suggests near matches
-    ├── InputError           something the user handed in is wrong; lists every problem at once
+    ├── InputError           a file or value from the user is wrong; lists every problem at once
     ├── MissingFeaturesError a real dataset has no packed features here
-    ├── SplitError           the asked-for split cannot be made, or breaks its protocol's promise
-    ├── PluginError          an entry point is claimed twice, cannot be imported, or breaks the
-    contract ├── TrainingError        a training went wrong (loss not finite); other jobs go on
-    ├── TrackingError        MLflow failed where it was asked for by itself
-    └── StorageError         the disk or a stored result is not usable; nothing stored is touched
+    ├── SplitError           the split cannot be made, or breaks what its protocol guarantees
+    ├── PluginError          an entry point is claimed twice, or cannot be imported
+    ├── TrainingError        a training failed (loss not finite); other trainings continue
+    ├── TrackingError        MLflow failed in a command that only tracks
+    └── StorageError         the disk or a stored result cannot be used; nothing stored is changed
 
-The command line prints the text alone and exits with 2; no traceback reaches a user.
+The command line prints the text and exits with code 2, without a traceback.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _MOST_SHOWN = 50
 
 
 class MilBenchError(Exception):
-    """Base of all refusals: says what was given, what is allowed and what to do."""
+    """Base of all errors: its text says what is wrong, what is allowed and what to do."""
 
 
 class UnknownNameError(MilBenchError):
-    """A name that is not on the list; the message suggests names that look alike."""
+    """An unknown name; the message suggests similar ones."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
@@ -40,12 +40,11 @@ class UnknownNameError(MilBenchError):
 
 
 class InputError(MilBenchError):
-    """One input with all its problems.
+    """An input with all its problems.
 
     Args:
         what: the input, as the user knows it ("packing FOLDER", a file name).
-        problems: one line each, with the file and place in it. All are kept, the message shows the
-            first 50.
+        problems: one line each, with file and location. The message shows the first 50.
         remedy: what to do, one sentence.
     """
 
@@ -60,35 +59,35 @@ class InputError(MilBenchError):
         super().__init__("\n".join([f"{what}: {count}", *lines, remedy]))
 
     def advised(self) -> tuple[str, ...]:
-        """The problems as lines of a longer list: the remedy stands behind the last of them."""
+        """The problems as lines of a longer list, with the remedy at the end of the last one."""
         return (*self.problems[:-1], f"{self.problems[-1].removesuffix('.')}. {self.remedy}")
 
 
 def printable(text: str) -> str:
-    """Text for a terminal: what it would obey or not show (ESC, zero-width space) is escaped; line breaks stay."""
+    """Text for a terminal: control and invisible characters are escaped, except line breaks."""
     return "".join(
         c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
     )
 
 
 class MissingFeaturesError(MilBenchError):
-    """A dataset whose features have to be packed first."""
+    """The features of a dataset have to be packed first."""
 
 
 class SplitError(MilBenchError):
-    """A split that cannot be made from these slides, or that breaks what its protocol promises."""
+    """A split cannot be made from these slides, or breaks what its protocol guarantees."""
 
 
 class PluginError(MilBenchError):
-    """An entry point that cannot be used."""
+    """An entry point cannot be used."""
 
 
 class TrainingError(MilBenchError):
-    """A training that cannot go on.
+    """A training cannot continue.
 
     Args:
         text: the message.
-        epochs: that were trained until then.
+        epochs: number of epochs trained before the failure.
     """
 
     def __init__(self, text: str, epochs: int = 0) -> None:
@@ -97,8 +96,8 @@ class TrainingError(MilBenchError):
 
 
 class TrackingError(MilBenchError):
-    """A tracker that does not answer, or refuses."""
+    """A tracker does not answer, or refuses."""
 
 
 class StorageError(MilBenchError):
-    """A disk or a stored file that cannot be used."""
+    """A disk or a stored file cannot be used."""

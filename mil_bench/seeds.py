@@ -1,8 +1,8 @@
-"""All randomness comes from here, and from what a thing *is*: never from what ran before it.
+"""All randomness comes from seeds that identify its purpose, never from what ran before.
 
-A seed is a hash of an identity such as ``(base seed, dataset, method, fold, purpose)``. The same
-fold of the same method therefore starts from the same weights and sees the same order whether it is
-trained first, last, alone, beside others, or after a crash.
+A seed is a hash of an identity such as ``(base seed, dataset, method, fold, purpose)``. A fold of a
+method therefore starts from the same weights and sees the bags in the same order whether it is
+trained first, last, alone, together with others, or after a crash.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def generator(*identity: str | int) -> np.random.Generator:
 
 @contextlib.contextmanager
 def torch_seeded(*identity: str | int) -> Iterator[None]:
-    """Torch's global generators seeded by an identity inside the block, and as they were after it."""
+    """Seeds torch's global generators by an identity; their states are restored after the block."""
     with torch_kept() as seed:
         seed(derive(*identity))
         yield
@@ -39,11 +39,10 @@ def torch_seeded(*identity: str | int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def torch_kept() -> Iterator[Callable[[int], None]]:
-    """Gives a function that seeds torch's global generators; after the block they are as they were."""
+    """A function that seeds torch's global generators; their states are restored afterwards."""
     import torch
 
-    # The generators themselves: torch.manual_seed walks the call stack for CUDA's sake, which costs
-    # more than a step.
+    # torch.manual_seed walks the call stack for CUDA, which takes longer than a step.
     on_gpu = torch.cuda.default_generators if torch.cuda.is_initialized() else ()
     generators = [torch.default_generator, *on_gpu]
     states = [each.get_state() for each in generators]
@@ -60,7 +59,12 @@ def torch_kept() -> Iterator[Callable[[int], None]]:
 
 
 def of_step(base: int, step: int) -> int:
-    """A 63-bit seed of a step from the derived seed of a training: a hash too, without the text (splitmix64)."""
+    """A 63-bit seed of a step, by splitmix64, which is faster than ``derive``.
+
+    Args:
+        base: the derived seed of the training.
+        step: its number.
+    """
     z = (base + (step + 1) * 0x9E3779B97F4A7C15) % 2**64
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
     z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64

@@ -1,6 +1,6 @@
-"""Figures measured on the authors' released code, with weights and inputs made by a rule, and how to compare.
+"""Values measured on the authors' released code, and how to compare with them.
 
-``tests/golden/<method>__<case>.json`` holds our own measurements, no weights and no features: a
+``tests/golden/<method>__<case>.json`` holds our measurements, without weights and features: a
 weight of the released name ``n`` is ``0.05 * default_rng(crc32(n)).standard_normal(shape)``, plus 1
 for the scale of a normalisation; an input is ``default_rng(seed).standard_normal((N, D))``.
 Differences are divided by ``max(1, |golden|)``.
@@ -36,7 +36,7 @@ def cases(method: str) -> list[str]:
 
 
 def results(golden: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Any]:
-    """The figures in a precision."""
+    """The values in a precision."""
     return golden["results"][str(dtype).removeprefix("torch.")]
 
 
@@ -80,7 +80,7 @@ def assert_golden(found: torch.Tensor, golden: object, tolerance: float, what: s
 def assert_summary(
     found: torch.Tensor, golden: Mapping[str, Any], tolerance: float, what: str = ""
 ) -> None:
-    """A vector against its recorded summary: first8, sum, sumsq, moment, max, argmax, norm, as far as recorded."""
+    """A vector against the recorded parts of its summary: first8, sum, sumsq, moment, max, ..."""
     values = found.detach().double().flatten()
     index = torch.arange(1, len(values) + 1, dtype=torch.float64)
     summary = {

@@ -23,6 +23,7 @@ LAYERS = [
     "registry",
     "hierarchy",
     "bags",
+    "data",  # former names, for plugins
     "splits",
     "datasets",
     "intake",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -39,7 +40,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_new_plugin_is_small_installs_passes_and_runs(
     workplace: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    assert main(["new", "my-method"]) == 0
+    assert main(["methods", "new", "my-method"]) == 0
     assert len((workplace / "my-method" / "my_method.py").read_text().splitlines()) <= 40
     # Installed beside this environment's packages, into a folder of its own: nothing is downloaded,
     # nothing stays.
@@ -64,8 +65,8 @@ def test_a_new_plugin_is_small_installs_passes_and_runs(
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    assert "my-method" in call("list", "methods")
-    assert "my-method: 15 of 15 checks pass" in call("check", "my-method")
+    assert "my-method" in call("methods", "list")
+    assert "my-method: 15 of 15 checks pass" in call("methods", "check", "my-method")
     options = [
         "--dataset",
         SMALL_TWIN,
@@ -86,7 +87,7 @@ def test_a_new_plugin_is_small_installs_passes_and_runs(
 def test_a_single_file_works_without_packaging_and_a_change_of_it_trains_anew(
     workplace: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    main(["new", "my-method"])
+    main(["methods", "new", "my-method"])
     file = workplace / "my-method" / "my_method.py"
     assert run_quick("--plugin", str(file), "--methods", "my-method", "--on", "inline") == 0
     assert "my-method" in capsys.readouterr().out
@@ -103,7 +104,7 @@ def test_a_single_file_works_without_packaging_and_a_change_of_it_trains_anew(
         ("import no_such_package", "ModuleNotFoundError: No module named 'no_such_package'"),
         ("x = 1", "defines no method: no subclass of mil_bench.methods.method.Method"),
         (
-            "from baselines.abmil import ABMIL as A\nclass ABMIL(A): pass",
+            "from mil_bench.baselines.abmil import ABMIL as A\nclass ABMIL(A): pass",
             "both claim the method 'abmil'",
         ),
     ],
@@ -115,8 +116,25 @@ def test_a_file_that_cannot_be_used_says_why(
     file.write_text(text)
     if "ABMIL" in text:
         file.write_text(text.replace("class ABMIL", "class Abmil"))
-    assert main(["check", "abmil", "--plugin", str(file)]) == 2
+    assert main(["methods", "check", "abmil", "--plugin", str(file)]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_modules_that_plugins_for_0_1_import_are_still_there() -> None:
+    for former, present in (
+        ("data.batch", "bags.batch"),
+        ("data.hierarchy", "hierarchy"),
+        ("data.segments", "bags.segments"),
+    ):
+        old = importlib.import_module(f"mil_bench.{former}")
+        new = importlib.import_module(f"mil_bench.{present}")
+        defined = {
+            name
+            for name, value in vars(new).items()
+            if getattr(value, "__module__", "") == new.__name__ and not name.startswith("_")
+        }
+        assert set(old.__all__) == defined
+        assert all(getattr(old, name) is getattr(new, name) for name in defined)
 
 
 class _Point:
@@ -143,7 +161,8 @@ def test_two_packages_that_claim_one_name_are_both_named(monkeypatch: pytest.Mon
     offered = registry_with(monkeypatch, _Point("abmil", "other.file:ABMIL", "other-package"))
     with pytest.raises(
         PluginError,
-        match=r"mil-bench \(mil_bench.baselines.abmil:ABMIL\) and other-package \(other.file:ABMIL\)",
+        match=r"mil-bench \(mil_bench.baselines.abmil:ABMIL\) and "
+        r"other-package \(other.file:ABMIL\)",
     ):
         offered.names()
 
@@ -153,7 +172,7 @@ def test_a_broken_package_is_listed_as_broken_and_the_rest_runs(
 ) -> None:
     broken = _Point("broken-one", "no_such_module:Broken", "broken-package")
     monkeypatch.setattr(registry, "methods", registry_with(monkeypatch, broken))
-    assert main(["list", "methods"]) == 0
+    assert main(["methods", "list"]) == 0
     assert "cannot be loaded: ModuleNotFoundError" in capsys.readouterr().out
     assert run_quick("--methods", "broken-one") == 2
     assert (
@@ -174,11 +193,11 @@ def test_a_broken_package_is_listed_as_broken_and_the_rest_runs(
 def test_the_check_command_tells_what_failed(
     workplace: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    main(["new", "my-method"])
+    main(["methods", "new", "my-method"])
     file = workplace / "my-method" / "my_method.py"
     file.write_text(file.read_text().replace("nn.Linear(in_dim, hidden)", "nn.Linear(12, hidden)"))
     capsys.readouterr()
-    assert main(["check", "my-method", "--plugin", str(file)]) == 1
+    assert main(["methods", "check", "my-method", "--plugin", str(file)]) == 1
     shown = capsys.readouterr().out
     assert "FAIL  widths-and-classes" in shown
     assert "my-method: 14 of 15 checks pass" in shown
@@ -202,7 +221,8 @@ def test_an_imported_checkpoint_predicts_as_the_state_it_came_from(
     theirs = mil_bench.build_method("hmil", in_dim=16, hierarchy=hierarchy).eval()
     torch.save(theirs.state_dict(), "theirs.pt")
     words = [
-        "import-checkpoint",
+        "methods",
+        "import",
         "theirs.pt",
         "--method",
         "hmil",
@@ -219,22 +239,22 @@ def test_an_imported_checkpoint_predicts_as_the_state_it_came_from(
         torch.equal(value, theirs.state_dict()[name]) for name, value in ours.state_dict().items()
     )
     assert main(words) == 2
-    assert "theirs.mil-bench.pt: 1 problem\n  - it exists" in capsys.readouterr().err
+    assert "theirs.mil-bench.pt: 1 problem\n  - it already exists" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ({"classifier.weight": torch.zeros(7, 3)}, "is missing"),
-        ([torch.zeros(2)], "it holds no dict of tensors"),
-        ({"x": Path("code")}, "it holds more than tensors, so it was not opened"),
+        ([torch.zeros(2)], "it does not contain a dict of tensors"),
+        ({"x": Path("code")}, "it contains more than tensors, so it was not opened"),
     ],
 )
 def test_a_checkpoint_that_does_not_fit_is_refused(
     workplace: Path, content: object, message: str, capsys: pytest.CaptureFixture
 ) -> None:
     torch.save(content, "theirs.pt")
-    assert main(["import-checkpoint", "theirs.pt", "--method", "abmil", "--dataset", "bracs"]) == 2
+    assert main(["methods", "import", "theirs.pt", "--method", "abmil", "--dataset", "bracs"]) == 2
     assert message in capsys.readouterr().err
     assert not Path("theirs.mil-bench.pt").exists()
 

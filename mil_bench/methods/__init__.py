@@ -1,4 +1,7 @@
-"""What a method is: the contract, its recipe and its search ranges; the contract brings torch when it is used."""
+"""What a method is: its contract, its recipe and its search ranges.
+
+``Method`` and its functions import torch, so they are loaded when they are used.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ready methods from names, for notebooks and for checkpoints of others."""
+"""Methods built by name, and methods loaded from checkpoints."""
 
 from __future__ import annotations
 
@@ -19,17 +19,20 @@ if TYPE_CHECKING:
     from mil_bench.methods.method import Method
 
 
+_REMEDY = "Make it with mil-bench methods import."
+
+
 def build_method(name: str, in_dim: int, hierarchy: LabelHierarchy, **params: Any) -> Method:
-    """A method with fresh weights, drawn from torch's global generator.
+    """A method with new weights, drawn from torch's global generator.
 
     Args:
-        name: registered name.
+        name: as ``mil-bench methods list`` shows it.
         in_dim: feature width D.
         hierarchy: the classes.
-        params: parameters other than the defaults.
+        params: parameters that differ from the defaults.
 
     Raises:
-        UnknownNameError: no such method, or it has no such parameter.
+        UnknownNameError: there is no such method, or it has no such parameter.
     """
     method = registry.methods.load(name)
     known = defaults_of(method)
@@ -43,21 +46,21 @@ def parse_params(name: str, texts: Sequence[str]) -> dict[str, Any]:
     """``name=value`` words as parameters of a method, in the types of its defaults.
 
     Raises:
-        UnknownNameError: it has no such parameter.
-        InputError: a value does not fit.
+        UnknownNameError: the method has no such parameter.
+        InputError: a value does not have the type of its default.
     """
     given = {param: value for param, _, value in (text.partition("=") for text in texts)}
     return parse_settings(name, given, defaults_of(registry.methods.load(name)))
 
 
 def save_method(method: Method, name: str, params: Mapping[str, Any], path: Path) -> None:
-    """Keep a method with its weights, as tensors and plain values; ``load_method`` is the inverse.
+    """Save a method with its weights, as tensors and plain values; ``load_method`` is the inverse.
 
     Raises:
         InputError: the file exists.
     """
     if path.exists():
-        raise InputError(f"checkpoint {path}", ["it exists"], "Move it away first.")
+        raise InputError(f"checkpoint {path}", ["it already exists"], "Move it away first.")
     about = {
         "method": name,
         "in_dim": method.in_dim,
@@ -68,36 +71,36 @@ def save_method(method: Method, name: str, params: Mapping[str, Any], path: Path
 
 
 def load_method(path: str | Path) -> Method:
-    """A method that ``mil-bench import-checkpoint`` has saved, in evaluation mode; weights only, nothing is executed.
+    """A method that ``mil-bench methods import`` has saved, in evaluation mode.
+
+    Only tensors and plain values are read; nothing in the file is executed.
 
     Raises:
-        InputError: the file is not one of these.
+        InputError: the file was not saved by that command.
     """
-    saved = _load_plain(Path(path), "Make it with mil-bench import-checkpoint.")
+    saved = _load_plain(Path(path), _REMEDY)
     try:
         hierarchy = LabelHierarchy.from_json(saved["hierarchy"])
         method = build_method(saved["method"], saved["in_dim"], hierarchy, **saved["params"])
         method.load_state_dict(saved["state"])
     except (KeyError, TypeError, RuntimeError) as error:
         problem = f"it is not a method that mil-bench saved ({str(error).partition(chr(10))[0]})"
-        raise InputError(
-            f"checkpoint {path}", [problem], "Make it with mil-bench import-checkpoint."
-        ) from error
+        raise InputError(f"checkpoint {path}", [problem], _REMEDY) from error
     return method.eval()
 
 
 def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
-    """A state dict from a file, weights only: nothing in it is executed.
+    """A state dict from a file; nothing in the file is executed.
 
     Raises:
-        InputError: the file holds anything but a dict of tensors, or cannot be read.
+        InputError: the file is not a dict of tensors, or cannot be read.
     """
     remedy = "Save model.state_dict() with torch.save, and give that file."
     state = _load_plain(path, remedy)
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]  # as Lightning saves it
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise InputError(f"checkpoint {path}", ["it holds no dict of tensors"], remedy)
+        raise InputError(f"checkpoint {path}", ["it does not contain a dict of tensors"], remedy)
     return dict(state)
 
 
@@ -106,7 +109,7 @@ def _load_plain(path: Path, remedy: str) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        problem = "it holds more than tensors, so it was not opened"
+        problem = "it contains more than tensors, so it was not opened"
         raise InputError(f"checkpoint {path}", [problem], remedy) from error
     except Exception as error:  # a damaged file makes torch raise almost anything
         problem = getattr(error, "strerror", None) or str(error).partition("\n")[0]

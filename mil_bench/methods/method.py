@@ -3,8 +3,8 @@
     Build from sizes and parameters; map a batch of bags to logits; return one scalar loss in which
     each bag counts by its weight. **A bag of weight 0 influences neither loss nor gradient.**
 
-That sentence is what lets all folds of a cross-validation be trained in one pass over the data:
-every fold sees the same batch and gives weight 1 to its training bags and 0 to all others.
+This rule allows all folds of a cross-validation to be trained in one pass over the data: every fold
+sees the same batch and gives weight 1 to its training bags and 0 to all others.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Output(NamedTuple):
 
     Args:
         fine: logits of the fine classes ``[B, C]``.
-        coarse: logits of a coarse head ``[B, G]``, or None; coarse probabilities are then lifted
-            from fine ones.
+        coarse: logits of a coarse head ``[B, G]``, or None; coarse probabilities are then sums of
+            fine ones.
         attention: ``[N, A]``, each column summing to 1 over each bag, or None.
         extras: whatever the method's own loss needs.
     """
@@ -47,9 +47,9 @@ class Output(NamedTuple):
 class Method(nn.Module, ABC):
     """Base of all methods.
 
-    A subclass takes ``(in_dim, hierarchy, **params)``, where every parameter has a default that
-    says where its number comes from, and returns an ``Output`` from ``forward``. Randomness comes
-    from torch's global generator alone, which the trainer seeds.
+    A subclass takes ``(in_dim, hierarchy, **params)`` and returns an ``Output`` from ``forward``.
+    Every parameter has a default, and the docstring says where it comes from. Randomness comes from
+    torch's global generator alone, which the trainer seeds.
 
     Args:
         in_dim: feature width D.
@@ -59,17 +59,19 @@ class Method(nn.Module, ABC):
     recipe: ClassVar[Recipe]
     search_space: ClassVar[Mapping[str, Range]] = {}
     needs_instance_labels: ClassVar[bool] = False
-    """Whether the loss reads ``bags.instance_labels``; on data without them the method is left out with that reason."""
+    """Whether the loss reads ``bags.instance_labels``; data without them omit the method."""
     order_matters: ClassVar[bool] = False
     """Whether the order of a bag's instances may change its output."""
     stackable: ClassVar[bool] = True
     """Whether ``forward`` and ``loss`` run under ``torch.func.vmap`` over stacked parameters."""
     without_hierarchy: ClassVar[str] = ""
-    """What a method that uses coarse classes does where there are none, one clause; every run on such data says it."""
+    """One clause: what the method does if a dataset has no coarse classes; shown with such runs."""
     official_names: ClassVar[Mapping[str, str]] = {}
-    """Prefixes of parameter names in the authors' checkpoints, and what they are called here."""
+    """Prefixes of parameter names in the authors' checkpoints, with their names here."""
     version: ClassVar[int] = 1
-    """Raise it when a change alters results, so that stored results of the older code are not mixed in."""
+    """Raise it if a change alters results; stored results of the older code are then not used."""
+
+    _parent: Tensor
 
     def __init__(self, in_dim: int, hierarchy: LabelHierarchy) -> None:
         super().__init__()
@@ -80,8 +82,8 @@ class Method(nn.Module, ABC):
     def forward(self, bags: BagBatch) -> Output:
         """Logits of a batch of bags."""
 
-    def loss(self, out: Output, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:
-        """The loss to minimise, a scalar: weighted cross-entropy of the fine classes unless overridden.
+    def loss(self, out: Output, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:  # noqa: ARG002  # for overrides
+        """The loss to minimise, a scalar; weighted cross-entropy of the fine classes by default.
 
         Args:
             out: what ``forward`` returned for ``bags``.
@@ -92,17 +94,20 @@ class Method(nn.Module, ABC):
         return weighted_mean(F.cross_entropy(out.fine, bags.labels, reduction="none"), weight)
 
     def backward(self, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:
-        """The loss of a batch, without its graph; the parameters' gradients are added to what ``grad`` holds.
+        """The loss of a batch; its gradients are added to those that the parameters hold.
 
-        Autograd finds them. A method may override this where gradients written by hand are faster;
-        they are those of ``loss`` (the check "gradients" holds it to that), and random numbers are
-        drawn as by autograd. It is not inherited, since a subclass may compute something else:
-        there it is autograd's again, unless the class says so (``backward = Parent.backward``).
+        Autograd computes them. A method may override this if gradients written by hand are faster.
+        They must be those of ``loss``, with random numbers drawn in the same order, as the check
+        "gradients" tests. An override is not inherited, since a subclass may compute something
+        else: a subclass uses autograd unless it sets ``backward = Parent.backward``.
 
         Args:
             bags: the batch.
             weight: as in ``loss``.
             progress: as in ``loss``.
+
+        Returns:
+            The loss, a scalar without a graph.
         """
         loss = self.loss(self(bags), bags, weight, progress)
         loss.backward()
@@ -111,10 +116,10 @@ class Method(nn.Module, ABC):
     def __init_subclass__(cls, **named: Any) -> None:
         super().__init_subclass__(**named)
         if "backward" not in vars(cls):
-            cls.backward = Method.backward
+            cls.backward = Method.backward  # type: ignore[method-assign]  # see backward
 
     def load_official_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take over a checkpoint that has the authors' parameter names.
+        """Load a checkpoint that has the authors' parameter names.
 
         Args:
             state: a state dict, as the authors' code saves it.
@@ -123,15 +128,15 @@ class Method(nn.Module, ABC):
             InputError: names every parameter that is missing, left over, or of another shape.
         """
         translated = self.from_official(dict(state))
-        own = self.state_dict()
-        problems = [f"{name} is missing" for name in own if name not in translated]
+        expected = self.state_dict()
+        problems = [f"{name} is missing" for name in expected if name not in translated]
         problems += [
-            f"{name} has no place in this method" for name in translated if name not in own
+            f"{name} is no parameter of this method" for name in translated if name not in expected
         ]
         problems += [
-            f"{name} has the shape {tuple(value.shape)}, expected {tuple(own[name].shape)}"
+            f"{name} has the shape {tuple(value.shape)}, expected {tuple(expected[name].shape)}"
             for name, value in translated.items()
-            if name in own and value.shape != own[name].shape
+            if name in expected and value.shape != expected[name].shape
         ]
         if problems:
             remedy = "Build the method with the parameters the checkpoint was trained with."
@@ -139,7 +144,11 @@ class Method(nn.Module, ABC):
         self.load_state_dict(translated)
 
     def from_official(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """A checkpoint with the authors' names under ours; override where more than prefixes differ."""
+        """A checkpoint with our parameter names; override it if more than prefixes differ.
+
+        Args:
+            state: a state dict with the authors' names; the method may change it.
+        """
         renamed = {}
         for name, value in state.items():
             theirs = max(
@@ -154,15 +163,24 @@ class Method(nn.Module, ABC):
 
 
 def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
-    """Mean of one value a bag ``[B]`` by weight ``[B]``; 0 (with zero gradient) where all weights are 0."""
-    counted = torch.where(weight > 0, values, 0.0)  # 0 times a loss of infinity would not be 0
+    """Weighted mean of one value per bag; 0, with a gradient of 0, if all weights are 0.
+
+    Args:
+        values: ``[B]``.
+        weight: ``[B]``.
+    """
+    counted = torch.where(weight > 0, values, 0.0)  # 0 times an infinite loss would not be 0
     if len(values) == 1:
-        return counted[0]  # the recipes' usual batch; its weight cancels out
+        return counted[0]  # the usual batch of recipes; its weight cancels out
     return (weight * counted).sum() / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
 
 
-def add_gradients(gradients: Iterable[tuple[nn.Parameter, Tensor]]) -> None:
-    """Hand over gradients that were written by hand: they add to what is there, and frozen parameters get none."""
+def add_gradients(gradients: Iterable[tuple[Tensor, Tensor]]) -> None:
+    """Add gradients to those that parameters hold; frozen parameters get none.
+
+    Args:
+        gradients: pairs of parameter and gradient.
+    """
     for parameter, gradient in gradients:
         if parameter.requires_grad:
             parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient

@@ -18,18 +18,18 @@ class Recipe:
     Args:
         learning_rate: step size.
         epochs: passes over the training bags.
-        batch_size: bags a step.
+        batch_size: bags per step.
         optimizer: one of ``OPTIMIZERS``.
         weight_decay: in the optimizer's own sense (L2 inside Adam, decoupled in AdamW).
         betas: decay rates of the moments.
-        schedule: "constant", or "cosine" from ``learning_rate`` to ``final_learning_rate``, stepped
-            each epoch.
-        final_learning_rate: where a schedule ends.
-        patience: epochs without a lower validation loss after which a fold stops; None never stops
-            early.
+        schedule: "constant", or "cosine" from ``learning_rate`` to ``final_learning_rate``, changed
+            after every epoch.
+        final_learning_rate: the learning rate at which a schedule ends.
+        patience: a fold stops after this many epochs without a lower validation loss; None disables
+            early stopping.
 
     Raises:
-        UnknownNameError: no such optimizer or schedule.
+        UnknownNameError: there is no such optimizer or schedule.
     """
 
     learning_rate: float
@@ -48,7 +48,7 @@ class Recipe:
                 raise UnknownNameError(kind, str(getattr(self, kind)), known)
 
     def learning_rate_at(self, progress: float) -> float:
-        """Step size when a share of the training, in [0, 1], is over."""
+        """Step size after a share of the training, in [0, 1]."""
         if self.schedule == "constant":
             return self.learning_rate
         fall = (1 + math.cos(math.pi * progress)) / 2

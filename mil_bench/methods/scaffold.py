@@ -1,4 +1,4 @@
-"""A new plugin package from templates: one method file, its entry point, its test."""
+"""Writes a package for a new method from templates: a method file, an entry point, a test."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 
 def new_plugin(name: str, parent: Path) -> list[Path]:
-    """Write a package that installs, passes ``mil-bench check``, and runs beside the built-in methods.
+    """Write a package that can be installed and passes ``mil-bench methods check``.
 
     Args:
-        name: of the method, lower case with hyphens.
-        parent: the package becomes a folder of that name in it.
+        name: of the method, in lower case with hyphens.
+        parent: the folder in which the package's folder is made, under that name.
 
     Returns:
         The files written.
 
     Raises:
-        InputError: the name is taken or not of that form, or the folder exists.
+        InputError: the name is taken or has another form, or the folder exists.
     """
     problems = []
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
@@ -34,11 +34,10 @@ def new_plugin(name: str, parent: Path) -> list[Path]:
         problems.append(f"the name is taken by {registry.methods.origin(name)}")
     folder = parent / name
     if folder.exists():
-        problems.append(f"{folder} exists")
+        problems.append(f"{folder} already exists")
     if problems:
-        raise InputError(
-            f"new method {name}", problems, "Choose another name or another folder (--folder)."
-        )
+        remedy = "Choose another name or another folder (--folder)."
+        raise InputError(f"new method {name}", problems, remedy)
     module = name.replace("-", "_")
     words = {
         "name": name,

@@ -1,4 +1,4 @@
-"""Settings written as text, in the types of the defaults they replace."""
+"""Settings given as text, converted to the types of the defaults they replace."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def defaults_of(method: Any) -> dict[str, Any]:
-    """Constructor parameters after (in_dim, hierarchy) with their defaults."""
+    """Constructor parameters after (in_dim, hierarchy), with their defaults."""
     parameters = list(inspect.signature(method).parameters.values())[2:]
     return {p.name: p.default for p in parameters}
 
@@ -34,8 +34,8 @@ def parse_settings(
 
     Args:
         method: name of the method, for messages.
-        given: name to text or value.
-        defaults: every name there is, with its default.
+        given: texts or values by name.
+        defaults: all settings, with their defaults.
 
     Raises:
         UnknownNameError: there is no such setting.

@@ -1,4 +1,4 @@
-"""Search ranges as plain values; the tuner turns them into suggestions, nothing else reads them."""
+"""Search ranges of settings as plain values; tuning draws its trials from them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""Yardsticks: what can be said of a slide without looking at it.
+"""Yardsticks: references that see labels and groups, but no features.
 
-A score is worth what it adds to them. They stand in every table of a dataset whose groups are
-known.
+A method is worth what it adds to them. The tables of every dataset with known groups have them.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ class Yardstick(ABC):
     """Predicts from the labels and groups of training slides alone."""
 
     version: ClassVar[int] = 1
-    """Raise it when a change alters results."""
+    """Raise it if a change alters results."""
 
     @abstractmethod
     def predict(

@@ -1,4 +1,4 @@
-"""ABMIL, plain and gated, against figures measured on its authors' code, with weights and inputs made by a rule."""
+"""ABMIL, plain and gated, against values measured on its authors' code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from mil_bench.baselines.abmil import ABMIL, GatedABMIL
 from mil_bench import seeds
 from mil_bench.errors import InputError
 from mil_bench.hierarchy import LabelHierarchy
-from mil_bench.methods import Method, layers
+from mil_bench.methods import Method
+from mil_bench.methods.fused import linear
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,7 +90,7 @@ def test_forward_agrees_with_the_released_code(case: str, dtype: torch.dtype) ->
 def test_a_bag_by_itself_has_the_gradients_that_autograd_finds(
     params: dict[str, Any], weight: float, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layers, "_ROWS", block)
+    monkeypatch.setattr(linear, "_ROWS", block)
     bags, found = random_batch((9,), 5, 3, dtype=torch.float64), []
     with seeds.torch_seeded("abmil"):
         method = ABMIL(5, flat(3), **{"embed_dim": 6, "attention_dim": 4} | params).double().train()
@@ -117,10 +118,10 @@ def test_frozen_layers_get_no_gradient() -> None:
 def test_loss_and_gradients_agree_with_the_released_code(
     case: str, backward: Callable, dtype: torch.dtype
 ) -> None:
-    """Where the release clamps its probability, its loss is a constant without gradient; ours is the cross-entropy.
+    """If the release clamps its probability, its loss is a constant without gradient.
 
-    So the saturated cases (``clamphigh``, ``clamplow``) have their forward pass compared above, and
-    nothing else.
+    Ours is the cross-entropy. So of the saturated cases (``clamphigh``, ``clamplow``) only the
+    forward pass is compared, above.
     """
     golden, method, bags = read(case, dtype)
     expected = goldens.results(golden, dtype)
@@ -169,7 +170,7 @@ def test_a_sigmoid_head_does_not_fit_seven_classes() -> None:
 
 def test_a_gated_checkpoint_does_not_fit_the_plain_method() -> None:
     state = goldens.official_state(goldens.read("abmil_gated__identity500_n7"))
-    with pytest.raises(InputError, match=r"attention_u.0.weight has no place"):
+    with pytest.raises(InputError, match=r"attention_u.0.weight is no parameter of this method"):
         ABMIL(500, flat(2), embed_dim=0).load_official_state(state)
 
 

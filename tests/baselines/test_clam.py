@@ -1,4 +1,4 @@
-"""CLAM against figures measured on its authors' code, and against one-bag computations written down plainly."""
+"""CLAM against values measured on its authors' code, and against plain code for one bag."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class _PlainValues(pickle.Unpickler):
         raise pickle.UnpicklingError(f"{module}.{name} in a split file")
 
 
-def test_it_reproduces_the_figures_on_hmils_published_bracs_splits(shared: Path) -> None:
+def test_it_reproduces_the_values_on_hmils_published_bracs_splits(shared: Path) -> None:
     patient = pd.read_csv(shared / "data/official/bracs_meta.csv", dtype=str).set_index("slide")[
         "patient"
     ]

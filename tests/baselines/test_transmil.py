@@ -1,4 +1,4 @@
-"""TransMIL against its authors' figures, a computation written out by hand, and a defect of oneDNN."""
+"""TransMIL against values measured on its authors' code, plain code, and a defect of oneDNN."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HMIL against figures measured on its authors' code, with weights and inputs made by a rule."""
+"""HMIL against values measured on its authors' code."""
 
 from __future__ import annotations
 

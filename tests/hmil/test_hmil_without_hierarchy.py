@@ -1,4 +1,4 @@
-"""What HMIL says it does where there are no coarse classes is what it does."""
+"""Without coarse classes, HMIL does what it says it does."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from mil_bench.hierarchy import LabelHierarchy
 FLAT = LabelHierarchy.flat(["a", "b", "c"])
 
 
-def test_its_coarse_branch_learns_the_fine_classes_and_its_bag_alignment_repeats_the_fine_loss() -> (
-    None
-):
+def test_its_coarse_branch_learns_fine_classes_and_its_bag_alignment_is_the_fine_loss() -> None:
     torch.manual_seed(0)
     bags = random_batch([3, 5, 2, 4], width=8, classes=3)
     method = HMIL(8, FLAT)

@@ -1,4 +1,4 @@
-"""Every registered method passes every check, and each check catches the one fault it is there for."""
+"""Every method passes every check, and each check finds the one fault it is there for."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class ScoresForAttention(Sound):
 
 
 class LooksAtItsNeighbours(Sound):
-    """Predicts relative to the batch, as batch normalisation does, but trains on the plain logits."""
+    """Predicts relative to the batch, like batch normalisation, but trains on plain logits."""
 
     def forward(self, bags: BagBatch) -> Output:
         out = super().forward(bags)
@@ -108,7 +108,7 @@ class GradientsByHand(Sound):
 
 
 class TableOfPlaces(Sound):
-    """Has places for 10,000 instances and no more."""
+    """Has positions for 10,000 instances and no more."""
 
     def __init__(self, in_dim: int, hierarchy: LabelHierarchy, dropout: float = 0.0):
         super().__init__(in_dim, hierarchy, dropout)
@@ -200,7 +200,7 @@ def test_gradients_by_hand_are_not_inherited() -> None:
     assert Insists.backward is GradientsByHand.backward
 
 
-def test_what_is_no_method_is_told_so() -> None:
+def test_a_class_that_is_no_method_fails_with_that_reason() -> None:
     failed = {o.check.name: o.reason for o in check_method(int)}
     assert failed["builds"] == "it is not a subclass of mil_bench.methods.Method"
     assert all(failed.values())

@@ -1,4 +1,4 @@
-"""Stacked = looped = alone: what a fold learns does not depend on how the folds beside it are computed."""
+"""A stack of folds equals a loop over folds, and both equal a fold trained alone."""
 
 from __future__ import annotations
 

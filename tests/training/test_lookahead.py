@@ -1,4 +1,4 @@
-"""Lookahead around rectified Adam, against the released optimizer's figures and against the formulas by hand."""
+"""Lookahead around rectified Adam, against values of the released optimizer and the formulas."""
 
 from __future__ import annotations
 

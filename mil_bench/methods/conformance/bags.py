@@ -1,4 +1,4 @@
-"""Small bags for the checks of the contract, and methods built for them."""
+"""Small bags for the checks, and methods built for them."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def build(
 
 
 def random_bags(sizes: tuple[int, ...] = SIZES, width: int = WIDTH, classes: int = 7) -> BagBatch:
-    """Normal features in float64, labels in turn, and every instance a witness of some class or background."""
+    """Normal features in float64, labels in turn; instances show some class or background."""
     features = seeds.generator("conformance", "bags").standard_normal((sum(sizes), width))
     labels = torch.arange(len(sizes)) % classes
-    shown = torch.arange(sum(sizes)) % (classes + 1) - 1  # witness labels, -1 for background
+    shown = torch.arange(sum(sizes)) % (classes + 1) - 1  # -1 for background
     return BagBatch.pack(
         torch.from_numpy(features), torch.tensor(sizes), labels, instance_labels=shown
     )
 
 
 def learnable_bags(count: int, rng: np.random.Generator) -> BagBatch:
-    """Bags of eight instances in float32, in every other of them two clear witnesses of class 1."""
+    """Bags of eight instances in float32; every other bag has two clear witnesses of class 1."""
     features = rng.standard_normal((count, 8, WIDTH))
     labels = np.arange(count) % 2
     features[labels == 1, :2, :3] += 4.0

@@ -1,4 +1,4 @@
-"""Shared layers: hand-written gradients are the true ones, dropout drops as often as it says."""
+"""Fused layers: hand-written gradients are the true ones, dropout drops as often as it says."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import torch
 from mil_bench import seeds
 from mil_bench.bags.batch import BagBatch
 from mil_bench.bags.segments import attention_pool, segment_softmax
-from mil_bench.methods import layers
-from mil_bench.methods.layers import Dropout, drop, gated_scores, tanh_
+from mil_bench.methods.fused import linear
+from mil_bench.methods.fused.dropout import Dropout, drop
+from mil_bench.methods.fused.gated_attention import gated_scores
+from mil_bench.methods.fused.linear import affine, tanh_
 
 
 def random(*shape: int) -> torch.Tensor:
@@ -22,7 +24,7 @@ def random(*shape: int) -> torch.Tensor:
 def test_gated_scores_are_those_of_the_formula_and_their_gradient_is_true(
     block: int, dropout: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layers, "_ROWS", block)
+    monkeypatch.setattr(linear, "_ROWS", block)
     rows, a, b = random(6, 5), (random(4, 5), random(4)), (random(4, 5), random(4, 1).squeeze(1))
     c = (random(3, 4), random(3))
 
@@ -91,7 +93,18 @@ def test_neighbours_are_dropped_independently() -> None:
         )
 
 
-def test_one_dropout_of_the_gate_stands_for_that_of_both_factors() -> None:
+def test_only_layers_with_a_bias_are_affine_maps() -> None:
+    layer = torch.nn.Linear(2, 3)
+    assert affine(torch.nn.Sequential(torch.nn.Sequential(layer), torch.nn.ReLU())) == (
+        layer.weight,
+        layer.bias,
+    )
+    for other in (torch.nn.Linear(2, 3, bias=False), torch.nn.ReLU()):
+        with pytest.raises(TypeError, match="is not a linear layer with a bias"):
+            affine(other)
+
+
+def test_one_dropout_of_the_gate_equals_that_of_both_factors() -> None:
     gates = (torch.ones(200, 3), torch.ones(200))
     with seeds.torch_seeded("layers", "gate"):
         gated = gated_scores(

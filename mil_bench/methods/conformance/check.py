@@ -1,0 +1,45 @@
+"""A check, and what running one gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mil_bench.methods.method import Method
+
+
+@dataclass(frozen=True)
+class Check:
+    """One clause of the contract; calling it tests a method class.
+
+    Args:
+        name: short, for the command line.
+        clause: what the contract asks, in one line.
+        run: raises ``AssertionError`` with the reason if a method breaks the clause.
+    """
+
+    name: str
+    clause: str
+    run: Callable[[type[Method]], None]
+
+    def __call__(self, method: type[Method]) -> None:
+        """Test a method.
+
+        Raises:
+            AssertionError: the method breaks the clause; the text is the reason.
+        """
+        self.run(method)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """A check of a method, with the reason why it failed, or "" if it passed."""
+
+    check: Check
+    reason: str

@@ -1,0 +1,86 @@
+"""What a forward pass has to return, for bags of all kinds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from mil_bench.hierarchy import LabelHierarchy
+from mil_bench.methods.conformance.bags import SIZES, build, random_bags
+from mil_bench.methods.conformance.comparing import assert_close, assert_same_output
+from mil_bench.methods.method import Output
+
+if TYPE_CHECKING:
+    from mil_bench.methods.method import Method
+
+
+def output(method: type[Method]) -> None:
+    """Metrics and attention maps rely on these shapes."""
+    out = build(method)(random_bags())
+    assert tuple(out.fine.shape) == (8, 7), (
+        f"fine has the shape {tuple(out.fine.shape)}, expected (8, 7)"
+    )
+    assert out.fine.isfinite().all(), "fine is not finite"
+    if out.coarse is not None:
+        assert tuple(out.coarse.shape) == (8, 3), (
+            f"coarse has the shape {tuple(out.coarse.shape)}, expected (8, 3)"
+        )
+        assert out.coarse.isfinite().all(), "coarse is not finite"
+    if out.attention is not None:
+        sums = torch.stack([part.sum(0) for part in out.attention.split(SIZES)])
+        assert_close(sums, torch.ones_like(sums), "attention does not sum to 1 over each bag")
+
+
+def bag_alone(method: type[Method]) -> None:
+    """Bags are batched for speed only."""
+    built, bags = build(method), random_bags()
+    together = built(bags)
+    for b in range(bags.n_bags):
+        alone = built(bags.select(torch.tensor([b])))
+        coarse = None if together.coarse is None else together.coarse[b : b + 1]
+        expected = Output(together.fine[b : b + 1], coarse)
+        assert_same_output(alone, expected, f"bag of {SIZES[b]} instances alone")
+
+
+def instance_order(method: type[Method]) -> None:
+    """Instances are a set, unless the class sets ``order_matters``."""
+    if method.order_matters:
+        return
+    bags = random_bags()
+    reversed_rows = torch.cat([part.flip(0) for part in bags.features.split(SIZES)])
+    built = build(method)
+    out = built(replace(bags, features=reversed_rows))
+    what = "instances in another order (set order_matters if that is intended)"
+    assert_same_output(out, built(bags), what)
+
+
+def bag_sizes(method: type[Method]) -> None:
+    """Slides have one patch or many thousands."""
+    with torch.no_grad():
+        bags = random_bags((50_000, 1))
+        out = build(method).float()(replace(bags, features=bags.features.float()))
+    assert out.fine.isfinite().all(), "bags of 50,000 and of 1 instance: fine is not finite"
+
+
+def widths_and_classes(method: type[Method]) -> None:
+    """Encoders and datasets differ in their numbers of features and classes."""
+    for in_dim, classes in ((3, 2), (1024, 3), (64, 7)):
+        flat = LabelHierarchy.flat([f"c{c}" for c in range(classes)])
+        out = build(method, flat, in_dim)(random_bags((4, 6, 1), in_dim, classes))
+        shape = tuple(out.fine.shape)
+        assert shape == (3, classes), (
+            f"{in_dim} features, {classes} classes: fine has the shape {shape}"
+        )
+
+
+def half_precision(method: type[Method]) -> None:
+    """Packed features are often float16, and some encoders give large values."""
+    bags = random_bags()
+    rounded = replace(bags, features=(50 * bags.features).half().float())
+    built = build(method).float()
+    out = built(rounded)
+    loss = built.loss(out, rounded, torch.ones(8), 0.5)
+    assert out.fine.isfinite().all(), "fine is not finite on large half-precision features"
+    assert loss.isfinite(), "the loss is not finite on large half-precision features"
