@@ -1,1 +1,1 @@
-"""Do the verdicts keep what they promise? Simulations whose truth is known, and the speed of the bootstrap."""
+"""How reliable are verdicts and intervals? Simulations with known truth; speed of the bootstrap."""

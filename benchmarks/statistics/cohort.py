@@ -1,4 +1,4 @@
-"""Simulated slides of the shape of BRACS, and the ways to split them."""
+"""Simulated slides with the numbers of BRACS, and ways to split them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from mil_bench.hierarchy import LabelHierarchy
 
 PATIENTS, SLIDES, FOLDS = 189, 545, 10
 COUNTS = np.array([44, 147, 74, 41, 48, 61, 132])
-"""Slides of each class in BRACS."""
+"""Number of slides of each class in BRACS."""
 CLASSES = LabelHierarchy.flat(("N", "PB", "UDH", "FEA", "ADH", "DCIS", "IC"))
-_PURITY = (
-    0.6  # share of slides that take their patient's main label for sure, as on the card of BRACS
-)
-_PATIENT_NOISE = 0.7  # standard deviation of a patient's share of the noise, whose whole has 1
+# Share of slides that have their patient's main label for certain, as on the card of BRACS.
+_PURITY = 0.6
+# Standard deviation of the part of the noise that slides of a patient share; that of the sum is 1.
+_PATIENT_NOISE = 0.7
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,7 @@ class Cohort:
     def drawn(
         cls, rng: np.random.Generator, patients: int = PATIENTS, slides: int = SLIDES
     ) -> Cohort:
-        """A cohort of so many patients and slides."""
+        """A random cohort with these numbers of patients and slides."""
         prior = COUNTS / COUNTS.sum()
         patient = np.repeat(
             np.arange(patients),
@@ -44,17 +44,17 @@ class Cohort:
         )
 
     def noisy_logits(self, rng: np.random.Generator) -> np.ndarray:
-        """Logits of a scorer that is not trained ``[n, C]``."""
+        """Logits of a scorer that needs no training ``[n, C]``."""
         return 1.6 * np.eye(len(COUNTS))[self.label] + 1.4 * self.noise(rng, len(COUNTS))
 
     def noise(self, rng: np.random.Generator, width: int) -> np.ndarray:
-        """Noise of deviation 1 ``[n, width]`` that slides of a patient share in part."""
+        """Noise of standard deviation 1 ``[n, width]``; slides of a patient share a part of it."""
         shared = rng.standard_normal((len(self.main), width))[self.patient]
-        own = rng.standard_normal((len(self.label), width))
-        return _PATIENT_NOISE * shared + np.sqrt(1 - _PATIENT_NOISE**2) * own
+        of_slide = rng.standard_normal((len(self.label), width))
+        return _PATIENT_NOISE * shared + np.sqrt(1 - _PATIENT_NOISE**2) * of_slide
 
     def predictions(self, slides: np.ndarray, logits: np.ndarray) -> Predictions:
-        """What a model says about some slides."""
+        """Predictions of a model with these logits for some slides."""
         odds = np.exp(logits - logits.max(1, keepdims=True))
         fine = odds / odds.sum(1, keepdims=True)
         return Predictions(
@@ -67,7 +67,7 @@ Folds = list[tuple[np.ndarray, np.ndarray]]
 
 
 def monte_carlo(rng: np.random.Generator, cohort: Cohort) -> Folds:
-    """Ten hold-outs of 80/10/10 stratified by slide, as in HMIL's lists."""
+    """Ten random 80/10/10 splits stratified by slide, as in HMIL's lists."""
     folds = []
     for _ in range(FOLDS):
         by_class = [rng.permutation(np.flatnonzero(cohort.label == c)) for c in range(len(COUNTS))]
@@ -83,7 +83,10 @@ def monte_carlo(rng: np.random.Generator, cohort: Cohort) -> Folds:
 
 
 def patient_kfold(rng: np.random.Generator, cohort: Cohort) -> Folds:
-    """Ten folds with no patient on two sides, stratified by the patients' main label; the next fold validates."""
+    """Ten folds stratified by the patients' main label; no patient is in two parts of a fold.
+
+    The next fold is the validation part.
+    """
     order = np.lexsort((rng.random(len(cohort.main)), cohort.main))
     dealt = np.empty(len(order), dtype=int)
     dealt[order] = np.arange(len(order)) % FOLDS

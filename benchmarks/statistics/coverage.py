@@ -1,8 +1,8 @@
-"""How often intervals hold the truth.
+"""How often intervals cover the true value.
 
-Ten fixed scorers, one a fold by patient, whose true figures are known from 40,000 slides each. The
-macro F1 of few slides is biased, so there is no true mean over folds of it but the one of folds of
-that size: its mean over all simulated benchmarks.
+There are ten fixed scorers, one per fold of patients. Their true metrics are computed from 40,000
+slides each. The macro F1 of few slides is biased, so the true value of its mean over folds is
+defined for folds of this size: it is the mean over all simulated benchmarks.
 """
 
 from __future__ import annotations
@@ -32,14 +32,16 @@ COVERED = (
 KINDS = ("pooled", "mean over folds")
 UNITS = ("patients", "slides")
 _DRAWS = 500
-_POPULATION, _PORTION = (
-    40_000,
-    2_000,
-)  # slides behind a true figure; slides compared with each other at a time
+_POPULATION = 40_000  # slides from which a true value is computed
+_PORTION = 2_000  # of these, slides that are ranked against each other at a time
 
 
-def truths(found: np.ndarray) -> np.ndarray:
-    """True figures ``[KINDS, COVERED]``; ``found`` is what ``intervals`` gave, one entry a benchmark."""
+def truths(simulated: np.ndarray) -> np.ndarray:
+    """True values ``[KINDS, COVERED]``.
+
+    Args:
+        simulated: results of ``intervals``, one per simulated benchmark.
+    """
     folds = []
     for k in range(FOLDS):
         rng, sums = seeds.generator("population", k), []
@@ -50,35 +52,34 @@ def truths(found: np.ndarray) -> np.ndarray:
             )
             sums.append(ModelScorer(predictions, CLASSES).sums(np.ones((1, _PORTION))))
         folds.append(total(sums))
-    each = [values_of(sums, CLASSES) for sums in (total(folds), *folds)]
-    values = np.array(
-        [[found[figure][0] for figure in COVERED] for found in each]
-    )  # [1 + folds, figures]
+    values_by_fold = [values_of(sums, CLASSES) for sums in (total(folds), *folds)]
+    # One row for all folds pooled, then one per fold.
+    values = np.array([[of_fold[measure][0] for measure in COVERED] for of_fold in values_by_fold])
     true = np.stack([values[0], values[1:].mean(0)])
     f1 = COVERED.index(Measure("fine", "macro_f1"))
-    true[1, f1] = found[:, 0, 1, f1, 0].mean()
+    true[1, f1] = simulated[:, 0, 1, f1, 0].mean()
     return true
 
 
 def intervals(repeat: int) -> np.ndarray:
-    """Intervals of one simulated benchmark ``[UNITS, KINDS, COVERED, (figure, low, high)]``."""
+    """Intervals of one simulated benchmark ``[UNITS, KINDS, COVERED, (value, low, high)]``."""
     rng = seeds.generator("coverage", repeat)
     cohort = Cohort.drawn(rng)
     logits = cohort.noisy_logits(rng)
     tests = [test for _, test in patient_kfold(rng, cohort)]
     folds = [cohort.predictions(test, logits[test] + _leaning(k)) for k, test in enumerate(tests)]
-    found = []
+    by_unit = []
     for unit in ("patient", ""):
-        drawn = bootstrap({"m": folds}, CLASSES, unit, replicates=_DRAWS)
-        kinds = [
-            [kind.values["m"][figure] for figure in COVERED]
-            for kind in (drawn.pooled, drawn.fold_mean)
-        ]
-        ends = [[(values[0], drawn.interval(values)) for values in kind] for kind in kinds]
-        found.append([[(value, end.low, end.high) for value, end in kind] for kind in ends])
-    return np.array(found)
+        resampled = bootstrap({"m": folds}, CLASSES, unit, replicates=_DRAWS)
+        by_kind = []
+        for kind in (resampled.pooled, resampled.fold_mean):
+            values = [kind.values["m"][measure] for measure in COVERED]
+            ends = [resampled.interval(of_measure) for of_measure in values]
+            by_kind.append([(v[0], e.low, e.high) for v, e in zip(values, ends, strict=True)])
+        by_unit.append(by_kind)
+    return np.array(by_unit)
 
 
 def _leaning(fold: int) -> np.ndarray:
-    """What the scorer of a fold adds to the logits: it leans towards some classes."""
+    """What the scorer of a fold adds to the logits, so that scorers prefer different classes."""
     return 0.4 * seeds.generator("leaning", fold).standard_normal(len(COUNTS))

@@ -1,7 +1,7 @@
-"""How often two methods that are equal by construction are called different.
+"""How often two methods that are equal by construction are called significantly different.
 
-Each of the two sees features (or scores) of its own, drawn from the same distribution, so neither
-is better, yet their differences are alike in folds that share test slides, patients or training
+Each of the two has its own features (or scores) from the same distribution, so neither is better.
+Yet their differences are correlated between folds that share test slides, patients or training
 slides.
 """
 
@@ -33,20 +33,22 @@ if TYPE_CHECKING:
 
 TESTED = (Measure("fine", "accuracy"), Measure("fine", "macro_auc"))
 TESTS = ("naive t-test", "corrected t-test", "patient bootstrap", "verdict")
-_WIDTH = 16  # features a method sees
-_LEFT_OUT = 4  # of them, drawn anew for each training: what an initialisation does to a network
+_WIDTH = 16  # number of features of a method
+# Of these, features that a training leaves out at random, as a random initialisation would vary it.
+_LEFT_OUT = 4
 _DRAWS = 400  # of the bootstrap
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """How folds are made, and what stands in for a method.
+    """How folds are made, and what takes the place of a method.
 
     Args:
-        name: for the table.
+        name: in the table.
         folds: makes the folds of a cohort.
-        trained: nearest class mean, trained on every fold; else the same scores in every fold.
-        left_out: features that a training leaves out by chance.
+        trained: whether a nearest-class-mean classifier is trained in every fold; else the scores
+            are the same in all folds.
+        left_out: number of features that a training leaves out at random.
     """
 
     name: str
@@ -65,24 +67,24 @@ SCENARIOS = (
 
 
 def p_values(scenario: Scenario, repeat: int) -> list[list[float]]:
-    """P values of one simulated benchmark ``[TESTED, TESTS]``, not a number where a test cannot be made."""
+    """P-values of one simulated benchmark ``[TESTED, TESTS]``; not a number without a test."""
     rng = seeds.generator("false alarms", scenario.name, repeat)
     cohort = Cohort.drawn(rng)
     folds = scenario.folds(rng, cohort)
     centres = 0.45 * rng.standard_normal((len(COUNTS), _WIDTH))
-    trials = {name: _trials(scenario, cohort, folds, centres, rng) for name in ("a", "b")}
+    methods = {name: _trained(scenario, cohort, folds, centres, rng) for name in ("a", "b")}
     sizes = tuple((len(train), len(test)) for train, test in folds)
-    evidence = Evidence(trials, CLASSES, sizes, 1, "patient", replicates=_DRAWS)
-    return [_tests(evidence, figure) for figure in TESTED]
+    evidence = Evidence(methods, CLASSES, sizes, 1, "patient", replicates=_DRAWS)
+    return [_tests(evidence, measure) for measure in TESTED]
 
 
-def _trials(
+def _trained(
     scenario: Scenario, cohort: Cohort, folds: Folds, centres: np.ndarray, rng: np.random.Generator
 ) -> list[TrainedFold]:
-    """One method on all folds, with features or scores of its own."""
+    """One method in all folds, with its own features or scores."""
     features = centres[cohort.label] + cohort.noise(rng, _WIDTH)
     fixed = cohort.noisy_logits(rng)
-    trials = []
+    trained = []
     for k, (train, test) in enumerate(folds):
         logits = fixed[test]
         if scenario.trained:
@@ -91,14 +93,14 @@ def _trials(
                 [seen[train][cohort.label[train] == c].mean(0) for c in range(len(COUNTS))]
             )
             logits = -((seen[test][:, None] - means) ** 2).sum(2) / 2
-        trials.append(TrainedFold(0, k, "", cohort.predictions(test, logits)))
-    return trials
+        trained.append(TrainedFold(0, k, "", cohort.predictions(test, logits)))
+    return trained
 
 
-def _tests(evidence: Evidence, figure: Measure) -> list[float]:
-    differences = evidence.by_fold("a", figure) - evidence.by_fold("b", figure)
+def _tests(evidence: Evidence, measure: Measure) -> list[float]:
+    differences = evidence.by_fold("a", measure) - evidence.by_fold("b", measure)
     by_folds = [float("nan")] * 2
     if len(differences) > 1 and not np.isnan(differences).any():
         by_folds = [corrected_t_test(differences, overlap).p for overlap in (0.0, evidence.overlap)]
-    by_patients = p_value(evidence.bootstrap.fold_mean.difference("a", "b", figure))
-    return [*by_folds, by_patients, verdicts(evidence, figure)[0].p]
+    by_patients = p_value(evidence.bootstrap.fold_mean.difference("a", "b", measure))
+    return [*by_folds, by_patients, verdicts(evidence, measure)[0].p]

@@ -1,7 +1,7 @@
-"""How often the interval of a class-wise AUC holds the truth when few patients have the class.
+"""How often the interval of a class-wise AUC covers the true value if few patients have the class.
 
-Where no wrong ranking happened to be drawn, the bootstrap cannot know of any: intervals of rare
-classes are too narrow. That is why a report gives none below a number of patients.
+The bootstrap can only repeat what the test set contains: if the few patients happen to be ranked
+correctly, the interval is too narrow. Therefore the report gives no interval for such classes.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from mil_bench.evaluation.bootstrap import bootstrap
 from mil_bench.evaluation.metrics import Measure
 from mil_bench.hierarchy import LabelHierarchy
 
-BEARERS = (3, 6, 12, 20, 40)
-"""Patients with the class."""
+CLASS_PATIENTS = (3, 6, 12, 20, 40)
+"""Numbers of patients with the class."""
 _OTHERS = 150  # patients without it
-_SLIDES = 2  # of every patient
+_SLIDES = 2  # per patient
 _SIGNAL = 1.4
 TRUTH = NormalDist().cdf(_SIGNAL)
-"""The true AUC: logits differ by twice the signal, and by noise of twice the variance 1 on either side."""
+"""The true AUC: log-odds differ by twice the signal, with noise of variance 2 on either side."""
 _CLASSES = LabelHierarchy.flat(("common", "rare"))
-_FIGURE = Measure("fine", "auc", "rare")
+_MEASURE = Measure("fine", "auc", "rare")
 _DRAWS = 500
 
 
 def intervals(repeat: int) -> np.ndarray:
-    """Intervals of one simulated test set for each number of patients ``[BEARERS, (low, high)]``, limits aside."""
-    rng, found = seeds.generator("rare", repeat), []
-    for bearers in BEARERS:
-        main = np.repeat([1, 0], [bearers, _OTHERS])
+    """Intervals of simulated test sets ``[CLASS_PATIENTS, (low, high)]``, however few patients."""
+    rng, ends = seeds.generator("rare", repeat), []
+    for patients in CLASS_PATIENTS:
+        main = np.repeat([1, 0], [patients, _OTHERS])
         cohort = Cohort(np.repeat(np.arange(len(main)), _SLIDES), np.repeat(main, _SLIDES), main)
         logits = _SIGNAL * np.eye(2)[cohort.label] + cohort.noise(rng, 2)
         predictions = cohort.predictions(np.arange(len(cohort.label)), logits)
-        drawn = bootstrap({"m": [predictions]}, _CLASSES, "patient", replicates=_DRAWS)
-        interval = drawn.interval(drawn.pooled.values["m"][_FIGURE])
-        found.append((interval.low, interval.high))
-    return np.array(found)
+        resampled = bootstrap({"m": [predictions]}, _CLASSES, "patient", replicates=_DRAWS)
+        interval = resampled.interval(resampled.pooled.values["m"][_MEASURE])
+        ends.append((interval.low, interval.high))
+    return np.array(ends)

@@ -22,11 +22,14 @@ _HIERARCHY = LabelHierarchy.from_groups(
 
 
 def measure_speed() -> str:
-    """Ten methods with coarse heads on ten folds of 547 slides: all intervals and all verdicts, 10,000 draws."""
+    """Time all intervals and verdicts of ten methods with coarse heads.
+
+    They have ten folds with 547 slides in all; there are 10,000 draws.
+    """
     with tempfile.TemporaryDirectory() as folder:
         _store(Path(folder))
         started = time.perf_counter()
-        trials = {
+        trained = {
             method: [
                 TrainedFold(
                     0, k, method, Predictions.read((Path(folder) / f"{method}-{k}").read_bytes())
@@ -35,17 +38,20 @@ def measure_speed() -> str:
             ]
             for method in map(str, range(_METHODS))
         }
-        evidence = Evidence(trials, _HIERARCHY, ((437, 54),) * _FOLDS, 1, "patient")
-        drawn = evidence.bootstrap
+        evidence = Evidence(trained, _HIERARCHY, ((437, 54),) * _FOLDS, 1, "patient")
+        resampled = evidence.bootstrap
         count = sum(
-            not drawn.interval(values).reason
-            for kind in (drawn.pooled, drawn.fold_mean)
-            for figures in kind.values.values()
-            for values in figures.values()
+            not resampled.interval(values).reason
+            for kind in (resampled.pooled, resampled.fold_mean)
+            for of_method in kind.values.values()
+            for values in of_method.values()
         )
-        compared = verdicts(evidence, Measure("fine", "macro_auc"))
+        pairs = verdicts(evidence, Measure("fine", "macro_auc"))
         seconds = time.perf_counter() - started
-    return f"{count} intervals from 10,000 draws and {len(compared)} verdicts in {seconds:.1f} s, reading included"
+    return (
+        f"{count} intervals from 10,000 draws and {len(pairs)} verdicts in {seconds:.1f} s, "
+        "including the time to read the predictions"
+    )
 
 
 def _store(folder: Path) -> None:

@@ -53,17 +53,17 @@ def test_the_splits_are_those_of_the_protocols(cohort: Cohort) -> None:
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.name)
 def test_a_simulated_verdict_is_the_more_cautious_of_the_two_tests(scenario: Scenario) -> None:
-    found = np.array(p_values(scenario, 3))
-    assert found.shape == (len(TESTED), len(TESTS))
-    for _, corrected, by_patients, verdict in found:
+    simulated = np.array(p_values(scenario, 3))
+    assert simulated.shape == (len(TESTED), len(TESTS))
+    for _, corrected, by_patients, verdict in simulated:
         assert np.isnan(verdict) or verdict == np.nanmax([corrected, by_patients])
-    assert np.array_equal(found, np.array(p_values(scenario, 3)), equal_nan=True)
+    assert np.array_equal(simulated, np.array(p_values(scenario, 3)), equal_nan=True)
 
 
-def test_simulated_intervals_hold_their_figure() -> None:
-    found = intervals(0)
-    assert found.shape == (len(UNITS), len(KINDS), len(COVERED), 3)
-    value, low, high = np.moveaxis(found, -1, 0)
+def test_simulated_intervals_hold_their_value() -> None:
+    simulated = intervals(0)
+    assert simulated.shape == (len(UNITS), len(KINDS), len(COVERED), 3)
+    value, low, high = np.moveaxis(simulated, -1, 0)
     given = ~np.isnan(low)
     assert given.mean() > 0.9
     assert ((low < value) & (value < high))[given].all()
@@ -71,6 +71,10 @@ def test_simulated_intervals_hold_their_figure() -> None:
 
 @pytest.mark.slow
 def test_the_true_auc_of_the_rare_class_is_what_many_patients_give() -> None:
-    found = np.array([rare.intervals(repeat) for repeat in range(20)])[:, rare.BEARERS.index(40)]
-    assert found.mean() == pytest.approx(rare.TRUTH, abs=0.02)  # middles of intervals lie around it
-    assert (found[:, 0] < found[:, 1]).all()
+    simulated = np.array([rare.intervals(repeat) for repeat in range(20)])[
+        :, rare.CLASS_PATIENTS.index(40)
+    ]
+    assert simulated.mean() == pytest.approx(
+        rare.TRUTH, abs=0.02
+    )  # middles of intervals lie around it
+    assert (simulated[:, 0] < simulated[:, 1]).all()
