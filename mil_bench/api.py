@@ -158,7 +158,6 @@ def execute(prepared: Prepared, setup: Setup) -> RunResult:
     store.save_plan(plan)
     listeners = _listeners(setup)
     source = MissingFolds(prepared, store, setup.machine, setup.folder.logs, listeners)
-    report: Path | None = None
     try:
         for listener in listeners:
             listener.on_start(plan, len(source.stored), len(plan.trainings))
@@ -171,12 +170,14 @@ def execute(prepared: Prepared, setup: Setup) -> RunResult:
         result = RunResult.collect(store, plan, failures)
         try:
             write = result.write if setup.tracking else result.write_tables  # figures take seconds
-            report = write(setup.folder.reports / plan.run_id)
+            folder = write(setup.folder.reports / plan.run_id).parent
+            for listener in listeners:
+                listener.on_report(folder, result.sentences, result.report_tables)
         except StorageError as error:  # the tables can be shown all the same
             result = RunResult.collect(store, plan, (*failures, str(error)))
     finally:
         for listener in listeners:
-            listener.on_end(report)
+            listener.on_end()
     return result
 
 

@@ -68,6 +68,10 @@ class Registry:
         """All names, sorted."""
         return sorted({*self._points, *self._files})
 
+    def built_in(self) -> list[str]:
+        """Names that mil-bench itself offers, without those of other packages and files, sorted."""
+        return sorted(n for n, p in self._points.items() if p.dist and p.dist.name == _OWN)
+
     def load(self, name: str) -> Any:
         """The object behind a name.
 

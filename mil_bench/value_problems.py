@@ -18,6 +18,7 @@ _NO_TABLE = "{input!r:.60} is not a table of keys and values"
 _MESSAGES = {
     "bool_type": "{input!r:.60} is not true or false",
     "dict_type": _NO_TABLE,
+    "float_type": "{input!r:.60} is not a number",
     "greater_than_equal": "{input!r} is less than {ge}",
     "int_type": "{input!r:.60} is not a whole number",
     "list_type": "{input!r:.60} is not a list",

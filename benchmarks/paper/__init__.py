@@ -1,7 +1,7 @@
-"""The tables and figures of the HMIL paper as protocol files (TOML), and a study of its twin; no code.
+"""The HMIL paper's tables and figures, and a study on simulated data, as protocol files (TOML).
 
 ``mil-bench reproduce NAME`` runs ``NAME.toml``. A file says which methods with which settings are
-the rows, on which datasets, by which protocol, which metrics are shown, which published figures we
-know and how, and which questions the verdicts answer. The paper itself could not be read: a cell
-that no file lists is not available.
+the rows (``rows = "all"``: all built-in methods), on which datasets, by which protocol, which
+metrics are shown, which published values are known and how, and which questions the verdicts
+answer. The paper itself could not be read: a value that no file gives is not available.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     import argparse
     from pathlib import Path
 
+    from mil_bench.papers.pages import Page
+
 _EXAMPLES = """\
 examples:
   Your packed features of BRACS, by the paper's protocol or the authors' splits:
@@ -21,7 +24,7 @@ examples:
     mil-bench reproduce table1 --splits hmil.json
   Simulated data instead of BRACS:
     mil-bench reproduce table1 --dataset bracs-sim
-  Whether the hierarchy helps, and what it does without signal; hours on a CPU:
+  Whether the hierarchy helps, with and without signal in it; hours on a CPU:
     mil-bench reproduce simulated
   All items, small:
     mil-bench reproduce all --preset quick --dataset bracs-sim panda-sim ccc-sim
@@ -58,19 +61,20 @@ def reproduce(arguments: argparse.Namespace) -> int:
     from mil_bench.papers.reproduce import reproduce as run
 
     request = from_arguments(ReproduceRequest, arguments)
-    request = replace(request, datasets=tuple(dict.fromkeys(request.datasets)))
+    items, datasets = _present_names(request.items), tuple(dict.fromkeys(request.datasets))
+    request = replace(request, items=items, datasets=datasets)
     parts, setup = parts_of(request), setup_of(arguments)
     tuned = "-tuned" if request.tune else ""
     folder = setup.folder.reports / f"reproduce-{request.preset}{tuned}"
     overview = Overview(request.command)
-    for _, group in groupby(run(parts, setup), key=lambda outcome: outcome.part.item.name):
-        outcomes = list(group)  # of one item; let go before the next
-        page = page_of(outcomes[0].part.item, outcomes)
+    for _, of_item in groupby(run(parts, setup), key=lambda result: result.part.item.name):
+        part_results = list(of_item)  # the results of one item are in memory at a time
+        page = page_of(part_results[0].part.item, part_results)
         path = write_page(page, folder)
         if page.tables:
             _print_page(page, path)
-        for outcome in outcomes:
-            overview.add(outcome)
+        for part_result in part_results:
+            overview.add(part_result)
     for reason, names in overview.missing.items():
         print(f"! Not done: {', '.join(names)}\n{reason}\n")
     if len({part.item.name for part in parts}) > 1:
@@ -78,11 +82,22 @@ def reproduce(arguments: argparse.Namespace) -> int:
     return 1 if overview.missing else 0
 
 
-def _print_page(page: Any, path: Path) -> None:
+def _present_names(items: tuple[str, ...]) -> tuple[str, ...]:
+    """The items by their present names; prints those that differ."""
+    from mil_bench.papers.items import FORMER_NAMES
+
+    for old, new in FORMER_NAMES.items():
+        if old in items:
+            words = f"'reproduce {old}' is now called 'reproduce {new}'"
+            print(f"mil-bench: {words}", file=sys.stderr)
+    return tuple(FORMER_NAMES.get(name, name) for name in items)
+
+
+def _print_page(page: Page, path: Path) -> None:
     from mil_bench.report.render.terminal import print_tables
 
     print(page.title)
     print("".join(f"- {line}\n" for line in page.facts))
-    for table in page.tables:  # each is about a dataset of its own
+    for table in page.tables:  # one by one: each has its own dataset and so its own caption
         print_tables([table])
     print(f"Page: {path}\n")

@@ -1,4 +1,4 @@
-"""What a reproduction shows: a page an item, and an overview of all."""
+"""What a reproduction shows: one page per item, and an overview."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from mil_bench import durable
 from mil_bench.evaluation.built_in_metrics import BUILT_IN
 from mil_bench.papers.questions import (
     Answer,
-    across,
     answer,
     in_short,
+    over_datasets,
     published_beside,
     questions_table,
 )
@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     from mil_bench.papers.reproduce import Part, PartResult
     from mil_bench.runs.result import RunResult
 
-_QUICK = "Preset quick: a first look, not a verdict. Few folds and epochs, by the same rule for every method."
+_QUICK = (
+    "Preset quick: a first look with few folds and epochs, by the same rule for every method. It "
+    "is too small for a conclusion."
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Page:
         name: of the item; its folder.
         title: heading.
         facts: lines before the tables: answers, what is missing, notes.
-        tables: one a dataset that was run, and the questions with their answers.
+        tables: one per dataset that was run, and the questions with their answers.
     """
 
     name: str
@@ -48,49 +51,49 @@ class Page:
     tables: tuple[ResultTable, ...]
 
 
-def page_of(item: Item, outcomes: Sequence[PartResult]) -> Page:
-    """The page of an item from what became of it on each of its datasets."""
-    done = {each.part.name: each.result for each in outcomes if each.result is not None}
+def page_of(item: Item, part_results: Sequence[PartResult]) -> Page:
+    """The page of an item from its result on each of its datasets."""
+    results = {p.part.name: p.result for p in part_results if p.result is not None}
     answers = {
         name: [answer(question, result.verdicts) for question in item.questions]
-        for name, result in done.items()
+        for name, result in results.items()
     }
     facts = []
-    for outcome in outcomes:
-        where = f"{outcome.part.name}: " if len(outcomes) > 1 else ""
-        facts += [where + line for line in _lines(outcome, answers.get(outcome.part.name, []))]
-    if item.questions and len(done) > 1:
-        facts.append(across({name: each[0] for name, each in answers.items()}))
-    if done and outcomes[0].part.request.preset == "quick":
-        facts += [_QUICK, *dict.fromkeys(_steps(result) for result in done.values())]
-    tables = [
-        table
-        for each in outcomes
-        if each.result is not None
-        for table in _tables(each.part, each.result)
-    ]
-    if item.questions and done:
+    for part_result in part_results:
+        name = part_result.part.name
+        prefix = f"{name}: " if len(part_results) > 1 else ""
+        facts += [prefix + line for line in _lines(part_result, answers.get(name, []))]
+    if item.questions and len(results) > 1:
+        facts.append(over_datasets({name: of_item[0] for name, of_item in answers.items()}))
+    if results and part_results[0].part.request.preset == "quick":
+        facts += [_QUICK, *dict.fromkeys(_steps(result) for result in results.values())]
+    tables = [table for p in part_results if p.result for table in _tables(p.part, p.result)]
+    if item.questions and results:
         tables.append(questions_table(answers))
     return Page(item.name, item.title, (*facts, *item.notes), tuple(tables))
 
 
-def _lines(outcome: PartResult, answers: Sequence[Answer]) -> list[str]:
-    """What a run says, first on the item's first question, and what must be known of it."""
-    result = outcome.result
+def _lines(part_result: PartResult, answers: Sequence[Answer]) -> list[str]:
+    """What a run says, first on the item's first question, and what is missing in it."""
+    result = part_result.result
     if result is None:
-        return [f"Could not be run: {_one_line(outcome.reason)}"]
-    said = [answers[0].text, in_short(answers)] if answers else result.summary
-    return [*said, *result.facts, f"Everything about this run: mil-bench report {result.run_id}"]
+        return [f"Could not be run: {_one_line(part_result.reason)}"]
+    sentences = [answers[0].text, in_short(answers)] if answers else result.summary
+    return [
+        *sentences,
+        *result.facts,
+        f"To see everything about this run: mil-bench report {result.run_id}",
+    ]
 
 
 def _tables(part: Part, result: RunResult) -> list[ResultTable]:
-    """The item's table and, where settings were tuned, what that brought and cost."""
-    tuning = [table for table in result.report_tables if table.name in ("tuning_gain", "tuning")]
-    named = [
-        replace(t, name=f"{result.run_id}_{t.name}", title=f"{t.title}, {part.name}")
-        for t in tuning
+    """The item's table and, if settings were tuned, the gain and the cost of tuning."""
+    tuning = [
+        replace(table, name=f"{result.run_id}_{table.name}", title=f"{table.title}, {part.name}")
+        for table in result.report_tables
+        if table.name in ("tuning_gain", "tuning")
     ]
-    return [_table(part, result), *named]
+    return [_table(part, result), *tuning]
 
 
 def _table(part: Part, result: RunResult) -> ResultTable:
@@ -105,23 +108,23 @@ def _table(part: Part, result: RunResult) -> ResultTable:
     published = (
         None
         if part.spec.simulates
-        else [each for each in item.published if each.dataset == part.spec.name]
+        else [source for source in item.published if source.dataset == part.spec.name]
     )
     return published_beside(table, columns, published)
 
 
 def _steps(result: RunResult) -> str:
-    """How many optimizer steps each method may take: what a small budget means for it."""
+    """How many optimizer steps each method takes at most: what a small budget means for it."""
     slides = [len(fold.train) for fold in result.plan.splits.folds]
     methods: dict[int, dict[str, None]] = {}
     for job in result.plan.jobs:
-        if job.recipe:
+        if job.is_trained:
             steps = job.recipe["epochs"] * math.ceil(
                 sum(slides) / len(slides) / job.recipe["batch_size"]
             )
             methods.setdefault(steps, {})[job.label] = None
     counts = (f"{steps:,} for {', '.join(names)}" for steps, names in sorted(methods.items()))
-    return f"Optimizer steps of a training, at most: {'; '.join(counts)}."
+    return f"Maximum of optimizer steps per training: {'; '.join(counts)}."
 
 
 def _one_line(reason: str) -> str:
@@ -134,54 +137,46 @@ def write_page(page: Page, folder: Path) -> Path:
 
 
 class Overview:
-    """What was done, what not and why, and where the pages are; keeps no result.
+    """What was run, what could not be and why, and where the pages are; keeps no result.
 
     Args:
-        command: what was typed.
+        command: what the user typed.
     """
 
     def __init__(self, command: str) -> None:
         self._command = command
         self._rows: dict[str, dict[str, str]] = {}
         self.missing: dict[str, list[str]] = {}
-        """Each reason for which something could not be run or finished, to the names of the items it holds back."""
+        """Why something could not be run or finished, to the names of the items concerned."""
 
-    def add(self, outcome: PartResult) -> None:
-        """Take in what became of a part."""
-        item = outcome.part.item.name
-        self._rows[f"{item} on {outcome.part.name}"] = _row(outcome)
-        reason = outcome.reason if outcome.result is None else "\n".join(outcome.result.failures)
+    def add(self, part_result: PartResult) -> None:
+        """Add the result of a part."""
+        item = part_result.part.item.name
+        self._rows[f"{item} on {part_result.part.name}"] = _row(part_result)
+        result = part_result.result
+        reason = part_result.reason if result is None else "\n".join(result.failures)
         if reason:
             self.missing.setdefault(reason, []).append(item)
 
     def write(self, folder: Path) -> Path:
         """Write ``overview.md``; its path."""
-        table = ResultTable("overview", "What was asked for", "", self._rows, row_heading="what")
+        table = ResultTable("overview", "Items", "", self._rows, row_heading="item")
         missing = [
             f"Not done: {', '.join(names)}. {_one_line(reason)}"
             for reason, names in self.missing.items()
         ]
-        durable.replace(
-            folder / "overview.md",
-            markdown("Reproduction", [f"`{self._command}`", *missing], [table]),
-        )
+        page = markdown("Reproduction", [f"`{self._command}`", *missing], [table])
+        durable.replace(folder / "overview.md", page)
         return folder / "overview.md"
 
 
-def _row(outcome: PartResult) -> dict[str, str]:
-    result, name = outcome.result, outcome.part.item.name
+def _row(part_result: PartResult) -> dict[str, str]:
+    result, name = part_result.result, part_result.part.item.name
+    page = f"[{name}]({name}/report.md)"
     if result is None:
-        return {
-            "Trainings": "could not be run",
-            "In short": "",
-            "Page": f"[{name}]({name}/report.md)",
-        }
-    asked = len(result.plan.trainings)
-    done = sum(map(len, result.trained.values()))
-    answers = [answer(question, result.verdicts) for question in outcome.part.item.questions]
-    said = in_short(answers) if answers else result.summary[0]
-    return {
-        "Trainings": f"{done} of {asked}",
-        "In short": said,
-        "Page": f"[{name}]({name}/report.md)",
-    }
+        return {"Trainings": "could not be run", "In short": "", "Page": page}
+    planned = len(result.plan.trainings)
+    stored = sum(map(len, result.trained.values()))
+    answers = [answer(question, result.verdicts) for question in part_result.part.item.questions]
+    sentence = in_short(answers) if answers else result.summary[0]
+    return {"Trainings": f"{stored} of {planned}", "In short": sentence, "Page": page}

@@ -1,11 +1,12 @@
-"""Our figures beside published ones, and a table's questions answered from the verdicts."""
+"""Our values next to published ones, and a table's questions answered from the verdicts."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
 from mil_bench.report.sentences import amount, p_text, verdict_sentence
 from mil_bench.report.tables import Cell, ResultTable
@@ -16,42 +17,45 @@ if TYPE_CHECKING:
     from mil_bench.evaluation.metrics import Measure
     from mil_bench.evaluation.verdicts import Verdict
 
-STANDINGS = ("read", "second-hand")
-"""How we know a published figure: read by us in the publication, or quoted by somebody else."""
+Text = Annotated[str, Field(min_length=1)]
+"""Text of a protocol file that may not be empty."""
 _NOT_AVAILABLE = "not available"
 _UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True)
-class Published:
-    """Published figures of one row on one dataset.
+class Published(BaseModel):
+    """Published values of one row on one dataset.
 
     Args:
         row: label of the row.
         dataset: name of the real dataset.
-        standing: one of ``STANDINGS``.
-        source: where they stand.
-        values: key of a metric to its figure, in the unit of the tables (percent mostly).
+        standing: "read" if we read them in the publication, "second-hand" if somebody else quotes
+            them.
+        source: where they were found.
+        values: key of a metric to its value, in the unit of the tables (mostly percent).
     """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     row: str
     dataset: str
-    standing: str
-    source: str
-    values: Mapping[str, float]
+    standing: Literal["read", "second-hand"]
+    source: Text
+    values: dict[str, Annotated[float, Field(strict=True)]]
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(BaseModel):
     """What two rows of a table are compared for.
 
     Args:
-        text: the question, such that "yes" means the row ``better`` is better.
-        better: label of the row with what is asked about.
+        text: the question; the answer is yes if the row ``better`` is better.
+        better: label of the row with what the question is about.
         than: label of the row without it.
     """
 
-    text: str
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    text: Text
     better: str
     than: str
 
@@ -59,28 +63,28 @@ class Question:
 def published_beside(
     table: ResultTable, columns: Mapping[str, str], published: Sequence[Published] | None
 ) -> ResultTable:
-    """A table of ours with a column of published figures behind each metric that has any.
+    """A table of ours with a column of published values after each metric that has any.
 
     Args:
         table: of a run.
         columns: headings to show, in their order, to keys of published values.
-        published: of this dataset; None for a generated twin, whose figures are not comparable with
-            any.
+        published: of this dataset; None for a simulated dataset, with which no published value is
+            comparable.
     """
-    known = {(each.row, key): each for each in published or () for key in each.values}
+    sources = {(source.row, key): source for source in published or () for key in source.values}
     cells: dict[str, dict[str, Cell | str]] = {}
     for row, ours in table.cells.items():
         cells[row] = {}
         for heading, key in columns.items():
             cells[row][heading] = ours[heading]
-            if any(key == k for _, k in known):
-                cells[row][f"{heading}, published"] = _beside(
-                    ours[heading], key, known.get((row, key))
-                )
+            if any(key == published_key for _, published_key in sources):
+                source = sources.get((row, key))
+                cells[row][f"{heading}, published"] = _compared(ours[heading], key, source)
     return replace(table, cells=cells, note=f"{table.note} {_sources(published)}".strip())
 
 
-def _beside(ours: Cell | str, key: str, published: Published | None) -> str:
+def _compared(ours: Cell | str, key: str, published: Published | None) -> str:
+    """A published value with the difference of ours from it."""
     if published is None:
         return _NOT_AVAILABLE
     value = published.values[key]
@@ -92,33 +96,36 @@ def _beside(ours: Cell | str, key: str, published: Published | None) -> str:
 
 def _sources(published: Sequence[Published] | None) -> str:
     if published is None:
-        return "Published figures are not shown: not comparable, this is a generated twin."
+        return "Published values are not shown: they are not comparable with simulated data."
     if not published:
-        return "Published figures: not available, no source that we could read gives them."
-    named = "; ".join(f"{each.row}: {each.standing}, {each.source}" for each in published)
-    return f"Published figures of {named}. All others are not available: no source that we could read gives them."
+        return "Published values are not available: no source that we could read gives them."
+    sources = "; ".join(f"{each.row}: {each.standing}, {each.source}" for each in published)
+    return (
+        f"Published values of {sources}. All others are not available: no source that we could "
+        "read gives them."
+    )
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A question with what a run says on it.
+    """A question with the answer of a run.
 
     Args:
-        question: what was asked.
-        word: "Yes", "No" (the other way round), "Not shown" or "Cannot be said".
+        question: the question.
+        word: "Yes", "No" (significantly the other way round), "Not significant" or "No answer".
         reason: the verdict in words, or why there is none.
-        figure: on what the rows were compared, None where they were not.
-        difference: figure of the row ``better`` minus that of ``than``, positive where it is
-            better; not a number where they were not compared.
+        measure: on what the rows are compared, None if they are not.
+        difference: value of the row ``better`` minus that of ``than``, with the sign changed if
+            lower values are better; not a number if the rows are not compared.
         low: lower end of its 95 % interval.
         high: upper end.
-        p: p value, adjusted as in the run's verdicts.
+        p: p-value, adjusted as in the run's verdicts.
     """
 
     question: Question
     word: str
     reason: str
-    figure: Measure | None = None
+    measure: Measure | None = None
     difference: float = float("nan")
     low: float = float("nan")
     high: float = float("nan")
@@ -132,24 +139,24 @@ class Answer:
     @property
     def pair(self) -> str:
         """The two rows."""
-        return f"{self.question.better} against {self.question.than}"
+        return f"{self.question.better} vs {self.question.than}"
 
     @property
-    def shown(self) -> bool:
-        """Whether a difference, either way, can be shown."""
+    def is_significant(self) -> bool:
+        """Whether the difference, in either direction, is significant."""
         return self.word in ("Yes", "No")
 
     @property
     def numbers(self) -> str:
         """The difference with its interval: ``+3.1 (0.4 to 5.8)``."""
-        if self.figure is None:
+        if self.measure is None:
             return _UNKNOWN
-        ends = f"{amount(self.low, self.figure)} to {amount(self.high, self.figure)}"
-        return f"{_signed(self.difference, self.figure)} ({ends})"
+        ends = f"{amount(self.low, self.measure)} to {amount(self.high, self.measure)}"
+        return f"{_signed(self.difference, self.measure)} ({ends})"
 
 
-def _signed(value: float, figure: Measure) -> str:
-    text = amount(value, figure)
+def _signed(value: float, measure: Measure) -> str:
+    text = amount(value, measure)
     return text if text.startswith("-") else f"+{text}"
 
 
@@ -158,14 +165,14 @@ def answer(question: Question, verdicts: Sequence[Verdict]) -> Answer:
     rows = {question.better, question.than}
     verdict = next((v for v in verdicts if {v.first, v.second} == rows), None)
     if verdict is None:
-        reason = f"the run has no complete results of both {question.better} and {question.than}."
-        return Answer(question, "Cannot be said", reason)
+        reason = f"the run lacks results of {question.better} or of {question.than}."
+        return Answer(question, "No answer", reason)
     if verdict.reason:
-        return Answer(question, "Cannot be said", verdict_sentence(verdict))
+        return Answer(question, "No answer", verdict_sentence(verdict))
     better_first = verdict.first == question.better
-    sign = 1 if better_first == verdict.measure.metric.higher_is_better else -1
+    sign = verdict.measure.metric.sign * (1 if better_first else -1)
     low, high = sorted((sign * verdict.low, sign * verdict.high))
-    word = {True: "Yes", False: "No"}[better_first] if verdict.is_significant else "Not shown"
+    word = {True: "Yes", False: "No"}[better_first] if verdict.is_significant else "Not significant"
     return Answer(
         question,
         word,
@@ -179,29 +186,30 @@ def answer(question: Question, verdicts: Sequence[Verdict]) -> Answer:
 
 
 def in_short(answers: Sequence[Answer]) -> str:
-    """One sentence on which of several questions a run can answer, and where the difference is largest."""
-    known = [each for each in answers if each.figure is not None]
-    if not known:
+    """One sentence: where the difference is significant, and the largest difference."""
+    compared = [answer for answer in answers if answer.measure is not None]
+    if not compared:
         return "None of the questions can be answered."
-    shown = [each.pair for each in known if each.is_significant]
-    of = f"{len(shown)} of {len(answers)} questions"
-    found = (
-        f"A difference is shown for {of} ({'; '.join(shown)})"
-        if shown
-        else "No difference is shown for any question"
+    significant = [answer.pair for answer in compared if answer.is_significant]
+    start = (
+        f"The difference is significant for {len(significant)} of {len(answers)} questions "
+        f"({'; '.join(significant)})"
+        if significant
+        else "The difference is significant for none of the questions"
     )
-    largest = max(known, key=lambda each: abs(each.difference))
-    return f"{found}; the largest is {largest.numbers}, {largest.pair}{'' if largest.is_significant else ', not shown'}."
+    largest = max(compared, key=lambda answer: abs(answer.difference))
+    end = "" if largest.is_significant else ", not significant"
+    return f"{start}; the largest is {largest.numbers}, {largest.pair}{end}."
 
 
-def across(answers: Mapping[str, Answer]) -> str:
+def over_datasets(answers: Mapping[str, Answer]) -> str:
     """How the answer to one question changes from dataset to dataset.
 
     Args:
         answers: name of the dataset to the answer there, two or more.
     """
     first, *others = answers
-    differences = "; ".join(f"on {name} {each.numbers}" for name, each in answers.items())
+    differences = "; ".join(f"on {name} {answer.numbers}" for name, answer in answers.items())
     changes = []
     for name in others:
         one, other = answers[first], answers[name]
@@ -217,9 +225,9 @@ def across(answers: Mapping[str, Answer]) -> str:
 
 
 def _change(one: Answer, other: Answer) -> str:
-    if one.figure is None or one.figure != other.figure:
+    if one.measure is None or one.measure != other.measure:
         return _UNKNOWN
-    return _signed(other.difference - one.difference, one.figure)
+    return _signed(other.difference - one.difference, one.measure)
 
 
 def questions_table(answers: Mapping[str, Sequence[Answer]]) -> ResultTable:
@@ -231,29 +239,28 @@ def questions_table(answers: Mapping[str, Sequence[Answer]]) -> ResultTable:
     """
     first, *others = answers
     cells: dict[str, dict[str, Cell | str]] = {}
-    for same in zip(*answers.values(), strict=True):
-        by_name = dict(zip(answers, same, strict=True))
-        cells[same[0].question.text] = {
-            "Rows": same[0].pair,
-            **{name: _answered(each) for name, each in by_name.items()},
+    for of_question in zip(*answers.values(), strict=True):
+        by_name = dict(zip(answers, of_question, strict=True))
+        cells[of_question[0].question.text] = {
+            "Rows": of_question[0].pair,
+            **{name: _answered(answer) for name, answer in by_name.items()},
             **{f"Change to {name}": _change(by_name[first], by_name[name]) for name in others},
         }
-    every = [each for same in answers.values() for each in same]
-    words = dict.fromkeys(each.figure.words for each in every if each.figure is not None)
-    reasons = dict.fromkeys(each.reason for each in every if each.figure is None)
+    every = [answer for of_dataset in answers.values() for answer in of_dataset]
+    measures = dict.fromkeys(answer.measure for answer in every if answer.measure is not None)
+    reasons = dict.fromkeys(answer.reason for answer in every if answer.measure is None)
     notes = [
-        f"Differences of {each}: percentage points, positive where the first row is better."
-        for each in words
+        f"Differences of {measure.words}{' in percentage points' * measure.metric.percent}; they "
+        "are positive if the first row is better."
+        for measure in measures
     ]
-    notes += ["95 % intervals and p values are those of the run's verdicts.", *reasons]
+    notes += ["95 % intervals and p-values are those of the run's verdicts.", *reasons]
     return ResultTable(
         "questions", "Questions", "", cells, note=" ".join(notes), row_heading="question"
     )
 
 
 def _answered(answer: Answer) -> str:
-    return (
-        answer.word
-        if answer.figure is None
-        else f"{answer.word}: {answer.numbers}, {p_text(answer.p)}"
-    )
+    if answer.measure is None:
+        return answer.word
+    return f"{answer.word}: {answer.numbers}, {p_text(answer.p)}"

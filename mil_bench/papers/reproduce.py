@@ -1,8 +1,8 @@
-"""Reproduce tables and figures of a paper: run what its protocol files ask for, with the ordinary runner.
+"""Run what the protocol files of a paper ask for, with the ordinary runner.
 
 Results are shared: items with the same trainings train them once. A real dataset without packed
-features is left out with what is missing; a generated twin takes its place only if it is asked for
-by name.
+features is left out, with what is missing; a simulated dataset takes its place only if the user
+names it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from mil_bench.errors import InputError, MissingFeaturesError, SplitError
 from mil_bench.papers.items import Item, find_item, item_names
 from mil_bench.planning.request import RunRequest
 from mil_bench.split_files.formats.own import read_split_file
+from mil_bench.wording import split_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,12 +28,13 @@ if TYPE_CHECKING:
     from mil_bench.running.setup import Setup
     from mil_bench.runs.result import RunResult
 
-QUICK_TWIN: Mapping[str, str] = {"slides": "120", "rows": "15"}
-"""Settings of a twin at the quick preset that are not given; with ``QUICK_EPOCHS`` chosen by cost alone, the same for
-every method: TransMIL takes about 30 ms a slide on one core, and everything is to end within 15
-minutes on two."""
+QUICK_SIMULATED: Mapping[str, str] = {"slides": "120", "rows": "15"}
+"""Settings of a simulated dataset at the quick preset, unless they are given. Like ``QUICK_EPOCHS``
+they are chosen by cost alone and are the same for every method: TransMIL takes about 30 ms per
+slide on one core, and everything is to end within 15 minutes on two."""
 QUICK_EPOCHS = 20
-"""Epochs on a twin at the quick preset."""
+"""Epochs on a simulated dataset at the quick preset."""
+_WHAT = "what is to be reproduced"
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Part:
 
     Args:
         item: what is reproduced.
-        name: of the dataset, as it was asked for.
+        name: of the dataset, as the item or the user gives it.
         spec: its card.
         request: the run, with the settings of the preset.
     """
@@ -54,7 +56,7 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class PartResult:
-    """What became of a part: its result, or why it has none."""
+    """The result of a part, or the reason why it has none."""
 
     part: Part
     result: RunResult | None
@@ -62,70 +64,63 @@ class PartResult:
 
 
 def parts_of(request: ReproduceRequest) -> list[Part]:
-    """The runs behind a request, checked as far as it can be without bags.
+    """The runs behind a request, checked as far as possible without bags.
 
     Raises:
         UnknownNameError: an item, dataset, or preset that does not exist.
-        InputError: a dataset or split file that no item asked for is about, or an item without its
-            datasets.
+        InputError: a dataset or split file that belongs to no requested item, or an item without
+            its datasets.
     """
     everything = "all" in request.items
     items = [
         find_item(name) for name in (item_names() if everything else dict.fromkeys(request.items))
     ]
-    asked = {text: find_dataset(text) for text in request.datasets}
+    given = {text: find_dataset(text) for text in request.datasets}
     splits = _split_files(request)
-    found = [(item, text) for item in items for text in _datasets(item, asked)]
-    if everything and not asked:
-        found = [(item, text) for item, text in found if find_dataset(text).generator is None]
-    parts = [_part(item, text, request, splits) for item, text in found]
-    bases = {_base(text) for _, text in found}
-    problems = [
-        f"no item that was asked for is about {text}" for text in asked if _base(text) not in bases
-    ]
+    pairs = [(item, text) for item in items for text in _datasets(item, given)]
+    if everything and not given:
+        pairs = [(item, text) for item, text in pairs if find_dataset(text).generator is None]
+    parts = [_part(item, text, request, splits) for item, text in pairs]
+    bases = {_base(text) for _, text in pairs}
+    problems = [f"no requested item is about {text}" for text in given if _base(text) not in bases]
     if not everything:
-        missing = [item for item in items if item not in [each for each, _ in found]]
+        with_datasets = [item for item, _ in pairs]
         problems += [
-            f"{item.name} is about {', '.join(item.datasets)}, or a twin of it" for item in missing
+            f"{item.name} is about {', '.join(item.datasets)}, or simulated data like it"
+            for item in items
+            if item not in with_datasets
         ]
     slugs = {part.spec.slug for part in parts}
     problems += [
-        f"{path}: no dataset asked for is {slug}"
+        f"{path}: it is a split of {slug}, which no requested item is about"
         for slug, path in splits.items()
         if slug not in slugs
     ]
     if problems:
-        raise InputError("what is to be reproduced", problems, "See mil-bench reproduce --help.")
+        raise InputError(_WHAT, problems, "See mil-bench reproduce --help.")
     return parts
 
 
 def _base(text: str) -> str:
-    return text.partition(":")[0]
+    return split_settings(text)[0]
 
 
-def _datasets(item: Item, asked: Mapping[str, DatasetSpec]) -> list[str]:
-    """The item's datasets, or those asked for in their place; the item's own settings stay."""
-    if not asked:
+def _datasets(item: Item, given: Mapping[str, DatasetSpec]) -> list[str]:
+    """The item's datasets, or the given ones in their place, with the settings of both."""
+    if not given:
         return list(item.datasets)
     return [
-        _with_settings(text, _settings(own))
-        for own in item.datasets
-        for text, spec in asked.items()
-        if _base(own) in (spec.name, spec.simulates)
+        _with_settings(text, split_settings(dataset)[1])
+        for dataset in item.datasets
+        for text, spec in given.items()
+        if _base(dataset) in (spec.name, spec.simulates)
     ]
 
 
-def _settings(text: str) -> dict[str, str]:
-    return dict(pair.split("=", 1) for pair in text.partition(":")[2].split(",") if pair)
-
-
 def _with_settings(text: str, more: Mapping[str, str]) -> str:
-    settings = {**_settings(text), **more}
-    return (
-        _base(text)
-        + (":" if settings else "")
-        + ",".join(f"{name}={value}" for name, value in settings.items())
-    )
+    base, settings = split_settings(text)
+    words = ",".join(f"{name}={value}" for name, value in {**settings, **more}.items())
+    return f"{base}:{words}" if words else base
 
 
 def _split_files(request: ReproduceRequest) -> dict[str, Path]:
@@ -135,9 +130,7 @@ def _split_files(request: ReproduceRequest) -> dict[str, Path]:
         slug = read_split_file(path).dataset
         if slug in files:
             problem = f"{files[slug]} and {path} are both splits of {slug}"
-            raise InputError(
-                "what is to be reproduced", [problem], "Give one split file a dataset."
-            )
+            raise InputError(_WHAT, [problem], "Give one split file per dataset.")
         files[slug] = path
     return files
 
@@ -145,7 +138,8 @@ def _split_files(request: ReproduceRequest) -> dict[str, Path]:
 def _part(item: Item, text: str, request: ReproduceRequest, splits: Mapping[str, Path]) -> Part:
     name, epochs = text, request.epochs
     if request.preset == "quick" and find_dataset(text).simulates:
-        text = _with_settings(_with_settings(_base(text), QUICK_TWIN), _settings(text))
+        base, settings = split_settings(text)
+        text = _with_settings(_with_settings(base, QUICK_SIMULATED), settings)
         epochs = epochs or QUICK_EPOCHS
     spec = find_dataset(text)
     file = splits.get(spec.slug)
@@ -163,14 +157,14 @@ def _part(item: Item, text: str, request: ReproduceRequest, splits: Mapping[str,
 
 
 def reproduce(parts: list[Part], setup: Setup) -> Iterator[PartResult]:
-    """Run all parts that can be run, one after another; all of them are checked before the first trains.
+    """Run all parts that can be run, one after another; all are checked before the first trains.
 
     Args:
         parts: from ``parts_of``.
         setup: where and how they run.
 
     Raises:
-        InputError: a setting of a row cannot be, or a split file does not fit its dataset.
+        InputError: a row has an impossible setting, or a split file does not fit its dataset.
     """
     prepared: list[Prepared | str] = []
     for part in parts:
@@ -178,9 +172,9 @@ def reproduce(parts: list[Part], setup: Setup) -> Iterator[PartResult]:
             prepared.append(prepare(part.request, setup))
         except (MissingFeaturesError, SplitError) as error:
             prepared.append(str(error))
-    for part, ready in zip(parts, prepared, strict=True):
+    for part, plan_or_reason in zip(parts, prepared, strict=True):
         yield (
-            PartResult(part, None, ready)
-            if isinstance(ready, str)
-            else PartResult(part, execute(ready, setup))
+            PartResult(part, None, plan_or_reason)
+            if isinstance(plan_or_reason, str)
+            else PartResult(part, execute(plan_or_reason, setup))
         )

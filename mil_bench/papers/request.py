@@ -16,10 +16,10 @@ class ReproduceRequest:
     Args:
         items: names of items, or ("all",), which leaves out items about simulated data unless
             ``datasets`` names such data.
-        datasets: only these, simulated ones by name in place of the real ones; () for the items' own.
+        datasets: only these, simulated ones in place of the real ones; () for the items' own.
         preset: a key of ``PRESETS``.
         splits: split files, at most one per dataset, followed instead of the items' protocols.
-        epochs: epochs for every method, None for recipe and preset.
+        epochs: epochs for every method, None for those of recipe and preset.
         tune: number of trials per row, None for the rows as they are.
     """
 
@@ -32,14 +32,14 @@ class ReproduceRequest:
     )
     preset: str = option(
         "paper",
-        "budget: paper, the authors' recipes on all folds (default); or quick, few folds and epochs, "
-        "and small simulated datasets",
+        "budget: paper, the authors' recipes on all folds (default); or quick, few folds and "
+        "epochs, and small simulated datasets",
         metavar="NAME",
         shown=True,
     )
     splits: tuple[Path, ...] = option(
         (),
-        "follow these split files, one per dataset, instead of the paper's rule",
+        "follow these split files, one per dataset, instead of the paper's protocol",
         parse=Path,
         metavar="FILE",
     )

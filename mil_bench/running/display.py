@@ -18,8 +18,6 @@ from rich.progress import (
 from mil_bench.running.listeners import Listener
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from mil_bench.evaluation.predictions import TrainedFold
     from mil_bench.planning.plan import Job, RunPlan
 
@@ -99,7 +97,7 @@ class ProgressDisplay(Listener):
             f"{job.label} seed {job.seed} fold {', '.join(map(str, folds))} failed: {reason}"
         )
 
-    def on_end(self, report: Path | None) -> None:  # noqa: ARG002 - interface
+    def on_end(self) -> None:
         """Remove the bars."""
         self._bars.stop()
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mil_bench.evaluation.predictions import TrainedFold
     from mil_bench.evaluation.trials import Trial
     from mil_bench.planning.plan import Job, RunPlan
+    from mil_bench.report.tables import ResultTable
 
 
 class Listener:
@@ -40,5 +41,10 @@ class Listener:
     def on_trial(self, trial: Trial) -> None:
         """A trial is finished, now or earlier; those of one study come in their order."""
 
-    def on_end(self, report: Path | None) -> None:
-        """The run is over; ``report`` is a file of its report, None if it was interrupted."""
+    def on_report(
+        self, folder: Path, sentences: Sequence[str], tables: Sequence[ResultTable]
+    ) -> None:
+        """The report is written: its folder, its verdicts and facts, and its tables."""
+
+    def on_end(self) -> None:
+        """The run is over; if it was interrupted, there was no report."""

@@ -217,9 +217,14 @@ class RunResult:
             *(f"{name}: {what}" for name, what in self.plan.remarks.items()),
         ]
 
+    @property
+    def sentences(self) -> list[str]:
+        """Summary and facts, one line each."""
+        return [*self.summary, *self.facts]
+
     def write_tables(self, folder: Path) -> Path:
         """Write the tables as Markdown, CSV and LaTeX; returns the path of the Markdown page."""
-        return write_report(folder, self.run_id, [*self.summary, *self.facts], self.report_tables)
+        return write_report(folder, self.run_id, self.sentences, self.report_tables)
 
     def write(self, folder: Path) -> Path:
         """Write tables, figures and report; returns the path of the report, one HTML file."""
@@ -280,7 +285,7 @@ class RunResult:
         from mil_bench.report.figures.style import data_uri
         from mil_bench.report.render.html import html_section
 
-        words = "".join(f"<p>{escape(line)}</p>" for line in [*self.summary, *self.facts])
+        words = "".join(f"<p>{escape(line)}</p>" for line in self.sentences)
         tables = "".join(map(html_section, self.main_tables))
         image = data_uri(self.figures.svg("classwise_auc"))
         return f'{words}{tables}<img src="{image}" alt="class-wise AUC">'

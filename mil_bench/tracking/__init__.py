@@ -1,6 +1,6 @@
-"""MLflow: a parent run a benchmark, a child a method, a grandchild a fold or a trial.
+"""MLflow: a benchmark is a parent run, a method a child run, a fold or trial a grandchild run.
 
 What is logged of a fold comes from the result store, never from the training, and only if it is not
-there yet. So a resumed run also logs what a killed one left out, a repeated one doubles nothing,
-and what a dead server missed can be filled in later.
+in MLflow yet. So a resumed run also logs what an interrupted one left out, a repeated run logs
+nothing twice, and what a server missed can be logged later.
 """

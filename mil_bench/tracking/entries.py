@@ -1,20 +1,21 @@
 """What is logged of a benchmark, a method, a fold and a trial, as plain values; no MLflow here.
 
-Names are chosen for MLflow's own page: it groups metrics by what stands before a slash, shows the
-run's name first, and has columns of its own for the dataset, the command and the commit, which are
-tags that begin with ``mlflow.``.
+Names are chosen for MLflow's own page: it groups metrics by the part of their name before the
+slash, shows the run's name first, and has special columns for the dataset, the command and the
+commit, which are tags that begin with ``mlflow.``.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from mil_bench import registry
 from mil_bench.evaluation.metrics import Measure, measure
+from mil_bench.report.render.markdown import markdown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from mil_bench.evaluation.predictions import TrainedFold
     from mil_bench.evaluation.trials import Trial
     from mil_bench.planning.plan import Job, RunPlan
+    from mil_bench.report.tables import ResultTable
 
 
 RUN, KIND, METHOD, FOLD, TRIAL = (
@@ -29,6 +31,7 @@ RUN, KIND, METHOD, FOLD, TRIAL = (
 )
 DESCRIPTION = "mlflow.note.content"
 _LONGEST_TAG = 8000
+_MOST_TABLES = 3
 
 
 @dataclass(frozen=True)
@@ -43,15 +46,15 @@ class Point:
 
 @dataclass(frozen=True)
 class Entry:
-    """What one run of MLflow says.
+    """The content of one run in MLflow.
 
     Args:
-        name: shown first.
-        tags: what it is searched by, and where it comes from.
-        params: what was chosen.
+        name: what MLflow shows first.
+        tags: what users search by, and where the run comes from.
+        params: settings.
         points: metrics; undefined ones are left out.
         started: seconds since 1970.
-        ended: seconds since 1970, None while it goes on.
+        ended: seconds since 1970, None while it is running.
         status: MLflow's word for how it ended.
     """
 
@@ -65,44 +68,46 @@ class Entry:
 
 
 def benchmark_entry(plan: RunPlan, started: float) -> Entry:
-    """The parent."""
+    """The parent run: a benchmark."""
     params = {"methods": ", ".join(plan.methods), "seeds": ", ".join(map(str, plan.seeds))}
-    params |= {"folds": len(plan.splits.folds), **_where(plan)}
-    tags = _tags(plan, "benchmark") | {DESCRIPTION: description(plan, "")}
-    # MLflow's page shows some twenty letters: what tells runs of a dataset apart comes first.
+    params |= {"folds": len(plan.splits.folds), **_data(plan)}
+    tags = _tags(plan, "benchmark") | {DESCRIPTION: description(plan)}
+    # MLflow's page shows some twenty letters: what distinguishes runs on a dataset comes first.
     name = f"{_short(plan)} {', '.join(plan.methods)} on {plan.dataset}, {plan.splits.protocol}"
     return Entry(name[:250], tags, params, started=started)
 
 
-def description(plan: RunPlan, report: str) -> str:
-    """The text that stands above a benchmark, as Markdown: what it found, then how it was made.
+def description(
+    plan: RunPlan, sentences: Sequence[str] = (), tables: Sequence[ResultTable] = ()
+) -> str:
+    """The text above a benchmark, as Markdown: first its results, then how it was made.
 
     Args:
         plan: the benchmark.
-        report: its report as Markdown, "" as long as there is none; its first tables are taken, as
-            far as a tag holds.
+        sentences: verdicts and facts of its report.
+        tables: of its report; the first three are shown, or fewer if a tag cannot hold them.
     """
     left_out = "".join(f"\n\n{name} is left out: {why}" for name, why in plan.skipped.items())
     about = f"**{plan.dataset_caption}**, protocol {plan.splits.protocol}"
-    made = f"{plan.caption}{left_out}\n\nAgain with: `{plan.command}`"
-    sections = [section.replace(plan.caption, "").strip() for section in report.split("\n## ")]
-    text = (
-        sections[0].partition("\n")[2].strip() if report else ""
-    )  # without the title: the page has one
-    for section in sections[1:4]:
-        longer = f"{text}\n\n## {section}"
-        if len(about) + len(longer) + len(made) > _LONGEST_TAG - 10:
+    made = f"{plan.caption}{left_out}\n\nTo repeat it: `{plan.command}`"
+    bare = [replace(table, caption="") for table in tables[:_MOST_TABLES]]
+    for count in range(len(bare), -1, -1):
+        page = markdown("", sentences, bare[:count]).partition("\n")[2]  # the tag has no heading
+        text = "\n\n".join(filter(None, [about, page.strip(), made]))
+        if len(text) <= _LONGEST_TAG:
             break
-        text = longer
-    return f"{about}\n\n{text}\n\n{made}"[:_LONGEST_TAG]
+    return text[:_LONGEST_TAG]
 
 
 def method_entry(plan: RunPlan, label: str, started: float) -> Entry:
-    """A child: a method with the settings that all of its folds and seeds have; tuned ones stand at the folds."""
+    """A child run: a method with the settings that all its folds and seeds share.
+
+    Settings that differ between folds, because they were tuned, are logged with the folds.
+    """
     jobs = [job for job in plan.jobs if job.label == label]
     name = jobs[0].method
-    known = registry.yardsticks if name in registry.yardsticks.names() else registry.methods
-    about = known.summary(name) if name in known.names() else ""
+    names = registry.yardsticks if name in registry.yardsticks.names() else registry.methods
+    about = names.summary(name) if name in names.names() else ""
     seeds = dict.fromkeys(str(job.seed) for job in jobs)
     identity = {"method": label, "seeds": ", ".join(seeds), "folds": len(plan.splits.folds)}
     settings = {**jobs[0].recipe, **jobs[0].params}
@@ -115,26 +120,26 @@ def method_entry(plan: RunPlan, label: str, started: float) -> Entry:
     return Entry(
         f"{label} in {_short(plan)} on {plan.dataset}",
         tags,
-        _all(identity | _where(plan), common),
+        _params(identity | _data(plan), common),
         started=started,
     )
 
 
 def fold_name(job: Job, fold: int) -> str:
-    """What tells a fold of a method from all others."""
+    """A name for a fold of a job that no other fold has."""
     return f"{job.key}/{fold}"
 
 
 def fold_entry(
-    plan: RunPlan, job: Job, result: TrainedFold, figures: Mapping[str, float], ended: float
+    plan: RunPlan, job: Job, result: TrainedFold, values: Mapping[str, float], ended: float
 ) -> Entry:
-    """A grandchild: one training.
+    """A grandchild run: one training.
 
     Args:
         plan: the benchmark.
         job: what was trained.
         result: what is stored of it.
-        figures: of ``test_figures``.
+        values: from ``values_on_test``.
         ended: when it was stored, seconds since 1970.
     """
     environment = dict(result.environment)
@@ -161,22 +166,23 @@ def fold_entry(
         "cost/epochs": epochs,
         "cost/best_epoch": result.best_epoch,
     }
-    values = dict(figures) | (cost if epochs else {})
-    values |= {f"slides/{role}": count for role, count in result.slides.items()}
+    numbers = dict(values) | (cost if epochs else {})
+    numbers |= {f"slides/{role}": count for role, count in result.slides.items()}
     points += [
-        Point(name, value, 0, ended) for name, value in values.items() if not math.isnan(value)
+        Point(name, value, 0, ended) for name, value in numbers.items() if not math.isnan(value)
     ]
     name = f"{job.label} seed {job.seed} fold {result.fold} in {_short(plan)} on {plan.dataset}"
-    return Entry(name, tags, _beside(identity | _where(plan), job), points, started, ended)
+    params = _params(identity | _data(plan), {**job.recipe, **job.params})
+    return Entry(name, tags, params, points, started, ended)
 
 
 def trial_name(trial: Trial) -> str:
-    """What tells a trial from all others."""
+    """A name for a trial that no other trial has."""
     return f"{trial.study}/{trial.number}"
 
 
 def trial_entry(plan: RunPlan, trial: Trial, ended: float) -> Entry:
-    """A grandchild: one setting that was tried; it has no test figures, since no test label chose anything."""
+    """A grandchild run: one trial. It has no values on test slides, which tuning never uses."""
     tags = _tags(plan, "trial") | {
         METHOD: trial.label,
         TRIAL: trial_name(trial),
@@ -185,14 +191,14 @@ def trial_entry(plan: RunPlan, trial: Trial, ended: float) -> Entry:
     tags |= {"mil_bench.state": trial.state} | (
         {"mil_bench.reason": trial.reason} if trial.reason else {}
     )
-    about = "" if trial.fold is None else f" fold {trial.fold}"
+    fold_words = "" if trial.fold is None else f" fold {trial.fold}"
     identity = {
         "method": trial.label,
         "seed": trial.seed,
         "study": trial.study,
         "trial": trial.number,
     }
-    identity |= ({} if trial.fold is None else {"fold": trial.fold}) | _where(plan)
+    identity |= ({} if trial.fold is None else {"fold": trial.fold}) | _data(plan)
     points = [
         Point(
             "curves/val_loss" + (f" fold {fold}" if len(trial.curves) > 1 else ""),
@@ -212,42 +218,50 @@ def trial_entry(plan: RunPlan, trial: Trial, ended: float) -> Entry:
         Point(key, value, trial.number, ended) for key, value in values.items() if value is not None
     ]
     status = {"pruned": "KILLED", "failed": "FAILED"}.get(trial.state, "FINISHED")
-    name = f"{trial.label} seed {trial.seed}{about} trial {trial.number} in {_short(plan)} on {plan.dataset}"
+    training = f"{trial.label} seed {trial.seed}{fold_words} trial {trial.number}"
     return Entry(
-        name, tags, _all(identity, trial.settings), points, ended - trial.seconds, ended, status
+        f"{training} in {_short(plan)} on {plan.dataset}",
+        tags,
+        _params(identity, trial.settings),
+        points,
+        ended - trial.seconds,
+        ended,
+        status,
     )
 
 
-def test_figures(plan: RunPlan, result: TrainedFold) -> dict[str, float]:
-    """Every figure of a fold's test slides, not a number where it is undefined."""
-    found = measure(result.predictions, plan.hierarchy, plan.ordered).values
-    return {_named("test", figure): value for figure, value in found.items()}
+def values_on_test(plan: RunPlan, result: TrainedFold) -> dict[str, float]:
+    """All metric values of a fold's test slides by name, not a number if undefined."""
+    values = measure(result.predictions, plan.hierarchy, plan.ordered).values
+    return {_named("test", measure): value for measure, value in values.items()}
 
 
-test_figures.__test__ = False  # its name is the field's word, and no test's
+def summary_points(trainings: Sequence[Mapping[str, float]], time: float) -> list[Point]:
+    """Mean and sample standard deviation of a method's values over its trainings.
 
+    A value that is undefined in one of them has neither: its mean would be over fewer slides than
+    the other means.
 
-def summary_points(figures: Sequence[Mapping[str, float]], time: float) -> list[Point]:
-    """Mean and sample standard deviation of a method's figures over its trainings.
-
-    What is undefined in one of them has neither: its mean would not be about the same slides.
+    Args:
+        trainings: the values of each training by name.
+        time: of the points, seconds since 1970.
     """
     values = defaultdict(list)
-    for each in figures:
-        for name, value in each.items():
+    for of_training in trainings:
+        for name, value in of_training.items():
             values[name].append(value)
-    whole = {
-        k: v for k, v in values.items() if len(v) == len(figures) and not any(map(math.isnan, v))
-    }
-    step = len(figures)  # a later call that knows more trainings adds to the curve of the mean
-    points = [Point(name, fmean(of), step, time) for name, of in whole.items()]
-    return points + [
-        Point(f"std_{name}", stdev(of), step, time) for name, of in whole.items() if step > 1
-    ]
+    step = len(trainings)  # a later call with more trainings adds a point to the curve of the mean
+    points = []
+    for name, numbers in values.items():
+        if len(numbers) == step and not any(map(math.isnan, numbers)):
+            points.append(Point(name, fmean(numbers), step, time))
+            if step > 1:
+                points.append(Point(f"std_{name}", stdev(numbers), step, time))
+    return points
 
 
 def headline_points(label: str, means: Mapping[str, tuple[float, int, float]]) -> list[Point]:
-    """What a benchmark shows of a method itself, so that its page compares methods.
+    """The main values of a method, for the benchmark's own page, which compares methods.
 
     Args:
         label: the method.
@@ -267,34 +281,30 @@ def _tags(plan: RunPlan, kind: str) -> dict[str, str]:
 
 
 def data_digest(plan: RunPlan) -> str:
-    """Digest of the bags; "" where nothing is to be trained."""
+    """Digest of the bags; "" if nothing is to be trained."""
     return next((job.data_digest for job in plan.jobs), "")
 
 
 def _short(plan: RunPlan) -> str:
-    """What tells a benchmark from others on the same dataset: the end of its name."""
+    """What distinguishes a benchmark from others on the same dataset: the end of its name."""
     return plan.run_id.rpartition("_")[2]
 
 
-def _where(plan: RunPlan) -> dict[str, Any]:
+def _data(plan: RunPlan) -> dict[str, Any]:
     return {"dataset": plan.dataset, "protocol": plan.splits.protocol}
 
 
-def _beside(identity: Mapping[str, Any], job: Job) -> dict[str, Any]:
-    return _all(identity, {**job.recipe, **job.params})
-
-
-def _all(identity: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What it is and how it was set; a setting that is called like a part of the identity keeps its value too."""
+def _params(identity: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Identity and settings; a setting with the name of a part of the identity gets a prefix."""
     return dict(identity) | {f"setting {k}" if k in identity else k: v for k, v in settings.items()}
 
 
-def _named(part: str, figure: Measure) -> str:
-    """A figure's name: ``test_fine/macro_auc``, ``test_fine_auc/ADH``."""
-    section = "_".join(filter(None, [part, figure.level, figure.key if figure.of else ""]))
-    return f"{section}/{plain(figure.of or figure.key)}"
+def _named(part: str, measure: Measure) -> str:
+    """A metric's name in MLflow: ``test_fine/macro_auc``, ``test_fine_auc/ADH``."""
+    section = "_".join(filter(None, [part, measure.level, measure.key if measure.of else ""]))
+    return f"{section}/{plain(measure.of or measure.key)}"
 
 
 def plain(name: str) -> str:
-    """A name with the characters MLflow allows, in a metric's section without a slash."""
+    """A name with only characters that MLflow allows, without slashes."""
     return "".join(c if c.isalnum() or c in "_-. " else "_" for c in name)

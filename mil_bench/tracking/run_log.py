@@ -1,4 +1,4 @@
-"""A benchmark in MLflow: finds what is there, adds what is missing."""
+"""A benchmark in MLflow: find what is logged, and log what is missing."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ if TYPE_CHECKING:
     from mil_bench.evaluation.predictions import TrainedFold
     from mil_bench.evaluation.trials import Trial
     from mil_bench.planning.plan import Job, RunPlan
+    from mil_bench.report.tables import ResultTable
 
-# Hospital data stay quiet: MLflow's usage telemetry is off, whatever its default.
+# MLflow's usage telemetry is off, whatever its default: data may come from hospitals.
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["DO_NOT_TRACK"] = "true"
-# A server that does not answer is given up after seconds, not after MLflow's minutes; whoever sets
-# these keeps them.
+# Wait seconds, not MLflow's minutes, for a server that does not answer; the user's own values count.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
-_Place = tuple[str, str]
-"""Method and fold or trial; "" where a run is about neither: ("", "") is the benchmark."""
+_RunKey = tuple[str, str]
+"""What a run in MLflow is about: method, and fold or trial; ("", "") is the benchmark itself."""
+_BENCHMARK: _RunKey = ("", "")
 _TRAININGS, _FAILED = "mil_bench.trainings", "mil_bench.failed"
 _PARENT = "mlflow.parentRunId"
 
@@ -40,22 +41,23 @@ _PARENT = "mlflow.parentRunId"
 class RunLog:
     """One benchmark's runs in MLflow. Every call may raise whatever MLflow raises.
 
-    The server is the one that ``MLFLOW_TRACKING_URI`` names, else a SQLite file beside the results.
+    The server is the one that ``MLFLOW_TRACKING_URI`` names, or else a SQLite file in the folder of
+    results.
 
     Args:
-        results: folder of the results; the SQLite file and its artifacts lie there.
+        results: folder of results, with the SQLite file and its artifacts.
         plan: the benchmark.
     """
 
     def __init__(self, results: Results, plan: RunPlan) -> None:
-        self._folder, self._plan = Results(results.folder.resolve()), plan
+        self._results, self._plan = Results(results.folder.resolve()), plan
         self._store, self._trials = ResultStore(results.runs), TrialStore(results.studies)
         self._client: Any = None
         self._experiment = ""
-        self._known: dict[_Place, Any] = {}
-        self._figures: dict[str, dict[str, Mapping[str, float]]] = {}
+        self._runs: dict[_RunKey, Any] = {}
+        self._values: dict[str, dict[str, Mapping[str, float]]] = {}
         self._failures: dict[str, list[str]] = {}
-        self._changed = False
+        self._changed, self._has_report = False, False
 
     @property
     def run_id(self) -> str:
@@ -63,57 +65,60 @@ class RunLog:
         return self._plan.run_id
 
     def open(self) -> None:
-        """Find the benchmark's runs, or begin it; drop what an earlier call left half written."""
-        # MLflow brings a second of imports: whoever is not tracked does not wait for them.
+        """Find the benchmark's runs, or begin it; delete runs that an earlier call left incomplete."""
+        # Importing MLflow takes a second, which runs without tracking need not spend.
         logging.getLogger("alembic").setLevel(logging.WARNING)
         from mlflow import MlflowClient
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         server = os.environ.get("MLFLOW_TRACKING_URI")
-        self._folder.folder.mkdir(parents=True, exist_ok=True)
+        self._results.folder.mkdir(parents=True, exist_ok=True)
         self._client = MlflowClient(server or self._local_database())
         name = f"mil-bench/{self._plan.dataset}"
-        found = self._client.get_experiment_by_name(name)
-        location = None if server else self._folder.artifacts.as_uri()
+        experiment = self._client.get_experiment_by_name(name)
+        location = None if server else self._results.artifacts.as_uri()
         self._experiment = (
-            found.experiment_id
-            if found
+            experiment.experiment_id
+            if experiment
             else self._client.create_experiment(name, location, EXPERIMENT_TAGS)
         )
         self._find()
-        if ("", "") not in self._known:
-            self._create(
-                ("", ""),
-                entries.benchmark_entry(self._plan, self._store.planned(self._plan.run_id)),
-            )
-        elif any(place not in self._known for place in self._places):
-            self._client.update_run(self._known["", ""].info.run_id, status="RUNNING")
+        if _BENCHMARK not in self._runs:
+            started = self._store.planned(self._plan.run_id)
+            self._create(_BENCHMARK, entries.benchmark_entry(self._plan, started))
+        elif any(key not in self._runs for key in self._expected):
+            self._client.update_run(self._parent, status="RUNNING")
             self._changed = True
 
     @property
     def where(self) -> str:
-        """How to look at it in a browser."""
+        """What to start and which address to open in a browser."""
         server = os.environ.get("MLFLOW_TRACKING_URI", "")
         if server.startswith(("http://", "https://")):
             return address(server, self._experiment)
-        start = f"mlflow ui --backend-store-uri {server or f'sqlite:///{self._folder.database}'}"
+        start = f"mlflow ui --backend-store-uri {server or f'sqlite:///{self._results.database}'}"
         return f"{start}, then {address('http://127.0.0.1:5000', self._experiment)}"
 
     @property
     def is_current(self) -> bool:
         """Whether an earlier call has logged everything, and this one found nothing to add."""
-        return not self._changed and self._known["", ""].info.status == "FINISHED"
+        return not self._changed and self._runs[_BENCHMARK].info.status == "FINISHED"
 
     @property
-    def _places(self) -> list[_Place]:
-        """Where the folds of a complete benchmark stand, and the trials behind it."""
+    def _parent(self) -> str:
+        """MLflow's name of the benchmark."""
+        return self._runs[_BENCHMARK].info.run_id
+
+    @property
+    def _expected(self) -> list[_RunKey]:
+        """The folds of the complete benchmark, and the trials of its settings."""
         folds = [(job.label, entries.fold_name(job, fold)) for job, fold in self._plan.trainings]
         return folds + [
             (trial.label, entries.trial_name(trial)) for trial in self._trials.of_plan(self._plan)
         ]
 
     def log_stored(self) -> int:
-        """Log every stored fold and trial that is not there yet; how many folds these were."""
+        """Log every stored fold and trial that is not logged yet; the number of these folds."""
         for trial in self._trials.of_plan(self._plan):
             self._log_trial(trial)
         return sum(self.log_fold(job, fold) for job, fold in self._stored)
@@ -121,19 +126,19 @@ class RunLog:
     @property
     def _stored(self) -> list[tuple[Job, int]]:
         """The folds of the benchmark that the result store has."""
-        done = {job.key: self._store.done(job) for job in self._plan.jobs}
-        return [(job, fold) for job, fold in self._plan.trainings if fold in done[job.key]]
+        folds = {job.key: self._store.done(job) for job in self._plan.jobs}
+        return [(job, fold) for job, fold in self._plan.trainings if fold in folds[job.key]]
 
     def log_fold(self, job: Job, fold: int) -> bool:
-        """Log a stored fold; False if it is there already."""
-        place = (job.label, entries.fold_name(job, fold))
-        if place in self._known:
+        """Log a stored fold; False if it is logged already."""
+        key = (job.label, entries.fold_name(job, fold))
+        if key in self._runs:
             return False
         result, ended = self._store.load_fold(job, fold), self._store.finished(job, fold)
-        figures = self._measured(job, result)
+        values = self._measured(job, result)
         method = self._method(job.label, ended - result.seconds)
-        entry = entries.fold_entry(self._plan, job, result, figures, ended)
-        run = self._create(place, entry, method)
+        entry = entries.fold_entry(self._plan, job, result, values, ended)
+        run = self._create(key, entry, method)
         frame = result.predictions.frame(self._plan.hierarchy)
         self._client.log_text(run, frame.to_csv(index=False), "predictions.csv")
         self._client.log_artifact(run, str(self._store.folder(job) / "job.json"))
@@ -143,15 +148,15 @@ class RunLog:
         return True
 
     def _log_trial(self, trial: Trial) -> None:
-        """Log a stored trial, unless it is there already."""
-        place = (trial.label, entries.trial_name(trial))
-        if place not in self._known:
+        """Log a stored trial, unless it is logged already."""
+        key = (trial.label, entries.trial_name(trial))
+        if key not in self._runs:
             ended = self._trials.finished(self._plan.dataset, trial)
             entry = entries.trial_entry(self._plan, trial, ended)
-            self._end(self._create(place, entry, self._method(trial.label, entry.started)), entry)
+            self._end(self._create(key, entry, self._method(trial.label, entry.started)), entry)
 
     def log_failure(self, job: Job, folds: Sequence[int], reason: str) -> None:
-        """Note why a training failed, at its method."""
+        """Log why a training failed, with its method."""
         self._changed = True
         lines = self._failures.setdefault(job.label, [])
         lines.append(f"seed {job.seed} fold {', '.join(map(str, folds))}: {reason}")
@@ -159,118 +164,130 @@ class RunLog:
             self._method(job.label, time.time()), _FAILED, "\n".join(lines)[-5000:]
         )
 
-    def close(self, report: Path | None) -> None:
-        """Add what is known when a run is over: means over folds, tables, figures, the report; and end its runs.
+    def log_report(
+        self, folder: Path, sentences: Sequence[str], tables: Sequence[ResultTable]
+    ) -> None:
+        """Log a report: its files, and its first tables as the benchmark's description.
 
         Args:
-            report: a file in the report's folder, None if the run was interrupted.
+            folder: of the report.
+            sentences: verdicts and facts.
+            tables: all tables.
         """
+        self.log_stored()
+        if not self.is_current:
+            self._client.log_artifacts(self._parent, str(folder), "report")
+            text = entries.description(self._plan, sentences, tables)
+            self._client.set_tag(self._parent, entries.DESCRIPTION, text)
+            self._has_report = True
+
+    def close(self) -> None:
+        """Log the means over folds, and end the runs; without a report, as interrupted."""
         self.log_stored()
         if self.is_current:
             return
         ends = [self._store.planned(self._plan.run_id)]
         means: list[Point] = []
-        complete = True
-        stored = self._stored
+        is_complete, stored = True, self._stored
         for label in dict.fromkeys(job.label for job in self._plan.jobs):
-            done = [(job, fold) for job, fold in stored if job.label == label]
-            whole = len(done) == sum(job.label == label for job, _ in self._plan.trainings)
-            complete &= whole
-            ends.append(max((self._store.finished(*each) for each in done), default=ends[0]))
-            if (label, "") in self._known:
-                means += self._close_method(label, done, ends[-1], whole)
-        parent = self._known["", ""]
-        if report is not None:
-            self._client.log_artifacts(parent.info.run_id, str(report.parent), "report")
-            text = entries.description(
-                self._plan, (report.parent / "report.md").read_text(encoding="utf-8")
-            )
-            self._client.set_tag(parent.info.run_id, entries.DESCRIPTION, text)
-        self._log(parent.info.run_id, {}, means)
-        status = (
-            "FAILED"
-            if self._failures
-            else "FINISHED"
-            if complete and report is not None
-            else "KILLED"
-        )
-        self._client.set_terminated(parent.info.run_id, status, _milliseconds(max(ends)))
+            folds = [(job, fold) for job, fold in stored if job.label == label]
+            has_all = len(folds) == sum(job.label == label for job, _ in self._plan.trainings)
+            is_complete &= has_all
+            finished = (self._store.finished(job, fold) for job, fold in folds)
+            ends.append(max(finished, default=ends[0]))
+            if (label, "") in self._runs:
+                means += self._close_method(label, folds, ends[-1], has_all)
+        self._log(self._parent, means)
+        finished_status = "FINISHED" if is_complete and self._has_report else "KILLED"
+        status = "FAILED" if self._failures else finished_status
+        self._client.set_terminated(self._parent, status, _milliseconds(max(ends)))
 
     def _close_method(
-        self, label: str, done: Sequence[tuple[Job, int]], end: float, whole: bool
+        self, label: str, folds: Sequence[tuple[Job, int]], end: float, has_all: bool
     ) -> list[Point]:
-        """Give a method its means and its end, unless it has them; what the benchmark itself says of it."""
-        run, count = self._known[label, ""], str(len(done))
+        """Log a method's means and end its run, unless that is done; its points in the benchmark.
+
+        Args:
+            label: the method.
+            folds: its stored folds.
+            end: when the last of them was stored.
+            has_all: whether they are all its folds.
+        """
+        run, count = self._runs[label, ""], str(len(folds))
         if (
             run.data.tags.get(_TRAININGS) == count
             and run.info.status != "RUNNING"
             and label not in self._failures
         ):
-            values = run.data.metrics
-            return entries.headline_points(label, {k: (values[k], len(done), end) for k in values})
-        known = self._figures.setdefault(label, {})
-        for job, fold in done:
-            if entries.fold_name(job, fold) not in known:
+            means = run.data.metrics
+            return entries.headline_points(label, {k: (means[k], len(folds), end) for k in means})
+        values = self._values.setdefault(label, {})
+        for job, fold in folds:
+            if entries.fold_name(job, fold) not in values:
                 self._measured(job, self._store.load_fold(job, fold))
-        points = entries.summary_points(list(known.values()), end)
-        self._log(run.info.run_id, {_TRAININGS: count}, points)
-        status = "FINISHED" if whole else "FAILED" if label in self._failures else "KILLED"
+        points = entries.summary_points(list(values.values()), end)
+        self._client.set_tag(run.info.run_id, _TRAININGS, count)
+        self._log(run.info.run_id, points)
+        status = "FINISHED" if has_all else "FAILED" if label in self._failures else "KILLED"
         self._client.set_terminated(run.info.run_id, status, _milliseconds(end))
         return entries.headline_points(label, {p.name: (p.value, p.step, p.time) for p in points})
 
     def _measured(self, job: Job, result: TrainedFold) -> Mapping[str, float]:
-        known = self._figures.setdefault(job.label, {})
-        known[entries.fold_name(job, result.fold)] = figures = entries.test_figures(
-            self._plan, result
-        )
-        return figures
+        values = entries.values_on_test(self._plan, result)
+        self._values.setdefault(job.label, {})[entries.fold_name(job, result.fold)] = values
+        return values
 
     def _method(self, label: str, started: float) -> str:
-        """The run of a method, made if it is not there."""
-        place = (label, "")
-        if place not in self._known:
-            parent = self._known["", ""].info.run_id
-            self._create(place, entries.method_entry(self._plan, label, started), parent)
-        return self._known[place].info.run_id
+        """The run of a method, created if it does not exist."""
+        key = (label, "")
+        if key not in self._runs:
+            self._create(key, entries.method_entry(self._plan, label, started), self._parent)
+        return self._runs[key].info.run_id
 
     def _find(self) -> None:
-        """Read what is there. Half of a run, a second one, and what hangs under neither is dropped, to be made anew."""
-        where, page = f"tags.`{entries.RUN}` = '{self._plan.run_id}'", None
+        """Read which runs exist.
+
+        Delete those to be logged again: incomplete ones, duplicates, and those without a parent.
+        """
+        condition, page = f"tags.`{entries.RUN}` = '{self._plan.run_id}'", None
         runs: list[Any] = []
         while page != "":
-            found = self._client.search_runs(
+            batch = self._client.search_runs(
                 [self._experiment],
-                where,
+                condition,
                 max_results=5000,
                 order_by=["start_time"],
                 page_token=page,
             )
-            runs, page = [*runs, *found], found.token or ""
+            runs, page = [*runs, *batch], batch.token or ""
         for depth in range(3):
             for run in (run for run in runs if _depth(run) == depth):
                 tags = run.data.tags
-                place = (tags.get(METHOD, ""), tags.get(FOLD) or tags.get(TRIAL, ""))
-                above = self._known.get((place[0], "") if depth == 2 else ("", ""))
-                lost = depth > 0 and (above is None or tags.get(_PARENT) != above.info.run_id)
-                if place in self._known or lost or (depth == 2 and run.info.status == "RUNNING"):
+                key = (tags.get(METHOD, ""), tags.get(FOLD) or tags.get(TRIAL, ""))
+                parent = self._runs.get((key[0], "") if depth == 2 else _BENCHMARK)
+                is_orphan = depth > 0 and (
+                    parent is None or tags.get(_PARENT) != parent.info.run_id
+                )
+                is_incomplete = depth == 2 and run.info.status == "RUNNING"
+                if key in self._runs or is_orphan or is_incomplete:
                     self._client.delete_run(run.info.run_id)
                 else:
-                    self._known[place] = run
+                    self._runs[key] = run
 
-    def _create(self, place: _Place, entry: Entry, parent: str | None = None) -> str:
-        """Begin a run of MLflow with all its tags, parameters, metrics."""
+    def _create(self, key: _RunKey, entry: Entry, parent: str | None = None) -> str:
+        """Begin a run in MLflow with all its tags, parameters and metrics; MLflow's name of it."""
         from mlflow.entities import Dataset, DatasetInput
 
         tags = dict(entry.tags) | ({_PARENT: parent} if parent else {})
         start = _milliseconds(entry.started)
         run = self._client.create_run(self._experiment, start, tags, entry.name)
-        self._log(run.info.run_id, {}, entry.points, entry.params)
-        if not place[1]:  # of a fold's many calls this one is spared: its method has it
+        self._log(run.info.run_id, entry.points, entry.params)
+        if not key[1]:  # a fold's dataset is logged with its method, which saves a call per fold
             digest = entries.data_digest(self._plan)
             source = f'{{"digest": "{digest}"}}'
             data = Dataset(self._plan.dataset, digest[:36], "mil-bench", source)
             self._client.log_inputs(run.info.run_id, [DatasetInput(data)])
-        self._known[place] = run
+        self._runs[key] = run
         self._changed = True
         return run.info.run_id
 
@@ -278,32 +295,27 @@ class RunLog:
         self._client.set_terminated(run, entry.status, _milliseconds(entry.ended or time.time()))
 
     def _log(
-        self,
-        run: str,
-        tags: Mapping[str, str],
-        points: Sequence[Point],
-        params: Mapping[str, Any] | None = None,
+        self, run: str, points: Sequence[Point], params: Mapping[str, Any] | None = None
     ) -> None:
-        """Tags, parameters and metrics in as few calls as MLflow's limits allow: 100, 100, and 1000 in all."""
-        from mlflow.entities import Metric, Param, RunTag
+        """Log metrics and parameters in as few calls as MLflow allows: 1000 in all, 100 parameters."""
+        from mlflow.entities import Metric, Param
 
         metrics = [Metric(p.name, p.value, _milliseconds(p.time), p.step) for p in points]
-        chosen = [
+        settings = [
             Param(entries.plain(name), str(value)[:6000]) for name, value in (params or {}).items()
         ]
-        labels = [RunTag(name, value) for name, value in tags.items()]
-        while metrics or chosen or labels:
-            self._client.log_batch(run, metrics[:800], chosen[:100], labels[:100])
-            metrics, chosen, labels = metrics[800:], chosen[100:], labels[100:]
+        while metrics or settings:
+            self._client.log_batch(run, metrics[:900], settings[:100])
+            metrics, settings = metrics[900:], settings[100:]
 
     def _local_database(self) -> str:
         """The SQLite file's address; a new file gets its name when its tables are complete.
 
-        MLflow cannot go on with a file whose first set-up was killed.
+        MLflow cannot use a file if its first set-up was killed.
         """
         from mlflow import MlflowClient
 
-        path = self._folder.database
+        path = self._results.database
         if not path.exists():
             with durable.new_file(path) as temporary:
                 MlflowClient(f"sqlite:///{temporary}").search_experiments(max_results=1)

@@ -1,4 +1,4 @@
-"""Tracking beside a run: a thread of its own logs, so that no training waits for MLflow."""
+"""Tracking during a run: a separate thread logs, so that no training waits for MLflow."""
 
 from __future__ import annotations
 
@@ -15,24 +15,26 @@ from mil_bench.runs.result import RunResult
 from mil_bench.tracking.run_log import RunLog
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from mil_bench.evaluation.predictions import TrainedFold
     from mil_bench.planning.plan import Job, RunPlan
+    from mil_bench.report.tables import ResultTable
     from mil_bench.results import Results
 
 _Task = Callable[[RunLog], object]
 
 
 class MlflowTracker(Listener):
-    """Logs a run to MLflow. If MLflow fails, the run says so once and goes on without it.
+    """Logs a run to MLflow. If MLflow fails, the run says so once and continues without it.
 
-    What waits to be logged is which fold, not its figures: those are read from the result store
-    when their turn comes. So the queue needs no bound, and a slow server holds up nothing but the
-    end of the run.
+    The queue holds the numbers of folds, not their values, which are read from the result store
+    when they are logged. So the queue needs no bound, and a slow server delays only the end of the
+    run.
 
     Args:
-        results: folder of the results.
+        results: folder of results.
     """
 
     def __init__(self, results: Results) -> None:
@@ -41,42 +43,46 @@ class MlflowTracker(Listener):
         self._log: RunLog | None = None
         self._thread: threading.Thread | None = None
 
-    def on_start(self, plan: RunPlan, done: int, total: int) -> None:
-        """Ask for the parent run, and for what an earlier call did not get to."""
+    def on_start(self, plan: RunPlan, done: int, total: int) -> None:  # noqa: ARG002 - an event
+        """Log the parent run, and what an earlier call did not log."""
         self._log = RunLog(self._results, plan)
         for task in (RunLog.open, RunLog.log_stored):
             self._tasks.put(task)
 
-    def on_epoch(self, event: Any) -> None:
+    def on_epoch(self, event: Any) -> None:  # noqa: ARG002 - an event
         """Begin to log.
 
-        Not earlier: by now everything is imported that training needs, and no import of MLflow's
-        meets it half way.
+        Not earlier: training has imported everything by now, so that its imports cannot run at the
+        same time as those of MLflow.
         """
         self._begin()
 
     def on_fold(self, job: Job, result: TrainedFold) -> None:
         """Log a fold."""
-        self._tell(lambda log: log.log_fold(job, result.fold))
-        self._begin()
+        self._add(lambda log: log.log_fold(job, result.fold))
 
     def on_failure(self, job: Job, folds: tuple[int, ...], reason: str) -> None:
-        """Note it at the method."""
-        self._tell(lambda log: log.log_failure(job, folds, reason))
-        self._begin()
+        """Log it with the method."""
+        self._add(lambda log: log.log_failure(job, folds, reason))
 
-    def on_end(self, report: Path | None) -> None:
-        """Log what is left, add means, tables and figures, and end the runs."""
+    def on_report(
+        self, folder: Path, sentences: Sequence[str], tables: Sequence[ResultTable]
+    ) -> None:
+        """Log the report."""
+        self._add(lambda log: log.log_report(folder, sentences, tables))
+
+    def on_end(self) -> None:
+        """Log what is missing and the means over folds, end the runs, and wait for it."""
         if self._log is None:
             return
-        self._tell(lambda log: log.close(report))
+        self._add(RunLog.close)
         self._tasks.put(None)
-        self._begin()
-        assert self._thread is not None
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
 
-    def _tell(self, task: _Task) -> None:
+    def _add(self, task: _Task) -> None:
         self._tasks.put(task)
+        self._begin()
 
     def _begin(self) -> None:
         if self._log is not None and self._thread is None:
@@ -86,16 +92,15 @@ class MlflowTracker(Listener):
             self._thread.start()
 
     def _work(self, log: RunLog) -> None:
-        """Do what is asked for until the end, or until MLflow fails."""
+        """Do the tasks, one after another, until the end of the run or until MLflow fails."""
         try:
             while (task := self._tasks.get()) is not None:
                 task(log)
-            print(f"Logged to MLflow: {log.where}", file=sys.stderr)
-        except Exception as error:  # whatever a tracker throws, it must not cost a training
-            again = f"mil-bench track --resync {log.run_id}"
-            print(
-                f"MLflow is left out from here on: {_said(error)}\nThe run goes on; later, fill in with: {again}",
-                file=sys.stderr,
+            sys.stderr.write(f"Logged to MLflow: {log.where}\n")
+        except Exception as error:  # no error of MLflow may cost a training
+            sys.stderr.write(
+                f"MLflow failed: {_first_line(error)}\nThe run continues without it. To log what "
+                f"is missing later: mil-bench runs track {log.run_id}\n"
             )
 
 
@@ -103,7 +108,7 @@ def resync(results: Results, run_id: str) -> tuple[int, int]:
     """Log what MLflow lacks of a run, from the result store alone; trains nothing.
 
     Args:
-        results: folder of the results.
+        results: folder of results.
         run_id: name of the run.
 
     Returns:
@@ -120,16 +125,20 @@ def resync(results: Results, run_id: str) -> tuple[int, int]:
         log.open()
         missing = log.log_stored()
         if not log.is_current:
-            log.close(result.write(results.reports / run_id))
+            folder = results.reports / run_id
+            result.write(folder)
+            log.log_report(folder, result.sentences, result.report_tables)
+            log.close()
     except StorageError:
         raise
-    except Exception as error:  # a tracker may throw anything
+    except Exception as error:  # MLflow may raise anything
         raise TrackingError(
-            f"MLflow failed: {_said(error)}. What is logged already stays; the same command goes on from there."
+            f"MLflow failed: {_first_line(error)}. What is logged stays logged; the same command "
+            "continues from there."
         ) from error
     return missing, sum(map(len, result.trained.values()))
 
 
-def _said(error: Exception) -> str:
-    """The first line of what MLflow says, which may be long."""
+def _first_line(error: Exception) -> str:
+    """Type and first line of an error of MLflow, which may be long."""
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"

@@ -1,7 +1,7 @@
-"""What MLflow's own page shows of an experiment of ours: two prepared views, and the address that opens one.
+"""Two prepared views of an experiment on MLflow's own page, and the address that opens one.
 
 A view is a tag of the experiment with the page's settings as JSON, as its *Share* button writes it.
-A page that does not know a setting ignores it; an unknown view shows the plain list of runs.
+A page ignores settings that it does not know, and shows the plain list of runs for an unknown view.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _OF_FOLD = (
 
 
 def _view(kind: str, metrics: Sequence[str], params: Sequence[str]) -> str:
-    """Runs of one kind, best first, with these columns."""
+    """Runs of one kind, best first, with these columns; JSON."""
     columns = [*(f"metrics.`{name}`" for name in metrics), *(f"params.`{name}`" for name in params)]
     return json.dumps(
         {
@@ -50,16 +50,17 @@ def _view(kind: str, metrics: Sequence[str], params: Sequence[str]) -> str:
 
 
 EXPERIMENT_TAGS = {
-    "mlflow.experimentKind": "custom_model_development",  # models are trained here, no language model is traced
-    DESCRIPTION: "mil-bench: a run a benchmark, below it its methods, below these their folds and trials. "
-    f"`tags.{KIND} = 'benchmark'` (or `'method'`, `'fold'`, `'trial'`) shows one kind alone; "
-    "`tags.mil_bench.run = 'NAME'` shows one benchmark.",
+    # Models are trained here; no language model is traced.
+    "mlflow.experimentKind": "custom_model_development",
+    DESCRIPTION: "mil-bench: every benchmark is a run, with its methods as child runs and their "
+    f"folds and trials below them. `tags.{KIND} = 'benchmark'` (or `'method'`, `'fold'`, "
+    "`'trial'`) shows one kind only; `tags.mil_bench.run = 'NAME'` shows one benchmark.",
     "mlflow.sharedViewState.methods": _view("method", _MAIN, ("protocol", "folds", "seeds")),
     "mlflow.sharedViewState.folds": _view("fold", _OF_FOLD, ("method", "seed", "fold")),
 }
 
 
 def address(server: str, experiment: str, view: str = "methods") -> str:
-    """Where a browser shows a view; without the workflow in it, MLflow's page opens on traces of language models."""
+    """The address of a view; without ``workflowType`` MLflow shows traces of language models."""
     query = f"workflowType=machine_learning&viewStateShareKey={view}"
     return f"{server.rstrip('/')}/#/experiments/{experiment}/runs?{query}"

@@ -48,7 +48,7 @@ class TuningDisplay(Listener):
                 line = f"{self._finished}/{self._studies} {_line(records)} ({self._elapsed:.0f} s)"
                 self._console.print(line, soft_wrap=True)
 
-    def on_end(self, report: Path | None) -> None:  # noqa: ARG002 - a listener's signature
+    def on_end(self) -> None:
         """Remove the bar."""
         self._bars.stop()
 

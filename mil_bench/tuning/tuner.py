@@ -217,7 +217,7 @@ class Tuner:
             for _, lock in (*self._idle, *self._busy.values()):  # if this call is interrupted
                 lock.release()
             for listener in self._listeners:
-                listener.on_end(None)
+                listener.on_end()
 
     @property
     def is_waiting(self) -> bool:

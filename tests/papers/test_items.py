@@ -1,7 +1,8 @@
-"""Protocol files: those of the paper fit the methods, metrics and datasets there are; faulty ones are refused."""
+"""Protocol files: the paper's can be planned; files with errors are refused."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +11,7 @@ from conftest import SMALL_TWIN
 from mil_bench import registry
 from mil_bench.datasets.catalogue import find_dataset
 from mil_bench.errors import InputError, UnknownNameError
-from mil_bench.papers.items import find_item, item_names, read_item
+from mil_bench.papers.items import FORMER_NAMES, find_item, item_names, read_item
 from mil_bench.planning.make import make_plan
 from mil_bench.planning.request import RunRequest
 
@@ -48,7 +49,7 @@ than = "flat"
 
 
 def test_every_table_of_the_paper_has_a_file() -> None:
-    assert {f"table{n}" for n in range(1, 7)} | {"figure4", "twin"} == set(item_names())
+    assert {f"table{n}" for n in range(1, 7)} | {"figure4", "simulated"} == set(item_names())
 
 
 @pytest.mark.parametrize("name", item_names())
@@ -68,28 +69,46 @@ def test_every_file_can_be_planned_with_methods_settings_and_metrics_that_exist(
         assert all(job.params[setting] == value for setting, value in row.settings.items())
 
 
-def test_the_main_tables_hold_every_method_and_figure_4_the_same_rows() -> None:
+def test_the_main_tables_and_figure_4_have_every_built_in_method() -> None:
     for name in ("table1", "table2", "table3", "figure4"):
-        assert sorted(row.method for row in find_item(name).rows) == registry.methods.names()
-        assert find_item(name).rows == find_item("table1").rows
+        rows = find_item(name).rows
+        assert [row.method for row in rows] == registry.methods.built_in()
+        assert all(row.label == row.method and not row.settings for row in rows)
+    assert {"hmil", "abmil", "transmil"} < set(registry.methods.built_in())
 
 
-def test_published_figures_are_those_that_we_have_a_source_for() -> None:
+def test_all_rows_are_those_of_mil_bench_without_other_methods(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from_file = registry.FromFile(None, Path("my_method.py"), "")
+    monkeypatch.setitem(registry.methods._files, "my-method", from_file)
+    text = 'rows = "all"\n' + GOOD.partition("[[rows]]")[0]
+    assert "my-method" in registry.methods.names()
+    assert [row.method for row in read_item("x", text).rows] == registry.methods.built_in()
+    assert "my-method" not in registry.methods.built_in()
+
+
+def test_published_values_are_those_that_we_have_a_source_for() -> None:
     published = {name: find_item(name).published for name in item_names()}
-    assert {name for name, figures in published.items() if figures} == {
+    assert {name for name, sources in published.items() if sources} == {
         "table1",
         "table2",
         "table3",
     }
-    for figures in published.values():
-        for each in figures:
-            assert (each.row, each.standing) == ("hmil", "second-hand")
-            assert set(each.values) == {"accuracy", "macro_auc", "balanced_accuracy", "macro_f1"}
+    for sources in published.values():
+        for source in sources:
+            assert (source.row, source.standing) == ("hmil", "second-hand")
+            assert set(source.values) == {"accuracy", "macro_auc", "balanced_accuracy", "macro_f1"}
 
 
-def test_table_4_and_the_twin_ask_about_the_same_parts() -> None:
-    assert find_item("table4").rows == find_item("twin").rows
-    assert find_item("table4").questions == find_item("twin").questions
+def test_table_4_and_simulated_ask_about_the_same_parts() -> None:
+    assert find_item("table4").rows == find_item("simulated").rows
+    assert find_item("table4").questions == find_item("simulated").questions
+
+
+def test_former_names_lead_to_items() -> None:
+    assert set(FORMER_NAMES.values()) <= set(item_names())
+    assert not set(FORMER_NAMES) & set(item_names())
 
 
 def test_a_good_file_is_read() -> None:
@@ -103,66 +122,101 @@ def test_a_good_file_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "problem"),
     [
-        ("title =", "titel =", "There is no key 'titel'. Did you mean title?"),
-        ('title = "T"', "", "title is missing"),
-        ('title = "T"', 'title = ""', "title is empty"),
-        ("seeds = [0]", "seeds = [true]", "seeds: True is not of type int"),
-        ("seeds = [0]", "seeds = []", "seeds is empty"),
+        ("title =", "titel =", "unknown key 'titel'; did you mean title?"),
+        ('title = "T"', "", "title: it is missing"),
+        ('title = "T"', 'title = ""', "title: String should have at least 1 character"),
+        ("seeds = [0]", "seeds = [true]", "seeds: True is not a whole number"),
+        ("seeds = [0]", "seeds = []", "seeds: it is empty"),
+        ("seeds = [0]", "seeds = 0", "seeds: 0 is not a list"),
         (
             'label = "flat"',
             'lable = "flat"',
-            "rows 2: There is no key 'lable'. Did you mean label?",
+            "unknown key 'rows[1].lable'; did you mean label?",
         ),
-        ('label = "flat"', 'label = "hmil"', "two rows are called hmil"),
+        ('label = "flat"', 'label = "hmil"', "rows: two rows are called hmil"),
         (
             'method = "hmil"\n\n',
             'method = "hmll"\n\n',
-            "There is no method 'hmll'. Did you mean hmil",
+            "rows[0].method: there is no method 'hmll'; did you mean hmil",
         ),
-        ('"macro_auc"', '"macroauc"', "There is no metric 'macroauc'. Did you mean macro_auc"),
-        ('"fine"', '"fin"', "There is no level 'fin'. Did you mean fine?"),
-        ('["bracs"]', '["brac"]', "There is no dataset 'brac'. Did you mean bracs"),
+        ('"macro_auc"', '"macroauc"', "there is no metric 'macroauc'; did you mean macro_auc"),
+        ('"fine"', '"fin"', "level: 'fin' is not 'fine' or 'coarse'"),
+        ('["bracs"]', '["brac"]', "datasets: There is no dataset 'brac'. Did you mean bracs"),
         (
             '["bracs"]',
             '["bracs-sim:row=3"]',
             "There is no setting of bracs-sim 'row'. Did you mean rows?",
         ),
-        ('"paper"', '"papers"', "bracs: There is no protocol 'papers'. Did you mean paper?"),
+        (
+            '"paper"',
+            '"papers"',
+            "protocol: bracs: there is no protocol 'papers'; did you mean paper?",
+        ),
         (
             'dataset = "bracs"',
             'dataset = "panda"',
-            "published 1: There is no dataset of this item 'panda'",
+            "published: hmil on panda: there is no dataset of this item 'panda'",
         ),
-        ('"second-hand"', '"heard"', "published 1: There is no standing 'heard'"),
+        (
+            '"second-hand"',
+            '"heard"',
+            "published[0].standing: 'heard' is not 'read' or 'second-hand'",
+        ),
         (
             "accuracy = 55.6",
             "acuracy = 55.6",
-            "There is no metric of this item 'acuracy'. Did you mean accuracy",
+            "there is no metric of this item 'acuracy'; did you mean accuracy",
         ),
-        ("accuracy = 55.6", 'accuracy = "55.6"', "published 1: accuracy is '55.6', not a number"),
-        ('than = "flat"', 'than = "flt"', "questions 1: There is no row 'flt'. Did you mean flat?"),
-        ("[[rows]]", "[[rows", "it is no TOML"),
+        (
+            "accuracy = 55.6",
+            'accuracy = "55.6"',
+            "published[0].values.accuracy: '55.6' is not a number",
+        ),
+        (
+            'than = "flat"',
+            'than = "flt"',
+            "questions: 'Does it help?': there is no row 'flt'; did you mean flat?",
+        ),
+        ("[[rows]]", "[[rows", "it is not TOML"),
     ],
 )
-def test_a_faulty_file_is_refused_with_near_matches(old: str, new: str, said: str) -> None:
+def test_a_file_with_an_error_is_refused_with_near_matches(
+    old: str, new: str, problem: str
+) -> None:
     assert old in GOOD
     with pytest.raises(InputError) as caught:
         read_item("x", GOOD.replace(old, new, 1))
-    assert said in str(caught.value)
-    assert str(caught.value).startswith("protocol file x: ")
+    assert problem in str(caught.value)
+    assert str(caught.value).startswith("protocol file x.toml: ")
 
 
-def test_all_problems_of_a_file_are_told_at_once() -> None:
+@pytest.mark.parametrize(
+    ("rows", "problem"),
+    [
+        ('rows = "al"', "rows: 'al' is neither \"all\" nor [[rows]]"),
+        ("rows = []", "rows: it is empty"),
+        ('rows = ["hmil"]', "rows: 'hmil' is not a table of keys and values"),
+        ("", "rows: it is missing"),
+    ],
+)
+def test_rows_are_all_or_tables(rows: str, problem: str) -> None:
+    with pytest.raises(InputError) as caught:
+        read_item("x", f"{rows}\n{GOOD.partition('[[rows]]')[0]}")
+    assert caught.value.problems == (problem,)
+
+
+def test_all_problems_of_a_file_are_listed_at_once() -> None:
     with pytest.raises(InputError) as caught:
         read_item(
             "x",
             GOOD.replace("title", "titel")
             .replace("seeds = [0]", "seeds = 0")
-            .replace("text =", "txt ="),
+            .replace("text =", "txt =")
+            .replace('row = "hmil"', 'row = "hmll"'),
         )
-    assert len(caught.value.problems) == 5
+    assert len(caught.value.problems) == 6
 
 
 def test_an_unknown_item_suggests_a_near_one() -> None:

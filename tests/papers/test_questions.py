@@ -1,4 +1,4 @@
-"""Ours beside published figures, and questions answered from verdicts, on values worked out by hand."""
+"""Published values next to ours, and questions answered from verdicts, on made-up values."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from mil_bench.papers.questions import (
     Answer,
     Published,
     Question,
-    across,
     answer,
     in_short,
+    over_datasets,
     published_beside,
     questions_table,
 )
 from mil_bench.report.tables import Cell, ResultTable
 
 AUC, NLL = Measure("fine", "macro_auc"), Measure("fine", "nll")
-QUESTION = Question("Does it help?", "with", "without")
+QUESTION = Question(text="Does it help?", better="with", than="without")
+OTHER_QUESTION = Question(text="And that?", better="a", than="b")
 TABLE = ResultTable(
     "fine",
     "T",
@@ -30,19 +31,25 @@ TABLE = ResultTable(
     },
 )
 COLUMNS = {"Accuracy": "accuracy", "Macro F1": "macro_f1"}
-PUBLISHED = Published("hmil", "bracs", "second-hand", "a note", {"accuracy": 55.6})
+PUBLISHED = Published(
+    row="hmil",
+    dataset="bracs",
+    standing="second-hand",
+    source="a note",
+    values={"accuracy": 55.6},
+)
 
 
 def verdict(
-    first: str, second: str, difference: float, adjusted: float, figure: Measure = AUC
+    first: str, second: str, difference: float, adjusted: float, measure: Measure = AUC
 ) -> Verdict:
     low, high = difference - 0.02, difference + 0.02
     return Verdict(
-        figure, first, second, difference, low, high, 1.0, adjusted, adjusted, 1, sentence="S."
+        measure, first, second, difference, low, high, 1.0, adjusted, adjusted, pairs=1, folds=10
     )
 
 
-def test_a_published_figure_stands_beside_ours_with_its_standing_and_the_difference() -> None:
+def test_a_published_value_is_next_to_ours_with_its_standing_and_the_difference() -> None:
     table = published_beside(TABLE, COLUMNS, [PUBLISHED])
     assert table.columns == ["Accuracy", "Accuracy, published", "Macro F1"]
     assert table.cells["hmil"]["Accuracy, published"] == "55.6 second-hand (ours +1.5)"
@@ -51,7 +58,7 @@ def test_a_published_figure_stands_beside_ours_with_its_standing_and_the_differe
     assert "hmil: second-hand, a note" in table.note
 
 
-def test_a_published_figure_without_ours_has_no_difference() -> None:
+def test_a_published_value_without_ours_has_no_difference() -> None:
     cells = {"hmil": {"Accuracy": Cell(math.nan)}}
     table = published_beside(
         ResultTable("fine", "T", "", cells), {"Accuracy": "accuracy"}, [PUBLISHED]
@@ -59,16 +66,16 @@ def test_a_published_figure_without_ours_has_no_difference() -> None:
     assert table.cells["hmil"]["Accuracy, published"] == "55.6 second-hand"
 
 
-def test_without_a_source_nothing_stands_beside_ours_and_the_note_says_so() -> None:
+def test_without_a_source_there_is_no_published_column_and_the_note_says_so() -> None:
     table = published_beside(TABLE, COLUMNS, [])
     assert table.columns == ["Accuracy", "Macro F1"]
     assert "not available" in table.note
 
 
-def test_a_twin_never_stands_beside_published_figures() -> None:
+def test_simulated_data_are_never_next_to_published_values() -> None:
     table = published_beside(TABLE, {"Macro F1": "macro_f1"}, None)
     assert table.columns == ["Macro F1"]
-    assert "not comparable, this is a generated twin" in table.note
+    assert "not comparable with simulated data" in table.note
 
 
 def test_answers_follow_the_verdict_and_not_the_wish() -> None:
@@ -78,78 +85,87 @@ def test_answers_follow_the_verdict_and_not_the_wish() -> None:
     no = answer(QUESTION, [verdict("without", "with", 0.031, 0.01)])
     unclear = answer(QUESTION, [verdict("without", "with", 0.031, 0.2)])
     assert [each.text for each in (yes, no, unclear)] == [
-        "Does it help? Yes: S.",
-        "Does it help? No: S.",
-        "Does it help? Not shown: S.",
+        "Does it help? Yes: with is better than without: its macro AUC is 3.1 points higher "
+        "(95 % interval 1.1 to 5.1; p = .010).",
+        "Does it help? No: without is better than with: its macro AUC is 3.1 points higher "
+        "(95 % interval 1.1 to 5.1; p = .010).",
+        "Does it help? Not significant: The difference between without and with is not "
+        "significant: the macro AUC of without is 3.1 points higher (95 % interval 1.1 to 5.1; "
+        "p = .20).",
     ]
     assert [each.numbers for each in (yes, no, unclear)] == [
         "+3.1 (1.1 to 5.1)",
         "-3.1 (-5.1 to -1.1)",
         "-3.1 (-5.1 to -1.1)",
     ]
-    assert [each.shown for each in (yes, no, unclear)] == [True, True, False]
+    assert [each.is_significant for each in (yes, no, unclear)] == [True, True, False]
 
 
 def test_where_lower_is_better_a_positive_difference_still_means_better() -> None:
-    found = answer(QUESTION, [verdict("with", "without", -0.25, 0.01, NLL)])
-    assert found.text.startswith("Does it help? Yes")
-    assert found.numbers == "+0.250 (0.230 to 0.270)"
+    given = answer(QUESTION, [verdict("with", "without", -0.25, 0.01, NLL)])
+    assert given.text.startswith("Does it help? Yes")
+    assert given.numbers == "+0.250 (0.230 to 0.270)"
 
 
 def test_what_cannot_be_compared_is_said() -> None:
     missing = answer(QUESTION, [verdict("with", "other", 0.1, 0.01)])
-    assert missing.text == (
-        "Does it help? Cannot be said: the run has no complete results of both with and without."
+    assert missing.text == ("Does it help? No answer: the run lacks results of with or of without.")
+    undefined = answer(QUESTION, [Verdict(AUC, "with", "without", reason="only 2 folds")])
+    assert undefined.text == (
+        "Does it help? No answer: with and without cannot be compared on macro AUC: only 2 folds."
     )
-    undefined = answer(
-        QUESTION, [Verdict(AUC, "with", "without", reason="only 2 folds", sentence="R.")]
-    )
-    assert undefined.text == "Does it help? Cannot be said: R."
     assert missing.numbers == undefined.numbers == "unknown"
     assert in_short([missing, undefined]) == "None of the questions can be answered."
 
 
-def test_in_short_names_what_is_shown_and_the_largest_difference() -> None:
+def test_in_short_names_significant_pairs_and_the_largest_difference() -> None:
     small = answer(QUESTION, [verdict("with", "without", 0.03, 0.01)])
-    large = answer(Question("And that?", "a", "b"), [verdict("b", "a", 0.05, 0.3)])
+    large = answer(OTHER_QUESTION, [verdict("b", "a", 0.05, 0.3)])
     assert in_short([small, large]) == (
-        "A difference is shown for 1 of 2 questions (with against without); the largest is -5.0 (-7.0 to -3.0), "
-        "a against b, not shown."
+        "The difference is significant for 1 of 2 questions (with vs without); the largest is "
+        "-5.0 (-7.0 to -3.0), a vs b, not significant."
     )
-    assert in_short([large]).startswith("No difference is shown for any question; the largest is")
+    assert in_short([large]).startswith(
+        "The difference is significant for none of the questions; the largest is"
+    )
 
 
-def test_across_datasets_the_change_is_told_from_the_numbers() -> None:
-    def found(difference: float) -> Answer:
+def test_over_datasets_the_change_is_computed_from_the_answers() -> None:
+    def given(difference: float) -> Answer:
         return answer(QUESTION, [verdict("with", "without", difference, 0.01)])
 
-    assert across({"A": found(0.06), "B": found(0.01)}) == (
-        "Does it help? The difference is on A +6.0 (4.0 to 8.0); on B +1.0 (-1.0 to 3.0); from A to B it changes by "
-        "-5.0, and the intervals do not overlap."
+    assert over_datasets({"A": given(0.06), "B": given(0.01)}) == (
+        "Does it help? The difference is on A +6.0 (4.0 to 8.0); on B +1.0 (-1.0 to 3.0); from A "
+        "to B it changes by -5.0, and the intervals do not overlap."
     )
-    assert across({"A": found(0.06), "B": found(0.03)}).endswith(
+    assert over_datasets({"A": given(0.06), "B": given(0.03)}).endswith(
         "it changes by -3.0, and the intervals overlap."
     )
     unknown = answer(QUESTION, [])
-    assert across({"A": found(0.06), "B": unknown}).endswith(
+    assert over_datasets({"A": given(0.06), "B": unknown}).endswith(
         "on B unknown; A and B cannot be compared."
     )
 
 
-def test_questions_stand_in_one_table_with_their_change() -> None:
-    other = Question("And that?", "a", "b")
+def test_questions_are_in_one_table_with_their_change() -> None:
     table = questions_table(
         {
-            "A": [answer(QUESTION, [verdict("with", "without", 0.06, 0.012)]), answer(other, [])],
-            "B": [answer(QUESTION, [verdict("without", "with", 0.01, 0.6)]), answer(other, [])],
+            "A": [
+                answer(QUESTION, [verdict("with", "without", 0.06, 0.012)]),
+                answer(OTHER_QUESTION, []),
+            ],
+            "B": [
+                answer(QUESTION, [verdict("without", "with", 0.01, 0.6)]),
+                answer(OTHER_QUESTION, []),
+            ],
         }
     )
     assert table.cells["Does it help?"] == {
-        "Rows": "with against without",
+        "Rows": "with vs without",
         "A": "Yes: +6.0 (4.0 to 8.0), p = .012",
-        "B": "Not shown: -1.0 (-3.0 to 1.0), p = .60",
+        "B": "Not significant: -1.0 (-3.0 to 1.0), p = .60",
         "Change to B": "-7.0",
     }
-    assert table.cells["And that?"]["A"] == "Cannot be said"
+    assert table.cells["And that?"]["A"] == "No answer"
     assert table.cells["And that?"]["Change to B"] == "unknown"
-    assert "no complete results of both a and b" in table.note
+    assert "lacks results of a or of b" in table.note

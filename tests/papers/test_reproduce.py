@@ -1,4 +1,4 @@
-"""What is run for an item, on which data, and what stands on its page."""
+"""What is run for an item, on which data, and what its page shows."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from mil_bench.bags.store import BagStore, StoreHeader, create_store
 from mil_bench.cli import main
 from mil_bench.errors import InputError, UnknownNameError
 from mil_bench.papers import reproduce
-from mil_bench.papers.reproduce import QUICK_EPOCHS, QUICK_TWIN, ReproduceRequest, parts_of
+from mil_bench.papers.reproduce import QUICK_EPOCHS, QUICK_SIMULATED, parts_of
+from mil_bench.papers.request import ReproduceRequest
+from mil_bench.running.result_store import ResultStore
 from mil_bench.split_files.formats.own import SplitFile
 from mil_bench.splits.plan import Fold
 
-QUICK = ",".join(f"{name}={value}" for name, value in QUICK_TWIN.items())
+QUICK = ",".join(f"{name}={value}" for name, value in QUICK_SIMULATED.items())
 
 
 def runs(*items: str, **options: object) -> list[tuple[str, str]]:
@@ -32,30 +34,30 @@ def test_without_a_dataset_an_item_is_about_its_own() -> None:
     ]
 
 
-def test_all_leaves_twins_out_unless_they_are_named() -> None:
+def test_all_leaves_simulated_data_out_unless_they_are_named() -> None:
     assert {dataset for _, dataset in runs("all")} == {"bracs", "panda", "ccc"}
     named = runs("all", datasets=("bracs-sim",))
-    assert ("twin", "bracs-sim:hierarchy=0") in named
+    assert ("simulated", "bracs-sim:hierarchy=0") in named
     assert {dataset.partition(":")[0] for _, dataset in named} == {"bracs-sim"}
     assert "table2" not in [name for name, _ in named]
 
 
-def test_a_quick_twin_is_small_but_settings_that_are_given_stay() -> None:
+def test_quick_simulated_data_are_small_but_settings_that_are_given_stay() -> None:
     assert runs("table1", datasets=("bracs-sim",), preset="quick") == [
         ("table1", f"bracs-sim:{QUICK}")
     ]
     assert runs("table1", datasets=("bracs-sim:rows=9",), preset="quick") == [
         ("table1", "bracs-sim:slides=120,rows=9")
     ]
-    assert runs("twin", datasets=("bracs-sim:seed=1",)) == [
-        ("twin", "bracs-sim:seed=1"),
-        ("twin", "bracs-sim:seed=1,hierarchy=0"),
+    assert runs("simulated", datasets=("bracs-sim:seed=1",)) == [
+        ("simulated", "bracs-sim:seed=1"),
+        ("simulated", "bracs-sim:seed=1,hierarchy=0"),
     ]
 
 
-def test_the_quick_budget_is_one_for_all_and_only_for_twins() -> None:
-    real, twin = parts_of(ReproduceRequest(("table1",), ("bracs", "bracs-sim"), "quick"))
-    assert (real.request.epochs, twin.request.epochs) == (None, QUICK_EPOCHS)
+def test_the_quick_budget_is_one_for_all_and_only_for_simulated_data() -> None:
+    real, simulated = parts_of(ReproduceRequest(("table1",), ("bracs", "bracs-sim"), "quick"))
+    assert (real.request.epochs, simulated.request.epochs) == (None, QUICK_EPOCHS)
     assert (
         parts_of(ReproduceRequest(("table1",), ("bracs-sim",), "quick", epochs=3))[0].request.epochs
         == 3
@@ -65,8 +67,12 @@ def test_the_quick_budget_is_one_for_all_and_only_for_twins() -> None:
 @pytest.mark.parametrize(
     ("items", "options", "said"),
     [
-        (("table2",), {"datasets": ("bracs-sim",)}, "table2 is about panda, or a twin of it"),
-        (("table2",), {"datasets": ("digits",)}, "no item that was asked for is about digits"),
+        (
+            ("table2",),
+            {"datasets": ("bracs-sim",)},
+            "table2 is about panda, or simulated data like it",
+        ),
+        (("table2",), {"datasets": ("digits",)}, "no requested item is about digits"),
         (("tabel2",), {}, "There is no item to reproduce 'tabel2'. Did you mean table2"),
         (
             ("table2",),
@@ -97,7 +103,9 @@ def test_a_split_file_is_followed_for_its_dataset_alone(tmp_path: Path) -> None:
     }
     assert (by_name["bracs"].splits, by_name["bracs"].protocol) == (file, None)
     assert (by_name["panda"].splits, by_name["panda"].protocol) == (None, "paper")
-    with pytest.raises(InputError, match="no dataset asked for is bracs"):
+    with pytest.raises(
+        InputError, match="it is a split of bracs, which no requested item is about"
+    ):
         parts_of(ReproduceRequest(("table2",), splits=(file,)))
     again = split_file(tmp_path / "again.json", "bracs")
     with pytest.raises(InputError, match="are both splits of bracs"):
@@ -119,20 +127,21 @@ def call(folder: Path, *words: str) -> int:
     )
 
 
+@pytest.mark.slow
 def test_items_share_their_trainings_and_an_overview_names_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     assert call(tmp_path, "table5", "--dataset", SMALL_TWIN) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "Is HMIL better than DSMIL?" in shown
-    assert "not comparable, this is a generated twin" in shown
+    assert "not comparable with simulated data" in shown
     trained = []
     monkeypatch.setattr(reproduce, "execute", _counting(trained, reproduce.execute))
     assert call(tmp_path, "table4", "table5", "--dataset", SMALL_TWIN) == 0
     assert trained == [
         4 * 3,
         0,
-    ]  # four variants of HMIL; table 5 has trained HMIL itself and the lookup
+    ]  # four rows of HMIL; table 5 has trained HMIL itself and the lookup
     overview = (tmp_path / "results" / "reports" / "reproduce-quick" / "overview.md").read_text()
     for part in (
         "table4 on",
@@ -146,16 +155,17 @@ def test_items_share_their_trainings_and_an_overview_names_them(
 
 
 def _counting(trained: list[int], execute: object) -> object:
-    def counting(prepared: object, place: object) -> object:
-        done = sum(len(place.store.done(job)) for job in prepared.plan.jobs)
-        trained.append(len(prepared.plan.jobs) * len(prepared.plan.splits.folds) - done)
-        return execute(prepared, place)
+    def counting(prepared: object, setup: object) -> object:
+        store = ResultStore(setup.folder.runs)
+        stored = sum(len(store.done(job)) for job in prepared.plan.jobs)
+        trained.append(len(prepared.plan.jobs) * len(prepared.plan.splits.folds) - stored)
+        return execute(prepared, setup)
 
     return counting
 
 
 def packed(store: BagStore, path: Path) -> None:
-    """The twin's bags under the real dataset's name, as if they had been packed; without instance labels."""
+    """Simulated bags under the real dataset's name, as if packed; without instance labels."""
     header = StoreHeader(
         "bracs",
         store.hierarchy,
@@ -171,7 +181,8 @@ def packed(store: BagStore, path: Path) -> None:
             writer.add(Bag(Slide(slide.slide, int(slide.label), slide.group), rows))
 
 
-def test_on_packed_features_published_figures_stand_beside_ours(
+@pytest.mark.slow
+def test_on_packed_features_published_values_are_next_to_ours(
     tmp_path: Path,
     small_store: BagStore,
     monkeypatch: pytest.MonkeyPatch,
@@ -201,6 +212,7 @@ def only(item: object, *labels: str) -> object:
     return replace(item, rows=tuple(row for row in item.rows if row.label in labels))
 
 
+@pytest.mark.slow
 def test_what_is_not_there_is_named_and_the_rest_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -221,3 +233,12 @@ def test_bad_input_trains_and_writes_nothing(tmp_path: Path, capsys: pytest.Capt
     assert call(tmp_path, "table2", "--dataset", SMALL_TWIN) == 2
     assert "mil-bench: what is to be reproduced: 2 problems" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_former_name_of_an_item_is_translated_and_its_present_name_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert call(tmp_path, "twin", "--dataset", "panda-sim") == 2
+    message = capsys.readouterr().err
+    assert message.startswith("mil-bench: 'reproduce twin' is now called 'reproduce simulated'\n")
+    assert "simulated is about bracs-sim, bracs-sim:hierarchy=0" in message
