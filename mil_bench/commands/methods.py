@@ -130,7 +130,7 @@ def check(arguments: argparse.Namespace) -> int:
 
 def new(arguments: argparse.Namespace) -> int:
     """Write a package for a method."""
-    from mil_bench.scaffold import new_plugin
+    from mil_bench.methods.scaffold import new_plugin
 
     for path in new_plugin(arguments.name, arguments.folder):
         print(path)
