@@ -160,7 +160,7 @@ class RunPlan:
             if job.is_trained and job.label not in methods.setdefault(job.recipe["epochs"], []):
                 methods[job.recipe["epochs"]].append(job.label)
         budgets = [
-            f"{plural(epochs, 'epoch')} ({', '.join(labels)})"
+            f"at most {plural(epochs, 'epoch')} ({', '.join(labels)})"
             for epochs, labels in sorted(methods.items())
         ]
         return "; ".join(budgets) or "nothing is trained"

@@ -17,15 +17,21 @@ ABSENT = "–"
 """Shown if a method has no such value at all (no coarse head, no attention)."""
 PACKAGE_TABLE = "metric_"
 """Start of the name of a table for a class-wise metric of a package."""
-_LIFTED = "Coarse probabilities are the fine ones summed over the children, for every method."
-_HEADS = (
-    "Rows '(coarse head)' are the predictions of the method's own coarse branch; they are not "
-    "ranked, because only some methods have one."
+_LIFTED = (
+    "The probability of a coarse class is the sum of the probabilities of its fine classes, for "
+    "every method."
 )
-_INTERVALS = "In brackets: the 95 % interval of a bootstrap over {}s."
+_HEADS = (
+    "Rows '(coarse head)' score the method's own coarse head; they are not marked as best, "
+    "because only some methods have one."
+)
+_INTERVALS = (
+    "In brackets: the 95 % confidence interval of a bootstrap over {}s. It covers the sampling of "
+    "test {}s, not training; compare methods by the table of pairs, not by these intervals."
+)
 _POOLED = (
-    "All test predictions of a method count; slides are ranked only against slides that the same "
-    "trained model scored."
+    "Test predictions of all folds and seeds are pooled, so values differ from the means over "
+    "folds. For AUC, a slide is compared only with slides that the same trained model scored."
 )
 
 Columns = Mapping[str, Measure]
@@ -81,7 +87,7 @@ def pooled_tables(evidence: Evidence, caption: str) -> list[ResultTable]:
     if not evidence.complete:
         return []
     few, unit = evidence.bootstrap.few, evidence.bootstrap.unit
-    note = f"{_POOLED} " + (f"No intervals: {few}." if few else _INTERVALS.format(unit))
+    note = f"{_POOLED} " + (f"No intervals: {few}." if few else _INTERVALS.format(unit, unit))
     build = _Builder(evidence, caption)
     more = build.existing([m for m in _of_packages(("fine",)) if m.metric.resampled])
     columns = {

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from mil_bench.evaluation.verdicts import Evidence
 
 _SPENT = (
-    "Every method has the same number of trials, sampler seeds, epochs and pruning rule; methods "
-    "differ in how many trials were pruned or failed, and in time. Seconds are of training, while "
-    "other trainings run on other cores."
+    "Every method has the same number of trials, the same seeds of the hyperparameter sampler, the "
+    "same maximum number of epochs per trial and the same pruning rule. Methods differ in how many "
+    "trials were completed, pruned or failed, and in time. Seconds are wall-clock training time "
+    "while other trainings ran on other cores."
 )
 _CHOSEN = (
     "Trial 0 is the method's own recipe. Loss: the lowest validation cross-entropy of the fine "

@@ -17,14 +17,15 @@ if TYPE_CHECKING:
     from mil_bench.evaluation.verdicts import Evidence, Verdict
 
 _PER_PAIR = (
-    "Intervals are per pair; p-values are Holm-adjusted for all pairs, so an interval can exclude 0 "
-    "although the difference is not significant (p < .05)."
+    "Intervals are per pair, not adjusted; p-values are Holm-adjusted for all pairs, so an "
+    "interval can exclude 0 although the difference is not significant (adjusted p < .05). Not "
+    "significant does not mean equivalent."
 )
-_D = "d: difference in standard deviations over folds."
+_D = "d: mean difference divided by the standard deviation of the differences over folds."
 _BOTH = (
-    "The interval and the p-value are the more conservative of two tests: a corrected resampled "
-    "t-test across folds (training-set variability) and a paired bootstrap over {}s (test-set "
-    f"variability). {_PER_PAIR} {_D}"
+    "Each pair is tested twice: by a corrected resampled t-test across folds (training-set "
+    "variability) and by a paired bootstrap over {}s (test-set variability). The larger p-value is "
+    f"shown, and an interval that covers both 95 % confidence intervals. {_PER_PAIR} {_D}"
 )
 _FOLDS_ONLY = (
     "The interval and the p-value are of a corrected resampled t-test across folds (training-set "

@@ -35,7 +35,9 @@ def print_tables(tables: Sequence[ResultTable]) -> None:
             grid.add_row(Text(name), *(_marked(cell, styled) for cell in row.values()))
         console.print(grid)
     legend = (
-        "Bold red: best; underlined blue: second best." if styled else "*: best; +: second best."
+        "Bold red: best; underlined blue: second best; no mark of significance."
+        if styled
+        else "*: best; +: second best; no mark of significance."
     )
     texts = [
         *(t.caption for t in tables),
