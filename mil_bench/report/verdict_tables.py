@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from mil_bench.evaluation.verdicts import Evidence, Verdict
 
 _PER_PAIR = (
-    "Intervals are per pair; p-values are Holm-adjusted for all pairs, so an interval can exclude 0 "
-    "although the difference is not significant (p < .05)."
+    "Intervals are per pair; p-values are Holm-adjusted for all pairs, so an interval can exclude "
+    "0 although the difference is not significant (p < .05)."
 )
 _D = "d: difference in standard deviations over folds."
 _BOTH = (
