@@ -1,4 +1,4 @@
-"""What a trained fold said about its test slides."""
+"""A trained fold, and its predictions for its test slides."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Probabilities a slide; every metric can be computed again from them.
+    """Probabilities per slide, from which every metric can be computed again.
 
     Args:
         slides: ids ``[B]``.
         labels: fine labels ``[B]``.
         fine: fine probabilities ``[B, C]`` float64, rows sum to 1.
-        groups: what a slide shares with others, its patient mostly, as text ``[B]``; "" everywhere
-            where unknown.
+        groups: group of each slide, usually its patient, as text ``[B]``; all "" if groups are
+            unknown.
         coarse_head: probabilities of the method's own coarse head ``[B, G]``, or None.
-        attention_auc: for each slide the AUC of its attention against its witness instances
-            ``[B]``, not a number where it has no witness or nothing else; None where witnesses or
-            attention do not exist.
+        attention_auc: for each slide the AUC of its attention for finding its witness instances
+            ``[B]``, not a number for a slide without witnesses or without other instances. None if
+            there is no attention or witnesses are unknown.
     """
 
     slides: np.ndarray
@@ -62,7 +62,7 @@ class Predictions:
             return cls(**dict(archive))
 
     def fault(self, hierarchy: LabelHierarchy) -> str:
-        """Why these cannot be predictions of slides of these classes, "" where they can."""
+        """Why these cannot be predictions of slides of these classes, "" if they can."""
         slides = len(self.slides)
         shapes = {"labels": (slides,), "fine": (slides, hierarchy.n_fine), "groups": (slides,)}
         if self.coarse_head is not None:
@@ -70,18 +70,18 @@ class Predictions:
         if self.attention_auc is not None:
             shapes["attention_auc"] = (slides,)
         for name, shape in shapes.items():
-            found = getattr(self, name)
-            if found.shape != shape:
-                return f"{name} is {found.shape}, not {shape}"
+            actual = getattr(self, name).shape
+            if actual != shape:
+                return f"{name} has the shape {actual}, not {shape}"
         if (
             self.labels.dtype.kind not in "iu"
             or not np.isin(self.labels, range(hierarchy.n_fine)).all()
         ):
-            return "labels are no fine classes"
+            return "labels are not numbers of fine classes"
         return "" if np.isfinite(self.fine).all() else "probabilities are not finite"
 
     def frame(self, hierarchy: LabelHierarchy) -> pd.DataFrame:
-        """One row a slide: id, label, predicted class, one probability column a fine class."""
+        """One row per slide: id, label, predicted class, one probability column per fine class."""
         import pandas as pd  # a third of a second, and lists of runs do without it
 
         names = np.array(hierarchy.fine)

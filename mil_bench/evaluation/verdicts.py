@@ -64,7 +64,9 @@ class Evidence:
     def complete(self) -> list[str]:
         """Methods with all their trainings; others are not compared."""
         return [
-            name for name, done in self.trained.items() if len(done) == len(self.sizes) * self.seeds
+            name
+            for name, folds in self.trained.items()
+            if len(folds) == len(self.sizes) * self.seeds
         ]
 
     @cached_property

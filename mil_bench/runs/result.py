@@ -141,9 +141,7 @@ class RunResult:
         """Name ("classwise_auc", "roc", ...) to a matplotlib figure, drawn on first use."""
         from mil_bench.report.figures.gallery import Gallery
 
-        gallery = Gallery.of(
-            self.evidence, {table.name: table for table in self.report_tables}, self.trained
-        )
+        gallery = Gallery.of(self.evidence, {table.name: table for table in self.report_tables})
         return (
             gallery if self.tuned is None else Gallery({**gallery.pictures, **self.tuned.pictures})
         )

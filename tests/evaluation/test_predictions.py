@@ -52,12 +52,12 @@ def test_text_kept_as_objects_is_stored_as_plain_text() -> None:
     ("changed", "fault"),
     [
         ({}, ""),
-        ({"fine": np.full((2, 3), 1 / 3)}, "fine is (2, 3), not (2, 4)"),
-        ({"labels": np.array([0, 4])}, "labels are no fine classes"),
-        ({"labels": np.array([0.0, 1.5])}, "labels are no fine classes"),
+        ({"fine": np.full((2, 3), 1 / 3)}, "fine has the shape (2, 3), not (2, 4)"),
+        ({"labels": np.array([0, 4])}, "labels are not numbers of fine classes"),
+        ({"labels": np.array([0.0, 1.5])}, "labels are not numbers of fine classes"),
         ({"fine": np.full((2, 4), np.nan)}, "probabilities are not finite"),
-        ({"coarse_head": np.full((2, 4), 0.25)}, "coarse_head is (2, 4), not (2, 2)"),
-        ({"attention_auc": np.zeros(3)}, "attention_auc is (3,), not (2,)"),
+        ({"coarse_head": np.full((2, 4), 0.25)}, "coarse_head has the shape (2, 4), not (2, 2)"),
+        ({"attention_auc": np.zeros(3)}, "attention_auc has the shape (3,), not (2,)"),
     ],
 )
 def test_predictions_of_other_classes_are_found_out(

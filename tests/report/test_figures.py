@@ -41,7 +41,7 @@ FIGURES = (
 
 def gallery_of(methods: dict[str, tuple[TrainedFold, ...]], folds: int = 3) -> Gallery:
     found = evidence(methods, folds)
-    return Gallery.of(found, {t.name: t for t in result_tables(found, "")}, methods)
+    return Gallery.of(found, {t.name: t for t in result_tables(found, "")})
 
 
 GALLERIES = {
@@ -102,7 +102,7 @@ def test_a_figure_is_drawn_when_it_is_asked_for_and_only_once() -> None:
 
 def test_a_flat_hierarchy_has_no_coarse_confusion() -> None:
     found = evidence({"m": trained_folds(1.0)}, hierarchy=LabelHierarchy.flat(HIERARCHY.fine))
-    assert "confusion_coarse" not in Gallery.of(found, {}, {})
+    assert "confusion_coarse" not in Gallery.of(found, {})
 
 
 def test_the_same_figure_gives_the_same_bytes_and_leaves_settings_alone() -> None:

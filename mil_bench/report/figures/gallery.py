@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING
@@ -18,7 +18,6 @@ from mil_bench.report.figures.style import data_uri, svg
 from mil_bench.report.figures.training import training_curves
 
 if TYPE_CHECKING:
-    from mil_bench.evaluation.predictions import TrainedFold
     from mil_bench.evaluation.verdicts import Evidence
     from mil_bench.report.tables import ResultTable
 
@@ -60,14 +59,12 @@ class Gallery(Mapping[str, Figure]):
         cls,
         evidence: Evidence,
         tables: Mapping[str, ResultTable],
-        trained: Mapping[str, Sequence[TrainedFold]],
     ) -> Gallery:
         """The figures of a run.
 
         Args:
             evidence: what it measured.
             tables: its tables by name; "fine" and "classwise_auc" are used.
-            trained: method to its trained folds.
         """
         pictures = {
             "classwise_auc": Picture(
@@ -105,13 +102,13 @@ class Gallery(Mapping[str, Figure]):
                 "Training curves",
                 "Validation cross-entropy of every training (left axis) with the selected epoch, "
                 "and each method's own training loss (right axis).",
-                lambda: training_curves(trained),
+                lambda: training_curves(evidence.trained),
             ),
             "cost": Picture(
                 "Cost and quality",
                 "Macro AUC of the fine level, mean ± standard deviation over trainings, against "
                 "the mean wall time per training.",
-                lambda: cost(trained, tables["fine"], "Macro AUC"),
+                lambda: cost(evidence.trained, tables["fine"], "Macro AUC"),
             ),
         }
         if evidence.hierarchy.is_flat:

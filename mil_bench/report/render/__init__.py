@@ -38,8 +38,7 @@ def write_report(
 
 def _csv(table: ResultTable) -> str:
     frame = table.frame
-    headings: list[tuple[str, str]] = frame.columns.tolist()
-    frame.columns = [name if part == "text" else f"{name} {part}" for name, part in headings]
+    frame.columns = frame.columns.map(_heading)
     for column in table.columns:
         cells = [row[column] for row in table.cells.values()]
         undefined = [
@@ -51,3 +50,9 @@ def _csv(table: ResultTable) -> str:
         frame["jobs"] = [" ".join(table.job_keys.get(name, ())) for name in frame.index]
     comment = "".join(f"# {line}\n" for line in (table.title, table.legend))
     return comment + frame.to_csv(float_format="%.4f", lineterminator="\n")
+
+
+def _heading(column: tuple[str, str]) -> str:
+    """A column of a frame in a CSV file: "Macro AUC mean"; text has only its name."""
+    name, part = column
+    return name if part == "text" else f"{name} {part}"
