@@ -70,7 +70,8 @@ class Registry:
 
     def built_in(self) -> list[str]:
         """Names that mil-bench itself offers, without those of other packages and files, sorted."""
-        return sorted(n for n, p in self._points.items() if p.dist and p.dist.name == _OWN)
+        points = self._points.values()
+        return sorted(p.name for p in points if p.dist and p.dist.name == _THIS_PACKAGE)
 
     def load(self, name: str) -> Any:
         """The object behind a name.

@@ -3,8 +3,8 @@
     python -m mil_bench.benchmarks.speed.tracking [--repeats 3] [--methods NAME ...] [--dataset
     NAME] [--folder DIR]
 
-Prints a markdown table of ratios within this run. What is compared, and why, stands in
-benchmarks/speed/README.md.
+Prints a Markdown table of ratios within this run. benchmarks/speed/README.md says what is compared
+and why.
 """
 
 from __future__ import annotations
@@ -22,16 +22,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mil_bench.benchmarks.speed.timing import table
-from mil_bench.benchmarks.speed.tracked_run import TOLD
+from mil_bench.benchmarks.speed.tracked_run import LAST_LINE
 from rich.console import Console
 
 _METHODS = ("mean-pool", "max-pool", "abmil", "abmil-gated", "hmil")
-_ALONE, _LATER, _FIRST = "untracked", "tracked", "tracked, MLflow's file still to be made"
+_UNTRACKED, _TRACKED = "untracked", "tracked"
+_FIRST_TIME = "tracked, MLflow's file still to be made"
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run took: seconds on the clock, of computing in all processes, and of that in tracking's thread."""
+    """The cost of a run.
+
+    Args:
+        clock: wall time, s.
+        computing: CPU time of all processes, s.
+        tracking: of it, CPU time of tracking's thread, s.
+    """
 
     clock: float
     computing: float
@@ -39,7 +46,7 @@ class Cost:
 
     @property
     def share(self) -> float:
-        """Computing of tracking's thread, by what the same run computed beside it."""
+        """CPU time of tracking's thread, divided by the rest of the same run's CPU time."""
         return self.tracking / (self.computing - self.tracking)
 
 
@@ -49,14 +56,17 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--repeats", type=int, default=3, metavar="N", help="turns; medians are shown (default: 3)"
+        "--repeats", type=int, default=3, metavar="N", help="rounds; medians are shown (default: 3)"
     )
     parser.add_argument(
         "--methods", nargs="+", default=_METHODS, metavar="NAME", help="default: those of make demo"
     )
     parser.add_argument("--dataset", default="digits", metavar="NAME", help="default: digits")
     parser.add_argument(
-        "--folder", type=Path, metavar="DIR", help="where to write, on the disk in question"
+        "--folder",
+        type=Path,
+        metavar="DIR",
+        help="where to write: a folder on the disk to be measured",
     )
     arguments = parser.parse_args()
     if arguments.folder is not None and not arguments.folder.is_dir():
@@ -70,59 +80,57 @@ def main() -> None:
         "--preset",
         "quick",
     ]
-    with tempfile.TemporaryDirectory(dir=arguments.folder) as place:
-        costs = measure(Path(place), words, arguments.repeats)
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        costs = measure(Path(folder), words, arguments.repeats)
     print(f"mil-bench {' '.join(words)}\n")
     print(shown(costs))
 
 
-def measure(place: Path, words: list[str], repeats: int) -> dict[str, list[Cost]]:
-    """Costs of each kind of run, in turns.
+def measure(folder: Path, words: list[str], repeats: int) -> dict[str, list[Cost]]:
+    """Costs of each kind of run, measured in turn.
 
     Args:
-        place: an empty folder.
-        words: the command; it says nothing of folders and tracking.
-        repeats: turns.
+        folder: an empty folder.
+        words: the command, without options of folders and tracking.
+        repeats: number of rounds.
     """
-    costs: dict[str, list[Cost]] = {_ALONE: [], _LATER: [], _FIRST: []}
+    costs: dict[str, list[Cost]] = {_UNTRACKED: [], _TRACKED: [], _FIRST_TIME: []}
     console = Console(stderr=True)
-    with console.status("making the data, and a file of MLflow's") as status:
-        made = place / "made"
-        _run(place, made, [*words, "--epochs", "1"])
-        for turn in range(repeats):
-            for kind, own in costs.items():
-                status.update(f"turn {turn + 1} of {repeats}: {kind}")
-                results = place / "results"
-                if kind == _LATER:
+    with console.status("making the data and MLflow's file") as status:
+        made = folder / "made"
+        _run(folder, made, [*words, "--epochs", "1"])
+        for number in range(repeats):
+            for kind, of_kind in costs.items():
+                status.update(f"round {number + 1} of {repeats}: {kind}")
+                results = folder / "results"
+                if kind == _TRACKED:
                     results.mkdir()
                     shutil.copy(made / "mlflow.db", results)
-                own.append(
-                    _run(place, results, [*words, *(["--no-tracking"] if kind == _ALONE else [])])
-                )
+                options = ["--no-tracking"] if kind == _UNTRACKED else []
+                of_kind.append(_run(folder, results, [*words, *options]))
                 shutil.rmtree(results)
     return costs
 
 
 def shown(costs: dict[str, list[Cost]]) -> str:
-    """Costs as a markdown table: medians, and beside them by how much they are above those of the untracked run."""
+    """Costs as a Markdown table: medians, and how much they exceed those of the untracked run."""
     rows = []
-    for kind, own in costs.items():
+    for kind, of_kind in costs.items():
         row = [kind]
         for part in ("clock", "computing"):
-            seconds = statistics.median(getattr(cost, part) for cost in own)
-            alone = statistics.median(getattr(cost, part) for cost in costs[_ALONE])
-            row += [f"{seconds:.1f}", "" if kind == _ALONE else f"{seconds / alone - 1:+.1%}"]
+            seconds = statistics.median(getattr(cost, part) for cost in of_kind)
+            alone = statistics.median(getattr(cost, part) for cost in costs[_UNTRACKED])
+            row += [f"{seconds:.1f}", "" if kind == _UNTRACKED else f"{seconds / alone - 1:+.1%}"]
         share, thread = (
-            statistics.median(getattr(c, part) for c in own) for part in ("share", "tracking")
+            statistics.median(getattr(c, part) for c in of_kind) for part in ("share", "tracking")
         )
-        rows.append(
-            [*row, *(["", "", ""] if kind == _ALONE else [f"{thread:.1f}", f"{share:.1%}", "< 5%"])]
-        )
+        of_tracking = [f"{thread:.1f}", f"{share:.1%}", "< 5%"]
+        rows.append([*row, *(["", "", ""] if kind == _UNTRACKED else of_tracking)])
     head = [
         "run",
-        "clock, s",
+        "wall time, s",
         "more",
-        "computing, s",
+        "CPU time, s",
         "more",
         "of it tracking's thread, s",
         "share",
@@ -131,20 +139,20 @@ def shown(costs: dict[str, list[Cost]]) -> str:
     return table(head, rows)
 
 
-def _run(place: Path, results: Path, words: list[str]) -> Cost:
-    """One run in processes of its own."""
-    folders = ["--results", str(results), "--data", str(place / "data")]
+def _run(folder: Path, results: Path, words: list[str]) -> Cost:
+    """One run in a new process."""
+    folders = ["--results", str(results), "--data", str(folder / "data")]
     environment = {
         name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"
     }
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     command = [sys.executable, "-m", "mil_bench.benchmarks.speed.tracked_run", *words, *folders]
-    told = subprocess.run(
+    errors = subprocess.run(
         command, check=True, capture_output=True, env=environment, text=True
     ).stderr
     clock, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
     computing = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Cost(clock, computing, float(told.rpartition(TOLD)[2]))
+    return Cost(clock, computing, float(errors.rpartition(LAST_LINE)[2]))
 
 
 if __name__ == "__main__":

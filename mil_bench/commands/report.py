@@ -66,11 +66,11 @@ def show_ranking(results: list[Any], reports: Path) -> None:
     if len(results) < 2:
         return
     from mil_bench.report.render.terminal import print_tables
-    from mil_bench.runs.ranking import Across
+    from mil_bench.runs.ranking import Ranking
 
     print()
     try:
-        ranking = Across(results)
+        ranking = Ranking(results)
     except InputError as error:  # every run is finished and shown; only the ranking is missing
         print(f"! Not done: {error}")
         return

@@ -252,8 +252,10 @@ def read_item(name: str, text: str) -> Item:
         raise InputError(what, value_problems(error, _ProtocolFile), remedy) from error
     except ValueError as error:  # what TOML raises
         raise InputError(what, [f"it is not TOML: {error}"], remedy) from error
-    rows = [MethodRow(row.method, row.settings, row.label or row.method) for row in file.rows]
-    values = {**dict(file), "rows": rows}
-    return Item(
-        name=name, **{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+    values: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in file
+    }
+    values["rows"] = tuple(
+        MethodRow(row.method, row.settings, row.label or row.method) for row in file.rows
     )
+    return Item(name=name, **values)

@@ -1,4 +1,4 @@
-"""Methods compared over several datasets: one run each."""
+"""Methods ranked over several datasets, with one run per dataset."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 
 from mil_bench import durable
 from mil_bench.errors import InputError
+from mil_bench.evaluation import statistics
 from mil_bench.evaluation.metrics import Measure
-from mil_bench.evaluation.statistics import Ranking, rank_methods
 from mil_bench.report.render import write_report
 from mil_bench.report.sentences import ranking_sentence
 from mil_bench.report.tables import Cell, ResultTable, ranked
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 
     from mil_bench.runs.result import RunResult
 
-_FIGURE = Measure("fine", "macro_auc")
+_MEASURE = Measure("fine", "macro_auc")
 _NOTE = (
-    "Macro AUC of the fine level, mean over trainings; ranks are averages over datasets, 1 is best."
+    "Macro AUC of the fine level, mean over trainings. Ranks are averages over datasets; 1 is best."
 )
 
 
 @dataclass(frozen=True, eq=False)
-class Across:
-    """Runs on different datasets, and how the methods that all of them have rank over them.
+class Ranking:
+    """Runs on different datasets, and the average ranks of the methods that all of them have.
 
     Args:
-        results: one run a dataset.
+        results: one run per dataset.
 
     Raises:
         InputError: two runs are on the same dataset.
@@ -47,40 +47,37 @@ class Across:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             problems = [f"{name} has {names.count(name)} runs" for name in twice]
-            raise InputError("ranking methods over datasets", problems, "Name one run a dataset.")
+            raise InputError("ranking methods over datasets", problems, "Name one run per dataset.")
 
     @cached_property
     def methods(self) -> list[str]:
         """Methods with all their trainings in every run, in the order of the first."""
         complete = [set(result.evidence.complete) for result in self.results]
-        return [
-            method
-            for method in self.results[0].plan.methods
-            if all(method in each for each in complete)
-        ]
+        names = self.results[0].plan.methods
+        return [name for name in names if all(name in methods for methods in complete)]
 
     @cached_property
-    def ranking(self) -> Ranking | str:
-        """The ranking, or the sentence why there is none."""
-        figures = [
-            [r.evidence.by_fold(m, _FIGURE).mean() for m in self.methods] for r in self.results
+    def ranks(self) -> statistics.Ranking | str:
+        """The average ranks, or the reason why there are none."""
+        means = [
+            [result.evidence.by_fold(method, _MEASURE).mean() for method in self.methods]
+            for result in self.results
         ]
-        return rank_methods(
-            self.methods, np.array(figures).reshape(len(self.results), len(self.methods))
-        )
+        shape = len(self.results), len(self.methods)
+        return statistics.rank_methods(self.methods, np.array(means).reshape(shape))
 
     @property
     def sentence(self) -> str:
-        """What the ranking says, in words."""
-        return ranking_sentence(self.ranking)
+        """The ranks in words."""
+        return ranking_sentence(self.ranks)
 
     @property
     def table(self) -> ResultTable:
-        """One column a dataset, and the average rank."""
+        """One column per dataset, and the average rank."""
         ranks = (
             {}
-            if isinstance(self.ranking, str)
-            else dict(zip(self.ranking.methods, self.ranking.ranks, strict=True))
+            if isinstance(self.ranks, str)
+            else dict(zip(self.ranks.methods, self.ranks.ranks, strict=True))
         )
         cells: dict[str, dict[str, Cell | str]] = {}
         for method in sorted(self.methods, key=lambda m: ranks.get(m, 0)):
@@ -99,17 +96,17 @@ class Across:
         )
 
     def write(self, reports: Path) -> Path:
-        """Write the table and the critical-difference diagram into a folder of their own under ``reports``."""
+        """Write the table and the critical-difference diagram into a new folder in ``reports``."""
         digest = hashlib.sha256(
             " ".join(result.run_id for result in self.results).encode()
         ).hexdigest()[:8]
         folder = reports / f"ranking_{digest}"
-        if not isinstance(self.ranking, str):
+        if not isinstance(self.ranks, str):
             from mil_bench.report.figures.ranking import critical_difference
             from mil_bench.report.figures.style import svg
 
             durable.replace(
-                folder / "critical_difference.svg", svg(critical_difference(self.ranking)).decode()
+                folder / "critical_difference.svg", svg(critical_difference(self.ranks)).decode()
             )
         return write_report(folder, folder.name, [self.sentence], [self.table])
 

@@ -69,8 +69,9 @@ class Entry:
 
 def benchmark_entry(plan: RunPlan, started: float) -> Entry:
     """The parent run: a benchmark."""
-    params = {"methods": ", ".join(plan.methods), "seeds": ", ".join(map(str, plan.seeds))}
-    params |= {"folds": len(plan.splits.folds), **_data(plan)}
+    params: dict[str, Any] = {"methods": ", ".join(plan.methods)}
+    params |= {"seeds": ", ".join(map(str, plan.seeds)), "folds": len(plan.splits.folds)}
+    params |= _data(plan)
     tags = _tags(plan, "benchmark") | {DESCRIPTION: description(plan)}
     # MLflow's page shows some twenty letters: what distinguishes runs on a dataset comes first.
     name = f"{_short(plan)} {', '.join(plan.methods)} on {plan.dataset}, {plan.splits.protocol}"

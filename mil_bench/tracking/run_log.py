@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # MLflow's usage telemetry is off, whatever its default: data may come from hospitals.
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["DO_NOT_TRACK"] = "true"
-# Wait seconds, not MLflow's minutes, for a server that does not answer; the user's own values count.
+# Wait seconds, not MLflow's minutes, for a server that does not answer, unless the user says so.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
@@ -65,7 +65,7 @@ class RunLog:
         return self._plan.run_id
 
     def open(self) -> None:
-        """Find the benchmark's runs, or begin it; delete runs that an earlier call left incomplete."""
+        """Find the benchmark's runs, or begin it; delete what an earlier call left incomplete."""
         # Importing MLflow takes a second, which runs without tracking need not spend.
         logging.getLogger("alembic").setLevel(logging.WARNING)
         from mlflow import MlflowClient
@@ -297,7 +297,7 @@ class RunLog:
     def _log(
         self, run: str, points: Sequence[Point], params: Mapping[str, Any] | None = None
     ) -> None:
-        """Log metrics and parameters in as few calls as MLflow allows: 1000 in all, 100 parameters."""
+        """Log metrics and parameters in few calls; MLflow allows 1000 per call, 100 parameters."""
         from mlflow.entities import Metric, Param
 
         metrics = [Metric(p.name, p.value, _milliseconds(p.time), p.step) for p in points]

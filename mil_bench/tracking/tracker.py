@@ -43,13 +43,13 @@ class MlflowTracker(Listener):
         self._log: RunLog | None = None
         self._thread: threading.Thread | None = None
 
-    def on_start(self, plan: RunPlan, done: int, total: int) -> None:  # noqa: ARG002 - an event
+    def on_start(self, plan: RunPlan, done: int, total: int) -> None:  # noqa: ARG002 - interface
         """Log the parent run, and what an earlier call did not log."""
         self._log = RunLog(self._results, plan)
         for task in (RunLog.open, RunLog.log_stored):
             self._tasks.put(task)
 
-    def on_epoch(self, event: Any) -> None:  # noqa: ARG002 - an event
+    def on_epoch(self, event: Any) -> None:  # noqa: ARG002 - interface
         """Begin to log.
 
         Not earlier: training has imported everything by now, so that its imports cannot run at the

@@ -7,7 +7,7 @@ from made_runs import run_result, trained_folds
 
 from mil_bench.commands.report import show_ranking
 from mil_bench.errors import InputError
-from mil_bench.runs.ranking import Across
+from mil_bench.runs.ranking import Ranking
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 def test_methods_are_ranked_over_datasets_with_a_diagram(tmp_path: Path) -> None:
     methods = {"bad": trained_folds(0.0), "good": trained_folds(4.0), "fair": trained_folds(1.0)}
-    across = Across([run_result(methods, name) for name in ("one", "two", "three")])
-    assert list(across.table.cells) == ["good", "fair", "bad"]
-    row = across.table.cells["good"]
+    ranking = Ranking([run_result(methods, name) for name in ("one", "two", "three")])
+    assert list(ranking.table.cells) == ["good", "fair", "bad"]
+    row = ranking.table.cells["good"]
     assert list(row) == ["one", "two", "three", "Average rank"]
     assert row["Average rank"].mean == 1
     assert row["Average rank"].rank == 1
-    assert across.sentence.count("datasets") >= 1
-    page = across.write(tmp_path)
-    assert across.sentence in page.read_text()
+    assert ranking.sentence.count("datasets") >= 1
+    page = ranking.write(tmp_path)
+    assert ranking.sentence in page.read_text()
     assert (page.parent / "critical_difference.svg").read_text().startswith("<?xml")
 
 
@@ -34,19 +34,19 @@ def test_only_methods_that_are_complete_everywhere_are_ranked() -> None:
     second = run_result(
         {"a": trained_folds(0.0), "b": trained_folds(1.0, folds=2), "c": trained_folds(2.0)}, "two"
     )
-    across = Across([first, second])
-    assert across.methods == ["a", "c"]
+    ranking = Ranking([first, second])
+    assert ranking.methods == ["a", "c"]
     assert (
-        across.sentence
+        ranking.sentence
         == "Methods cannot be ranked over datasets: 2 methods, at least 3 are needed."
     )
-    assert across.table.cells["a"]["Average rank"] == "–"
+    assert ranking.table.cells["a"]["Average rank"] == "–"
 
 
 def test_two_runs_on_one_dataset_are_refused() -> None:
     run = run_result({"a": trained_folds(0.0)}, "one")
-    with pytest.raises(InputError, match=r"one has 2 runs\nName one run a dataset\."):
-        Across([run, run])
+    with pytest.raises(InputError, match=r"one has 2 runs\nName one run per dataset\."):
+        Ranking([run, run])
 
 
 def test_runs_on_one_dataset_are_shown_all_the_same(
@@ -54,9 +54,7 @@ def test_runs_on_one_dataset_are_shown_all_the_same(
 ) -> None:
     run = run_result({"a": trained_folds(0.0)}, "one")
     show_ranking([run, run], tmp_path)
-    said = capsys.readouterr().out
-    assert (
-        "! Not done: ranking methods over datasets: 1 problem\n  - one has 2 runs\nName one run a dataset."
-        in said
-    )
+    shown = capsys.readouterr().out
+    assert "! Not done: ranking methods over datasets: 1 problem\n  - one has 2 runs\n" in shown
+    assert "Name one run per dataset." in shown
     assert list(tmp_path.iterdir()) == []

@@ -1,55 +1,36 @@
-"""What MLflow's local file holds after a run, a repeated one, and one that was tracked late."""
+"""What MLflow's local file has after a run, a repeated run, and a run that was tracked later."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import shutil
 from pathlib import Path
 from typing import Any
 
-import made_runs
 import pytest
 from conftest import SMALL_TWIN
 
 import mil_bench
 from mil_bench import cli
-from mil_bench.evaluation.trials import Trial
+from mil_bench.results import Results
 from mil_bench.running.result_store import ResultStore
 from mil_bench.runs.result import RunResult
 from mil_bench.tracking import entries
 from mil_bench.tracking.run_log import RunLog
 from mil_bench.tracking.tracker import MlflowTracker, resync
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
-
-TRIAL = Trial(
-    "study-1",
-    "abmil",
-    "abmil",
-    0,
-    1,
-    4,
-    {"dropout": 0.5},
-    "k" * 16,
-    "pruned",
-    1.5,
-    {1: [2.0, 1.5]},
-    2,
-    3.0,
-    "worse",
-)
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # warnings of MLflow
 
 
 def run(results: Path, **changed: object) -> RunResult:
-    places = {
+    folders = {
         "results": results,
         "data": results.parent / "data",
         "progress": False,
         "on": "inline",
     }
     return mil_bench.run(
-        ["abmil", "hmil"], SMALL_TWIN, **({"folds": 2, "epochs": 3} | places | changed)
+        ["abmil", "hmil"], SMALL_TWIN, **({"folds": 2, "epochs": 3} | folders | changed)
     )
 
 
@@ -79,14 +60,13 @@ def client_of(results: Path):
 
 def runs_of(results: Path, kind: str = "") -> list[Any]:
     client = client_of(results)
-    found = client.search_runs(
-        [client.get_experiment_by_name("mil-bench/bracs-sim-twin").experiment_id]
-    )
-    return [each for each in found if kind in ("", each.data.tags["mil_bench.kind"])]
+    experiment = client.get_experiment_by_name("mil-bench/bracs-sim-twin").experiment_id
+    runs = client.search_runs([experiment])
+    return [run for run in runs if kind in ("", run.data.tags["mil_bench.kind"])]
 
 
-def artifacts(results: Path, each: Any) -> set[str]:
-    return {found.path for found in client_of(results).list_artifacts(each.info.run_id)}
+def artifacts(results: Path, logged: Any) -> set[str]:
+    return {file.path for file in client_of(results).list_artifacts(logged.info.run_id)}
 
 
 def plan_of(results: Path):
@@ -96,7 +76,7 @@ def plan_of(results: Path):
 
 def test_a_benchmark_has_its_methods_and_they_their_folds(whole: Path) -> None:
     (parent,) = runs_of(whole, "benchmark")
-    methods = {each.data.tags["mil_bench.method"]: each for each in runs_of(whole, "method")}
+    methods = {logged.data.tags["mil_bench.method"]: logged for logged in runs_of(whole, "method")}
     assert set(methods) == {"abmil", "hmil", "lookup"}
     assert {m.data.tags["mlflow.parentRunId"] for m in methods.values()} == {parent.info.run_id}
     folds = runs_of(whole, "fold")
@@ -106,29 +86,29 @@ def test_a_benchmark_has_its_methods_and_they_their_folds(whole: Path) -> None:
             fold.data.tags["mlflow.parentRunId"]
             == methods[fold.data.tags["mil_bench.method"]].info.run_id
         )
-    assert {each.info.status for each in runs_of(whole)} == {"FINISHED"}
+    assert {logged.info.status for logged in runs_of(whole)} == {"FINISHED"}
     run_id = plan_of(whole).run_id
-    assert {each.data.tags["mil_bench.run"] for each in runs_of(whole)} == {run_id}
+    assert {logged.data.tags["mil_bench.run"] for logged in runs_of(whole)} == {run_id}
     assert (
         parent.info.run_name
         == f"{run_id[-8:]} abmil, hmil, lookup on bracs-sim-twin, patient-kfold"
     )
 
 
-def test_a_twin_is_called_a_twin_in_every_run(whole: Path) -> None:
+def test_a_simulated_dataset_is_named_as_such_in_every_run(whole: Path) -> None:
     assert all(
-        "simulated dataset, not BRACS" in each.data.tags["mil_bench.dataset"]
-        for each in runs_of(whole)
+        "simulated dataset, not BRACS" in logged.data.tags["mil_bench.dataset"]
+        for logged in runs_of(whole)
     )
-    assert all("twin" in each.info.run_name for each in runs_of(whole))
+    assert all("twin" in logged.info.run_name for logged in runs_of(whole))
 
 
-def test_a_fold_has_settings_curves_figures_provenance_and_its_model(whole: Path) -> None:
+def test_a_fold_has_settings_curves_values_provenance_and_its_model(whole: Path) -> None:
     result = RunResult.collect(ResultStore(whole / "runs"), plan_of(whole))
     fold = next(
-        each
-        for each in runs_of(whole, "fold")
-        if each.info.run_name.startswith("hmil seed 0 fold 1")
+        logged
+        for logged in runs_of(whole, "fold")
+        if logged.info.run_name.startswith("hmil seed 0 fold 1")
     )
     params, metrics, tags = fold.data.params, fold.data.metrics, fold.data.tags
     assert (params["learning_rate"], params["temperature"], params["epochs"]) == (
@@ -137,9 +117,9 @@ def test_a_fold_has_settings_curves_figures_provenance_and_its_model(whole: Path
         "3",
     )
     measured = result.evidence.measured["hmil"][0, 1].values
-    for figure, value in measured.items():
-        section = f"test_{figure.level}" + (f"_{figure.key}" if figure.of else "")
-        assert metrics.get(f"{section}/{figure.of or figure.key}") == (
+    for measure, value in measured.items():
+        section = f"test_{measure.level}" + (f"_{measure.key}" if measure.of else "")
+        assert metrics.get(f"{section}/{measure.of or measure.key}") == (
             None if math.isnan(value) else value
         )
     assert {
@@ -162,7 +142,9 @@ def test_a_fold_has_settings_curves_figures_provenance_and_its_model(whole: Path
 
 def test_a_yardstick_has_no_weights_and_no_curves(whole: Path) -> None:
     fold = next(
-        each for each in runs_of(whole, "fold") if each.data.tags["mil_bench.method"] == "lookup"
+        logged
+        for logged in runs_of(whole, "fold")
+        if logged.data.tags["mil_bench.method"] == "lookup"
     )
     assert artifacts(whole, fold) == {"predictions.csv", "job.json"}
     assert not [name for name in fold.data.metrics if name.startswith(("curves", "cost"))]
@@ -205,30 +187,34 @@ def test_a_benchmark_has_its_tables_figures_and_report(whole: Path) -> None:
 def test_repeating_a_run_or_a_resync_doubles_nothing(tracked: Path) -> None:
     def state() -> dict[str, tuple]:
         client, found = client_of(tracked), {}
-        for each in runs_of(tracked):
+        for logged in runs_of(tracked):
             points = [
-                client.get_metric_history(each.info.run_id, name) for name in each.data.metrics
+                client.get_metric_history(logged.info.run_id, name) for name in logged.data.metrics
             ]
-            found[each.info.run_id] = (each.info.status, each.info.end_time, sum(map(len, points)))
+            found[logged.info.run_id] = (
+                logged.info.status,
+                logged.info.end_time,
+                sum(map(len, points)),
+            )
         return found
 
     before = state()
     run(tracked)
     assert state() == before
-    assert resync(tracked, plan_of(tracked).run_id) == (0, 6)
+    assert resync(Results(tracked), plan_of(tracked).run_id) == (0, 6)
     assert state() == before
 
 
 def test_more_methods_are_another_benchmark_and_leave_the_first_alone(tracked: Path) -> None:
-    before = {each.info.run_id for each in runs_of(tracked)}
-    places = {
+    before = {logged.info.run_id for logged in runs_of(tracked)}
+    folders = {
         "results": tracked,
         "data": tracked.parent / "data",
         "progress": False,
         "on": "inline",
     }
-    mil_bench.run(["abmil", "hmil", "mean-pool"], SMALL_TWIN, folds=2, epochs=3, **places)
-    after = {each.info.run_id for each in runs_of(tracked)}
+    mil_bench.run(["abmil", "hmil", "mean-pool"], SMALL_TWIN, folds=2, epochs=3, **folders)
+    after = {logged.info.run_id for logged in runs_of(tracked)}
     assert before < after
     assert len(after - before) == 1 + 4 + 4 * 2
 
@@ -239,9 +225,9 @@ def test_a_run_that_was_trained_untracked_is_logged_later(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copytree(whole / "runs", tmp_path / "runs")
     run_id = plan_of(tmp_path).run_id
-    assert cli.main(["track", "--resync", run_id, "--results", str(tmp_path)]) == 0
+    assert cli.main(["runs", "track", run_id, "--results", str(tmp_path)]) == 0
     assert (
-        f"{run_id}: 6 of 6 stored trainings were missing in MLflow, now there"
+        f"{run_id}: 6 of 6 stored trainings were missing in MLflow, now logged"
         in capsys.readouterr().out
     )
     old, new = (
@@ -249,7 +235,7 @@ def test_a_run_that_was_trained_untracked_is_logged_later(
         for place in (whole, tmp_path)
     )
     assert old == new
-    assert {each.info.status for each in runs_of(tmp_path)} == {"FINISHED"}
+    assert {logged.info.status for logged in runs_of(tmp_path)} == {"FINISHED"}
 
 
 def test_what_is_half_written_doubled_or_orphaned_is_made_anew(tracked: Path) -> None:
@@ -259,29 +245,31 @@ def test_what_is_half_written_doubled_or_orphaned_is_made_anew(tracked: Path) ->
     copy = client.create_run(twice.info.experiment_id, tags=twice.data.tags)
     client.set_terminated(copy.info.run_id)
     client.set_tag(orphan.info.run_id, "mlflow.parentRunId", "0" * 32)
-    resync(tracked, plan_of(tracked).run_id)
+    resync(Results(tracked), plan_of(tracked).run_id)
     folds = runs_of(tracked, "fold")
     assert (
         len(
             {
-                each.data.tags["mil_bench.fold"] + each.data.tags["mil_bench.method"]
-                for each in folds
+                logged.data.tags["mil_bench.fold"] + logged.data.tags["mil_bench.method"]
+                for logged in folds
             }
         )
         == 6
     )
     assert len(folds) == 6
-    assert {each.info.status for each in folds} == {"FINISHED"}
-    assert not {half.info.run_id, orphan.info.run_id} & {each.info.run_id for each in folds}
+    assert {logged.info.status for logged in folds} == {"FINISHED"}
+    assert not {half.info.run_id, orphan.info.run_id} & {logged.info.run_id for logged in folds}
 
 
 def test_trials_are_logged_once_with_what_they_tried_and_why_they_ended(tracked: Path) -> None:
     result = run(tracked, tune=5)
     assert result.tuned is not None
     for _ in range(2):
-        found = {each.data.tags["mil_bench.trial"]: each for each in runs_of(tracked, "trial")}
+        found = {
+            logged.data.tags["mil_bench.trial"]: logged for logged in runs_of(tracked, "trial")
+        }
         assert len(found) == len(runs_of(tracked, "trial")) == 2 * 2 * 5  # methods x folds x trials
-        resync(tracked, result.run_id)
+        resync(Results(tracked), result.run_id)
     methods = {m.info.run_id: m.data.tags for m in runs_of(tracked, "method")}
     for trial in result.tuned.records:
         logged = found[entries.trial_name(trial)]
@@ -312,10 +300,11 @@ def test_a_training_that_fails_is_noted_at_its_method(tracked: Path) -> None:
         if e.data.tags["mil_bench.fold"] == f"{plan.jobs[1].key}/1"
     )
     client_of(tracked).delete_run(fold.info.run_id)
-    tracker = MlflowTracker(tracked)
+    tracker = MlflowTracker(Results(tracked))
     tracker.on_start(plan, 5, 6)
     tracker.on_failure(plan.jobs[1], (1,), "out of memory")
-    tracker.on_end(tracked / "reports" / plan.run_id / "report.md")
+    tracker.on_report(tracked / "reports" / plan.run_id, [], [])
+    tracker.on_end()
     method = next(
         e
         for e in runs_of(tracked, "method")
@@ -333,15 +322,15 @@ def test_a_server_that_does_not_answer_is_named_once_and_costs_nothing(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     result = run(tracked)
     assert result.facts == []
-    said = capsys.readouterr().err
-    assert said.count("MLflow is left out from here on") == 1
-    assert f"mil-bench track --resync {result.run_id}" in said
-    assert cli.main(["track", "--resync", result.run_id, "--results", str(tracked)]) == 2
+    message = capsys.readouterr().err
+    assert message.count("MLflow failed: ") == 1
+    assert f"mil-bench runs track {result.run_id}" in message
+    assert cli.main(["runs", "track", result.run_id, "--results", str(tracked)]) == 2
     assert "mil-bench: MLflow failed: " in capsys.readouterr().err
 
 
 def test_an_unknown_run_cannot_be_resynced(tracked: Path, capsys: pytest.CaptureFixture) -> None:
-    assert cli.main(["track", "--resync", "bracs", "--results", str(tracked)]) == 2
+    assert cli.main(["runs", "track", "bracs", "--results", str(tracked)]) == 2
     assert "There is no run 'bracs'" in capsys.readouterr().err
 
 
@@ -352,33 +341,15 @@ def test_telemetry_is_off() -> None:
     assert RunLog.__module__ == "mil_bench.tracking.run_log"
 
 
-def test_a_setting_called_like_a_part_of_the_identity_keeps_its_value() -> None:
-    plan = made_runs.run_result({"a": made_runs.trained_folds(1.0)}).plan
-    trial = dataclasses.replace(TRIAL, settings={"seed": 99, "dropout": 0.1})
-    params = entries.trial_entry(plan, trial, 0.0).params
-    assert (params["seed"], params["setting seed"], params["dropout"]) == (0, 99, 0.1)
-
-
-def test_a_mean_over_trainings_is_given_only_where_all_of_them_have_the_figure() -> None:
-    figures = [
-        {"test_fine/accuracy": 0.5, "test_fine_auc/a": 0.5},
-        {"test_fine/accuracy": 0.7, "test_fine_auc/a": math.nan},
-    ]
-    points = {point.name: point.value for point in entries.summary_points(figures, 0.0)}
-    assert points == {
-        "test_fine/accuracy": pytest.approx(0.6),
-        "std_test_fine/accuracy": pytest.approx(0.1 * math.sqrt(2)),
-    }
-
-
-def test_a_description_fits_into_a_tag_and_ends_with_how_it_was_made() -> None:
-    result = made_runs.run_result(
-        {f"method-{i}": made_runs.trained_folds(i / 9) for i in range(60)}
-    )
-    rows = "\n".join(f"| method-{i} | {'x' * 80} |" for i in range(60))
-    text = entries.description(
-        result.plan, f"# {result.run_id}\n\n- first\n\n## One\n\n{rows}\n\n## Two\n\n{rows}"
-    )
-    assert len(text) <= 8000
-    assert text.startswith("**toy, made up**, protocol patient-kfold\n\n- first\n\n## One")
-    assert text.endswith("Again with: `mil-bench run --dataset toy`")
+def test_an_interrupted_run_is_logged_as_killed_and_finished_by_the_next_call(
+    tracked: Path,
+) -> None:
+    client = client_of(tracked)
+    (benchmark,) = runs_of(tracked, "benchmark")
+    client.update_run(benchmark.info.run_id, status="RUNNING")
+    tracker = MlflowTracker(Results(tracked))
+    tracker.on_start(plan_of(tracked), 6, 6)
+    tracker.on_end()
+    assert runs_of(tracked, "benchmark")[0].info.status == "KILLED"
+    resync(Results(tracked), plan_of(tracked).run_id)
+    assert runs_of(tracked, "benchmark")[0].info.status == "FINISHED"

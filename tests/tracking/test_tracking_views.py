@@ -29,13 +29,13 @@ def test_columns_of_the_views_are_metrics_and_parameters_that_are_logged() -> No
         in_dim=8,
         weights={},
     )
-    figures = entries.test_figures(plan, result)
-    fold = entries.fold_entry(plan, job, result, figures, 10.0)
+    values = entries.values_on_test(plan, result)
+    fold = entries.fold_entry(plan, job, result, values, 10.0)
     method = entries.method_entry(plan, "a", 0.0)
     known = {
         "fold": ({p.name for p in fold.points}, set(fold.params)),
         "method": (
-            {p.name for p in entries.summary_points([figures] * 2, 0.0)},
+            {p.name for p in entries.summary_points([values] * 2, 0.0)},
             set(method.params),
         ),
     }
