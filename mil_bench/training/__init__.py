@@ -1,1 +1,1 @@
-"""Stacks of folds, optimizers and the loop that trains them."""
+"""Stacks of folds, optimizers and the training loop."""

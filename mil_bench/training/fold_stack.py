@@ -1,9 +1,8 @@
-"""K folds of one architecture as one: parameters ``[K, ...]``, one forward and one backward pass for all.
+"""K folds of one architecture as one: parameters ``[K, ...]``, one pass for all folds.
 
-``torch.func`` maps a method's loss over the folds; the batch is read and stored once. What a fold's
-products are made of differs from a fold trained alone by rounding only (see
-``tests/training/test_fold_stack.py``), but it does differ: products of several folds are one
-batched product.
+``torch.func`` maps a method's loss over the folds; the batch is read and stored once. Results equal
+those of a fold trained alone up to rounding (see ``tests/training/test_fold_stack.py``), but not
+bit for bit, since the matrix products of several folds are one batched product.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from mil_bench.training.stacked_optim import RULES
 
 if TYPE_CHECKING:
     import contextlib
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from mil_bench.bags.batch import BagBatch
     from mil_bench.methods import Method, Output, Recipe
@@ -31,17 +30,16 @@ if TYPE_CHECKING:
 class FoldStack:
     """K folds, seeds or settings of one architecture, trained in one pass over the data.
 
-    All weights of a fold lie in one row of a matrix ``[K, P]``, and so do its optimizer's moments:
-    a step is a few passes over matrices, whatever the number of layers. Folds that have no bag in a
-    batch are left out of them.
+    All weights of a fold are one row of a matrix ``[K, P]``, and so are its optimizer's moments: a
+    step is a few passes over matrices, whatever the number of layers. Folds without a bag in a
+    batch take no part in the step.
 
-    On a GPU products run in bfloat16, everything after them in float32.
+    On a GPU, matrix products run in bfloat16 and everything else in float32.
 
     Args:
-        methods: one freshly built method a fold, equal but for their weights.
-        recipe: how to train them; one a fold where learning rate or weight decay differ.
-        identities: one identity a fold; together they seed dropout, which is independent between
-            folds.
+        methods: a newly built method per fold, equal except for their weights.
+        recipe: how to train them; one per fold if learning rates or weight decays differ.
+        identities: one per fold; together they seed dropout, which is independent between folds.
     """
 
     def __init__(
@@ -69,11 +67,11 @@ class FoldStack:
         return len(self._values)
 
     def train(self, steps: Sequence[Step], progress: float) -> Tensor:
-        """Step after step, all folds at once; see ``Stack``."""
+        """The steps in order, all folds at once; see ``Stack``."""
         return torch.stack([self._step(step, progress) for step in steps])
 
     def _step(self, step: Step, progress: float) -> Tensor:
-        """Move the folds that have a bag in the batch; the losses ``[K]``."""
+        """One optimizer step of the folds that have a bag in the batch; the losses ``[K]``."""
         bags, weight, number = step
         moved = (weight > 0).any(1).nonzero()[:, 0]
         losses = bags.features.new_full((len(self),), torch.nan)
@@ -84,12 +82,11 @@ class FoldStack:
         folds = moved.to(losses.device)
         values = self._values if everyone else self._values[folds]
 
-        def loss_of(row: Tensor, own: Tensor) -> Tensor:
-            return functional_call(
-                self._loss, self._unpacked(row, "method."), (bags, own, progress)
-            )
+        def loss_of(row: Tensor, bag_weight: Tensor) -> Tensor:
+            parameters = self._unpacked(row, "method.")
+            return functional_call(self._loss, parameters, (bags, bag_weight, progress))
 
-        # Around the backward pass as well: gradients written by hand have products of their own.
+        # Also around the backward pass, since gradients written by hand compute matrix products.
         with seeds.torch_kept() as seed, _arithmetic(losses.device):
             seed(seeds.of_step(self._seed, number))
             mapped = vmap(grad_and_value(loss_of), randomness="different")
@@ -118,14 +115,14 @@ class FoldStack:
         }
 
     def keep(self, k: int) -> None:
-        """Remember fold k's weights as its best."""
+        """Store fold k's weights as its best."""
         self._best[k] = self._values[k]
 
     def restore(self) -> None:
-        """Put every fold back to its best weights."""
+        """Load every fold's best weights."""
         self._values.copy_(self._best)
 
-    def _unpacked(self, row: Tensor, prefix: str = "") -> Mapping[str, Tensor]:
+    def _unpacked(self, row: Tensor, prefix: str = "") -> dict[str, Tensor]:
         """A fold's parameters by name, from its row ``[P]``."""
         parts = zip(self._names, row.split(self._lengths), self._shapes, strict=True)
         return {prefix + name: part.view(shape) for name, part, shape in parts}
@@ -143,10 +140,10 @@ class _Loss(nn.Module):
 
 
 def _arithmetic(device: torch.device) -> contextlib.AbstractContextManager:
-    """Products in bfloat16 on a GPU; softmax, logarithms and losses stay in float32 there, and all on a CPU.
+    """On a GPU, products in bfloat16, and softmax, logarithms and losses in float32.
 
-    The CPU's own attention kernel cannot be mapped over folds, so attention is left to its
-    products.
+    On a CPU everything is in float32. Its attention kernel cannot be mapped over folds, so
+    attention is computed as matrix products.
     """
     return bfloat16_products(device) if device.type == "cuda" else sdpa_kernel(SDPBackend.MATH)
 

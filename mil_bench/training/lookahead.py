@@ -8,33 +8,30 @@ formula.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import RAdam
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 PERIOD, PULL = 6, 0.5  # steps between synchronisations, and the share of the way to go: the release
 
 
 def decays(name: str, parameter: Tensor) -> bool:
-    """Whether weight decay acts on a parameter: on tensors of two or more dimensions that are no bias."""
+    """Whether weight decay acts on a parameter: it has two or more dimensions and is no bias."""
     return parameter.ndim > 1 and not name.endswith(".bias")
 
 
 class LookaheadRAdam(RAdam):
-    """Rectified Adam whose weights every 6 steps go halfway back to where they were at the last synchronisation.
+    """Rectified Adam whose weights go halfway back to the slow weights after every sixth step.
 
-    As released, the slow weights are taken at the first synchronisation instead of at the start:
-    step 6 changes nothing, and step 12 is the first to pull.
+    The slow weights are those of the last synchronisation. As released, they are first taken at
+    step 6 instead of at the start: step 6 changes nothing, and step 12 is the first to pull.
 
     Args:
-        module: what to train. Weight decay acts where ``decays`` says so, which leaves out
-            normalisations.
-        lr: step size.
+        module: what to train. Weight decay acts on the parameters that ``decays`` selects, which
+            excludes normalisations.
+        lr: learning rate.
         betas: decay rates of the moments.
         weight_decay: decoupled, ``p -= lr * weight_decay * p``.
     """
@@ -42,19 +39,22 @@ class LookaheadRAdam(RAdam):
     def __init__(
         self, module: nn.Module, lr: float, betas: tuple[float, float], weight_decay: float
     ) -> None:
-        kept, decayed = [], []
-        for name, parameter in module.named_parameters():
-            (decayed if decays(name, parameter) else kept).append(parameter)
-        groups = [{"params": kept, "weight_decay": 0.0}, {"params": decayed}]
-        groups = [{**group, "steps": 0, "slow": []} for group in groups if group["params"]]
+        named = list(module.named_parameters())
+        kept = [parameter for name, parameter in named if not decays(name, parameter)]
+        decayed = [parameter for name, parameter in named if decays(name, parameter)]
+        groups: list[dict[str, Any]] = [
+            {"params": parameters, "weight_decay": decay, "steps": 0, "slow": []}
+            for parameters, decay in ((kept, 0.0), (decayed, weight_decay))
+            if parameters
+        ]
         super().__init__(
             groups, lr, betas, weight_decay=weight_decay, decoupled_weight_decay=True, foreach=True
         )
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+    def step(self) -> None:  # type: ignore[override]  # training has no closure
         """One step of rectified Adam, and a synchronisation after every sixth."""
-        loss = super().step(closure)
+        super().step()
         for group in self.param_groups:
             group["steps"] += 1
             if group["steps"] % PERIOD:
@@ -63,4 +63,3 @@ class LookaheadRAdam(RAdam):
                 group["slow"] = [p.clone() for p in group["params"]]
             torch._foreach_lerp_(group["slow"], group["params"], PULL)
             torch._foreach_copy_(group["params"], group["slow"])
-        return loss

@@ -1,11 +1,11 @@
-"""Memory that a training frees stays its own.
+"""A training process keeps the memory that it frees.
 
-Every step frees tens of megabytes and takes them again. Glibc gives blocks of that size back to the
-system at once, which then clears each page anew: 1,250 page faults a step of a plain ABMIL on a bag
-of 500 rows, a fifth of the step's time (measured), and so for every method. Nor may it give the top
-of the heap back from some size on: a step of HMIL on 64 bags of 3,000 rows takes 4 GB, and with 1
-GB kept it took a fifth longer (measured when it took 5). What is kept is what the next step takes
-again, so the peak stays what it was.
+Every step frees tens of megabytes and allocates them again. Glibc returns blocks of that size to
+the system at once, which then clears each page anew: 1,250 page faults per step of a plain ABMIL on
+a bag of 500 rows, a fifth of the step's time (measured). The top of the heap must not be returned
+either, whatever its size: a step of HMIL on 64 bags of 3,000 rows takes 4 GB, and with a limit of
+1 GB it took a fifth longer (measured when it took 5). The next step uses the memory again, so the
+peak does not grow.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _USUAL = {_MMAP_MAX: 2**16, _TRIM_THRESHOLD: 2**17, _TOP_PAD: 2**17}
 
 @contextlib.contextmanager
 def freed_memory_kept() -> Iterator[None]:
-    """Inside the block this process keeps the memory it freed; only where glibc allocates, else no change."""
+    """Inside the block this process keeps the memory it frees; without glibc, nothing changes."""
     libc = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
-    if not hasattr(libc, "mallopt"):
+    if libc is None or not hasattr(libc, "mallopt"):
         yield
         return
     for name, value in _KEEPING.items():

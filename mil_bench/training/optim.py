@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.adam import adam
 from torch.optim.adamw import adamw
 
@@ -20,28 +20,28 @@ _EPSILON = 1e-8  # torch's default
 
 
 class Stepper(Protocol):
-    """What a stack knows of an optimizer."""
+    """What a stack uses of an optimizer."""
 
-    param_groups: list[dict]
+    param_groups: list[dict[str, Any]]
 
     def step(self) -> None:
-        """Move every parameter that has a gradient."""
+        """Change every parameter that has a gradient."""
         ...
 
     def zero_grad(self) -> None:
-        """Let the gradients go."""
+        """Drop the gradients."""
         ...
 
 
 class FusedAdam:
-    """Torch's fused Adam or AdamW without what its optimizer class does around each step.
+    """Torch's fused Adam or AdamW without the work that its optimizer class adds to each step.
 
-    Hooks, profiling and the sorting of parameters take longer there than the step of a small model
+    Hooks, profiling and the sorting of parameters take longer than the step of a small model
     (measured).
 
     Args:
         parameters: what to train.
-        lr: step size.
+        lr: learning rate.
         betas: decay rates of the moments.
         weight_decay: as an L2 term of the gradient, or decoupled.
         decoupled: AdamW.
@@ -55,43 +55,38 @@ class FusedAdam:
         weight_decay: float,
         decoupled: bool = False,
     ) -> None:
-        self.param_groups = [{"lr": lr}]
+        self.param_groups: list[dict[str, Any]] = [{"lr": lr}]
         self._parameters = list(parameters)
         self._first = [torch.zeros_like(p) for p in self._parameters]
         self._second = [torch.zeros_like(p) for p in self._parameters]
         self._steps = [torch.zeros((), device=p.device) for p in self._parameters]
-        self._move = adamw if decoupled else adam
-        self._fixed = {
-            "beta1": betas[0],
-            "beta2": betas[1],
-            "weight_decay": weight_decay,
-            "eps": _EPSILON,
-        }
+        self._update = adamw if decoupled else adam
+        self._betas, self._weight_decay = betas, weight_decay
 
     @torch.no_grad()
     def step(self) -> None:
-        """Move every parameter that has a gradient."""
-        columns = (self._parameters, self._first, self._second, self._steps)
-        moved = [row for row in zip(*columns, strict=True) if row[0].grad is not None]
-        parameters, first, second, steps = map(list, zip(*moved, strict=True))
-        gradients = [p.grad for p in parameters]
-        rate = self.param_groups[0]["lr"]
-        self._move(
+        """Change every parameter that has a gradient."""
+        used = [i for i, p in enumerate(self._parameters) if p.grad is not None]
+        parameters: list[Tensor] = [self._parameters[i] for i in used]
+        self._update(
             parameters,
-            gradients,
-            first,
-            second,
+            [p.grad for p in parameters if p.grad is not None],
+            [self._first[i] for i in used],
+            [self._second[i] for i in used],
             [],
-            steps,
+            [self._steps[i] for i in used],
             fused=True,
             amsgrad=False,
             maximize=False,
-            lr=rate,
-            **self._fixed,
+            beta1=self._betas[0],
+            beta2=self._betas[1],
+            lr=self.param_groups[0]["lr"],
+            weight_decay=self._weight_decay,
+            eps=_EPSILON,
         )
 
     def zero_grad(self) -> None:
-        """Let the gradients go."""
+        """Drop the gradients."""
         for parameter in self._parameters:
             parameter.grad = None
 
@@ -111,10 +106,10 @@ MAKERS: Mapping[str, Callable[[nn.Module, Recipe], Stepper]] = {
     "adamw": _adamw,
     "lookahead-radam": lambda m, r: LookaheadRAdam(m, r.learning_rate, r.betas, r.weight_decay),
 }
-"""From a module and a recipe to an optimizer of all its parameters, for every name a recipe may have."""
+"""Functions that make an optimizer of a module's parameters, by the names that recipes use."""
 
 
 def set_learning_rate(optimizer: Stepper, learning_rate: float) -> None:
-    """Give all parameter groups this step size."""
+    """Give all parameter groups this learning rate."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate

@@ -1,9 +1,9 @@
-"""K fold models behind one interface.
+"""The models of K folds behind one interface.
 
-A step is one batch for the whole stack, with a weight for every fold and bag. Fold k is trained on
-the bags it gives weight to; a fold that gives weight to none of them does not move at all: neither
-parameters nor moments nor step count. ``LoopedStack`` walks over the folds one after another and is
-what all others must equal; ``mil_bench.training.fold_stack.FoldStack`` computes them as one.
+A step is one batch for the whole stack, with a weight per fold and bag. Fold k is trained on the
+bags to which it gives weight. If it gives weight to none of them, neither its parameters nor its
+moments nor its step count change. ``LoopedStack`` goes through the folds one by one and is the
+reference for other stacks; ``mil_bench.training.fold_stack.FoldStack`` computes all folds as one.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ Identity = tuple[str | int, ...]
 
 
 class Step(NamedTuple):
-    """What all folds do next.
+    """The next step of all folds.
 
     Args:
         bags: the batch.
-        weight: ``[K, B]`` on the CPU, 0 for bags a fold does not train on.
-        number: of the step, the same for all folds; seeds dropout.
+        weight: ``[K, B]`` on the CPU, 0 for bags on which a fold does not train.
+        number: number of the step, the same for all folds; seeds dropout.
     """
 
     bags: BagBatch
@@ -41,40 +41,40 @@ class Step(NamedTuple):
 
 
 def grouped(steps: Iterable[Step]) -> Iterator[list[Step]]:
-    """Consecutive steps whose features fit into a processor's cache together; a single one may be larger.
+    """Groups of consecutive steps whose features fit into a processor's cache together.
 
-    Folds that are looped make the steps of a group one fold after another, so that a fold's weights
-    and moments, often several times as large as a bag, are fetched into the cache once a group
-    instead of once a step.
+    A ``LoopedStack`` makes all steps of a group for one fold before the next fold. So a fold's
+    weights and moments, often several times as large as a bag, are fetched into the cache once per
+    group instead of once per step. A step that does not fit is a group of its own.
     """
-    group, held = [], 0
+    group: list[Step] = []
+    size = 0  # bytes
     for step in steps:
-        if group and held + step.bags.features.nbytes > BYTES_TOGETHER:
+        if group and size + step.bags.features.nbytes > BYTES_TOGETHER:
             yield group
-            group, held = [], 0
+            group, size = [], 0
         group.append(step)
-        held += step.bags.features.nbytes
+        size += step.bags.features.nbytes
     if group:
         yield group
 
 
 class Stack(Protocol):
-    """What the trainer knows of K folds."""
+    """What the trainer uses of K folds."""
 
     def __len__(self) -> int:
         """K."""
         ...
 
     def train(self, steps: Sequence[Step], progress: float) -> Tensor:
-        """Steps, one after another: each is one optimizer step for every fold that has a bag in its batch.
+        """Steps in order, each one optimizer step for every fold that has a bag in the batch.
 
         Args:
-            steps: some of them, at least one; how many come in one call does not matter to a fold.
-            progress: share of the training that is over; sets the step size.
+            steps: at least one; how many come in one call does not change results.
+            progress: share of the training that is over; sets the learning rate.
 
         Returns:
-            Losses ``[steps, K]`` on the batches' device, not a number where a fold has no bag in a
-            batch.
+            Losses ``[steps, K]`` on the batches' device, NaN if a fold has no bag in a batch.
         """
         ...
 
@@ -87,26 +87,27 @@ class Stack(Protocol):
         ...
 
     def keep(self, k: int) -> None:
-        """Remember fold k's weights as its best."""
+        """Store fold k's weights as its best."""
         ...
 
     def restore(self) -> None:
-        """Put every fold back to its best weights."""
+        """Load every fold's best weights."""
         ...
 
 
 def one_a_fold(recipe: Recipe | Sequence[Recipe], folds: int) -> list[Recipe]:
-    """A recipe for each of K folds, from one for all or from K of them.
+    """A recipe for each of K folds, from one for all or from K recipes.
 
     Raises:
-        ValueError: recipes that differ in more than learning rate and weight decay cannot share a
-            loop.
+        ValueError: recipes differ in more than learning rate and weight decay, so they cannot share
+            a loop.
     """
     recipes = [recipe] * folds if isinstance(recipe, Recipe) else list(recipe)
     shared = {(r.epochs, r.batch_size, r.optimizer, r.betas, r.patience) for r in recipes}
     if len(recipes) != folds or len(shared) != 1:
         raise ValueError(
-            f"{len(recipes)} recipes for {folds} folds; they may differ in step size and weight decay only"
+            f"{len(recipes)} recipes for {folds} folds; they may differ in learning rate and "
+            "weight decay only"
         )
     return recipes
 
@@ -115,10 +116,10 @@ class LoopedStack:
     """K modules, each with its own optimizer and its own randomness.
 
     Args:
-        methods: one freshly built method a fold; they may have different parameters.
-        recipe: how to train them; one a fold where settings differ.
-        identities: one identity a fold; dropout of a fold depends on it and on the step, never on
-            the other folds.
+        methods: a newly built method per fold; they may have different parameters.
+        recipe: how to train them; one per fold if settings differ.
+        identities: one per fold; a fold's dropout depends on it and on the step, never on the other
+            folds.
     """
 
     def __init__(
@@ -139,23 +140,22 @@ class LoopedStack:
         return len(self._methods)
 
     def train(self, steps: Sequence[Step], progress: float) -> Tensor:
-        """Fold after fold, and a fold's steps one after another; see ``Stack``."""
+        """All steps of a fold, then those of the next fold; see ``Stack``."""
         features = steps[0].bags.features
         losses = features.new_full((len(steps), len(self)), torch.nan)
         weights = [step.weight.to(features.dtype) for step in steps]
         with seeds.torch_kept() as seed:
             for k in range(len(self)):
                 for row, (step, weight) in enumerate(zip(steps, weights, strict=True)):
-                    own = weight[k].nonzero()[:, 0]
-                    if len(own):
+                    used = weight[k].nonzero()[:, 0]
+                    if len(used):
                         seed(seeds.of_step(self._seeds[k], step.number))
-                        losses[row, k] = self._step(
-                            k, *_own_part(step.bags, weight[k], own), progress
-                        )
+                        part = _selected(step.bags, weight[k], used)
+                        losses[row, k] = self._step(k, *part, progress)
         return losses
 
     def _step(self, k: int, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:
-        """Move fold k; its loss."""
+        """One optimizer step of fold k; its loss."""
         method, optimizer = self._methods[k], self._optimizers[k]
         weight = weight.to(bags.features.device)
         if not method.training:
@@ -163,7 +163,7 @@ class LoopedStack:
         loss = method.backward(bags, weight, progress)
         set_learning_rate(optimizer, self._recipes[k].learning_rate_at(progress))
         optimizer.step()
-        optimizer.zero_grad()  # at once: the next fold's gradients take the same memory
+        optimizer.zero_grad()  # now, so that the next fold's gradients use the same memory
         return loss
 
     @torch.no_grad()
@@ -176,15 +176,15 @@ class LoopedStack:
         return {name: value.clone() for name, value in self._methods[k].state_dict().items()}
 
     def keep(self, k: int) -> None:
-        """Remember fold k's weights as its best."""
+        """Store fold k's weights as its best."""
         self._best[k] = self.state(k)
 
     def restore(self) -> None:
-        """Put every fold back to its best weights."""
+        """Load every fold's best weights."""
         for method, state in zip(self._methods, self._best, strict=True):
             method.load_state_dict(state)
 
 
-def _own_part(bags: BagBatch, weight: Tensor, own: Tensor) -> tuple[BagBatch, Tensor]:
-    """The bags with a weight: the contract makes others irrelevant, so a loop need not compute them."""
-    return (bags, weight) if len(own) == bags.n_bags else (bags.select(own), weight[own])
+def _selected(bags: BagBatch, weight: Tensor, used: Tensor) -> tuple[BagBatch, Tensor]:
+    """The bags with a weight; by the contract, the others change nothing."""
+    return (bags, weight) if len(used) == bags.n_bags else (bags.select(used), weight[used])

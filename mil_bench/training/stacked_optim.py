@@ -1,6 +1,7 @@
 """The optimizers of ``optim.MAKERS`` for K folds at once, over matrices ``[K, P]``.
 
-Each fold has its own step count, step size and weight decay. Only the folds that are named move.
+Each fold has its own step count, learning rate and weight decay. A step changes only the folds that
+it names.
 """
 
 from __future__ import annotations
@@ -27,11 +28,14 @@ class StackedRule(ABC):
     Args:
         values: the parameters ``[K, P]``, changed in place by ``step``.
         named: a fold's parameters by name, in the order in which ``values`` has them.
-        recipes: one a fold; betas are those of the first.
+        recipes: one per fold; betas are those of the first.
     """
 
     def __init__(
-        self, values: Tensor, named: Mapping[str, Tensor], recipes: Sequence[Recipe]
+        self,
+        values: Tensor,
+        named: Mapping[str, Tensor],  # noqa: ARG002  # for rules that treat parameters differently
+        recipes: Sequence[Recipe],
     ) -> None:
         self._values, self._recipes, self._betas = values, recipes, recipes[0].betas
         self._first, self._second = torch.zeros_like(values), torch.zeros_like(values)
@@ -40,14 +44,14 @@ class StackedRule(ABC):
         self._progress = -1.0
 
     def step(self, gradients: Tensor, folds: Tensor | None, progress: float) -> None:
-        """Move some folds.
+        """One step of some folds.
 
         Args:
             gradients: ``[F, P]``, may be overwritten.
-            folds: the F folds ``[F]``, or None where all move.
-            progress: share of the training that is over; sets the step sizes.
+            folds: numbers of the F folds ``[F]``, or None for all folds.
+            progress: share of the training that is over; sets the learning rates.
         """
-        if progress != self._progress:  # one transfer an epoch
+        if progress != self._progress:  # one transfer per epoch
             self._rates = self._values.new_tensor(
                 [[r.learning_rate_at(progress)] for r in self._recipes]
             )
@@ -69,7 +73,14 @@ class StackedRule(ABC):
 
     @abstractmethod
     def _move(self, gradients: Tensor, own: list[Tensor], rate: Tensor, decay: Tensor) -> None:
-        """Change ``own`` in place: values, both moments ``[F, P]``, steps ``[F, 1]`` and what ``_more`` adds."""
+        """Change ``own`` in place.
+
+        Args:
+            gradients: ``[F, P]``.
+            own: values and both moments ``[F, P]``, steps ``[F, 1]``, and what ``_more`` adds.
+            rate: learning rates ``[F, 1]``.
+            decay: weight decays ``[F, 1]``.
+        """
 
     def _moments(self, gradients: Tensor, own: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Both moments after these gradients."""
@@ -79,7 +90,7 @@ class StackedRule(ABC):
         return own[1], own[2]
 
     def _corrections(self, steps: Tensor) -> tuple[Tensor, Tensor]:
-        """What the moments have yet to reach after so many steps ``[F, 1]``."""
+        """Adam's bias corrections of both moments after these steps ``[F, 1]``."""
         beta1, beta2 = self._betas
         return 1 - beta1**steps, 1 - beta2**steps
 
@@ -106,7 +117,7 @@ class StackedAdamW(StackedAdam):
 
 
 class StackedLookaheadRAdam(StackedRule):
-    """Rectified Adam with decoupled weight decay and Lookahead; see ``mil_bench.training.lookahead``."""
+    """Rectified Adam with decoupled weight decay and Lookahead; see ``lookahead``."""
 
     def __init__(
         self, values: Tensor, named: Mapping[str, Tensor], recipes: Sequence[Recipe]
@@ -131,7 +142,7 @@ class StackedLookaheadRAdam(StackedRule):
         self._look_ahead(values, steps, slow)
 
     def _rectified(self, steps: Tensor, short2: Tensor) -> Tensor:
-        """Torch's rectification times the correction of the second moment ``[F, 1]``; 0 where it does not apply yet."""
+        """Torch's rectification times the second moment's correction ``[F, 1]``; 0 at first."""
         beta2 = self._betas[1]
         most = 2 / (1 - beta2) - 1
         now = most - 2 * steps * beta2**steps / short2
@@ -139,7 +150,7 @@ class StackedLookaheadRAdam(StackedRule):
         return torch.where(now > 5, share.clamp(min=0).sqrt() * short2.sqrt(), 0.0)
 
     def _look_ahead(self, values: Tensor, steps: Tensor, slow: Tensor) -> None:
-        """Every sixth step the values go halfway back to where they were six steps ago; the first time they stay."""
+        """Every sixth step, values go halfway back to the slow weights, except the first time."""
         pulled = torch.where(steps == PERIOD, values, torch.lerp(slow, values, PULL))
         due = steps % PERIOD == 0
         slow.copy_(torch.where(due, pulled, slow))
@@ -151,4 +162,4 @@ RULES: Mapping[str, type[StackedRule]] = {
     "adamw": StackedAdamW,
     "lookahead-radam": StackedLookaheadRAdam,
 }
-"""By the names a recipe may have."""
+"""By the names that recipes use."""

@@ -1,4 +1,4 @@
-"""The training loop: validation chooses the epoch, test bags never come near it.
+"""The training loop: validation selects the epoch, and test bags take no part.
 
 ``fit`` receives the positions of training and validation bags only. Test bags are predicted once,
 afterwards, by a separate call of ``predict``.
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FoldRoles:
-    """Positions in the store of the bags that fold k trains on and validates on.
+    """Positions in the store of the bags on which fold k trains and validates.
 
-    ``limits`` holds one number an epoch: a fold whose lowest validation loss so far lies above it
-    is given up.
+    ``limits`` has one number per epoch: a fold is pruned if its lowest validation loss so far is
+    above it.
     """
 
     train: np.ndarray
@@ -44,9 +44,10 @@ class Schedule:
     """The order of bags, the same for every fold of a job.
 
     Args:
-        bags: positions of all bags that any fold of the job trains on, also folds trained
-            elsewhere.
-        batch: bags a step so that a fold's own share of them is the recipe's batch size on average.
+        bags: positions of all bags on which any fold of the job trains, including folds that are
+            trained elsewhere.
+        batch: bags per step, such that a fold's share of them is the recipe's batch size on
+            average.
         identity: seeds the order of every epoch.
     """
 
@@ -64,7 +65,7 @@ class Schedule:
     def over(
         cls, bags: np.ndarray, mean_train: float, recipe: Recipe, identity: Identity
     ) -> Schedule:
-        """From the bags that any fold trains on, ascending, and the mean number that one fold trains on."""
+        """From the bags on which any fold trains, ascending, and the mean number per fold."""
         share = mean_train / len(bags)
         return cls(bags, max(1, math.floor(recipe.batch_size / share)), identity)
 
@@ -76,12 +77,11 @@ class Schedule:
 
 @dataclass
 class FoldHistory:
-    """Per-epoch curves of one fold, and the epoch it kept.
+    """Curves of one fold, with a value per epoch, and its selected epoch.
 
-    ``val_loss`` is the plain cross-entropy of the fine classes, the same for every method: a
-    method's own loss may change its weights with the epoch, which would make epochs incomparable.
-    ``pruned`` says that the fold was given up because its lowest validation loss lay above its
-    limit.
+    ``val_loss`` is the plain cross-entropy of the fine classes, the same for every method. A
+    method's own loss may change with the epoch, which would make epochs incomparable. ``pruned``
+    is set if training ended because the lowest validation loss was above its limit.
     """
 
     train_loss: list[float] = field(default_factory=list)
@@ -96,15 +96,19 @@ class FoldHistory:
         return len(self.train_loss)
 
     def improved(self) -> bool:
-        """Whether the newest epoch has the lowest validation loss so far; the earliest of equals is kept."""
+        """Whether the last epoch has the lowest validation loss so far, and is the first to."""
         return self.best_epoch < 0 or self.val_loss[-1] < self.val_loss[self.best_epoch]
 
     def out_of_patience(self, patience: int | None) -> bool:
-        """Whether the last improvement lies further back than the recipe allows."""
+        """Whether the last improvement was more epochs ago than the recipe allows."""
         return patience is not None and self.epochs - 1 - self.best_epoch >= patience
 
     def is_over(self, limits: np.ndarray | None) -> bool:
-        """Whether the lowest validation loss so far lies above the newest epoch's limit ``[epochs]``."""
+        """Whether the lowest validation loss is above the last epoch's limit.
+
+        Args:
+            limits: ``[epochs]``.
+        """
         return limits is not None and bool(self.val_loss[self.best_epoch] > limits[self.epochs - 1])
 
 
@@ -116,12 +120,12 @@ def fit(
     recipe: Recipe,
     on_epoch: Callable[[int, list[FoldHistory]], None],
 ) -> list[FoldHistory]:
-    """Train every fold and leave it at the epoch with its lowest validation loss.
+    """Train every fold, and load its weights of the epoch with the lowest validation loss.
 
     Args:
-        stack: K fresh folds.
+        stack: K newly built folds.
         feed: reads batches.
-        roles: one entry a fold.
+        roles: one entry per fold.
         schedule: the order of bags.
         recipe: epochs, patience.
         on_epoch: called after every epoch with its number and the histories.
@@ -131,14 +135,15 @@ def fit(
     """
     histories = [FoldHistory() for _ in roles]
     active = np.ones(len(roles), dtype=bool)
-    trains = np.stack([np.isin(schedule.bags, r.train) for r in roles])  # [K, bags of the schedule]
+    trains = np.stack([np.isin(schedule.bags, r.train) for r in roles])  # [K, schedule.bags]
     for epoch in range(recipe.epochs):
         progress = epoch / recipe.epochs
         mean_loss = _epoch(stack, feed, schedule, trains & active[:, None], epoch, progress)
-        for k in np.flatnonzero(active):
-            _close_epoch(stack, feed, roles[k].val, histories[k], mean_loss[k], int(k))
-            histories[k].pruned = histories[k].is_over(roles[k].limits)
-            active[k] = not (histories[k].pruned or histories[k].out_of_patience(recipe.patience))
+        for k in np.flatnonzero(active).tolist():
+            history = histories[k]
+            _close_epoch(stack, feed, roles[k].val, history, mean_loss[k], k)
+            history.pruned = history.is_over(roles[k].limits)
+            active[k] = not (history.pruned or history.out_of_patience(recipe.patience))
         on_epoch(epoch, histories)
         if not active.any():
             break
@@ -149,19 +154,27 @@ def fit(
 def _epoch(
     stack: Stack, feed: Feed, schedule: Schedule, trains: np.ndarray, epoch: int, progress: float
 ) -> list[float]:
-    """One pass over the bags; ``trains [K, bags of the schedule]`` says who trains on what. The folds' mean losses.
+    """One pass over the bags; the mean loss of every fold.
 
-    Bags that only folds elsewhere train on are not read. Such steps still count, so that a step's
-    number, and its dropout, do not depend on which folds are trained together.
+    Bags on which only folds elsewhere train are not read. Their steps still count, so that the
+    number of a step, and thus its dropout, does not depend on which folds are trained together.
+
+    Args:
+        stack: the folds.
+        feed: reads batches.
+        schedule: the order of bags.
+        trains: whether a fold trains on a bag of the schedule ``[K, schedule.bags]``.
+        epoch: its number.
+        progress: share of the training that is over.
     """
     batches = schedule.epoch(epoch)
 
-    def own(bags: np.ndarray) -> np.ndarray:
+    def trains_on(bags: np.ndarray) -> np.ndarray:
         return trains[:, np.searchsorted(schedule.bags, bags)]  # [K, B]
 
-    used = [i for i, bags in enumerate(batches) if own(bags).any()]
-    parts = (batches[i][own(batches[i]).any(0)] for i in used)
-    weights = (own(batches[i]) for i in used)
+    used = [i for i, bags in enumerate(batches) if trains_on(bags).any()]
+    parts = (batches[i][trains_on(batches[i]).any(0)] for i in used)
+    weights = (trains_on(batches[i]) for i in used)
     steps = (
         Step(
             batch,
@@ -182,13 +195,14 @@ def _epoch(
 def _close_epoch(
     stack: Stack, feed: Feed, val: np.ndarray, history: FoldHistory, train_loss: float, k: int
 ) -> None:
-    """Validate fold k and keep its weights if they are the best so far."""
+    """Validate fold k, and store its weights if they are the best so far."""
     out = predict(stack, feed, val, k)
     val_loss = F.cross_entropy(out.fine_logits, out.labels).item()
     if not math.isfinite(train_loss) or not math.isfinite(val_loss):
         raise TrainingError(
             f"the loss is not finite after epoch {history.epochs + 1} "
-            f"(training {train_loss}, validation {val_loss}); lower the learning rate or check the features",
+            f"(training {train_loss}, validation {val_loss}); "
+            "lower the learning rate or inspect the features",
             history.epochs + 1,
         )
     history.train_loss.append(train_loss)
@@ -201,7 +215,7 @@ def _close_epoch(
 
 @dataclass(frozen=True)
 class Predicted:
-    """Outputs of one fold for some bags, on the CPU, in the order asked for."""
+    """Outputs of one fold for some bags, on the CPU, in the order of the request."""
 
     fine_logits: torch.Tensor  # [B, C]
     coarse_logits: torch.Tensor | None  # [B, G]
@@ -221,9 +235,9 @@ def predict(
         stack: the trained folds.
         feed: reads batches.
         bags: positions in the store ``[B]``.
-        k: which fold.
-        on_batch: sees every batch with its output before both are let go; what belongs to instances
-            is too large to be kept for all bags.
+        k: number of the fold.
+        on_batch: called with every batch and its output; outputs per instance are too large to be
+            stored for all bags.
     """
     fine, coarse, labels = [], [], []
     for batch in feed.ahead(feed.by_rows(bags)):

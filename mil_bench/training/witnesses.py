@@ -1,4 +1,4 @@
-"""Whether attention finds the witnesses: what is kept of a method's attention, which is too large to be kept itself."""
+"""Whether attention finds the witnesses: a value per slide, as attention is too large to store."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 
 class WitnessWatch:
-    """Collects for each slide the AUC of its attention against its witness instances, batch after batch.
+    """Collects the AUC of each slide's attention against its witness instances, batch by batch.
 
-    A witness is an instance that shows any finding, also a milder one than the slide's label. Of an
-    attention with a column for each fine class, the slide's own class counts (HMIL, CLAM-MB and
-    DSMIL order their columns as the card orders its classes); columns of any other number are heads
-    of one attention, and their mean counts.
+    A witness is an instance that shows any finding, even a milder one than the slide's label. If
+    attention has a column per fine class, that of the slide's class counts (the columns of HMIL,
+    CLAM-MB and DSMIL are in the order of the card's classes). Otherwise the columns are heads of
+    one attention, and their mean counts.
     """
 
     def __init__(self) -> None:
         self._aucs: list[float] = []
 
     def __call__(self, batch: BagBatch, out: Output) -> None:
-        """Take in a batch; one without attention or without instance labels leaves nothing."""
+        """Add a batch; a batch without attention or without instance labels adds nothing."""
         if out.attention is None or batch.instance_labels is None:
             return
         if out.attention.shape[1] == out.fine.shape[1]:
@@ -43,5 +43,5 @@ class WitnessWatch:
 
     @property
     def aucs(self) -> np.ndarray | None:
-        """One value a slide ``[B]`` in the order of prediction; None where there was nothing to compare."""
+        """One value per slide ``[B]`` in the order of prediction; None if nothing was compared."""
         return np.array(self._aucs) if self._aucs else None

@@ -189,7 +189,7 @@ def test_seeds_and_settings_share_a_stack(optimizer: str) -> None:
 def test_recipes_that_differ_in_more_than_settings_do_not_share_a_stack() -> None:
     recipes = [Recipe(1e-3, 5), Recipe(1e-3, 6)]
     for kind in (FoldStack, LoopedStack):
-        with pytest.raises(ValueError, match="may differ in step size and weight decay only"):
+        with pytest.raises(ValueError, match="may differ in learning rate and weight decay only"):
             kind(folds_of(ABMIL, torch.float32, [0, 1]), recipes, [("a",), ("b",)])
 
 
