@@ -1,4 +1,4 @@
-"""Fixtures that several files use: a small generated dataset, and the folder with files of the real tools."""
+"""Fixtures that several files use: a small simulated dataset, and files of the real tools."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SMALL_TWIN = "bracs-sim:slides=120,rows=12,width=16"
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder beside the repository with files of the real tools; tests that need it skip where it is absent."""
+    """The folder next to the repository with files of the real tools; tests skip without it."""
     folder = Path(__file__).resolve().parents[2] / "shared"
     if not folder.is_dir():
         pytest.skip("the folder 'shared' with files of the real tools is not beside the repository")

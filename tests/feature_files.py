@@ -1,4 +1,4 @@
-"""Writes small feature files and label tables the way CLAM, TRIDENT, STAMP, torchmil and people do."""
+"""Writes small feature files and label tables as CLAM, TRIDENT, STAMP, torchmil and people do."""
 
 from __future__ import annotations
 

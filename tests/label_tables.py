@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def write_xlsx(
     path: Path, sheets: Mapping[str, Sequence[Sequence[Any]]], text_format: str = ""
 ) -> Path:
-    """A workbook with rows of cells by sheet; the first column gets the number format, if one is given."""
+    """A workbook with rows of cells by sheet; the first column gets the number format, if any."""
     book = openpyxl.Workbook()
     book.remove(book.active)
     for name, rows in sheets.items():

@@ -1,1 +1,1 @@
-"""What the commands do and how they are spelled, one file a family. Nothing heavy is imported before it is used."""
+"""The commands, one file per verb or noun; nothing heavy is imported before it is used."""

@@ -1,4 +1,4 @@
-"""Which commit of mil-bench is running, where its package lies in a git checkout."""
+"""Which commit of mil-bench is running, if its package is in a git checkout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The speed measurements as a command: what they refuse before they measure, and what they make of figures."""
+"""The speed measurements as commands: what they refuse, and what they print."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The training benchmark: what is raced computes the same thing, and a race runs from start to table."""
+"""The training benchmark: contestants compute the same, and a race ends with a table."""
 
 from __future__ import annotations
 

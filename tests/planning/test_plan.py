@@ -67,8 +67,8 @@ def test_the_caption_says_what_a_reader_must_know(small_store: BagStore) -> None
         "no patient is shared between training, validation and test",
         "sample standard deviation over the 6 trainings",
         plan_of(small_store).splits.digest,
-        "Budget: at most 20 epochs (mean-pool, abmil). Weights are taken from the epoch with the lowest "
-        "validation loss.",
+        "Budget: at most 20 epochs (mean-pool, abmil). Weights are taken from the epoch with the "
+        "lowest validation loss.",
     ):
         assert part in caption
     leaking = plan_of(small_store, protocol="paper").caption
