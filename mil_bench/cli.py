@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import os
 import sys
 import textwrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from mil_bench import __version__
 from mil_bench.commands import data, methods, report, reproduce, run, runs, splits, tune
 from mil_bench.errors import MilBenchError, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 _EXAMPLES = """\
 examples:
@@ -77,7 +79,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     arguments = _parser().parse_args(_renamed(words))
     try:
-        return arguments.call(arguments)
+        with contextlib.redirect_stdout(_Output(sys.stdout)):
+            code = arguments.call(arguments)
+            sys.stdout.flush()
+            return code
     except MilBenchError as error:
         print(f"mil-bench: {printable(str(error))}", file=sys.stderr)
         return 2
@@ -87,9 +92,48 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 130
-    except BrokenPipeError:  # the program that reads the output has ended (| head)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+
+
+class _Output(io.TextIOBase):
+    """Standard output; if its reader has ended (``| head``), the rest is dropped.
+
+    Args:
+        stream: the real standard output.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text, or drop it."""
+        with self._without_reader():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Pass on what is buffered, or drop it."""
+        with self._without_reader():
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        """Descriptor of the real stream."""
+        return self._stream.fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # read-only is enough
+        """Encoding of the real stream."""
+        return self._stream.encoding
+
+    @contextlib.contextmanager
+    def _without_reader(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
 
 class _HelpFormatter(argparse.HelpFormatter):

@@ -247,3 +247,25 @@ def test_a_disk_that_takes_no_more_loses_nothing(tmp_path: Path) -> None:
     assert all(p.read_bytes() == content for p, content in stored.items())
     assert not list(tmp_path.rglob("*.partial"))
     assert call(tmp_path, *small("--methods", "mean-pool", "abmil")).returncode == 0
+
+
+def test_output_that_nobody_reads_does_not_end_a_command(tmp_path: Path) -> None:
+    script = (
+        "import os, sys; from mil_bench import cli\n"
+        "def call(arguments):\n"
+        "    for _ in range(3): print('x' * 100000)\n"
+        "    open('finished', 'w').close(); return 0\n"
+        "cli.run.run = call; cli.run.add_run.__globals__['run'] = call\n"
+        "sys.exit(cli.main(['run', '--dataset', 'digits']))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdout.read(1)
+    process.stdout.close()
+    assert process.wait() == 0, process.stderr.read()
+    process.stderr.close()
+    assert (tmp_path / "finished").exists()

@@ -13,7 +13,7 @@ _FORTY = ["describe", "--always", "--dirty=+changes", "--abbrev=40", "--exclude=
 
 @cache
 def commit(package: Path = Path(mil_bench.__file__).parent) -> str:
-    """40 hex digits, with "+changes" behind them where tracked files differ; "" where there is no checkout or no git.
+    """40 hex digits, followed by "+changes" if tracked files differ; "" without checkout or git.
 
     Args:
         package: a folder with an ``__init__.py``. It counts only if git tracks that file: an
