@@ -1,13 +1,13 @@
-"""ABMIL on the classic MIL data, MUSK1 and Tiger, under an honest protocol.
+"""ABMIL on the classic MIL datasets MUSK1 and Tiger; test folds take no part in any choice.
 
     python -m mil_bench.benchmarks.classic FOLDER
 
 FOLDER holds ``musk1.npz``, ``tiger.npz`` (features [N, D], offsets [B + 1], labels [B]) and
 ``folds_*.npz`` (test_mask [5 repeats, 10 folds, B]): the published repeated stratified 10-fold. The
-epoch is chosen on a fifth of the training part, which is not trained on; test bags are predicted
-once. MUSK1's raw measurements are standardised on the training part; Tiger's features are published
-scaled, and are taken as they are. Published figures of this family often choose the epoch on the
-test fold and are no target for this protocol.
+epoch is selected on a fifth of the training part, on which the method is not trained; test bags are
+predicted once. MUSK1's raw measurements are standardised on the training part; Tiger's features are
+published scaled, and are used as they are. Published results on these datasets often select the
+epoch on the test fold, so they are no target for this protocol.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from mil_bench.methods import Method, Recipe
 from mil_bench.training.stack import LoopedStack
 from mil_bench.training.trainer import FoldHistory, FoldRoles, Schedule, fit, predict
 
-# The family's usual recipe (Adam 1e-4 to 5e-4, weight decay 5e-4 to 5e-3, 50 to 100 epochs, one bag
-# a step) and network (256-128-64 with ReLU and dropout .5 in front of the attention).
+# The usual recipe on this data (Adam 1e-4 to 5e-4, weight decay 5e-4 to 5e-3, 50 to 100 epochs, one
+# bag per step) and network (256-128-64 with ReLU and dropout .5 before the attention).
 _RECIPE = Recipe(learning_rate=5e-4, weight_decay=5e-3, epochs=50)
 _WIDTHS, _DROPOUT = (256, 128, 64), 0.5
 _RAW = ("musk1",)
-# Ten-fold x 5 accuracies that two secondary sources agree on; their ± is most likely a standard
+# Accuracies of 5 x 10 folds on which two secondary sources agree; their ± is most likely a standard
 # error.
 _PUBLISHED = {
     ("musk1", "abmil"): (0.892, 0.040),
@@ -53,7 +53,7 @@ _CLASSES = LabelHierarchy.flat(("negative", "positive"))
 
 @dataclass(frozen=True)
 class _Fold:
-    """One training: a dataset's fold with one method."""
+    """One training: a method on a fold of a dataset."""
 
     folder: Path
     dataset: str
@@ -76,23 +76,24 @@ def main() -> None:
         for fold in range(10)
     ]
     with ProcessPoolExecutor() as pool:
-        right = list(
+        accuracies = list(
             track(pool.map(_accuracy, tasks), "training", len(tasks), console=Console(stderr=True))
         )
-    accuracy = np.array(right).reshape(len(_PUBLISHED), 5, 10).mean(2)  # [figure, repeat]
-    print("| data | method | ours | published | difference in published ± |\n|---|---|---|---|---|")
+    accuracy = np.array(accuracies).reshape(len(_PUBLISHED), 5, 10).mean(2)  # [row, repeat]
+    print("| data | method | ours | published | difference / published ± |\n|---|---|---|---|---|")
     for (dataset, method), repeats in zip(_PUBLISHED, accuracy, strict=True):
         mean, error = _PUBLISHED[dataset, method]
         distance = (repeats.mean() - mean) / error
         ours = f"{repeats.mean():.3f} ± {repeats.std(ddof=1):.3f}"
         print(f"| {dataset} | {method} | {ours} | {mean:.3f} ± {error:.3f} | {distance:+.1f} |")
     print(
-        "\nOurs: mean accuracy over 5 x 10 folds ± standard deviation over the 5 repeats; published: see PROTOCOLS."
+        "\nOurs: mean accuracy over 5 x 10 folds ± standard deviation over the 5 repeats. "
+        "Published: accuracy ± most likely the standard error."
     )
 
 
 def _accuracy(task: _Fold) -> float:
-    """Share of a fold's test bags that are classified right."""
+    """Accuracy on a fold's test bags."""
     torch.set_num_threads(1)
     with (
         np.load(task.folder / f"{task.dataset}.npz") as data,
@@ -123,13 +124,13 @@ def _accuracy(task: _Fold) -> float:
     return (out.fine_logits.argmax(1) == out.labels).float().mean().item()
 
 
-def _silent(epoch: int, histories: list[FoldHistory]) -> None:
-    """No report after an epoch: the bar counts folds."""
+def _silent(_epoch: int, _histories: list[FoldHistory]) -> None:
+    """Nothing to show after an epoch: the progress bar counts folds."""
 
 
 def _network(name: str, in_dim: int) -> Method:
-    """The method on the family's embedding in place of its own."""
-    method = registry.methods.load(name)(
+    """The method with the usual embedding of these datasets in place of its own."""
+    method: Method = registry.methods.load(name)(
         _WIDTHS[-1], _CLASSES, embed_dim=0, attention_dim=_WIDTHS[-1]
     )
     layers: list[nn.Module] = []
@@ -140,7 +141,7 @@ def _network(name: str, in_dim: int) -> Method:
 
 
 def _standardised(features: np.ndarray, offsets: np.ndarray, train: np.ndarray) -> np.ndarray:
-    """Every feature at mean 0 and deviation 1 over the training instances."""
+    """Features with mean 0 and standard deviation 1 over the training instances."""
     rows = np.concatenate([features[offsets[b] : offsets[b + 1]] for b in train])
     scale = rows.std(0)
     return (features - rows.mean(0)) / np.where(scale > 0, scale, 1)

@@ -1,11 +1,11 @@
-"""Digits: a small real MIL study with nothing to download.
+"""Digits: a small MIL dataset of real images, with nothing to download.
 
-A bag holds handwritten digits of one writer. Most are 0, 2, 3 or 5, which mean nothing. A bag's
-fine class is the rare witness digit it shows: 1 or 7 (coarse class stroke), 4 or 9 (angle), 6 or 8
+A bag contains handwritten digits of one writer. Most are 0, 2, 3 or 5, which are background. The
+fine class of a bag is its rare witness digit: 1 or 7 (coarse class stroke), 4 or 9 (angle), 6 or 8
 (loop), or none of them. The images are the 1,797 of the Optical Recognition of Handwritten Digits
-data that scikit-learn carries; they stand there in the order of collection, so neighbouring images
-come from one hand. The file names no writers: consecutive stretches of images serve as writers, and
-no image occurs in two of them.
+data that scikit-learn contains. They are in the order of collection, so neighbouring images come
+from one hand. The file does not name writers: consecutive blocks of images serve as writers, and no
+image is in two of them.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class DigitBags:
     """How bags are filled; change it as ``digits:bags=600``.
 
     Args:
-        bags: number of bags, dealt evenly to writers and classes.
-        rows: mean number of digits in a bag.
-        witnesses: largest number of witness digits in a bag (the smallest is one).
+        bags: number of bags, distributed evenly over writers and classes.
+        rows: mean number of digits per bag.
+        witnesses: maximum number of witness digits per bag (the minimum is one).
     """
 
     version: ClassVar[int] = 1
@@ -49,10 +49,13 @@ class DigitBags:
 
     def describe(self) -> str:
         """The settings in words."""
-        return f"{self.bags} bags of about {self.rows} handwritten digits, 1 to {self.witnesses} witnesses"
+        return (
+            f"{self.bags} bags of about {self.rows} handwritten digits, "
+            f"1 to {self.witnesses} witnesses"
+        )
 
-    def size(self, spec: DatasetSpec) -> tuple[int, int]:
-        """Number of bags, and of their instances together."""
+    def size(self, spec: DatasetSpec) -> tuple[int, int]:  # noqa: ARG002  # the protocol has it
+        """Number of bags and number of instances."""
         return self.bags, int(self._sizes().sum())
 
     def _sizes(self) -> np.ndarray:
@@ -70,13 +73,14 @@ class DigitBags:
         for i, size in enumerate(self._sizes()):
             label, writer = i % spec.hierarchy.n_fine, (i // spec.hierarchy.n_fine) % _WRITERS
             rng = seeds.generator("digits", "bag", i)
-            own = writer_of_image == writer
-            chosen = rng.choice(np.flatnonzero(own & np.isin(digits, _BACKGROUND)), size)
+            by_writer = writer_of_image == writer
+            chosen = rng.choice(np.flatnonzero(by_writer & np.isin(digits, _BACKGROUND)), size)
             shown = np.full(size, -1, dtype=np.int16)
             witness = _WITNESS_DIGIT[spec.hierarchy.fine[label]]
             if witness is not None:
                 places = rng.choice(size, rng.integers(1, self.witnesses + 1), replace=False)
-                chosen[places] = rng.choice(np.flatnonzero(own & (digits == witness)), len(places))
+                images_of_witness = np.flatnonzero(by_writer & (digits == witness))
+                chosen[places] = rng.choice(images_of_witness, len(places))
                 shown[places] = label
             slide = Slide(f"digits-{i:04d}", label, f"writer-{writer:02d}")
             yield Bag(slide, images[chosen], instance_labels=shown)
@@ -84,7 +88,8 @@ class DigitBags:
 
 DIGITS = DatasetSpec(
     name="digits",
-    title="bags of handwritten digits, 420 bags of 30 writers, 7 fine and 4 coarse classes, built in",
+    title="bags of handwritten digits, 420 bags of 30 writers, "
+    "7 fine and 4 coarse classes, built in",
     hierarchy=LabelHierarchy.from_groups(
         {
             "none": ["none"],
@@ -99,7 +104,8 @@ DIGITS = DatasetSpec(
     protocols=("patient-kfold", "paper"),
     source="scikit-learn's load_digits, part of the package",
     licence="as distributed with scikit-learn",
-    citation="E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI repository, 1998",
-    traps=("Writers are stretches of the file, not known persons.",),
+    citation="E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, "
+    "UCI repository, 1998",
+    traps=("Writers are blocks of the file, not known persons.",),
     generator=DigitBags(),
 )

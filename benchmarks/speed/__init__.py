@@ -1,1 +1,1 @@
-"""How fast mil-bench itself is, as ratios within one run on one machine."""
+"""Speed of mil-bench itself, as ratios within one run on one machine."""

@@ -1,4 +1,4 @@
-"""A cell of the training benchmark: which method, on bags of what sizes, on which folds."""
+"""A cell of the training benchmark: a method, sizes of bags, and folds."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Spec:
     """What a contestant trains.
 
     Args:
-        kind: "ours", "stacked", "loop", "floor"; with "-reading" where bags come from disk.
-        method: name.
-        rows: median rows of a bag.
-        bags: how many bags; a fold trains on eight tenths of them.
-        folds: which of the ten folds this process trains.
-        threads: of torch.
+        kind: "ours", "stacked", "loop" or "floor"; with "-reading" if bags are read from disk.
+        method: its name.
+        rows: median number of rows per bag.
+        bags: number of bags; a fold trains on eight tenths of them.
+        folds: the folds, of ten, that this process trains.
+        threads: number of torch's threads.
         device: "cpu" or "cuda".
         place: folder with the bags on disk, for kinds that read.
     """
@@ -42,12 +42,12 @@ class Spec:
     place: str = ""
 
     def sizes(self) -> np.ndarray:
-        """Rows of every bag, log-normal with a spread of 0.6 around ``rows``; the same for all contestants."""
+        """Rows of every bag, log-normal around ``rows``; the same for all contestants."""
         spread = np.exp(0.6 * np.random.default_rng(self.rows).standard_normal(self.bags))
         return np.maximum(16, self.rows * spread).astype(np.int64)
 
     def trains(self, k: int) -> np.ndarray:
-        """The bags fold k trains on; a tenth validates, a tenth is tested."""
+        """The bags on which fold k trains; a tenth is for validation, a tenth for testing."""
         part = np.arange(self.bags) % FOLDS
         return np.flatnonzero((part != k) & (part != (k + 1) % FOLDS))
 

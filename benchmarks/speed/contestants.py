@@ -1,9 +1,9 @@
-"""One contestant of the training benchmark, in a process of its own: builds its models, then trains on demand.
+"""One contestant of the training benchmark in its own process: builds models, trains on request.
 
     python -m mil_bench.benchmarks.speed.contestants '{"kind": "ours", "method": "abmil", ...}'
 
-Every line on standard input asks for one epoch of its folds; the answer is a line of JSON: seconds,
-seconds of processor time, and the peak of the process's memory in MB.
+Every line on standard input requests one epoch of its folds. The answer is a line of JSON: seconds,
+seconds of CPU time, and the peak memory of the process in MB.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _ours(spec: Spec) -> Callable[[], None]:
         rows = held[bags[0]] if len(bags) == 1 else torch.cat([held[b] for b in bags])
         return BagBatch.pack(rows, sizes[bags], labels[bags].to(device))
 
-    # The recipe's batches of several bags are packed once, as the loop's bags lie ready, too.
+    # The recipe's batches of several bags are packed once, since the loop's bags are ready, too.
     epoch = schedule.epoch(0)
     ready = None if reads or len(epoch[0]) == 1 else [packed(bags) for bags in epoch]
     if ready:
@@ -81,7 +81,7 @@ def _ours(spec: Spec) -> Callable[[], None]:
 
 
 def _loop(spec: Spec) -> Callable[[], None]:
-    """The authors' loop, folds one after another, from memory or from a file a slide."""
+    """The authors' loop, fold after fold, from memory or from a file per slide."""
     loop, device = LOOPS[spec.method], torch.device(spec.device)
     reads = spec.kind.endswith("reading")
     held = [] if reads else features(spec)
@@ -110,7 +110,7 @@ def _loop(spec: Spec) -> Callable[[], None]:
 
 
 def _floor(spec: Spec) -> Callable[[], None]:
-    """Nothing but the matrix products of ``products``, into memory that is there."""
+    """Only the matrix products of ``products``, into memory that is already allocated."""
     held = features(spec)
     batch = registry.methods.load(spec.method).recipe.batch_size if spec.method == "hmil" else 1
     work = []
@@ -134,7 +134,7 @@ MAKERS = {"ours": _ours, "stacked": _ours, "loop": _loop, "floor": _floor}
 
 
 def serve(train: Callable[[], None]) -> None:
-    """Answer every line on standard input by an epoch."""
+    """Train an epoch for every line on standard input, and answer with its cost."""
     print("ready", flush=True)
     for _ in sys.stdin:
         wall, own = time.perf_counter(), time.process_time()
@@ -154,7 +154,7 @@ def main() -> None:
     spec = Spec(**{**given, "folds": tuple(given["folds"])})
     torch.set_num_threads(spec.threads)
     kind = spec.kind.removesuffix("-reading")
-    # Ours trains with the settings of our worker processes, the others with what a script finds.
+    # Ours trains with the settings of our worker processes, the others with those of a script.
     with freed_memory_kept() if kind in ("ours", "stacked", "floor") else contextlib.nullcontext():
         serve(MAKERS[kind](spec))
 

@@ -1,9 +1,9 @@
-"""How fast features come in: packing, reading packed bags, opening large stores.
+"""Speed of packing, of reading packed bags and of opening large stores.
 
     python -m mil_bench.benchmarks.speed.data [--files 64] [--folder DIR]
 
-Prints markdown tables of ratios within this run. What is compared, and why, stands in
-benchmarks/speed/README.md.
+Prints Markdown tables of ratios within this run. benchmarks/speed/README.md says what is compared,
+and why.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--files", type=int, default=64, metavar="N", help="feature files a layout (default: 64)"
+        "--files", type=int, default=64, metavar="N", help="feature files per layout (default: 64)"
     )
     parser.add_argument(
-        "--rows", type=int, default=3000, metavar="N", help="rows of a bag (default: 3000)"
+        "--rows", type=int, default=3000, metavar="N", help="rows per bag (default: 3000)"
     )
     parser.add_argument(
         "--repeats", type=int, default=5, metavar="N", help="turns; medians are shown (default: 5)"
     )
     parser.add_argument(
-        "--folder", type=Path, metavar="DIR", help="where to write, on the disk in question"
+        "--folder", type=Path, metavar="DIR", help="folder to write to, on the disk to measure"
     )
     arguments = parser.parse_args()
     if arguments.folder is not None and not arguments.folder.is_dir():
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def _reading() -> ModuleType:
-    """Imported late: packing's processes import this module too, and torch takes seconds."""
+    """Imported late: the processes that pack import this module, and torch takes seconds."""
     from mil_bench.benchmarks.speed import reading
 
     return reading

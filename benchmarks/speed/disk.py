@@ -1,4 +1,4 @@
-"""The bags of the benchmark on disk: a file a slide as TRIDENT leaves them, and packed into our store."""
+"""The bags of the benchmark on disk: a file per slide as TRIDENT writes it, and a packed store."""
 
 from __future__ import annotations
 
@@ -28,6 +28,6 @@ def write_bags(spec: Spec) -> None:
 
 
 def read_slide(spec: Spec, i: int) -> Tensor:
-    """A slide's features from its file, opened and read whole as scripts do."""
+    """A slide's features from its file, opened and read completely as scripts do."""
     with h5py.File(Path(spec.place) / f"slide-{i:04d}.h5") as file:
         return torch.from_numpy(file["features"][:])

@@ -1,9 +1,9 @@
-"""The training loops of the authors' scripts: a model a fold, folds one after another, one bag at a time.
+"""The training loops of the authors' scripts: a model per fold, fold after fold, one bag at a time.
 
-Written from their descriptions, in the plain torch that such scripts are made of: modules,
-autograd, the default optimizer, ``loss.item()`` after every step. What only costs time is left out
-where a loop could do without and still be theirs: ABMIL has a head for several classes, nothing is
-printed, and bags come ready in memory unless reading is what is measured.
+They were written from descriptions, in plain torch as such scripts use it: modules, autograd, the
+default optimizer, ``loss.item()`` after every step. Work that a loop does not need is left out:
+nothing is printed, and bags are ready in memory unless reading is measured. ABMIL has a head for
+several classes.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class _Gated(nn.Module):
 
 
 class CLAM(nn.Module):
-    """Single branch, small, dropout 0.25, smooth SVM of the 8 most and 8 least attended instances."""
+    """Single branch, small, dropout 0.25, smooth SVM of the 8 most and least attended instances."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class CLAM(nn.Module):
         """0.7 of the bag's cross-entropy, 0.3 of the instances' loss."""
         h = self.net[:3](x)
         a = F.softmax(torch.transpose(self.net[3](h), 1, 0), dim=1)
-        instance = 0.0
+        instance = h.new_zeros(())
         targets = F.one_hot(label, self.classes).squeeze()
         for c, classifier in enumerate(self.instance_classifiers):
             if targets[c].item() == 1:
@@ -90,7 +90,7 @@ def _smooth_svm(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 class DSMIL(nn.Module):
-    """Two streams; the best instance by a sort of all instances."""
+    """Two streams; the best instance is found by sorting all instances."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class DSMIL(nn.Module):
         self.fcc = nn.Conv1d(classes, classes, kernel_size=WIDTH)
 
     def loss(self, x: Tensor, label: Tensor) -> Tensor:
-        """Half the bag stream's and half the instance stream's binary cross-entropy."""
+        """Mean of the binary cross-entropies of both streams."""
         instances = self.i(x)
         q = self.q(x)
         _, order = torch.sort(instances, 0, descending=True)
@@ -161,7 +161,7 @@ class _Layer(nn.Module):
 
 
 class TransMIL(nn.Module):
-    """Two Nystrom layers over all tokens, three depth-wise convolutions between."""
+    """Two Nystrom layers over all tokens, with three depth-wise convolutions between them."""
 
     def __init__(self, classes: int, width: int = 512) -> None:
         super().__init__()
@@ -186,7 +186,10 @@ class TransMIL(nn.Module):
 
 
 class HMIL(nn.Module):
-    """Two branches; bags one by one, losses on a batch of 64, every attention computed twice."""
+    """Two branches; bag by bag, with losses on a batch of 64; every attention is computed twice."""
+
+    parent: Tensor
+    lift: Tensor
 
     def __init__(self, parent: Sequence[int]) -> None:
         super().__init__()
@@ -224,9 +227,9 @@ class HMIL(nn.Module):
             [(1 - F.cosine_similarity(o[0], self.lift.T @ o[1], dim=0)).mean() for o in outs]
         ).mean()
         bag = -(fine.softmax(1) @ self.lift).gather(1, parents[:, None]).log().mean()
-        own = F.cross_entropy(coarse, parents) + aligned + bag
+        hierarchical = F.cross_entropy(coarse, parents) + aligned + bag
         contrast = _supervised_contrastive(embeddings, labels)
-        return beta * own + (1 - beta) * contrast + F.cross_entropy(fine, labels)
+        return beta * hierarchical + (1 - beta) * contrast + F.cross_entropy(fine, labels)
 
 
 def _supervised_contrastive(embeddings: Tensor, labels: Tensor, temperature: float = 0.1) -> Tensor:
@@ -240,39 +243,48 @@ def _supervised_contrastive(embeddings: Tensor, labels: Tensor, temperature: flo
     return -(temperature / 0.1) * ((positive * log_p).sum(1) / (positive.sum(1) + 1e-6)).mean()
 
 
+Model = ABMIL | CLAM | DSMIL | TransMIL
+
+
 @dataclass(frozen=True)
 class Loop:
     """How a script trains one fold for one epoch.
 
     Args:
-        build: a fresh model for these parents of the fine classes.
-        optimizer: the script's own.
-        accumulate: bags whose gradients are added up before a step, one after another.
-        batch: bags whose loss is computed together.
+        build: makes a new model, given the coarse class of every fine class.
+        optimizer: makes the script's optimizer.
+        accumulate: number of bags whose gradients are added up before a step.
+        batch: number of bags whose loss is computed together.
     """
 
-    build: Callable[[Sequence[int]], nn.Module]
+    build: Callable[[Sequence[int]], Model | HMIL]
     optimizer: Callable[[nn.Module], torch.optim.Optimizer]
     accumulate: int = 1
     batch: int = 1
 
     def epoch(
         self,
-        model: nn.Module,
+        model: Model | HMIL,
         optimizer: torch.optim.Optimizer,
         bags: int,
         bag: Callable[[int], tuple[Tensor, Tensor]],
     ) -> float:
-        """All bags once, each asked for when it is needed: features ``[n, D]`` and label ``[1]``; the mean loss."""
+        """Train on all bags once; the mean loss.
+
+        Args:
+            model: trained in place.
+            optimizer: of the model.
+            bags: their number.
+            bag: gives features ``[n, D]`` and label ``[1]`` of a bag when it is needed.
+        """
         total = 0.0
         for start in range(0, bags, self.batch):
             part = [bag(i) for i in range(start, min(start + self.batch, bags))]
-            if self.batch == 1:
-                loss = model.loss(*part[0])
+            if isinstance(model, HMIL):
+                labels = torch.cat([label for _, label in part])
+                loss = model.batch_loss([x for x, _ in part], labels, 0.5)
             else:
-                loss = model.batch_loss(
-                    [x for x, _ in part], torch.cat([label for _, label in part]), 0.5
-                )
+                loss = model.loss(*part[0])
             loss.backward()
             total += loss.item()
             if (start + 1) % self.accumulate == 0 or self.batch > 1:
@@ -300,4 +312,4 @@ LOOPS: Mapping[str, Loop] = {
     "transmil": Loop(lambda parent: TransMIL(len(parent)), _radam, accumulate=2),
     "hmil": Loop(HMIL, _adam(1e-4, 0.0), batch=64),
 }
-"""By the names of our methods. TransMIL's Lookahead is left out: rectified Adam alone is what takes its time."""
+"""By the names of our methods; without TransMIL's Lookahead, which takes little time."""

@@ -1,4 +1,4 @@
-"""Packing against reading the same files with h5py alone on one core, from the page cache and from the disk."""
+"""Packing compared with reading the same files by h5py alone, from the page cache and the disk."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import os
 import shutil
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import h5py
 import numpy as np
@@ -19,13 +20,13 @@ from mil_bench.intake.pack import pack
 from mil_bench.progress import unwatched
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 _WIDTH = 1024
-# Storage of the datasets as the tools leave it behind.
-LAYOUTS = {
-    "TRIDENT: a row a chunk": {"chunks": (1, _WIDTH)},
+# Layouts of the HDF5 datasets that the tools write.
+LAYOUTS: Mapping[str, dict[str, Any]] = {
+    "TRIDENT: a row per chunk": {"chunks": (1, _WIDTH)},
     "CLAM: chunks of 32 rows, grown": {"chunks": (32, _WIDTH), "maxshape": (None, _WIDTH)},
     "STAMP: contiguous": {},
 }
@@ -45,7 +46,7 @@ _CARD = DatasetSpec(
 
 @dataclass(frozen=True)
 class _Files:
-    """A folder of feature files and its label sheet."""
+    """A folder of feature files and its label table."""
 
     folder: Path
     sheet: Path
@@ -67,10 +68,10 @@ def measure(place: Path, files: int, rows: int, repeats: int) -> str:
     """The table of all layouts.
 
     Args:
-        place: an empty folder on the disk in question.
-        files: feature files a layout.
-        rows: median rows of a file.
-        repeats: turns; medians are shown.
+        place: an empty folder on the disk to measure.
+        files: number of feature files per layout.
+        rows: mean number of rows per file.
+        repeats: number of turns; the table has medians.
     """
     lines = []
     for name, storage in LAYOUTS.items():
@@ -83,7 +84,7 @@ def measure(place: Path, files: int, rows: int, repeats: int) -> str:
     return table([*head, f"share, {workers} workers with fsync", "target"], lines)
 
 
-def _write_files(place: Path, storage: dict, files: int, rows: int) -> _Files:
+def _write_files(place: Path, storage: dict[str, Any], files: int, rows: int) -> _Files:
     rng = np.random.default_rng(0)
     folder, sheet = place / "features", place / "labels.csv"
     folder.mkdir()
@@ -104,8 +105,8 @@ def _write_files(place: Path, storage: dict, files: int, rows: int) -> _Files:
     return _Files(folder, sheet, size)
 
 
-def _grow(file: h5py.File, features: np.ndarray, storage: dict) -> None:
-    """Append batches of 256 rows, as a loop over batches of patches does."""
+def _grow(file: h5py.File, features: np.ndarray, storage: dict[str, Any]) -> None:
+    """Append batches of 256 rows, like a loop over batches of patches."""
     dataset = file.create_dataset("features", (0, _WIDTH), np.float32, **storage)
     for start in range(0, len(features), 256):
         batch = features[start : start + 256]
@@ -114,7 +115,7 @@ def _grow(file: h5py.File, features: np.ndarray, storage: dict) -> None:
 
 
 def _compare(name: str, made: _Files, data: Path, repeats: int, cached: bool) -> list[str]:
-    """A line of the table: h5py alone, one worker until and with the last fsync, all workers."""
+    """A row of the table: h5py alone, one worker without and with the last fsync, all workers."""
     flushing: list[float] = []
 
     def alone() -> None:
@@ -166,7 +167,7 @@ def _compare(name: str, made: _Files, data: Path, repeats: int, cached: bool) ->
 
 @contextlib.contextmanager
 def _fsync_timed(seconds: list[float]) -> Iterator[None]:
-    """Note the seconds spent waiting for the disk inside the block."""
+    """Record the seconds spent waiting for the disk inside the block."""
     fsync = os.fsync
 
     def timed(descriptor: int) -> None:
@@ -174,8 +175,5 @@ def _fsync_timed(seconds: list[float]) -> Iterator[None]:
         fsync(descriptor)
         seconds.append(time.perf_counter() - started)
 
-    os.fsync = timed
-    try:
+    with mock.patch.object(os, "fsync", timed):
         yield
-    finally:
-        os.fsync = fsync

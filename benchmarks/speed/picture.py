@@ -1,4 +1,4 @@
-"""The picture of the training benchmark: how often ours fits into the loop's time, beside the target and the floor."""
+"""The figure of the training benchmark: loop / ours, with the target and the floor."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def draw(
     targets: Mapping[str, Mapping[int, float]],
     to: Path,
 ) -> None:
-    """One group of bars a method: loop / ours by rows, with the target and what bare products would give as marks.
+    """A group of bars per method: loop / ours by rows; marks show the target and the floor.
 
     Args:
         results: medians of every contestant by method and rows.
-        targets: loop / ours to reach.
+        targets: targets of loop / ours.
         to: the image file.
     """
     import matplotlib
@@ -28,20 +28,20 @@ def draw(
 
     figure, axes = pyplot.subplots(figsize=(9, 4), layout="constrained")
     names, methods = [], []
-    for at, ((method, rows), found) in enumerate(results.items()):
-        reached = found["loop"].cpu / found["ours"].cpu
+    for at, ((method, rows), medians) in enumerate(results.items()):
+        reached = medians["loop"].cpu / medians["ours"].cpu
         methods.append(method)
         axes.bar(at, reached, color=f"C{list(dict.fromkeys(methods)).index(method)}")
         axes.text(at, 0.05, f"{reached:.2f}", ha="center", va="bottom", fontsize=8, color="white")
         if rows in targets[method]:
             axes.hlines(targets[method][rows], at - 0.4, at + 0.4, color="black")
-        if "floor" in found:
-            axes.plot(at, found["loop"].cpu / found["floor"].cpu, "k^", markersize=4)
+        if "floor" in medians:
+            axes.plot(at, medians["loop"].cpu / medians["floor"].cpu, "k^", markersize=4)
         names.append(f"{method}\n{rows:,}")
     axes.set_xticks(range(len(names)), names, fontsize=8)
-    axes.set_ylabel("processor time: loop / ours")
+    axes.set_ylabel("CPU time: loop / ours")
     axes.set_title(
-        "Training alone. Line: target. Triangle: what the bare matrix products would allow.",
+        "Training without reading. Line: target. Triangle: upper bound from the matrix products.",
         fontsize=9,
     )
     figure.savefig(to, dpi=120)

@@ -1,9 +1,10 @@
-"""Reading packed bags against copying the same bytes from a memory map; opening large stores."""
+"""Reading packed bags compared with copying from a memory map; opening large stores."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,33 +17,26 @@ from mil_bench.bags.store import BagStore, StoreHeader, create_store
 from mil_bench.hierarchy import LabelHierarchy
 
 _WIDTH = 1024
-_BLOCK = 16  # bags in a row: what the one frees of memory must not be found by the other
+# Bags read in a row, so that one contestant does not profit from memory that the other freed.
+_BLOCK = 16
 _CLASSES = LabelHierarchy.flat(("a", "b"))
 
 
 def measure_bags(place: Path, rows: int, repeats: int) -> str:
-    """The table of a random bag's reading, for both number types."""
+    """The table of reading a random bag, for both number types."""
     lines = []
     for dtype in ("float32", "float16"):
         store = some_store(place / f"{dtype}.h5", 32, rows, _WIDTH, dtype)
         feed = Feed(store, torch.device("cpu"))
         rng = np.random.default_rng(1)
-
-        def copy(store=store, rng=rng) -> None:
-            for bag in rng.integers(0, len(store), _BLOCK).tolist():
-                np.array(store.features[store.offsets[bag] : store.offsets[bag + 1]])
-
-        def read(feed=feed, store=store, rng=rng) -> None:
-            for bag in rng.integers(0, len(store), _BLOCK).tolist():
-                feed.batch(np.array([bag]))
-
+        runs = {"copy": partial(_copy, store, rng), "read": partial(_read, store, feed, rng)}
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         with one_core():
             float(store.features.max())  # into the page cache
-            seconds = alternate({"copy": copy, "read": read}, range(5 * repeats))
+            seconds = alternate(runs, range(5 * repeats))
         torch.set_num_threads(threads)
-        seconds = {name: each / _BLOCK for name, each in seconds.items()}
+        seconds = {name: total / _BLOCK for name, total in seconds.items()}
         times = [f"{1e3 * seconds['copy']:.2f}", f"{1e3 * seconds['read']:.2f}"]
         lines.append(
             [
@@ -57,19 +51,28 @@ def measure_bags(place: Path, rows: int, repeats: int) -> str:
     )
 
 
+def _copy(store: BagStore, rng: np.random.Generator) -> None:
+    """Copy random bags from the memory map."""
+    for bag in rng.integers(0, len(store), _BLOCK).tolist():
+        np.array(store.features[store.offsets[bag] : store.offsets[bag + 1]])
+
+
+def _read(store: BagStore, feed: Feed, rng: np.random.Generator) -> None:
+    """Read random bags as batches."""
+    for bag in rng.integers(0, len(store), _BLOCK).tolist():
+        feed.batch(np.array([bag]))
+
+
 def measure_opening(place: Path, repeats: int) -> str:
-    """The table of opening stores of 3,352 and 33,520 bags, and of memory while bags are read from them."""
+    """The table of opening stores of 3,352 and 33,520 bags, and of memory while reading bags."""
     lines = []
     for bags in (3352, 33520):
         path = place / f"{bags}.h5"
         some_store(path, bags, 20, 64, "float16")
         BagStore(path)
 
-        def opened(path=path) -> None:
-            BagStore(path)
-
-        seconds = alternate({"open": opened}, range(repeats))["open"]
-        # In a process of its own, or what was allocated before would hide the growth.
+        seconds = alternate({"open": partial(_open, path)}, range(repeats))["open"]
+        # In a new process, since memory allocated before would hide the growth.
         command = [sys.executable, "-m", "mil_bench.benchmarks.speed.reading", str(path)]
         grown = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
         lines.append(
@@ -88,8 +91,20 @@ def measure_opening(place: Path, repeats: int) -> str:
     )
 
 
+def _open(path: Path) -> None:
+    BagStore(path)
+
+
 def some_store(path: Path, bags: int, rows: int, width: int, dtype: str) -> BagStore:
-    """A store of random bags of about so many rows."""
+    """A store of random bags.
+
+    Args:
+        path: the file to write.
+        bags: number of bags.
+        rows: mean number of rows per bag.
+        width: of the features.
+        dtype: of the features.
+    """
     rng = np.random.default_rng(0)
     sizes = (rows * rng.uniform(0.7, 1.3, bags)).astype(int)
     header = StoreHeader(
@@ -104,7 +119,7 @@ def some_store(path: Path, bags: int, rows: int, width: int, dtype: str) -> BagS
 
 
 def own_memory() -> float:
-    """Megabytes this process holds for itself; pages of a mapped file belong to the system, which takes them back."""
+    """Megabytes of this process without pages of mapped files, which the system can reclaim."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("RssAnon"):
             return int(line.split()[1]) / 1e3
@@ -112,8 +127,8 @@ def own_memory() -> float:
 
 
 def _print_growth(path: Path) -> None:
-    """Memory that opening takes, and that reading 2,000 bags on top takes."""
-    Feed(BagStore(path), torch.device("cpu")).batch(np.array([0]))  # what torch sets up once
+    """Print the memory after opening, and after also reading 2,000 bags."""
+    Feed(BagStore(path), torch.device("cpu")).batch(np.array([0]))  # torch's set-up
     before = own_memory()
     store = BagStore(path)
     feed = Feed(store, torch.device("cpu"))

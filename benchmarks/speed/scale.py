@@ -1,10 +1,10 @@
-"""Does training grow with the data set only in time, and in proportion?
+"""Whether the time of training grows in proportion to the dataset, and memory does not grow.
 
     python -m mil_bench.benchmarks.speed.scale [--method abmil] [--rows 20] [--width 256]
 
-Memory: one epoch of a fold on stores of 1,000 to 33,520 bags, each in a process of its own; the
-most a training step finds and the most a validation step finds, whose batches are filled up to
-8,192 rows. Time: the exponent with which it grows from 1,000 to 16,000 bags.
+Memory: one epoch of a fold on stores of 1,000 to 33,520 bags, each in a new process; the maximum
+before a training step and before a validation step, whose batches have up to 8,192 rows. Time: the
+exponent of its growth from 1,000 to 16,000 bags.
 """
 
 from __future__ import annotations
@@ -33,20 +33,19 @@ _MEMORY, _TIME = (3352, 33520), (1000, 4000, 16000)
 
 
 def train(path: Path, method: str) -> tuple[float, float, float]:
-    """One epoch of one fold, a tenth of the bags to validate on.
+    """One epoch of one fold, with a tenth of the bags for validation.
 
     Returns:
-        Processor seconds; MB beyond model and torch while it trains; the same until it has
-        validated.
+        Seconds of CPU time; MB beyond model and torch while it trains; the same until the end of
+        validation.
     """
     torch.set_num_threads(1)
     kind, store = registry.methods.load(method), BagStore(path)
     recipe = kind.recipe.__class__(learning_rate=1e-4, epochs=1, batch_size=kind.recipe.batch_size)
     stack = LoopedStack([kind(store.width, store.hierarchy)], recipe, [("scale",)])
     feed, bags = Feed(store, torch.device("cpu")), np.arange(len(store))
-    stack.train(
-        [Step(feed.batch(bags[:1]), torch.ones(1, 1), 0)], 0.0
-    )  # moments, and what torch sets up once
+    # Allocates the moments and torch's set-up before memory is measured.
+    stack.train([Step(feed.batch(bags[:1]), torch.ones(1, 1), 0)], 0.0)
     role = FoldRoles(bags[bags % 10 > 0], bags[bags % 10 == 0])
     before, started = own_memory(), time.process_time()
     most = {"train": before, "forward": before}
@@ -90,7 +89,7 @@ def _in_a_process(place: Path, bags: int, arguments: argparse.Namespace) -> list
         str(path),
     ]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    return [float(figure) for figure in shown]
+    return [float(number) for number in shown]
 
 
 def main() -> None:
@@ -99,8 +98,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--method", default="abmil")
-    parser.add_argument("--rows", type=int, default=20, metavar="N", help="rows of a bag")
-    parser.add_argument("--width", type=int, default=256, metavar="N", help="of the features")
+    parser.add_argument("--rows", type=int, default=20, metavar="N", help="rows per bag")
+    parser.add_argument("--width", type=int, default=256, metavar="N", help="feature width")
     parser.add_argument("--store", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.store:

@@ -1,4 +1,4 @@
-"""Times that can be compared: alternating runs, medians, ratios."""
+"""Times that can be compared: medians of runs that take turns."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ def alternate(
     repeats: Iterable[int],
     between: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
-    """Median seconds of each run; they take turns, so that what else the machine does hits all alike.
+    """Median seconds of each run; runs take turns, so that other load affects all of them alike.
 
     Args:
-        runs: what is timed by name; a run that returns seconds is believed, else it is timed from
-            outside.
-        repeats: one turn each.
-        between: called before every run, outside the time.
+        runs: functions by name; one that returns seconds is not timed from outside.
+        repeats: a turn for each element.
+        between: called before every run, and not timed.
     """
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in repeats:
         for name, run in runs.items():
             between()
             started = time.perf_counter()
-            own = run()
-            seconds[name].append(time.perf_counter() - started if own is None else own)
+            measured = run()
+            elapsed = time.perf_counter() - started
+            seconds[name].append(elapsed if measured is None else measured)
     return {name: statistics.median(times) for name, times in seconds.items()}
 
 
 @contextlib.contextmanager
 def one_core() -> Iterator[None]:
-    """Keep this process on one core inside the block, where the system can."""
+    """Keep this process on one core inside the block, if the system supports it."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return
@@ -50,7 +50,7 @@ def one_core() -> Iterator[None]:
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A markdown table."""
+    """A Markdown table."""
     lines = [list(head), *map(list, rows)]
     lines.insert(1, ["---"] * len(lines[0]))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,11 +1,11 @@
-"""torchmil 1.0.2 as its documentation trains: padded batches of 16 bags, one model after another.
+"""torchmil 1.0.2 as in its documentation: padded batches of 16 bags, one model after another.
 
-Runs in an environment of its own, where nothing of mil-bench is installed:
+Runs in its own environment, in which mil-bench is not installed:
 
     python -m venv torchmil && torchmil/bin/pip install torch==2.13.0 torchmil==1.0.2
     torchmil/bin/python benchmarks/speed/torchmil_loop.py '{"method": "abmil", ...}'
 
-Speaks like ``contestants.py``.
+It communicates like ``contestants.py``.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from torchmil.models import ABMIL, CLAM_SB, DSMIL, TransMIL
 BATCH, WIDTH = 16, 1024
 
 
-def build(method: str) -> nn.Module:
-    """The model with the sizes of the authors' release; two classes, which is what its losses are made for."""
+def build(method: str) -> ABMIL | CLAM_SB | DSMIL | TransMIL:
+    """The model with the sizes of the authors' release, and two classes, as its losses expect."""
 
     def embed(width: int) -> nn.Module:
         return nn.Sequential(nn.Linear(WIDTH, width), nn.ReLU())
@@ -41,7 +41,7 @@ def build(method: str) -> nn.Module:
 
 
 def main() -> None:
-    """Build, then one epoch of all folds for every line on standard input."""
+    """Build the models, then train one epoch of all folds for every line on standard input."""
     spec = json.loads(sys.argv[1])
     torch.set_num_threads(spec["threads"])
     rng = np.random.default_rng(1)
@@ -57,7 +57,8 @@ def main() -> None:
             for start in range(0, len(order), BATCH):
                 chosen = order[start : start + BATCH].tolist()
                 padded, mask = pad_tensors([bags[i] for i in chosen])
-                masked = () if spec["method"] == "transmil" else (mask,)  # its TransMIL takes none
+                # Its TransMIL has no mask.
+                masked = () if spec["method"] == "transmil" else (mask,)
                 _, losses = model.compute_loss(labels[chosen], padded, *masked)
                 optimizer.zero_grad()
                 sum(losses.values()).backward()

@@ -1,10 +1,10 @@
-"""How fast folds are trained: ours, the authors' loops, torchmil and the bare matrix products, side by side.
+"""Speed of training: ours, the authors' loops, torchmil and the matrix products alone.
 
     python -m mil_bench.benchmarks.speed.training [--quick] [--cores 2] [--torchmil
     torchmil/bin/python] [--keep NAME]
 
-Prints markdown tables of ratios within this run. What is compared, and why, stands in
-benchmarks/speed/README.md.
+Prints Markdown tables of ratios within this run. benchmarks/speed/README.md says what is compared,
+and why.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import torch
 from mil_bench.benchmarks.speed.cells import FOLDS, Spec
@@ -33,9 +33,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 METHODS = ("abmil", "clam-sb", "dsmil", "transmil", "hmil")
-BAGS = {120: 40, 500: 20, 3000: 10}  # bags of a cell; HMIL needs 80 for one step of 64
+BAGS = {120: 40, 500: 20, 3000: 10}  # bags per cell; HMIL needs 80 for one step of 64
 PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published"
-TARGETS = {  # against the loop, by device, method and rows
+# Targets of loop / ours, by device, method and rows.
+TARGETS: Mapping[str, Mapping[str, Mapping[int, float]]] = {
     "cpu": {
         "abmil": {120: 1.8, 500: 1.3, 3000: 1.1},
         "clam-sb": {120: 1.8, 500: 1.3, 3000: 1.1},
@@ -50,7 +51,7 @@ _SLIDES, _EPOCHS = 547, 200  # of the paper's table 1, on BRACS
 
 @dataclass(frozen=True)
 class Medians:
-    """Of some turns: seconds and processor seconds a fold-epoch, and the peak of memory in MB."""
+    """Medians of some turns: wall and CPU seconds per fold and epoch, and peak memory in MB."""
 
     wall: float
     cpu: float
@@ -58,13 +59,13 @@ class Medians:
 
 
 class Contestant:
-    """Processes that train the folds of a cell, each its share of them.
+    """Processes that train the folds of a cell, each of them some of the folds.
 
     Args:
         kind: see ``cells.Spec``, or "torchmil".
-        spec: the cell; its folds are dealt to the processes.
-        processes: how many.
-        interpreter: Python to run it with.
+        spec: the cell; its folds are distributed among the processes.
+        processes: their number.
+        interpreter: the Python that runs them.
     """
 
     def __init__(self, kind: str, spec: Spec, processes: int, interpreter: str) -> None:
@@ -76,26 +77,26 @@ class Contestant:
             if share
         ]
         for child in self._children:
-            if child.stdout.readline().strip() != "ready":
+            if _pipes(child)[1].readline().strip() != "ready":
                 raise SystemExit(f"{kind} did not start")
 
-    def _start(self, spec: Spec, interpreter: str) -> subprocess.Popen:
-        told = dataclasses.asdict(spec)
+    def _start(self, spec: Spec, interpreter: str) -> subprocess.Popen[str]:
+        content = dataclasses.asdict(spec)
         what = ["-m", "mil_bench.benchmarks.speed.contestants"]
         if spec.kind == "torchmil":
             what = [str(Path(__file__).with_name("torchmil_loop.py"))]
-            told |= {
+            content |= {
                 "sizes": spec.sizes().tolist(),
                 "trains": [spec.trains(k).tolist() for k in spec.folds],
             }
-        command = [interpreter, *what, json.dumps(told)]
+        command = [interpreter, *what, json.dumps(content)]
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def turn(self) -> Medians:
-        """One epoch of all folds, by a fold."""
+        """Train one epoch of all folds; the cost per fold."""
         for child in self._children:
             print(file=child.stdin, flush=True)
-        answers = [json.loads(child.stdout.readline()) for child in self._children]
+        answers = [json.loads(_pipes(child)[1].readline()) for child in self._children]
         return Medians(
             max(a["wall"] for a in answers) / self._folds,
             sum(a["cpu"] for a in answers) / self._folds,
@@ -105,25 +106,32 @@ class Contestant:
     def close(self) -> None:
         """End the processes."""
         for child in self._children:
-            child.stdin.close()
-            child.stdout.close()
+            for pipe in _pipes(child):
+                pipe.close()
             child.wait()
+
+
+def _pipes(child: subprocess.Popen[str]) -> tuple[IO[str], IO[str]]:
+    """Standard input and output of a child process."""
+    assert child.stdin is not None
+    assert child.stdout is not None
+    return child.stdin, child.stdout
 
 
 def compete(
     kinds: Mapping[str, tuple[int, str]], spec: Spec, starts: int, turns: int
 ) -> dict[str, Medians]:
-    """Medians of all contestants, who take turns; the first turn, in which a process warms up, does not count.
+    """Medians of all contestants, which take turns; the first turn after a start is a warm-up.
 
     Args:
-        kinds: processes and interpreter of each kind; the threads of a machine are shared by a
-            kind's processes.
+        kinds: number of processes and interpreter of each kind; the processes of a kind share the
+            threads.
         spec: the cell, with all threads.
-        starts: how often their processes are started. The plain loop of one start can be a fifth
-            slower than that of another throughout, so turns of one process alone say little.
-        turns: of each start.
+        starts: how often the processes are started. All turns of one start can be a fifth slower
+            than those of another, so several starts are needed.
+        turns: turns per start.
     """
-    seen: dict[str, list[Medians]] = {kind: [] for kind in kinds}
+    measured: dict[str, list[Medians]] = {kind: [] for kind in kinds}
     for _ in range(starts):
         with contextlib.ExitStack() as stack:
             contestants = {}
@@ -135,11 +143,11 @@ def compete(
                 for kind, contestant in contestants.items():
                     result = contestant.turn()
                     if turn:
-                        seen[kind].append(result)
+                        measured[kind].append(result)
     names = [field.name for field in dataclasses.fields(Medians)]
     return {
-        kind: Medians(*(statistics.median(getattr(each, name) for each in found) for name in names))
-        for kind, found in seen.items()
+        kind: Medians(*(statistics.median(getattr(turn, name) for turn in turns) for name in names))
+        for kind, turns in measured.items()
     }
 
 
@@ -154,8 +162,9 @@ def _cells(arguments: argparse.Namespace) -> Iterator[Spec]:
 
 def _training_alone(
     arguments: argparse.Namespace, console: Console
-) -> tuple[str, dict[tuple[str, int], dict]]:
-    lines, results = [], {}
+) -> tuple[str, dict[tuple[str, int], dict[str, Medians]]]:
+    lines: list[list[str]] = []
+    results: dict[tuple[str, int], dict[str, Medians]] = {}
     for spec in _cells(arguments):
         kinds = {"loop": (1, sys.executable)}
         if arguments.device == "cpu":
@@ -171,11 +180,11 @@ def _training_alone(
         if arguments.torchmil and spec.method != "hmil":
             kinds["torchmil"] = (1, arguments.torchmil)
         with console.status(f"measuring: {spec.method}, {spec.rows} rows"):
-            found = compete(kinds, spec, arguments.starts, arguments.turns)
-        if arguments.device == "cuda":  # there our workers train one stack of all folds
-            found["ours"] = found["stacked"]
-        results[spec.method, spec.rows] = found
-        lines.append(_line(spec, found))
+            medians = compete(kinds, spec, arguments.starts, arguments.turns)
+        if arguments.device == "cuda":  # there our workers train all folds as one stack
+            medians["ours"] = medians["stacked"]
+        results[spec.method, spec.rows] = medians
+        lines.append(_line(spec, medians))
         console.print(" | ".join(lines[-1]))
     head = [
         "method",
@@ -184,26 +193,26 @@ def _training_alone(
         "loop, s",
         "loop / ours",
         "target",
-        "processor time: loop / ours",
+        "CPU time: loop / ours",
     ]
     head += [
         "floor / ours",
         "floor / loop",
         "torchmil / ours",
-        "one stack: loop / it",
+        "loop / one stack",
         "memory, MB: ours",
         "loop",
     ]
     return table(head, lines), results
 
 
-def _line(spec: Spec, found: Mapping[str, Medians]) -> list[str]:
-    ours, loop = found["ours"], found["loop"]
+def _line(spec: Spec, medians: Mapping[str, Medians]) -> list[str]:
+    ours, loop = medians["ours"], medians["loop"]
 
     def ratio(over: str, under: str, what: str = "wall", shown: str = "{:.2f}") -> str:
-        if over not in found or under not in found:
+        if over not in medians or under not in medians:
             return "not measured"
-        return shown.format(getattr(found[over], what) / getattr(found[under], what))
+        return shown.format(getattr(medians[over], what) / getattr(medians[under], what))
 
     return [
         spec.method,
@@ -223,26 +232,27 @@ def _line(spec: Spec, found: Mapping[str, Medians]) -> list[str]:
 
 
 def table_1(results: Mapping[tuple[str, int], Mapping[str, Medians]]) -> str:
-    """Hours to train the paper's table 1: ten folds, 200 epochs, 547 slides of which eight tenths are trained on.
+    """Hours to train the paper's table 1: ten folds, 200 epochs, eight tenths of 547 slides.
 
     Args:
-        results: medians of every contestant by method and rows; bags of 3,000 rows are those like
-            BRACS.
+        results: medians of every contestant by method and rows; those of 3,000 rows are used, the
+            size of BRACS's bags.
     """
     lines = []
     for method in METHODS:
-        found = results.get((method, 3000))
+        medians = results.get((method, 3000))
         trained = len(Spec("", method, 3000, _bags(method, 3000), (), 1).trains(0))
-        by = FOLDS * _EPOCHS * 0.8 * _SLIDES / trained / 3600
+        factor = FOLDS * _EPOCHS * 0.8 * _SLIDES / trained / 3600
         hours = [
-            f"{found[kind].wall * by:.1f}" if found else "not measured" for kind in ("ours", "loop")
+            f"{medians[kind].wall * factor:.1f}" if medians else "not measured"
+            for kind in ("ours", "loop")
         ]
         lines.append([method, *hours])
     return table(["method", "ours, hours", "loop, hours"], lines)
 
 
 def _bags(method: str, rows: int) -> int:
-    """How many bags a cell has."""
+    """The number of bags of a cell."""
     return BAGS.get(rows, 20) if method != "hmil" else 80
 
 
@@ -260,16 +270,13 @@ def _with_reading(arguments: argparse.Namespace) -> str:
             place,
         )
         write_bags(spec)
-        ours = (
-            ("stacked-reading", 1)
-            if arguments.device == "cuda"
-            else ("ours-reading", arguments.cores)
-        )
-        kinds = {ours[0]: (ours[1], sys.executable), "loop-reading": (1, sys.executable)}
-        found = compete(kinds, spec, arguments.starts, arguments.turns)
-    ours, loop = found.values()
+        on_gpu = arguments.device == "cuda"
+        name, processes = ("stacked-reading", 1) if on_gpu else ("ours-reading", arguments.cores)
+        kinds = {name: (processes, sys.executable), "loop-reading": (1, sys.executable)}
+        medians = compete(kinds, spec, arguments.starts, arguments.turns)
+    ours, loop = medians[name], medians["loop-reading"]
     ratios = [f"{loop.wall / ours.wall:.2f}", "1.8", f"{loop.cpu / ours.cpu:.2f}"]
-    head = ["ours, s", "loop, s", "loop / ours", "target", "processor time: loop / ours"]
+    head = ["ours, s", "loop, s", "loop / ours", "target", "CPU time: loop / ours"]
     return table(head, [[f"{ours.wall:.3f}", f"{loop.wall:.3f}", *ratios]])
 
 
@@ -280,7 +287,7 @@ def main(words: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
     parser.add_argument(
-        "--rows", nargs="+", type=int, default=list(BAGS), metavar="N", help="median rows of a bag"
+        "--rows", nargs="+", type=int, default=list(BAGS), metavar="N", help="median rows per bag"
     )
     parser.add_argument(
         "--folds",
@@ -288,7 +295,7 @@ def main(words: Sequence[str] | None = None) -> None:
         default=FOLDS,
         choices=range(1, FOLDS + 1),
         metavar="K",
-        help="folds trained",
+        help="number of folds to train",
     )
     parser.add_argument(
         "--starts", type=int, default=3, metavar="N", help="starts of all processes (default: 3)"
@@ -298,48 +305,55 @@ def main(words: Sequence[str] | None = None) -> None:
         type=int,
         default=2,
         metavar="N",
-        help="turns a start (default: 2); medians of all",
+        help="turns per start (default: 2); the tables have medians of all turns",
     )
     parser.add_argument(
-        "--cores", type=int, default=os.cpu_count() or 1, metavar="N", help="cores each may use"
+        "--cores", type=int, default=os.cpu_count() or 1, metavar="N", help="cores per contestant"
     )
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument(
         "--torchmil", metavar="PYTHON", help="interpreter of an environment with torchmil 1.0.2"
     )
     parser.add_argument(
-        "--stacked", action="store_true", help="also one stack of all folds on the CPU"
+        "--stacked", action="store_true", help="also train all folds as one stack on the CPU"
     )
     parser.add_argument(
-        "--quick", action="store_true", help="two folds, one start, no 3,000 rows: some minutes"
+        "--quick",
+        action="store_true",
+        help="two folds, one start, no bags of 3,000 rows: a few minutes",
     )
     parser.add_argument(
         "--keep", metavar="NAME", help="write results/published/NAME.md and NAME.png"
     )
     arguments = parser.parse_args(words)
     if arguments.device == "cuda" and not torch.cuda.is_available():
-        parser.error("--device cuda: there is no GPU here")
+        parser.error("--device cuda: this machine has no GPU")
     if arguments.torchmil and not Path(arguments.torchmil).is_file():
         parser.error(f"--torchmil {arguments.torchmil}: there is no such interpreter")
     if arguments.quick:
         arguments.folds, arguments.starts = 2, 1
         arguments.rows = [rows for rows in arguments.rows if rows < 3000]
     shown, results = _training_alone(arguments, Console(stderr=True))
-    text = f"Training alone\n\n{shown}\n\nABMIL, 500 rows, with reading\n\n{_with_reading(arguments)}\n"
+    text = f"Training without reading\n\n{shown}\n\n"
+    text += f"ABMIL, 500 rows, with reading\n\n{_with_reading(arguments)}\n"
     if any(rows == 3000 for _, rows in results):
-        text += f"\nThe paper's table 1, extrapolated from bags of 3,000 rows: training alone\n\n{table_1(results)}\n"
+        text += "\nThe paper's table 1, training without reading, extrapolated from bags of 3,000 "
+        text += f"rows\n\n{table_1(results)}\n"
     print(text)
     if arguments.keep:
-        shown_words = " ".join(words or sys.argv[1:]).replace(
-            arguments.torchmil or "\0", "torchmil/bin/python"
-        )
-        told = f"`python -m mil_bench.benchmarks.speed.training {shown_words}`"
-        machine = f"{arguments.cores} cores of {arguments.device}, torch {torch.__version__}"
-        head = f"# Speed of training, one run\n\n{told}, {machine}, {arguments.folds} folds, seconds a fold-epoch.\n"
-        (PUBLISHED / f"{arguments.keep}.md").write_text(
-            f"{head}\n![]({arguments.keep}.png)\n\n{text}"
-        )
+        _keep(arguments, " ".join(words or sys.argv[1:]), text)
         draw(results, TARGETS[arguments.device], PUBLISHED / f"{arguments.keep}.png")
+
+
+def _keep(arguments: argparse.Namespace, words: str, text: str) -> None:
+    """Write the page of a run that is published."""
+    name, torchmil = arguments.keep, arguments.torchmil or "\0"
+    command = f"`python -m mil_bench.benchmarks.speed.training {words}`"
+    command = command.replace(torchmil, "torchmil/bin/python")
+    machine = f"{arguments.cores} cores of {arguments.device}, torch {torch.__version__}"
+    head = f"# Speed of training, one run\n\n{command}, {machine}, {arguments.folds} folds, "
+    head += "seconds per fold and epoch.\n"
+    (PUBLISHED / f"{name}.md").write_text(f"{head}\n![]({name}.png)\n\n{text}")
 
 
 if __name__ == "__main__":

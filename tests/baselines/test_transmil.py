@@ -136,6 +136,7 @@ def logits_by_hand(model: TransMIL, x: Tensor, last: bool) -> Tensor:
     return model._fc2(model.norm(h)[:1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("crop", ["last", "first"])
 @pytest.mark.parametrize("n", [3, 225, 226, 1100])
 def test_it_equals_the_specification_written_out(n: int, crop: str) -> None:
@@ -153,6 +154,7 @@ def test_it_equals_the_specification_written_out(n: int, crop: str) -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_one_row_of_a_layer_is_that_row_of_all() -> None:
     for crop in ("last", "first"):
@@ -164,6 +166,7 @@ def test_one_row_of_a_layer_is_that_row_of_all() -> None:
             )
 
 
+@pytest.mark.slow
 def test_a_loud_bag_in_the_batch_changes_nothing() -> None:
     torch.manual_seed(0)
     model = TransMIL(5, flat(3), dim=24).double().eval()
@@ -203,6 +206,7 @@ def test_the_order_of_instances_matters() -> None:
     assert not torch.allclose(model(bags).fine, model(turned).fine)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("crop", ["last", "first"])
 @torch.no_grad()
 def test_class_attention_folds_the_repeated_instances_back(crop: str) -> None:
@@ -254,6 +258,7 @@ def worst(found: Tensor, expected: Tensor) -> float:
     return ((found - expected).abs().max() / expected.abs().max()).item()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nonzero", [None, 2])
 @pytest.mark.parametrize("length", [1, 16, 31, 32, 33, 256, 511, 4096, 7936])
 def test_the_row_convolution_is_right_in_both_directions(length: int, nonzero: int | None) -> None:
@@ -279,6 +284,7 @@ def test_float64_is_a_fair_judge() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nonzero", [None, 2])
 @pytest.mark.parametrize("length", [256, 511, 4096, 7936])
 def test_the_plain_convolution_would_have_failed(length: int, nonzero: int | None) -> None:

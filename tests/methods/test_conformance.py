@@ -20,8 +20,26 @@ if TYPE_CHECKING:
     from mil_bench.hierarchy import LabelHierarchy
 
 
-@pytest.mark.parametrize("name", registry.methods.names())
-@pytest.mark.parametrize("check", CHECKS, ids=str)
+SLOW = {
+    "transmil": ("weight-zero", "gradients", "bag-sizes", "stacks", "learns"),
+    "hmil": ("gradients", "learns"),
+    "clam-sb": ("learns",),
+    "clam-mb": ("learns",),
+}
+"""Checks that take longer than about 1.5 s, by method."""
+CASES = [
+    pytest.param(
+        check,
+        name,
+        id=f"{check}-{name}",
+        marks=[pytest.mark.slow] * (check.name in SLOW.get(name, ())),
+    )
+    for check in CHECKS
+    for name in registry.methods.names()
+]
+
+
+@pytest.mark.parametrize(("check", "name"), CASES)
 def test_every_method_keeps_the_contract(check: Check, name: str) -> None:
     check(registry.methods.load(name))
 
