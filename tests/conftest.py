@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -15,6 +15,8 @@ from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.training.stack import Stack, Step
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from mil_bench.bags.store import BagStore
 
 SMALL_TWIN = "bracs-sim:slides=120,rows=12,width=16"
@@ -51,6 +53,14 @@ def random_batch(
     features = torch.from_numpy(rng.standard_normal((sum(sizes), width))).to(dtype)
     labels = torch.arange(len(sizes)) % classes
     return BagBatch.pack(features, torch.tensor(sizes), labels)
+
+
+def slow(values: Iterable[Any], *slow_values: object) -> list[Any]:
+    """Values of a parametrisation, some of them marked as slow."""
+    return [
+        pytest.param(value, marks=pytest.mark.slow) if value in slow_values else value
+        for value in values
+    ]
 
 
 def train_step(

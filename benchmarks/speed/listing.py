@@ -37,7 +37,7 @@ METHODS, FOLDS, SLIDES = 6, 10, 540
 
 
 def make(folder: Path, runs: int, with_values: bool) -> None:
-    """A folder of results with so many runs."""
+    """Fill a folder of results with runs."""
     store, rng = ResultStore(Results(folder).runs), np.random.default_rng(0)
     slides = tuple(f"s{number:03d}" for number in range(SLIDES))
     tests = [slides[k::FOLDS] for k in range(FOLDS)]
@@ -76,7 +76,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=50, help="number of runs (default: 50)")
-    parser.add_argument("--turns", type=int, default=3, help="of each command (default: 3)")
+    parser.add_argument("--turns", type=int, default=3, help="turns per command (default: 3)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folders = {"with values": Path(scratch) / "new", "without values": Path(scratch) / "old"}
@@ -89,9 +89,11 @@ def main() -> None:
         seconds = alternate(commands, range(arguments.turns))
     base = seconds["import pandas"]
     rows = [[name, f"{s:.2f}", f"{s / base:.1f}"] for name, s in seconds.items()]
-    what = f"{arguments.runs} runs of {METHODS} methods and {FOLDS} folds"
-    print(f"{what}; median of {arguments.turns} turns\n")
-    print(table(["command", "seconds", "of importing pandas"], rows))
+    print(
+        f"{arguments.runs} runs of {METHODS} methods and {FOLDS} folds; "
+        f"median of {arguments.turns} turns\n"
+    )
+    print(table(["command", "seconds", "ratio to importing pandas"], rows))
 
 
 if __name__ == "__main__":

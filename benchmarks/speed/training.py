@@ -280,8 +280,8 @@ def _with_reading(arguments: argparse.Namespace) -> str:
     return table(head, [[f"{ours.wall:.3f}", f"{loop.wall:.3f}", *ratios]])
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """Measure and print."""
+def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
+    """The options of the command."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -333,6 +333,12 @@ def main(words: Sequence[str] | None = None) -> None:
     if arguments.quick:
         arguments.folds, arguments.starts = 2, 1
         arguments.rows = [rows for rows in arguments.rows if rows < 3000]
+    return arguments
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Measure and print."""
+    arguments = _arguments(words)
     shown, results = _training_alone(arguments, Console(stderr=True))
     text = f"Training without reading\n\n{shown}\n\n"
     text += f"ABMIL, 500 rows, with reading\n\n{_with_reading(arguments)}\n"

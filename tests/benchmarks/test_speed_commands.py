@@ -1,4 +1,4 @@
-"""The speed measurements as commands: what they refuse, and what they print."""
+"""The speed benchmarks as commands: what they refuse, and how they summarise costs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("command", [data, tracking])
-def test_a_folder_that_is_not_there_is_told_so(
+def test_a_folder_that_does_not_exist_is_refused(
     command: ModuleType,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -1,4 +1,4 @@
-"""The training benchmark: contestants compute the same, and a race ends with a table."""
+"""The training benchmark: contestants compute the same loss, and it runs from start to table."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from conftest import slow
 from mil_bench.benchmarks.speed import training
 from mil_bench.benchmarks.speed.cells import HIERARCHY, Spec
 from mil_bench.benchmarks.speed.floor import products
@@ -64,7 +65,7 @@ def theirs(name: str, names: Mapping[str, str]) -> str:
     return names[prefix] + name.removeprefix(prefix)
 
 
-@pytest.mark.parametrize("name", LOOPS)
+@pytest.mark.parametrize("name", slow(LOOPS, "transmil"))
 def test_the_authors_loop_has_our_loss(name: str) -> None:
     with seeds.torch_seeded("loops", name):
         ours = registry.methods.load(name)(WIDTH, HIERARCHY).double().eval()
@@ -126,6 +127,7 @@ def test_table_1_is_extrapolated_from_the_bags_a_fold_trains_on() -> None:
     assert "| hmil | not measured | not measured |" in shown
 
 
+@pytest.mark.slow
 def test_a_race_runs_from_start_to_table(capsys: pytest.CaptureFixture) -> None:
     training.main(
         [
@@ -151,7 +153,7 @@ def test_a_race_runs_from_start_to_table(capsys: pytest.CaptureFixture) -> None:
 @pytest.mark.parametrize(
     ("words", "said"), [(["--torchmil", "/nowhere"], "no such interpreter"), (["--rows"], "rows")]
 )
-def test_what_cannot_be_raced_is_told_first(
+def test_what_cannot_be_measured_is_refused_first(
     words: list[str], said: str, capsys: pytest.CaptureFixture
 ) -> None:
     with pytest.raises(SystemExit, match="2"):

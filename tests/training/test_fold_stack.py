@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from conftest import train_step
+from conftest import slow, train_step
 from mil_bench.baselines.abmil import ABMIL
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -51,7 +51,7 @@ def folds_of(
     return built
 
 
-@pytest.mark.parametrize("name", STACKABLE)
+@pytest.mark.parametrize("name", slow(STACKABLE, "transmil"))
 @pytest.mark.parametrize("seed", [0, 1])
 def test_losses_and_gradients_of_a_stack_are_those_of_each_fold_alone(name: str, seed: int) -> None:
     method = registry.methods.load(name)
@@ -110,7 +110,7 @@ def assert_same_state(
         assert torch.allclose(found[name], value, rtol=tolerance, atol=tolerance), name
 
 
-@pytest.mark.parametrize("name", STACKABLE)
+@pytest.mark.parametrize("name", slow(STACKABLE, "transmil", "hmil", "clam-sb", "clam-mb"))
 def test_a_training_in_a_stack_is_the_training_alone(name: str) -> None:
     method = registry.methods.load(name)
     recipe = dataclasses.replace(method.recipe, learning_rate=1e-3)
@@ -242,7 +242,7 @@ def test_a_stack_keeps_the_best_weights_of_each_fold(kind: type) -> None:
     assert torch.allclose(fresh(bags).fine, stack.forward(1, bags).fine, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", STACKABLE)
+@pytest.mark.parametrize("name", slow(STACKABLE, "transmil"))
 def test_products_in_bfloat16_change_a_loss_by_their_rounding_only(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

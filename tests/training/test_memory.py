@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import slow
 
 from mil_bench.training.memory import freed_memory_kept
 
@@ -19,8 +20,8 @@ def faults_of(times: int, megabytes: int) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator is told")
-@pytest.mark.parametrize("megabytes", [8, 1200])
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
+@pytest.mark.parametrize("megabytes", slow([8, 1200], 1200))
 def test_memory_taken_again_inside_the_block_makes_no_page_faults(megabytes: int) -> None:
     with freed_memory_kept():
         faults_of(2, megabytes)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from conftest import train_step
+from conftest import slow, train_step
 from mil_bench.baselines.abmil import ABMIL
 
 from mil_bench import registry, seeds
@@ -143,6 +143,7 @@ def test_the_epoch_with_the_lowest_validation_loss_is_kept(small_store: BagStore
     assert loss == pytest.approx(min(history.val_loss), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_patience_stops_a_fold_without_stopping_the_others(small_store: BagStore) -> None:
     roles = roles_of(small_store)
     _, patient = train(small_store, [0, 1, 2], Recipe(2e-2, epochs=12), roles)
@@ -171,7 +172,7 @@ def test_a_folds_share_of_a_batch_is_the_recipes_batch_size(batch_size: int, exp
     assert not np.array_equal(np.concatenate(schedule.epoch(1)), np.concatenate(batches))
 
 
-@pytest.mark.parametrize("name", registry.methods.names())
+@pytest.mark.parametrize("name", slow(registry.methods.names(), "transmil"))
 def test_every_method_goes_through_the_loop(small_store: BagStore, name: str) -> None:
     # That a method beats chance is a check of its contract; here it meets the real loop, its
     # optimizer and schedule.

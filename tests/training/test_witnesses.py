@@ -86,6 +86,7 @@ def test_a_fold_keeps_one_value_a_test_slide(name: str, small_store: BagStore) -
     assert ((found >= 0) & (found <= 1))[small_store.labels[test] > 0].all()
 
 
+@pytest.mark.slow
 def test_all_bags_in_parts_equal_scikit_learn_bag_by_bag(small_store: BagStore) -> None:
     method = registry.methods.load("hmil")
     with seeds.torch_seeded("weights"):
