@@ -10,10 +10,10 @@ from mil_bench.commands.options import add_plugin_files
 
 _EXAMPLES = """\
 examples:
-  mil-bench methods list                           all methods that can be compared
-  mil-bench methods new my-method                  a package for a method of your own
-  mil-bench methods check my-method                does it keep the contract?
-  mil-bench methods check my-method --plugin my_method.py     the same for a single file
+  mil-bench methods list                  all methods that can be compared
+  mil-bench methods new my-method         a package for a method of your own
+  mil-bench methods check my-method       does it keep the contract?
+  mil-bench methods check my-method --plugin my_method.py
   mil-bench methods import FILE --method clam-sb --dataset bracs
 """
 
@@ -23,8 +23,8 @@ def add_methods(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "methods",
         help="list methods, check and add your own, import checkpoints",
-        description="List methods, check your own, write a package for a new one, or import a "
-        "checkpoint of the authors' code.",
+        description="List methods, check your own, write a package for a new one, or import\n"
+        "a checkpoint of the authors' code.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
