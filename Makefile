@@ -13,6 +13,9 @@ BIN := $(VENV)/bin
 demo: $(VENV)/installed
 	$(BIN)/mil-bench run --methods mean-pool max-pool abmil abmil-gated hmil --dataset digits --preset quick
 
+# Tests run on all cores at once: more threads per test would only get in the way.
+check test: export OMP_NUM_THREADS = 1
+
 check: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from mil_bench.bags.store import BagStore
 
+# Tests run on all cores at once (pytest -n): a second thread per test only gets in the way.
+torch.set_num_threads(1)
+
 SMALL_TWIN = "bracs-sim:slides=120,rows=12,width=16"
 
 
