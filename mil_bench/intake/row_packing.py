@@ -61,7 +61,7 @@ def spread_over(workers: int) -> Iterator[Spread]:
 
 
 def parted(results: Iterable[_Result | Problems]) -> tuple[list[_Result], list[str]]:
-    """Results, and all problems that stand in for results."""
+    """Results, and the problems of those that have none."""
     values: list[_Result] = []
     problems: list[str] = []
     for result in results:

@@ -83,17 +83,13 @@ def train(
     bags = Task.positions(task.ever_train)
     identity = (job.seed, job.dataset, job.method)
     schedule = Schedule.over(bags, task.mean_train, recipe, identity)
-    roles = [
-        FoldRoles(Task.positions(part.train), part.val.astype(np.int64), part.limits)
-        for part in task.folds
-    ]
 
     def report(epoch: int, histories: list[FoldHistory]) -> None:  # noqa: ARG001 - only counted
         on_epoch(EpochDone(task.key, job.label, job.seed, task.numbers, epoch + 1, recipe.epochs))
 
     with _one_thread(), freed_memory_kept():
         stack = _build_stack(task, store, recipe, device)
-        histories = fit(stack, feed, roles, schedule, recipe, report)
+        histories = fit(stack, feed, _roles(task), schedule, recipe, report)
         predictions = [
             None if histories[k].pruned else _predict(stack, feed, store, part.test, k)
             for k, part in enumerate(task.folds)
@@ -101,8 +97,11 @@ def train(
     seconds = round((time.monotonic() - started) / len(task.folds), 3)
     results: list[TrainedFold | PrunedFold] = []
     for k, part in enumerate(task.folds):
+        history = histories[k]
         curves = {
-            name: getattr(histories[k], name) for name in ("train_loss", "val_loss", "val_accuracy")
+            "train_loss": history.train_loss,
+            "val_loss": history.val_loss,
+            "val_accuracy": history.val_accuracy,
         }
         if (predicted := predictions[k]) is None:
             results.append(PrunedFold(part.fold, curves, seconds))
@@ -113,7 +112,7 @@ def train(
             job_key=job.key,
             predictions=predicted,
             epochs=recipe.epochs,
-            best_epoch=histories[k].best_epoch,
+            best_epoch=history.best_epoch,
             curves=curves,
             slides=_sizes(part),
             seconds=seconds,
@@ -123,6 +122,14 @@ def train(
         )
         results.append(result)
     return results
+
+
+def _roles(task: Task) -> list[FoldRoles]:
+    """What each fold of a task trains and validates on."""
+    return [
+        FoldRoles(Task.positions(part.train), part.val.astype(np.int64), part.limits)
+        for part in task.folds
+    ]
 
 
 def _sizes(part: FoldTask) -> dict[str, int]:
