@@ -81,9 +81,10 @@ class MissingFolds:
         job = task.job
         if isinstance(result, Failure):
             folds = ", ".join(map(str, task.numbers))
-            self.failures.append(
-                f"{job.label} seed {job.seed} fold {folds} failed: {result.reason}"
-            )
+            failure = f"{job.label} seed {job.seed} fold {folds} failed: {result.reason}"
+            if result.traceback:
+                failure += f"; traceback: {self._log(task, result.traceback)}"
+            self.failures.append(failure)
             for listener in self._listeners:
                 listener.on_failure(job, task.numbers, result.reason)
             return

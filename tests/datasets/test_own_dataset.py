@@ -11,7 +11,7 @@ from feature_files import write_h5
 from mil_bench.cli import main
 
 WITHOUT = (
-    "hmil: there are no coarse classes here, "
+    "hmil: this dataset has no coarse classes, "
     "so its coarse branch learns the fine classes a second time"
 )
 
@@ -54,7 +54,7 @@ def test_a_flat_dataset_runs_reports_and_resumes(
 ) -> None:
     command = [*RUN, "--no-tracking", "--on", "inline"]
     assert main([*command, "--dry-run"]) == 0
-    assert "hmil           note: there are no coarse classes here" in capsys.readouterr().out
+    assert "hmil           note: this dataset has no coarse classes" in capsys.readouterr().out
     assert main(command) == 0
     first = capsys.readouterr().out
     assert f"! {WITHOUT}" in first

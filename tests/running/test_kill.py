@@ -46,16 +46,14 @@ def start(folder: Path) -> subprocess.Popen:
     )
 
 
+TIMED = {"budget.csv", "cost.svg", "report.html", "report.md", "tables.tex"}
+"""Files with the seconds of trainings, which no training takes twice alike."""
+
+
 def tables(folder: Path) -> dict[str, bytes]:
-    """All written files but those about the budget: no training takes the same seconds twice."""
-    files = [
-        path
-        for path in (folder / "results" / "reports").rglob("*")
-        if path.is_file() and path.name != "cost.svg"
-    ]
-    return {
-        path.name: path.read_bytes() for path in files if b"budget" not in path.read_bytes().lower()
-    }
+    """All written files but those with times."""
+    files = [path for path in (folder / "results" / "reports").rglob("*") if path.is_file()]
+    return {path.name: path.read_bytes() for path in files if path.name not in TIMED}
 
 
 def finished(folder: Path) -> int:
