@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import torch
-from mil_bench.benchmarks.speed.cells import FOLDS, Spec
-from mil_bench.benchmarks.speed.disk import write_bags
-from mil_bench.benchmarks.speed.picture import draw
+from mil_bench.benchmarks.speed.race.cells import FOLDS, Spec
+from mil_bench.benchmarks.speed.race.disk import write_bags
+from mil_bench.benchmarks.speed.race.picture import draw
 from mil_bench.benchmarks.speed.timing import table
 from rich.console import Console
 
@@ -82,9 +82,9 @@ class Contestant:
 
     def _start(self, spec: Spec, interpreter: str) -> subprocess.Popen[str]:
         content = dataclasses.asdict(spec)
-        what = ["-m", "mil_bench.benchmarks.speed.contestants"]
+        what = ["-m", "mil_bench.benchmarks.speed.race.contestants"]
         if spec.kind == "torchmil":
-            what = [str(Path(__file__).with_name("torchmil_loop.py"))]
+            what = [str(Path(__file__).parent / "race" / "torchmil_loop.py")]
             content |= {
                 "sizes": spec.sizes().tolist(),
                 "trains": [spec.trains(k).tolist() for k in spec.folds],

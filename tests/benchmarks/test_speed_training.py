@@ -9,9 +9,9 @@ import pytest
 import torch
 from conftest import slow
 from mil_bench.benchmarks.speed import training
-from mil_bench.benchmarks.speed.cells import HIERARCHY, Spec
-from mil_bench.benchmarks.speed.floor import products
-from mil_bench.benchmarks.speed.loops import LOOPS, WIDTH
+from mil_bench.benchmarks.speed.race.cells import HIERARCHY, Spec
+from mil_bench.benchmarks.speed.race.floor import products
+from mil_bench.benchmarks.speed.race.loops import LOOPS, WIDTH
 from mil_bench.benchmarks.speed.training import Medians
 from torch.utils.flop_counter import FlopCounterMode
 

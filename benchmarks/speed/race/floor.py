@@ -13,7 +13,7 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
-from mil_bench.benchmarks.speed.loops import WIDTH
+from mil_bench.benchmarks.speed.race.loops import WIDTH
 from torch import Tensor
 
 if TYPE_CHECKING:

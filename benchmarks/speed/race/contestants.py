@@ -1,6 +1,6 @@
 """One contestant of the training benchmark in its own process: builds models, trains on request.
 
-    python -m mil_bench.benchmarks.speed.contestants '{"kind": "ours", "method": "abmil", ...}'
+    python -m mil_bench.benchmarks.speed.race.contestants '{"kind": "ours", "method": "abmil", ...}'
 
 Every line on standard input requests one epoch of its folds. The answer is a line of JSON: seconds,
 seconds of CPU time, and the peak memory of the process in MB.
@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from mil_bench.benchmarks.speed.cells import FOLDS, HIERARCHY, Spec, features
-from mil_bench.benchmarks.speed.disk import read_slide
-from mil_bench.benchmarks.speed.floor import products
-from mil_bench.benchmarks.speed.loops import LOOPS, WIDTH
+from mil_bench.benchmarks.speed.race.cells import FOLDS, HIERARCHY, Spec, features
+from mil_bench.benchmarks.speed.race.disk import read_slide
+from mil_bench.benchmarks.speed.race.floor import products
+from mil_bench.benchmarks.speed.race.loops import LOOPS, WIDTH
 from torch import Tensor
 
 from mil_bench import registry, seeds

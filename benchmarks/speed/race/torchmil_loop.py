@@ -3,7 +3,7 @@
 Runs in its own environment, in which mil-bench is not installed:
 
     python -m venv torchmil && torchmil/bin/pip install torch==2.13.0 torchmil==1.0.2
-    torchmil/bin/python benchmarks/speed/torchmil_loop.py '{"method": "abmil", ...}'
+    torchmil/bin/python benchmarks/speed/race/torchmil_loop.py '{"method": "abmil", ...}'
 
 It communicates like ``contestants.py``.
 """

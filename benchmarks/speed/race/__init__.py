@@ -1,0 +1,1 @@
+"""Contestants of the training benchmark: ours, the authors' loops, torchmil, bare products."""
