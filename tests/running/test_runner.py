@@ -58,6 +58,7 @@ def test_it_gives_frames_and_files(tmp_path: Path) -> None:
     assert "Macro AUC" in result._repr_html_()
 
 
+@pytest.mark.slow
 def test_the_same_command_gives_the_same_predictions_whatever_ran_before(tmp_path: Path) -> None:
     first = small_run(tmp_path / "a", ["abmil", "hmil"])
     torch.manual_seed(123)
@@ -69,6 +70,7 @@ def test_the_same_command_gives_the_same_predictions_whatever_ran_before(tmp_pat
             assert (a.predictions.fine == b.predictions.fine).all()
 
 
+@pytest.mark.slow
 def test_a_pool_of_processes_gives_the_same_as_one_process(tmp_path: Path) -> None:
     alone = small_run(tmp_path / "a", ["abmil"])
     pooled = small_run(tmp_path / "b", ["abmil"], on="local", workers=2)
@@ -203,6 +205,7 @@ class Killer(MeanPool):
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_costs_only_its_own_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
