@@ -1,5 +1,5 @@
 # make demo    set everything up and compare the methods on built-in data
-# make check   set everything up; style, types and the quick tests: about 90 seconds
+# make check   set everything up; style, types and the quick tests: about two minutes
 # make test    set everything up; style, types, all tests and their coverage: what CI runs
 # make lint    mend the style of the code
 # Another interpreter: make demo PYTHON=python3.12. Another place for the environment: make test VENV=/tmp/env.

@@ -113,6 +113,8 @@ class _Watch:
         heard = self._heard.get(task.key)
         if heard is None or self.patience is None:
             return False
+        if self._process[task.key] == os.getpid():  # a thread of the run itself cannot be ended
+            return False
         if time.monotonic() - heard < 60 * self.patience:
             return False
         with suppress(ProcessLookupError):

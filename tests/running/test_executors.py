@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
 import threading
 from concurrent.futures import Executor, ThreadPoolExecutor
 from importlib import metadata
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,8 +21,9 @@ from mil_bench import registry
 from mil_bench.errors import UnknownNameError
 from mil_bench.planning.plan import Job
 from mil_bench.registry import Registry
+from mil_bench.running import pool
 from mil_bench.running.heartbeats import Heartbeats, Sender, StoppedError
-from mil_bench.running.task import Task, TaskMaker
+from mil_bench.running.task import Begun, Task, TaskMaker
 from mil_bench.splits.plan import Fold, SplitPlan
 
 if TYPE_CHECKING:
@@ -140,3 +143,10 @@ def test_a_watcher_that_fails_does_not_end_a_training() -> None:
     with Heartbeats(fails) as heartbeats:
         heartbeats.sender("an epoch")
         heartbeats.sender("another")
+
+
+def test_a_silent_training_in_the_process_of_the_run_does_not_end_the_run() -> None:
+    watch = pool._Watch(lambda event: None, patience=0.0)
+    watch.receive(Begun("key-0", os.getpid()))
+    task = SimpleNamespace(key="key-0")
+    assert not watch.ended(task)  # type: ignore[arg-type]
