@@ -2,8 +2,9 @@
 
 A file is written under a hidden temporary name in its own folder, flushed to the disk, and then
 given its final name in one step. ``write_once`` uses a hard link for that step, which fails if the
-name exists: the first writer wins and nothing is overwritten. ``replace`` is for what can be made
-again (tables, reports).
+name exists: the first writer wins and nothing is overwritten. On file systems without hard links
+(exFAT, some network shares), a lock file keeps other writers out while the file is renamed.
+``replace`` is for what can be made again (tables, reports).
 """
 
 from __future__ import annotations
@@ -17,13 +18,19 @@ import shutil
 import uuid
 from typing import TYPE_CHECKING, BinaryIO
 
-from filelock import FileLock
+from filelock import FileLock, SoftFileLock, Timeout
 
 from mil_bench.errors import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from filelock import BaseFileLock
+
+_NO_LINKS = {errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EPERM, errno.EMLINK}
+_SECONDS_FOR_A_CLAIM = 60
+_NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS}
 
 
 @contextlib.contextmanager
@@ -50,13 +57,27 @@ def write_once(path: Path, fill: Callable[[BinaryIO], object]) -> None:
 
 
 def publish(temporary: Path, path: Path) -> None:
-    """Give a finished file its final name, in one step; the temporary name remains.
+    """Give a finished file its final name, in one step; the temporary name may remain.
 
     Raises:
         FileExistsError: the name is taken; nothing is overwritten.
     """
     _flush(temporary)
-    os.link(temporary, path)
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        _rename_once(temporary, path)
+
+
+def _rename_once(temporary: Path, path: Path) -> None:
+    """Rename a file unless the new name is taken; for file systems without hard links."""
+    # Its lock file names its process, so that one that was killed does not keep others out.
+    with SoftFileLock(path.with_name(f".{path.name}.claim"), timeout=_SECONDS_FOR_A_CLAIM):
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+        temporary.rename(path)
 
 
 def replace(path: Path, content: str | bytes) -> None:
@@ -71,23 +92,45 @@ def replace(path: Path, content: str | bytes) -> None:
 def exclusive(folder: Path) -> Iterator[None]:
     """Keep other processes out of a block that is about the same folder.
 
-    On a file system without locks nothing is kept out.
-
     Raises:
         StorageError: the folder cannot be made or written to.
     """
-    lock = FileLock(folder / ".lock")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # Without locks the first record wins all the same.
-        with contextlib.suppress(NotImplementedError):
-            lock.acquire()
-    except OSError as error:
-        raise cannot_write(folder, error) from error
+    lock = acquired(folder / ".lock")
     try:
         yield
     finally:
         lock.release()
+
+
+def acquired(path: Path, patience: float = -1) -> BaseFileLock:
+    """A lock that this process holds until it is released or the process ends.
+
+    The system's locks are used if the file system has them; otherwise (NFS without its lock
+    service), a file that names its process, which is removed when it is released.
+
+    Args:
+        path: the lock file; its folder is made if it does not exist.
+        patience: seconds to wait for another process; negative to wait for ever.
+
+    Raises:
+        filelock.Timeout: another process holds the lock.
+        StorageError: the folder cannot be made or written to.
+    """
+    lock: BaseFileLock = FileLock(path, timeout=patience)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            lock = SoftFileLock(path.with_name(f"{path.name}.soft"), timeout=patience)
+            lock.acquire()
+    except Timeout:
+        raise
+    except OSError as error:
+        raise cannot_write(path.parent, error) from error
+    return lock
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ LAYERS = [
     "wording",
     "errors",
     "results",
-    "value_problems",
+    "file_values",
     "seeds",
     "processes",
     "durable",

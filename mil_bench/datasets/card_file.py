@@ -23,9 +23,9 @@ from mil_bench import registry
 from mil_bench.datasets.card import DatasetSpec, GroupProfile, LabelColumns
 from mil_bench.datasets.regular_file import open_regular
 from mil_bench.errors import InputError
+from mil_bench.file_values import value_problems
 from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.splits.protocols import PROTOCOLS
-from mil_bench.value_problems import value_problems
 from mil_bench.wording import suggestion
 
 if TYPE_CHECKING:

@@ -63,6 +63,8 @@ class Predictions:
 
     def fault(self, hierarchy: LabelHierarchy) -> str:
         """Why these cannot be predictions of slides of these classes, "" if they can."""
+        if self.slides.ndim != 1:
+            return f"slides has the shape {self.slides.shape}, not one dimension"
         slides = len(self.slides)
         shapes = {"labels": (slides,), "fine": (slides, hierarchy.n_fine), "groups": (slides,)}
         if self.coarse_head is not None:
@@ -78,6 +80,8 @@ class Predictions:
             or not np.isin(self.labels, range(hierarchy.n_fine)).all()
         ):
             return "labels are not numbers of fine classes"
+        if self.fine.dtype.kind != "f":
+            return f"probabilities are of the type {self.fine.dtype}, not numbers"
         return "" if np.isfinite(self.fine).all() else "probabilities are not finite"
 
     def frame(self, hierarchy: LabelHierarchy) -> pd.DataFrame:

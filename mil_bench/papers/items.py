@@ -28,10 +28,10 @@ from mil_bench import registry
 from mil_bench.datasets.catalogue import find_dataset
 from mil_bench.errors import InputError, MilBenchError, UnknownNameError
 from mil_bench.evaluation.built_in_metrics import BUILT_IN
+from mil_bench.file_values import value_problems
 from mil_bench.papers.questions import Published, Question, Text
 from mil_bench.planning.rows import MethodRow
 from mil_bench.report.result_tables import MAIN
-from mil_bench.value_problems import value_problems
 from mil_bench.wording import suggestion
 
 if TYPE_CHECKING:

@@ -70,8 +70,3 @@ class Tuning:
     def to_json(self) -> dict[str, Any]:
         """A value that JSON can hold."""
         return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Tuning:
-        """The inverse of ``to_json``."""
-        return cls(**{**value, "chosen": tuple(Chosen(**fields) for fields in value["chosen"])})

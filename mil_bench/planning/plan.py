@@ -10,19 +10,20 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping  # noqa: TC003 - pydantic needs the types
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from mil_bench.hierarchy import LabelHierarchy
-from mil_bench.planning.choice import Tuning
+from mil_bench.file_values import typed
+from mil_bench.hierarchy import LabelHierarchy  # noqa: TC001 - as above
+from mil_bench.planning.choice import Tuning  # noqa: TC001 - as above
+from mil_bench.splits.plan import SplitPlan  # noqa: TC001 - as above
 from mil_bench.splits.protocols import plan_from_json
 from mil_bench.wording import plural
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from mil_bench.splits.plan import SplitPlan
+    from collections.abc import Sequence
 
 TRAINING_VERSION = 4
 """Part of every key; it is increased when a change of the training code alters results."""
@@ -62,8 +63,12 @@ class Job:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Job:
-        """The inverse of ``to_json``."""
-        return cls(**value)
+        """The inverse of ``to_json``.
+
+        Raises:
+            ValueError: a field is missing, unknown or of another type.
+        """
+        return typed(cls, value)
 
     @property
     def is_trained(self) -> bool:
@@ -183,20 +188,13 @@ class RunPlan:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> RunPlan:
-        """The inverse of ``to_json``."""
-        return cls(
-            value["dataset"],
-            value["dataset_caption"],
-            LabelHierarchy.from_json(value["hierarchy"]),
-            plan_from_json(value["splits"]),
-            tuple(map(Job.from_json, value["jobs"])),
-            value["skipped"],
-            value["remarks"],
-            value["ordered"],
-            value["command"],
-            tuple(map(tuple, value.get("parts", ()))),
-            Tuning.from_json(value["tuning"]) if value.get("tuning") else None,
-        )
+        """The inverse of ``to_json``.
+
+        Raises:
+            ValueError: a field is missing, unknown or of another type.
+            MilBenchError: its classes contradict each other.
+        """
+        return typed(cls, {**value, "splits": plan_from_json(value.get("splits"))})
 
 
 def _hash(value: Mapping[str, Any] | Sequence[Any]) -> str:

@@ -23,23 +23,37 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
+from pydantic import BaseModel
 
 from mil_bench import durable
-from mil_bench.errors import StorageError, UnknownNameError
+from mil_bench.errors import InputError, StorageError, UnknownNameError
 from mil_bench.evaluation.predictions import Predictions, TrainedFold
+from mil_bench.file_values import read_object, typed
 from mil_bench.planning.plan import Job, RunPlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 FORMAT = 3
-_RECORD: Mapping[str, type | tuple[type, ...]] = {
-    "best_epoch": int,
-    "curves": dict,
-    "slides": dict,
-    "seconds": (int, float),
-    "environment": dict,
-}
+
+
+class _Record(BaseModel):
+    """A fold's record; ``TrainedFold`` says what the fields mean."""
+
+    fold: int
+    best_epoch: int
+    curves: dict[str, list[float]]
+    slides: dict[str, int]
+    seconds: float
+    environment: dict[str, str]
+    in_dim: int | None = None
+    values: dict[str, float | None] | None = None
+    predictions_sha256: str
+    weights_sha256: str | None = None
+
+
+_FILES = {"values", "predictions_sha256", "weights_sha256"}
+"""Fields of a record that a ``TrainedFold`` does not have."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +121,7 @@ class ResultStore:
         path = self.root / dataset / method / key / "job.json"
         try:
             return Job.from_json(_read_json(path))
-        except TypeError as error:
+        except ValueError as error:
             raise _broken(path, error) from error
 
     def done(self, job: Job) -> set[int]:
@@ -137,7 +151,7 @@ class ResultStore:
         self._write_json(self.root / "format.json", {"format": FORMAT})
         self._write_json(self.folder(job) / "job.json", job.to_json())
         path = self._record(job, result.fold)
-        record = {name: getattr(result, name) for name in ("fold", *_RECORD, "in_dim")}
+        record = {name: getattr(result, name) for name in _Record.model_fields.keys() - _FILES}
         record |= {} if values is None else {"values": dict(values)}
         contents = {"predictions": (path.with_suffix(".npz"), _bytes(result.predictions.write))}
         if (weights := result.weights) is not None:
@@ -157,23 +171,16 @@ class ResultStore:
         Raises:
             StorageError: one of its files is broken; it is named and left as it is.
         """
-        path = self._record(job, fold)
-        record = _read_json(path)
-        if misfits := [
-            name for name, kind in _RECORD.items() if not isinstance(record.get(name), kind)
-        ]:
-            raise _broken(path, TypeError(f"{', '.join(misfits)} cannot be understood"))
-        for name in ("weights_sha256", "values"):
-            record.pop(name, None)
-        predictions = path.with_suffix(".npz")
+        record = self._load_record(job, fold)
+        predictions = self._record(job, fold).with_suffix(".npz")
         try:
-            content = _checked(predictions, record.pop("predictions_sha256"))
+            content = _checked(predictions, record.predictions_sha256)
             return TrainedFold(
                 seed=job.seed,
                 job_key=job.key,
                 predictions=Predictions.read(content),
                 epochs=job.recipe.get("epochs", 0),
-                **record,
+                **record.model_dump(exclude=_FILES),
             )
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise _broken(predictions, error) from error
@@ -184,11 +191,7 @@ class ResultStore:
         Raises:
             StorageError: the record is broken.
         """
-        path = self._record(job, fold)
-        values = _read_json(path).get("values")
-        if values is not None and not isinstance(values, dict):
-            raise _broken(path, TypeError("values cannot be understood"))
-        return values
+        return self._load_record(job, fold).values
 
     def broken(self, job: Job, fold: int, problem: str) -> StorageError:
         """The error for predictions that read well and yet cannot be this job's."""
@@ -200,10 +203,7 @@ class ResultStore:
         Raises:
             StorageError: one of its files is broken; it is named and left as it is.
         """
-        digest, path = (
-            _read_json(self._record(job, fold)).get("weights_sha256"),
-            self.weights_path(job, fold),
-        )
+        digest, path = self._load_record(job, fold).weights_sha256, self.weights_path(job, fold)
         if digest is None:
             return None
         try:
@@ -223,6 +223,13 @@ class ResultStore:
     def finished(self, job: Job, fold: int) -> float:
         """When a fold was stored, in seconds since 1970."""
         return self._record(job, fold).stat().st_mtime
+
+    def _load_record(self, job: Job, fold: int) -> _Record:
+        path = self._record(job, fold)
+        try:
+            return typed(_Record, _read_json(path))
+        except ValueError as error:
+            raise _broken(path, error) from error
 
     def _record(self, job: Job, fold: int) -> Path:
         """The file whose presence says that a fold is done."""
@@ -244,7 +251,7 @@ class ResultStore:
             raise UnknownNameError("run", run_id, runs)
         try:
             return RunPlan.from_json(_read_json(runs[run_id]))
-        except (KeyError, TypeError) as error:
+        except (ValueError, InputError) as error:
             raise _broken(runs[run_id], error) from error
 
     def _write_json(self, path: Path, value: Mapping[str, Any]) -> None:
@@ -260,11 +267,8 @@ def _bytes(write: Callable[[BinaryIO], object]) -> bytes:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_bytes())
-        if not isinstance(found, dict):
-            raise ValueError("it is no JSON object")
-        return found
-    except (OSError, ValueError, RecursionError) as error:
+        return read_object(path)
+    except (OSError, ValueError) as error:
         raise _broken(path, error) from error
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mil_bench import seeds
 from mil_bench.errors import SplitError, UnknownNameError
+from mil_bench.file_values import typed
 from mil_bench.splits.plan import ROLES, Fold, SplitPlan
 from mil_bench.splits.stratified import cut_groups, cut_validation
 
@@ -208,21 +209,18 @@ def bind_folds(
     return SplitPlan(name, tuple(folds), group_name, leaks, val_leaks, source)
 
 
-def plan_from_json(value: Mapping[str, Any]) -> SplitPlan:
+def plan_from_json(value: object) -> SplitPlan:
     """The inverse of ``dataclasses.asdict``.
 
-    Plans that were stored before split files existed have no source; their protocol tells it.
+    Older plans have no leaks, and no source; their protocol tells it.
+
+    Raises:
+        ValueError: a field is missing, unknown or of another type.
     """
-    protocol = PROTOCOLS.get(value["protocol"])
-    return SplitPlan(
-        value["protocol"],
-        tuple(Fold(*(tuple(fold[role]) for role in ROLES)) for fold in value["folds"]),
-        value["group_name"],
-        tuple(value.get("leaks", ())),
-        tuple(value.get("val_leaks", ())),
-        value.get("source", protocol.source if protocol else ""),
-        tuple(value.get("facts", ())),
-    )
+    older = {"leaks": (), "val_leaks": ()}
+    plan = typed(SplitPlan, older | value if isinstance(value, dict) else value)
+    protocol = PROTOCOLS.get(plan.protocol)
+    return plan if plan.source or protocol is None else replace(plan, source=protocol.source)
 
 
 def _problems(

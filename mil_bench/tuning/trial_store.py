@@ -14,14 +14,17 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from mil_bench import durable
 from mil_bench.errors import StorageError
 from mil_bench.evaluation.trials import Trial
+from mil_bench.file_values import read_object, typed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from filelock import BaseFileLock
 
     from mil_bench.planning.plan import RunPlan
 
@@ -52,12 +55,16 @@ class TrialStore:
         """
         path = folder / "study.json"
         try:
-            return json.loads(path.read_bytes())
+            return read_object(path)
         except (OSError, ValueError) as error:
-            raise StorageError(
-                f"The stored study {path} cannot be used: {error}. The file was not changed; move "
-                "its folder away and repeat the command to make the trials again."
-            ) from error
+            raise self.broken(folder, error) from error
+
+    def broken(self, folder: Path, error: Exception) -> StorageError:
+        """The error for a description of a study that cannot be understood."""
+        return StorageError(
+            f"The stored study {folder / 'study.json'} cannot be used: {error}. The file was not "
+            "changed; move its folder away and repeat the command to make the trials again."
+        )
 
     def save(self, folder: Path, record: Trial) -> None:
         """Store a finished trial; if it is stored already, the stored one stays."""
@@ -72,10 +79,8 @@ class TrialStore:
         records: list[Trial] = []
         while (path := self._path(folder, len(records))).exists():
             try:
-                value = json.loads(path.read_bytes())
-                value["curves"] = {int(fold): curve for fold, curve in value["curves"].items()}
-                records.append(Trial(**value))
-            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+                records.append(typed(Trial, read_object(path)))
+            except (OSError, ValueError) as error:
                 raise StorageError(
                     f"The stored trial {path} cannot be used: {error}. The file was not changed; "
                     "move it and the later trials of its folder away and repeat the command to "
@@ -105,18 +110,18 @@ class TrialStore:
         folder = self.folder(dataset, trial.method, trial.study)
         return self._path(folder, trial.number).stat().st_mtime
 
-    def claim(self, folder: Path) -> FileLock | None:
+    def claim(self, folder: Path) -> BaseFileLock | None:
         """A lock that lets only this process add trials to a study; None if another has it.
 
         The lock lasts until it is released or the process ends.
+
+        Raises:
+            StorageError: the folder cannot be made or written to.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock")
         try:
-            lock.acquire(timeout=0)
+            return durable.acquired(folder / ".lock", patience=0)
         except Timeout:
             return None
-        return lock
 
     @staticmethod
     def _path(folder: Path, number: int) -> Path:

@@ -46,10 +46,15 @@ class TunedRun:
         """Read everything about a plan's trials."""
         trials = TrialStore(Results(Path(store.root).parent).studies)
         records = trials.of_plan(plan)
-        about = {
-            choice.study: trials.about(trials.folder(plan.dataset, choice.method, choice.study))
-            for choice in (plan.tuning.chosen if plan.tuning else ())
-        }
+        about = {}
+        for choice in plan.tuning.chosen if plan.tuning else ():
+            folder = trials.folder(plan.dataset, choice.method, choice.study)
+            about[choice.study] = trials.about(folder)
+            try:
+                _space(about[choice.study])
+                _defaults(about[choice.study])
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                raise trials.broken(folder, error) from error
         recipe: dict[str, tuple[TrainedFold, ...]] = {}
         for record in records:
             if record.number == 0 and record.is_complete:

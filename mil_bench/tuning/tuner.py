@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from filelock import FileLock
+    from filelock import BaseFileLock
 
     from mil_bench.planning.plan import Job, RunPlan
     from mil_bench.planning.prepare import Prepared
@@ -197,8 +197,8 @@ class Tuner:
         self._results, self._trials = ResultStore(results.runs), TrialStore(results.studies)
         self._machine, self._listeners = machine, listeners
         self._unclaimed, self._elsewhere = deque(plans), list[StudyPlan]()
-        self._idle: deque[tuple[Study, FileLock]] = deque()
-        self._busy: dict[int, tuple[Study, FileLock]] = {}
+        self._idle: deque[tuple[Study, BaseFileLock]] = deque()
+        self._busy: dict[int, tuple[Study, BaseFileLock]] = {}
         self._count = 0
         self._maker: TaskMaker | None = None
 
@@ -259,7 +259,7 @@ class Tuner:
             study.receive(store.load_fold(job, fold))
         return None
 
-    def _claim(self) -> tuple[Study, FileLock] | None:
+    def _claim(self) -> tuple[Study, BaseFileLock] | None:
         """A study that no other process works on, with its lock; None if there is none."""
         for source in (self._unclaimed, deque(self._elsewhere)):
             while source:

@@ -18,11 +18,11 @@ from mil_bench import durable
 from mil_bench.datasets.catalogue import on_the_command_line
 from mil_bench.datasets.regular_file import open_regular
 from mil_bench.errors import InputError
+from mil_bench.file_values import value_problems
 from mil_bench.split_files.formats.interface import FileStart, SplitFormat
 from mil_bench.splits.lists import SplitLists
 from mil_bench.splits.plan import ROLES, Fold, SplitPlan, folds_digest
 from mil_bench.splits.protocols import IMPORTED, PROTOCOLS, bind_folds
-from mil_bench.value_problems import value_problems
 from mil_bench.wording import first_names, suggestion
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ValidationError
 from mil_bench.datasets.regular_file import open_regular
 from mil_bench.datasets.slide_ids import without_ending
 from mil_bench.errors import InputError
+from mil_bench.file_values import value_problems
 from mil_bench.split_files.formats.interface import (
     FileStart,
     SplitFormat,
@@ -25,7 +26,6 @@ from mil_bench.split_files.formats.interface import (
 )
 from mil_bench.splits.lists import SplitLists
 from mil_bench.splits.plan import ROLES, SplitPlan
-from mil_bench.value_problems import value_problems
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

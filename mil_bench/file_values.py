@@ -1,17 +1,20 @@
-"""What pydantic finds wrong with the values of a file, as lines for an ``InputError``."""
+"""Values of files: as declared types, and what is wrong with them in words."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, get_args
+import json
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from mil_bench.wording import suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
-    from pydantic import ValidationError
+T = TypeVar("T")
 
 _NO_LIST = '{input!r:.60} is not a list of texts, such as ["one", "two"]'
 _NO_TABLE = "{input!r:.60} is not a table of keys and values"
@@ -30,6 +33,45 @@ _MESSAGES = {
     "tuple_type": _NO_LIST,
 }
 """Type of pydantic's error to what is said of it; of other errors pydantic's own text is."""
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it holds something else; the text says what.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(value, dict):
+        raise ValueError("it is no JSON object")
+    return value
+
+
+def typed(kind: type[T], value: object) -> T:
+    """A value of a dataclass or a pydantic model, from its fields as JSON holds them.
+
+    Raises:
+        ValueError: a field is missing, unknown or of another type; the text is one line.
+    """
+    try:
+        adapter = _adapter(kind)  # type: ignore[arg-type]  # a class is hashable
+        return adapter.validate_python(value, extra="forbid")
+    except ValidationError as error:
+        first, *more = error.errors(include_url=False)
+        place = ".".join(map(str, first["loc"])) or "it"
+        others = f" (and {len(more)} more)" if more else ""
+        raise ValueError(f"{place} cannot be understood: {first['msg']}{others}") from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
 def value_problems(error: ValidationError, model: type[BaseModel]) -> list[str]:
