@@ -45,6 +45,7 @@ def run(
     device: str = "auto",
     on: str = "local",
     patience_minutes: float = 240,
+    debug: bool = False,
     tracking: bool = True,
     progress: bool = True,
     **unknown: object,
@@ -52,9 +53,6 @@ def run(
     """Train methods by seeded cross-validation and compare them.
 
     Repeating a call trains only what is missing.
-
-    In a script, call it under ``if __name__ == "__main__":``, since trainings run in processes of
-    their own.
 
     Args:
         methods: "all", a name, or names; with settings as ``"hmil:align_bags=false"``.
@@ -77,6 +75,7 @@ def run(
         device: "auto", "cpu" or "cuda".
         on: what runs the trainings: "local" (processes) or "inline" (this process).
         patience_minutes: a training that ends no epoch for so long is ended; 0 for never.
+        debug: train in this process, and raise the first error of a training.
         tracking: log to MLflow.
         progress: show progress.
         unknown: refused, with the nearest name there is.
@@ -113,6 +112,7 @@ def run(
         device=device,
         on=on,
         patience_minutes=patience_minutes,
+        debug=debug,
         tracking=tracking,
         progress=progress,
     )

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import contextlib
 import io
 import os
 import sys
 import textwrap
+import unicodedata
 from typing import TYPE_CHECKING, Any, TextIO
 
 from mil_bench import __version__
 from mil_bench.commands import data, methods, report, reproduce, run, runs, splits, tune
 from mil_bench.errors import MilBenchError, printable
+from mil_bench.wording import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -76,6 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 for success, 1 if a training failed or a check found an error, 2 for bad
         input, 130 if interrupted.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_PLAIN)
     words = list(sys.argv[1:] if argv is None else argv)
     arguments = _parser().parse_args(_renamed(words))
     try:
@@ -86,12 +92,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MilBenchError as error:
         print(f"mil-bench: {printable(str(error))}", file=sys.stderr)
         return 2
+    except OSError as error:  # a path that no file can have, or that may not be read
+        if error.filename is None:
+            raise
+        print(
+            f"mil-bench: {printable(shortened(str(error.filename)))}: {error.strerror}",
+            file=sys.stderr,
+        )
+        return 2
     except KeyboardInterrupt:
         print(
             "mil-bench: interrupted. Finished work is stored; repeat the command to continue.",
             file=sys.stderr,
         )
         return 130
+
+
+_PLAIN = "mil_bench.plain"
+_SPELLINGS = str.maketrans({"±": "+/-", "×": "x", "–": "-", "—": "-", "─": "-", "…": "..."})
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    """Spell characters that the stream's encoding lacks in ASCII; ``?`` if there is no spelling."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end].translate(_SPELLINGS)
+    spelled = "".join(
+        unicodedata.normalize("NFKD", c).encode("ascii", "ignore").decode() or "?" for c in text
+    )
+    return spelled, error.end
+
+
+codecs.register_error(_PLAIN, _plain)
 
 
 class _Output(io.TextIOBase):

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mil_bench.wording import near_names
+from mil_bench.wording import near_names, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -36,7 +36,9 @@ class UnknownNameError(MilBenchError):
         known = sorted(known)
         near = near_names(name, known)
         hint = f"Did you mean {' or '.join(near)}? " if near else ""
-        super().__init__(f"There is no {kind} '{name}'. {hint}Known: {', '.join(known) or 'none'}.")
+        super().__init__(
+            f"There is no {kind} '{shortened(name)}'. {hint}Known: {', '.join(known) or 'none'}."
+        )
 
 
 class InputError(MilBenchError):

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _MOST_NAMES = 5
+_HALF = 100
 
 
 def plural(number: int, one: str, many: str = "") -> str:
@@ -26,6 +27,11 @@ def first_names(names: Sequence[str]) -> str:
     """The first names of a list, and how many more there are ("a, b, c, d, e and 2 more")."""
     rest = len(names) - _MOST_NAMES
     return ", ".join(names[:_MOST_NAMES]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def shortened(name: str) -> str:
+    """A name for a message: the middle of a very long one is left out."""
+    return name if len(name) <= 2 * _HALF else f"{name[:_HALF]}...{name[-_HALF:]}"
 
 
 def near_names(name: str, known: Iterable[str]) -> list[str]:

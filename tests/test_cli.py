@@ -269,3 +269,48 @@ def test_output_that_nobody_reads_does_not_end_a_command(tmp_path: Path) -> None
     assert process.wait() == 0, process.stderr.read()
     process.stderr.close()
     assert (tmp_path / "finished").exists()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1", "utf-8"])
+def test_output_is_written_in_any_encoding(tmp_path: Path, encoding: str) -> None:
+    """Characters that the stream lacks are spelled, and the exit code keeps its meaning."""
+    script = (
+        "import sys; from mil_bench import cli\n"
+        "def call(arguments):\n"
+        "    print('85.3 ± 1.2 ─ größer 腺癌 \\udcff'); return 0\n"
+        "cli.run.run = call; cli.run.add_run.__globals__['run'] = call\n"
+        "sys.exit(cli.main(['run', '--dataset', 'digits']))"
+    )
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    sign = {"ascii": "+/-"}.get(encoding, "±")
+    assert done.stdout.decode(encoding).startswith(f"85.3 {sign} 1.2 ")
+    assert b"?" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "--dataset", "digits", "--results", "x" * 4096],
+        ["run", "--dataset", "digits", "--data", "x" * 4096],
+        ["run", "--dataset", "x" * 4096],
+        ["run", "--dataset", "digits", "--methods", "x" * 4096],
+        ["run", "--dataset", "digits", "--plugin", "x" * 4096 + ".py"],
+        ["report", "x" * 4096],
+        ["runs", "list", "--results", "x" * 4096],
+    ],
+    ids=lambda words: " ".join(words)[:40],
+)
+def test_a_name_of_any_length_gets_one_short_message(
+    words: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    assert len(capsys.readouterr().err) < 1000
+    assert not list(tmp_path.rglob("*x*"))

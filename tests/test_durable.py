@@ -193,3 +193,69 @@ def test_space_that_is_not_there_is_refused_before_writing(
     ):
         durable.reserve(t, 10**9)
     assert names_in(tmp_path) == []
+
+
+def without_links(monkeypatch: pytest.MonkeyPatch, number: int = errno.EOPNOTSUPP) -> None:
+    def refused(*paths: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", refused)
+
+
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.EPERM, errno.ENOSYS])
+def test_without_hard_links_the_first_writer_wins_too(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_links(monkeypatch, number)
+    path = tmp_path / "x.bin"
+    with durable.new_file(path) as late:
+        late.write_bytes(b"second")
+        durable.write_once(path, lambda file: file.write(b"first"))
+    assert path.read_bytes() == b"first"
+    assert names_in(tmp_path) == ["x.bin"]
+
+
+def test_another_fault_of_a_link_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_links(monkeypatch, errno.EIO)
+    with pytest.raises(StorageError, match=r"x.bin: Input/output error"):
+        durable.write_once(tmp_path / "x.bin", lambda file: file.write(b"content"))
+    assert names_in(tmp_path) == []
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from filelock import _unix
+import errno, os
+def refused(descriptor):
+    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+_unix.lock_fd_nonblocking = refused
+from mil_bench import durable
+with durable.exclusive(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_without_system_locks_a_file_that_names_its_process_keeps_others_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from filelock import Timeout, _unix
+
+    def refused(descriptor: int) -> bool:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(_unix, "lock_fd_nonblocking", refused)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(Timeout):
+        durable.acquired(tmp_path / ".lock", patience=0)
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    durable.acquired(tmp_path / ".lock", patience=10).release()

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from mil_bench.planning.options import add_options, from_arguments
+from mil_bench.planning.options import add_options, from_arguments, words_of
 from mil_bench.planning.request import RunRequest
 from mil_bench.running.setup import Setup, data_folder
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
     from pathlib import Path
 
@@ -33,9 +33,8 @@ def add_comparison(parser: Any) -> None:
 def add_setup(parser: Any, *more: str) -> Any:
     """Add the options for workers, device, executor and folders; returns their group."""
     group = parser.add_argument_group("machine and folders")
-    add_options(
-        group, Setup, "workers", "device", "on", "patience_minutes", "results", "data", *more
-    )
+    names = ("workers", "device", "on", "patience_minutes", "debug", "results", "data")
+    add_options(group, Setup, *names, *more)
     return group
 
 
@@ -63,6 +62,17 @@ def add_data_folder(parser: Any) -> None:
 def add_plugin_files(parser: Any) -> None:
     """Add the option for methods from single files."""
     add_options(parser, RunRequest, "plugins")
+
+
+def words_again(arguments: argparse.Namespace, *names: str) -> str:
+    """Options that were given, for a command that can be pasted; "" if all have their defaults.
+
+    Args:
+        arguments: the result of argparse.
+        names: fields of ``Setup``.
+    """
+    given = from_arguments(Setup, argparse.Namespace(**{n: getattr(arguments, n) for n in names}))
+    return "".join(f" {shlex.quote(word)}" for word in words_of(given))
 
 
 def named_again(dataset: str, data: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mil_bench.commands.options import add_results_folder
+from mil_bench.commands.options import add_results_folder, words_again
 from mil_bench.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,13 +41,19 @@ def report(arguments: argparse.Namespace) -> int:
     plans = [store.load_plan(name) for name in dict.fromkeys(arguments.run)]
     results = [RunResult.collect(store, plan) for plan in plans]
     for result in results:
-        show(result, reports / result.run_id)
+        show(result, reports / result.run_id, words_again(arguments, "results"))
     show_ranking(results, reports)
     return 0
 
 
-def show(result: Any, folder: Path) -> None:
-    """Print the main tables and the verdicts, and write the report."""
+def show(result: Any, folder: Path, again: str) -> None:
+    """Print the main tables and the verdicts, and write the report.
+
+    Args:
+        result: of a run.
+        folder: where the report is written.
+        again: the options that the command for the same report needs.
+    """
     from mil_bench.report.render.terminal import print_tables
 
     print_tables(result.main_tables)
@@ -58,7 +64,7 @@ def show(result: Any, folder: Path) -> None:
         print(f"! {fact}")
     page = result.write(folder)
     print(f"\nReport: {page}  (tables as Markdown, CSV and LaTeX in the same folder)")
-    print(f"To print it again: mil-bench report {result.run_id}")
+    print(f"To print it again: mil-bench report {result.run_id}{again}")
 
 
 def show_ranking(results: list[Any], reports: Path) -> None:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mil_bench.commands.options import add_comparison, add_setup, requests_of, setup_of
+from mil_bench.commands.options import (
+    add_comparison,
+    add_setup,
+    requests_of,
+    setup_of,
+    words_again,
+)
 from mil_bench.commands.report import show, show_ranking
 from mil_bench.planning.options import add_options
 from mil_bench.planning.request import RunRequest
@@ -51,12 +57,16 @@ def run(arguments: argparse.Namespace) -> int:
             _print_plan(planned.plan, ResultStore(setup.folder.runs))
             request = planned.request
             if request.tune:
-                print(f"Settings are tuned first, as by:\n  {request.tune_command(request.tune)}")
+                again = request.tune_command(request.tune) + words_again(
+                    arguments, "results", "data"
+                )
+                print(f"Settings are tuned first, as by:\n  {again}")
         return 0
     results = []
     for planned in prepared:
         results.append(execute(planned, setup))
-        show(results[-1], setup.folder.reports / results[-1].run_id)
+        folder = setup.folder.reports / results[-1].run_id
+        show(results[-1], folder, words_again(arguments, "results"))
     show_ranking(results, setup.folder.reports)
     return 1 if any(result.failures for result in results) else 0
 

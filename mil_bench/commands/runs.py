@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from mil_bench.commands.options import add_results_folder
+from mil_bench.commands.options import add_results_folder, words_again
 
 if TYPE_CHECKING:
     import argparse
@@ -81,7 +81,7 @@ def _add_track(actions: Any) -> None:
 
 
 def list_runs(arguments: argparse.Namespace) -> int:
-    """Print the runs that match the filters; returns 2 if a stored plan is broken."""
+    """Print the runs that match the filters; returns 2 if a stored file is broken."""
     from mil_bench.errors import StorageError, printable
     from mil_bench.report.render.terminal import print_tables
     from mil_bench.results import Results
@@ -97,11 +97,14 @@ def list_runs(arguments: argparse.Namespace) -> int:
             broken.append(str(error))
     chosen = RunFilter(arguments.dataset, arguments.method, arguments.protocol).of(plans)
     if chosen:
-        print_tables([run_table(store, chosen)])
+        table, damaged = run_table(store, chosen)
+        print_tables([table])
+        broken += damaged
     elif not broken:
+        again = words_again(arguments, "results")
         print(
             f"There is no run in {arguments.results} yet. "
-            "Begin with: mil-bench run --dataset digits --preset quick"
+            f"Begin with: mil-bench run --dataset digits --preset quick{again}"
         )
     for line in broken:
         print(f"mil-bench: {printable(line)}", file=sys.stderr)

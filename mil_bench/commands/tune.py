@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from typing import TYPE_CHECKING, Any
 
-from mil_bench.commands.options import add_comparison, add_setup, requests_of, setup_of
+from mil_bench.commands.options import (
+    add_comparison,
+    add_setup,
+    requests_of,
+    setup_of,
+    words_again,
+)
 from mil_bench.planning.options import add_options
 from mil_bench.planning.request import RunRequest
 
@@ -69,8 +76,9 @@ def tune(arguments: argparse.Namespace) -> int:
             print(f"! {line}")
         failed = failed or bool(plan.skipped.keys() - prepared.plan.skipped.keys())
         request = dataclasses.replace(prepared.request, tune=None, tuned=True)
-        print(f"\nThe comparison with the chosen settings:\n  {request.command}")
-    dashboard = setup.folder.dashboard_file
+        again = request.command + words_again(arguments, "results", "data")
+        print(f"\nThe comparison with the chosen settings:\n  {again}")
+    dashboard = shlex.quote(str(setup.folder.dashboard_file))
     print("To see every trial in a browser (pip install optuna-dashboard):")
     print(f"  optuna-dashboard {dashboard}")
     return 1 if failed else 0

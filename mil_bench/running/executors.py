@@ -23,7 +23,7 @@ _SECONDS_TO_END = 10  # that a worker has after its last task
 @contextlib.contextmanager
 def local(workers: int) -> Iterator[Executor]:
     """Processes on this machine: a training that crashes or runs out of memory ends alone."""
-    context = multiprocessing.get_context("spawn")  # torch does not survive a fork with threads
+    context = processes.WorkerContext()  # spawns: torch does not survive a fork with threads
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, context, initializer=processes.start_worker)
     try:

@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from mil_bench import registry
+from mil_bench.errors import TrainingError
 from mil_bench.evaluation.predictions import TrainedFold
-from mil_bench.running.heartbeats import Heartbeats, Sender
+from mil_bench.running.heartbeats import Heartbeats
 from mil_bench.running.result_store import Failure, PrunedFold
 from mil_bench.running.task import Begun, EpochDone, Task
 
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
 
 _POLL = 1.0  # seconds between looks at what another process is doing
 _DIED = "the process died, most likely out of memory; try --workers 1 or smaller bags"
+_NEVER_BEGAN = (
+    "Worker processes end before a training begins; what they printed says why. Finished folds are "
+    "stored. To train in this process instead: --on inline (from Python: on='inline')."
+)
 _SILENT = "no epoch ended within {minutes}; --patience-minutes allows for longer ones"
 
 TaskResult = Sequence[TrainedFold | PrunedFold] | Failure
@@ -55,18 +61,27 @@ def train_all(
         machine: names the executor, and says how long a training may be silent.
         workers: number of tasks at the same time.
         on_epoch: is called after every epoch.
+
+    Raises:
+        TrainingError: no worker process lives until a training begins.
     """
+    from mil_bench.running import worker  # brings torch
+
+    train = worker.train if machine.debug else worker.attempt
     open_executor: OpenExecutor = registry.executors.load(machine.executor)
     watch = _Watch(on_epoch, machine.patience)
     with Heartbeats(watch.receive) as heartbeats:
+        attempt = partial(train, on_epoch=heartbeats.sender)
         while True:
             with open_executor(workers) as pool, _stopping(heartbeats):
-                lost = _drain(source, pool, workers, heartbeats.sender, watch)
+                lost = _drain(source, pool, workers, attempt, watch)
             if not lost:
                 return
             for task in lost:
                 with open_executor(1) as pool, _stopping(heartbeats):
-                    lost_again = _drain(_Single(source, task), pool, 1, heartbeats.sender, watch)
+                    lost_again = _drain(_Single(source, task), pool, 1, attempt, watch)
+                if lost_again and not watch.began(task):
+                    raise TrainingError(_NEVER_BEGAN)
                 if lost_again:
                     source.receive(task, Failure(_DIED))
 
@@ -108,6 +123,10 @@ class _Watch:
         else:
             self._on_epoch(event)
 
+    def began(self, task: Task) -> bool:
+        """Whether a process has begun to train the task."""
+        return task.key in self._process
+
     def ended(self, task: Task) -> bool:
         """Whether the task's process was silent for too long and was ended just now."""
         heard = self._heard.get(task.key)
@@ -133,15 +152,17 @@ def _stopping(heartbeats: Heartbeats) -> Iterator[None]:
 
 
 def _drain(
-    source: TaskSource, pool: Executor, workers: int, sender: Sender, watch: _Watch
+    source: TaskSource,
+    pool: Executor,
+    workers: int,
+    attempt: Callable[[Task], TaskResult],
+    watch: _Watch,
 ) -> list[Task]:
     """Hand out tasks and take in results until there are none; the tasks lost with a dead process.
 
     One task more than there are workers is handed out, so that no worker waits while a result is
     being stored.
     """
-    from mil_bench.running import worker  # brings torch
-
     running: dict[Future[TaskResult], Task] = {}
     while True:
         while (
@@ -150,7 +171,7 @@ def _drain(
             and (task := source.next_task()) is not None
         ):
             try:
-                running[pool.submit(worker.attempt, task, sender)] = task
+                running[pool.submit(attempt, task)] = task
             except BrokenExecutor:
                 return [*running.values(), task]
         if not running and not source.is_waiting:

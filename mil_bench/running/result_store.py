@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 FORMAT = 3
+_ALTERED = "its content is not what was stored"
 
 
 class _Record(BaseModel):
@@ -120,9 +121,12 @@ class ResultStore:
         """
         path = self.root / dataset / method / key / "job.json"
         try:
-            return Job.from_json(_read_json(path))
+            job = Job.from_json(_read_json(path))
+            if job.key != key:
+                raise ValueError(_ALTERED)
         except ValueError as error:
             raise _broken(path, error) from error
+        return job
 
     def done(self, job: Job) -> set[int]:
         """Folds of a job that are finished."""
@@ -250,9 +254,12 @@ class ResultStore:
         if run_id not in runs:
             raise UnknownNameError("run", run_id, runs)
         try:
-            return RunPlan.from_json(_read_json(runs[run_id]))
+            plan = RunPlan.from_json(_read_json(runs[run_id]))
+            if plan.run_id != run_id:
+                raise ValueError(_ALTERED)
         except (ValueError, InputError) as error:
             raise _broken(runs[run_id], error) from error
+        return plan
 
     def _write_json(self, path: Path, value: Mapping[str, Any]) -> None:
         text = json.dumps(value, indent=1, ensure_ascii=True) + "\n"
@@ -276,7 +283,7 @@ def _checked(path: Path, digest: str) -> bytes:
     """A file's content, if it is what was stored."""
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != digest:
-        raise ValueError("its content is not what was stored")
+        raise ValueError(_ALTERED)
     return content
 
 

@@ -21,12 +21,14 @@ class Machine:
         device: "auto", "cpu" or "cuda".
         executor: name of an executor, as registered under ``mil_bench.executors``.
         patience: minutes after which a training that ends no epoch is ended, None for never.
+        debug: whether an error of a training is raised instead of costing its row only.
     """
 
     workers: int | None = None
     device: str = "auto"
     executor: str = "local"
     patience: float | None = None
+    debug: bool = False
 
     def resolve(self, tasks: int) -> tuple[str, int]:
         """Device and number of workers for so many tasks.
@@ -75,6 +77,7 @@ class Setup:
         on: name of the executor that runs the trainings.
         patience_minutes: a training that ends no epoch for so long is ended and its row fails; 0
             for never.
+        debug: train in this process, and let the first error of a training end the run.
         tracking: log to MLflow.
         progress: show progress.
     """
@@ -106,6 +109,11 @@ class Setup:
         parse=float,
         metavar="N",
     )
+    debug: bool = option(
+        False,
+        "train in this process, where breakpoints work, and end with the traceback of the first "
+        "error of a training",
+    )
     tracking: bool = option(True, "do not log to MLflow")
     progress: bool = True
 
@@ -130,4 +138,7 @@ class Setup:
     @property
     def machine(self) -> Machine:
         """What trains."""
-        return Machine(self.workers, self.device, self.on, self.patience_minutes or None)
+        patience = self.patience_minutes or None
+        if self.debug:
+            return Machine(1, self.device, "inline", patience, debug=True)
+        return Machine(self.workers, self.device, self.on, patience)

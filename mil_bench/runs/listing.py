@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mil_bench.datasets.catalogue import on_the_command_line
-from mil_bench.errors import UnknownNameError
+from mil_bench.errors import StorageError, UnknownNameError
 from mil_bench.evaluation.metrics import Measure, name_of, named_values
 from mil_bench.report.result_tables import ABSENT
 from mil_bench.report.tables import Cell, ResultTable, rank_of, ranked, text_of
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _METRIC = "Macro AUC"
 _MEASURE = Measure("fine", "macro_auc")
+_DAMAGED = "damaged"
 _NOTE = (
     "Best macro AUC: the highest mean ± sample standard deviation over trainings (fine level, %) "
     "among methods with all their trainings. It does not compare runs on different data or splits. "
@@ -67,15 +68,28 @@ class RunFilter:
         return chosen
 
 
-def run_table(store: ResultStore, plans: Mapping[str, RunPlan]) -> ResultTable:
-    """One row per run.
+def run_table(
+    store: ResultStore, plans: Mapping[str, RunPlan]
+) -> tuple[ResultTable, tuple[str, ...]]:
+    """One row per run; a run with a broken file is marked and does not hide the others.
 
     Args:
         store: where the runs lie.
         plans: run id to plan, in the order of the rows.
+
+    Returns:
+        The table, and one text per run with a broken file: which file it is, and what to do.
     """
-    cells = {run_id: _row(store, plan) for run_id, plan in plans.items()}
-    return ResultTable("runs", "Runs", "", cells, note=_NOTE, row_heading="run")
+    cells: dict[str, dict[str, Cell | str]] = {}
+    damaged = {}
+    for run_id, plan in plans.items():
+        try:
+            cells[run_id] = _row(store, plan)
+        except StorageError as error:
+            cells[run_id] = _row(store, plan, _DAMAGED)
+            damaged[run_id] = str(error)
+    table = ResultTable("runs", "Runs", "", cells, note=_NOTE, row_heading="run")
+    return table, tuple(dict.fromkeys(damaged.values()))
 
 
 def progress_of(store: ResultStore, plan: RunPlan) -> str:
@@ -94,12 +108,12 @@ def _stored(store: ResultStore, plan: RunPlan) -> list[tuple[Job, int]]:
     return [(job, fold) for job, fold in plan.trainings if fold in finished[job.key]]
 
 
-def _row(store: ResultStore, plan: RunPlan) -> dict[str, Cell | str]:
+def _row(store: ResultStore, plan: RunPlan, best: str = "") -> dict[str, Cell | str]:
     return {
         "Methods": ", ".join(plan.methods),
         "Trainings": progress_of(store, plan),
         "Date": date_of(store, plan.run_id),
-        "Best macro AUC": _best(store, plan),
+        "Best macro AUC": best or _best(store, plan),
     }
 
 

@@ -8,6 +8,7 @@ may be a training or validation slide in another.
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,10 @@ from mil_bench.evaluation.metrics import named_values
 from mil_bench.evaluation.predictions import TrainedFold
 from mil_bench.evaluation.trials import Trial, best_of
 from mil_bench.planning.choice import Chosen, Tuning
+from mil_bench.planning.options import words_of
 from mil_bench.running.pool import TaskResult, train_all
 from mil_bench.running.result_store import Failure, ResultStore
+from mil_bench.running.setup import Setup
 from mil_bench.running.task import TaskMaker
 from mil_bench.tuning.pruning import Pruning
 from mil_bench.tuning.studies import Study, StudyPlan
@@ -78,7 +81,8 @@ def tuned(
     request, plans = prepared.request, studies_of(prepared)
     store = TrialStore(results.studies)
     if request.tune is None:
-        trials = _trials_stored(plans, store, request)
+        setup = Setup(results=results.folder, data=prepared.bags.path.parent)
+        trials = _trials_stored(plans, store, request, shlex.join(words_of(setup)))
     else:
         trials = request.tune
         Tuner(prepared, plans, results, machine, listeners).run(trials)
@@ -90,7 +94,9 @@ def _folder(plan: StudyPlan, store: TrialStore) -> Path:
     return store.folder(plan.base.dataset, plan.base.method, plan.key)
 
 
-def _trials_stored(plans: Sequence[StudyPlan], store: TrialStore, request: RunRequest) -> int:
+def _trials_stored(
+    plans: Sequence[StudyPlan], store: TrialStore, request: RunRequest, folders: str
+) -> int:
     """The number of stored trials, which is the same for every study."""
     counts = {plan.key: len(store.records(_folder(plan, store))) for plan in plans}
     most, least = max(counts.values(), default=0), min(counts.values(), default=0)
@@ -105,7 +111,7 @@ def _trials_stored(plans: Sequence[StudyPlan], store: TrialStore, request: RunRe
                 f"{plan.base.label} seed {plan.base.seed}{fold} has "
                 f"{plural(counts[plan.key], 'trial')}{others}"
             )
-    command = request.tune_command(most or 20)
+    command = f"{request.tune_command(most or 20)} {folders}".rstrip()
     remedy = f"Every method needs the same budget. Make the missing trials with\n  {command}"
     raise InputError("tuned settings", problems, remedy)
 
