@@ -14,8 +14,10 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from mil_bench import registry
-from mil_bench.evaluation.metrics import Measure, measure
+from mil_bench.evaluation.metric import LEVELS
+from mil_bench.evaluation.metrics import Measure, class_names, measure
 from mil_bench.report.render.markdown import markdown
+from mil_bench.tracking.names import plain, plain_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -75,7 +77,7 @@ def benchmark_entry(plan: RunPlan, started: float) -> Entry:
     tags = _tags(plan, "benchmark") | {DESCRIPTION: description(plan)}
     # MLflow's page shows some twenty letters: what distinguishes runs on a dataset comes first.
     name = f"{_short(plan)} {', '.join(plan.methods)} on {plan.dataset}, {plan.splits.protocol}"
-    return Entry(name[:250], tags, params, started=started)
+    return Entry(name, tags, params, started=started)
 
 
 def description(
@@ -234,7 +236,8 @@ def trial_entry(plan: RunPlan, trial: Trial, ended: float) -> Entry:
 def values_on_test(plan: RunPlan, result: TrainedFold) -> dict[str, float]:
     """All metric values of a fold's test slides by name, not a number if undefined."""
     values = measure(result.predictions, plan.hierarchy, plan.ordered).values
-    return {_named("test", measure): value for measure, value in values.items()}
+    names = {level: plain_names(class_names(level, plan.hierarchy)) for level in LEVELS}
+    return {_named("test", measure, names): value for measure, value in values.items()}
 
 
 def summary_points(trainings: Sequence[Mapping[str, float]], time: float) -> list[Point]:
@@ -261,14 +264,18 @@ def summary_points(trainings: Sequence[Mapping[str, float]], time: float) -> lis
     return points
 
 
-def headline_points(label: str, means: Mapping[str, tuple[float, int, float]]) -> list[Point]:
+def headline_points(
+    plan: RunPlan, label: str, means: Mapping[str, tuple[float, int, float]]
+) -> list[Point]:
     """The main values of a method, for the benchmark's own page, which compares methods.
 
     Args:
+        plan: the benchmark.
         label: the method.
         means: name to mean, number of trainings, and time.
     """
-    names = {f"test_fine/{key}": f"fine_{key}/{plain(label)}" for key in ("macro_auc", "accuracy")}
+    method = plain_names(job.label for job in plan.jobs)[label]
+    names = {f"test_fine/{key}": f"fine_{key}/{method}" for key in ("macro_auc", "accuracy")}
     return [Point(shown, *means[name]) for name, shown in names.items() if name in means]
 
 
@@ -300,12 +307,8 @@ def _params(identity: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[st
     return dict(identity) | {f"setting {k}" if k in identity else k: v for k, v in settings.items()}
 
 
-def _named(part: str, measure: Measure) -> str:
+def _named(part: str, measure: Measure, names: Mapping[str, Mapping[str, str]]) -> str:
     """A metric's name in MLflow: ``test_fine/macro_auc``, ``test_fine_auc/ADH``."""
-    section = "_".join(filter(None, [part, measure.level, measure.key if measure.of else ""]))
-    return f"{section}/{plain(measure.of or measure.key)}"
-
-
-def plain(name: str) -> str:
-    """A name with only characters that MLflow allows, without slashes."""
-    return "".join(c if c.isalnum() or c in "_-. " else "_" for c in name)
+    key = plain(measure.key)
+    section = "_".join(filter(None, [part, measure.level, key if measure.of else ""]))
+    return f"{section}/{names[measure.level][measure.of] if measure.of else key}"

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mil_bench import durable
+from mil_bench.errors import TrackingError
 from mil_bench.results import Results
 from mil_bench.running.result_store import ResultStore
-from mil_bench.tracking import entries
+from mil_bench.tracking import entries, local_file, words
 from mil_bench.tracking.entries import FOLD, METHOD, TRIAL, Entry, Point
+from mil_bench.tracking.names import plain_names
 from mil_bench.tracking.views import EXPERIMENT_TAGS, address
 from mil_bench.tuning.trial_store import TrialStore
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping, Sequence
 
     from mil_bench.evaluation.predictions import TrainedFold
     from mil_bench.evaluation.trials import Trial
@@ -27,15 +29,36 @@ if TYPE_CHECKING:
 # MLflow's usage telemetry is off, whatever its default: data may come from hospitals.
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["DO_NOT_TRACK"] = "true"
-# Wait seconds, not MLflow's minutes, for a server that does not answer, unless the user says so.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+# Wait seconds, not MLflow's minutes, for a server that does not answer, and not as long as it asks
+# for (Retry-After), unless the user says so.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+os.environ.setdefault("MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER", "false")
 
 _RunKey = tuple[str, str]
 """What a run in MLflow is about: method, and fold or trial; ("", "") is the benchmark itself."""
 _BENCHMARK: _RunKey = ("", "")
 _TRAININGS, _FAILED = "mil_bench.trainings", "mil_bench.failed"
 _PARENT = "mlflow.parentRunId"
+
+
+_LIBRARIES = ("mlflow", "alembic", "urllib3")
+
+
+@contextlib.contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Nothing is said by the libraries under MLflow: what fails is said once, by mil-bench."""
+    import mlflow  # noqa: F401 - sets up its loggers
+
+    loggers = [logging.getLogger(name) for name in _LIBRARIES]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 class RunLog:
@@ -51,6 +74,7 @@ class RunLog:
 
     def __init__(self, results: Results, plan: RunPlan) -> None:
         self._results, self._plan = Results(results.folder.resolve()), plan
+        self._is_stopped, self.last_step = False, time.monotonic()
         self._store, self._trials = ResultStore(results.runs), TrialStore(results.studies)
         self._client: Any = None
         self._experiment = ""
@@ -67,21 +91,13 @@ class RunLog:
     def open(self) -> None:
         """Find the benchmark's runs, or begin it; delete what an earlier call left incomplete."""
         # Importing MLflow takes a second, which runs without tracking need not spend.
-        logging.getLogger("alembic").setLevel(logging.WARNING)
         from mlflow import MlflowClient
 
-        logging.getLogger("mlflow").setLevel(logging.WARNING)
-        server = os.environ.get("MLFLOW_TRACKING_URI")
+        server = words.tracking_server()
         self._results.folder.mkdir(parents=True, exist_ok=True)
-        self._client = MlflowClient(server or self._local_database())
-        name = f"mil-bench/{self._plan.dataset}"
-        experiment = self._client.get_experiment_by_name(name)
-        location = None if server else self._results.artifacts.as_uri()
-        self._experiment = (
-            experiment.experiment_id
-            if experiment
-            else self._client.create_experiment(name, location, EXPERIMENT_TAGS)
-        )
+        self._client = MlflowClient(server) if server else local_file.opened(self._results)
+        self._step()
+        self._experiment = self._found_experiment(None if server else self._results.artifacts)
         self._find()
         if _BENCHMARK not in self._runs:
             started = self._store.planned(self._plan.run_id)
@@ -90,14 +106,47 @@ class RunLog:
             self._client.update_run(self._parent, status="RUNNING")
             self._changed = True
 
+    def _found_experiment(self, artifacts: Path | None) -> str:
+        """MLflow's name of the dataset's experiment, created if it does not exist.
+
+        Args:
+            artifacts: where its files go, None for the server's place.
+        """
+        name = f"{local_file.EXPERIMENTS}{self._plan.dataset}"
+        place = artifacts and artifacts.as_uri()
+        experiment = self._client.get_experiment_by_name(name)
+        if experiment is None:
+            try:
+                return self._client.create_experiment(name, place, EXPERIMENT_TAGS)
+            except Exception:  # another run may have created it in the meantime
+                experiment = self._client.get_experiment_by_name(name)
+                if experiment is None:
+                    raise
+        return experiment.experiment_id
+
+    def stop(self) -> None:
+        """Let the next step fail, so that a thread that is given up does not go on."""
+        self._is_stopped = True
+
+    def _step(self) -> None:
+        """Something was done, and something follows."""
+        self.last_step = time.monotonic()
+        if self._is_stopped:
+            raise TrackingError("it was given up")
+
     @property
     def where(self) -> str:
         """What to start and which address to open in a browser."""
-        server = os.environ.get("MLFLOW_TRACKING_URI", "")
+        server = words.tracking_server()
         if server.startswith(("http://", "https://")):
-            return address(server, self._experiment)
-        start = f"mlflow ui --backend-store-uri {server or f'sqlite:///{self._results.database}'}"
+            return address(words.without_password(server), self._experiment)
+        start = words.page_command(server, local_file.address(self._results.database))
         return f"{start}, then {address('http://127.0.0.1:5000', self._experiment)}"
+
+    @property
+    def lock_file(self) -> Path:
+        """What a process locks while it logs this benchmark."""
+        return self._store.root / self._plan.dataset / f".{self.run_id}.tracking.lock"
 
     @property
     def is_current(self) -> bool:
@@ -139,6 +188,7 @@ class RunLog:
         method = self._method(job.label, ended - result.seconds)
         entry = entries.fold_entry(self._plan, job, result, values, ended)
         run = self._create(key, entry, method)
+        self._step()
         frame = result.predictions.frame(self._plan.hierarchy)
         self._client.log_text(run, frame.to_csv(index=False), "predictions.csv")
         self._client.log_artifact(run, str(self._store.folder(job) / "job.json"))
@@ -176,7 +226,10 @@ class RunLog:
         """
         self.log_stored()
         if not self.is_current:
-            self._client.log_artifacts(self._parent, str(folder), "report")
+            for file in (path for path in sorted(folder.rglob("*")) if path.is_file()):
+                self._step()
+                place = Path("report", file.relative_to(folder)).parent.as_posix()
+                self._client.log_artifact(self._parent, str(file), place)
             text = entries.description(self._plan, sentences, tables)
             self._client.set_tag(self._parent, entries.DESCRIPTION, text)
             self._has_report = True
@@ -220,7 +273,9 @@ class RunLog:
             and label not in self._failures
         ):
             means = run.data.metrics
-            return entries.headline_points(label, {k: (means[k], len(folds), end) for k in means})
+            return entries.headline_points(
+                self._plan, label, {k: (means[k], len(folds), end) for k in means}
+            )
         values = self._values.setdefault(label, {})
         for job, fold in folds:
             if entries.fold_name(job, fold) not in values:
@@ -230,7 +285,9 @@ class RunLog:
         self._log(run.info.run_id, points)
         status = "FINISHED" if has_all else "FAILED" if label in self._failures else "KILLED"
         self._client.set_terminated(run.info.run_id, status, _milliseconds(end))
-        return entries.headline_points(label, {p.name: (p.value, p.step, p.time) for p in points})
+        return entries.headline_points(
+            self._plan, label, {p.name: (p.value, p.step, p.time) for p in points}
+        )
 
     def _measured(self, job: Job, result: TrainedFold) -> Mapping[str, float]:
         values = entries.values_on_test(self._plan, result)
@@ -278,9 +335,10 @@ class RunLog:
         """Begin a run in MLflow with all its tags, parameters and metrics; MLflow's name of it."""
         from mlflow.entities import Dataset, DatasetInput
 
+        self._step()
         tags = dict(entry.tags) | ({_PARENT: parent} if parent else {})
         start = _milliseconds(entry.started)
-        run = self._client.create_run(self._experiment, start, tags, entry.name)
+        run = self._client.create_run(self._experiment, start, tags, entry.name[:250])
         self._log(run.info.run_id, entry.points, entry.params)
         if not key[1]:  # a fold's dataset is logged with its method, which saves a call per fold
             digest = entries.data_digest(self._plan)
@@ -301,25 +359,12 @@ class RunLog:
         from mlflow.entities import Metric, Param
 
         metrics = [Metric(p.name, p.value, _milliseconds(p.time), p.step) for p in points]
-        settings = [
-            Param(entries.plain(name), str(value)[:6000]) for name, value in (params or {}).items()
-        ]
+        names = plain_names(params or {})
+        settings = [Param(names[name], str(value)[:6000]) for name, value in (params or {}).items()]
         while metrics or settings:
             self._client.log_batch(run, metrics[:900], settings[:100])
+            self._step()
             metrics, settings = metrics[900:], settings[100:]
-
-    def _local_database(self) -> str:
-        """The SQLite file's address; a new file gets its name when its tables are complete.
-
-        MLflow cannot use a file if its first set-up was killed.
-        """
-        from mlflow import MlflowClient
-
-        path = self._results.database
-        if not path.exists():
-            with durable.new_file(path) as temporary:
-                MlflowClient(f"sqlite:///{temporary}").search_experiments(max_results=1)
-        return f"sqlite:///{path}"
 
 
 def _depth(run: Any) -> int:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import sys
 import threading
+import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import Future, wait
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mil_bench.errors import StorageError, TrackingError
 from mil_bench.running.listeners import Listener
 from mil_bench.running.result_store import ResultStore
 from mil_bench.runs.result import RunResult
-from mil_bench.tracking.run_log import RunLog
+from mil_bench.tracking.one_writer import one_writer
+from mil_bench.tracking.run_log import RunLog, quiet_libraries
+from mil_bench.tracking.words import first_line, track_again
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +29,15 @@ if TYPE_CHECKING:
     from mil_bench.results import Results
 
 _Task = Callable[[RunLog], object]
+_Outcome = TypeVar("_Outcome")
+
+
+LONGEST_END = 30.0  # seconds that tracking may take at the end of a run, whatever a server does
+_UNNOTICED = 3.0  # seconds of them that pass without a word
+_LONGEST_TURN = 5.0  # seconds to wait for another process that logs the same run
+_LONGEST_SILENCE = (
+    120.0  # seconds without an answer in a command that only tracks; uploads are slow
+)
 
 
 class MlflowTracker(Listener):
@@ -31,7 +45,8 @@ class MlflowTracker(Listener):
 
     The queue holds the numbers of folds, not their values, which are read from the result store
     when they are logged. So the queue needs no bound, and a slow server delays only the end of the
-    run.
+    run, by ``LONGEST_END`` at most. The thread is a daemon: what hangs in it does not keep the
+    process alive.
 
     Args:
         results: folder of results.
@@ -42,6 +57,8 @@ class MlflowTracker(Listener):
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._log: RunLog | None = None
         self._thread: threading.Thread | None = None
+        self._last_turn = math.inf
+        self._voice = threading.Lock()
 
     def on_start(self, plan: RunPlan, done: int, total: int) -> None:  # noqa: ARG002 - interface
         """Log the parent run, and what an earlier call did not log."""
@@ -72,13 +89,24 @@ class MlflowTracker(Listener):
         self._add(lambda log: log.log_report(folder, sentences, tables))
 
     def on_end(self) -> None:
-        """Log what is missing and the means over folds, end the runs, and wait for it."""
+        """Log what is missing and the means over folds, end the runs, and wait for it, not long."""
         if self._log is None:
             return
+        self._last_turn = time.monotonic() + _LONGEST_TURN
         self._add(RunLog.close)
         self._tasks.put(None)
-        if self._thread is not None:
-            self._thread.join()
+        if self._thread is None:
+            return
+        self._thread.join(min(_UNNOTICED, LONGEST_END))
+        if self._thread.is_alive():
+            sys.stderr.write(f"Waiting for MLflow, at most {LONGEST_END:.0f} seconds ...\n")
+            self._thread.join(LONGEST_END - _UNNOTICED)
+        if self._thread.is_alive():
+            self._log.stop()
+            self._say(
+                f"MLflow was not done {LONGEST_END:.0f} seconds after the end of the run and is "
+                f"given up. {self._later(self._log)}"
+            )
 
     def _add(self, task: _Task) -> None:
         self._tasks.put(task)
@@ -94,14 +122,32 @@ class MlflowTracker(Listener):
     def _work(self, log: RunLog) -> None:
         """Do the tasks, one after another, until the end of the run or until MLflow fails."""
         try:
-            while (task := self._tasks.get()) is not None:
-                task(log)
-            sys.stderr.write(f"Logged to MLflow: {log.where}\n")
-        except Exception as error:  # no error of MLflow may cost a training
-            sys.stderr.write(
-                f"MLflow failed: {_first_line(error)}\nThe run continues without it. To log what "
-                f"is missing later: mil-bench runs track {log.run_id}\n"
+            with (
+                quiet_libraries(),
+                one_writer(log.lock_file, lambda: time.monotonic() > self._last_turn) as has_turn,
+            ):
+                while has_turn and (task := self._tasks.get()) is not None:
+                    task(log)
+            self._say(
+                f"Logged to MLflow: {log.where}"
+                if has_turn
+                else f"Another process logs this run to MLflow. {self._later(log)}"
             )
+        except Exception as error:  # no error of MLflow may cost a training
+            self._say(
+                f"MLflow failed: {first_line(error)}.\nThe run continues without it. "
+                f"{self._later(log)}"
+            )
+
+    def _later(self, log: RunLog) -> str:
+        """How to log what is missing."""
+        command = track_again(self._results.folder, log.run_id)
+        return f"To log what is missing later: {command}"
+
+    def _say(self, words: str) -> None:
+        """Say how it ended, once: the thread may end at the moment when it is given up."""
+        if self._voice.acquire(blocking=False):
+            sys.stderr.write(f"{words}\n")
 
 
 def resync(results: Results, run_id: str) -> tuple[int, int]:
@@ -121,24 +167,54 @@ def resync(results: Results, run_id: str) -> tuple[int, int]:
     store = ResultStore(results.runs)
     plan = store.load_plan(run_id)
     result, log = RunResult.collect(store, plan), RunLog(results, plan)
-    try:
-        log.open()
-        missing = log.log_stored()
-        if not log.is_current:
-            folder = results.reports / run_id
-            result.write(folder)
-            log.log_report(folder, result.sentences, result.report_tables)
-            log.close()
-    except StorageError:
-        raise
-    except Exception as error:  # MLflow may raise anything
-        raise TrackingError(
-            f"MLflow failed: {_first_line(error)}. What is logged stays logged; the same command "
-            "continues from there."
-        ) from error
+    end = time.monotonic() + _LONGEST_TURN
+    with one_writer(log.lock_file, lambda: time.monotonic() > end) as has_turn:
+        if not has_turn:
+            raise TrackingError(
+                f"Another process logs {run_id} to MLflow at the moment. Repeat the command when "
+                "it has ended."
+            )
+        try:
+            missing = _watched(log, lambda: _log_stored(log))
+            if not log.is_current:
+                folder = results.reports / run_id
+                result.write(folder)
+                _watched(log, lambda: _log_end(log, folder, result))
+        except StorageError:
+            raise
+        except Exception as error:  # MLflow may raise anything
+            raise TrackingError(
+                f"MLflow failed: {first_line(error)}. What is logged stays logged; the same "
+                "command continues from there."
+            ) from error
     return missing, sum(map(len, result.trained.values()))
 
 
-def _first_line(error: Exception) -> str:
-    """Type and first line of an error of MLflow, which may be long."""
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
+def _log_stored(log: RunLog) -> int:
+    log.open()
+    return log.log_stored()
+
+
+def _log_end(log: RunLog, folder: Path, result: RunResult) -> None:
+    log.log_report(folder, result.sentences, result.report_tables)
+    log.close()
+
+
+def _watched(log: RunLog, work: Callable[[], _Outcome]) -> _Outcome:
+    """What ``work`` returns; it is done in a thread that is given up if MLflow falls silent."""
+    outcome: Future[_Outcome] = Future()
+
+    def do() -> None:
+        try:
+            with quiet_libraries():
+                outcome.set_result(work())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    log.last_step = time.monotonic()
+    threading.Thread(target=do, name="mlflow", daemon=True).start()
+    while not wait([outcome], timeout=0.5).done:
+        if time.monotonic() - log.last_step > _LONGEST_SILENCE:
+            log.stop()
+            raise TrackingError(f"no answer for {_LONGEST_SILENCE:.0f} seconds")
+    return outcome.result()
