@@ -13,7 +13,7 @@ from mil_bench.results import Results
 if TYPE_CHECKING:
     from pathlib import Path
 
-_LONGEST_LINE = 300
+_LONGEST_LINE = 500
 
 
 def first_line(error: BaseException) -> str:
@@ -24,9 +24,9 @@ def first_line(error: BaseException) -> str:
     text = str(error).strip()
     if not isinstance(error, MilBenchError):
         line = text.partition("\n")[0]
-        line = line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]} ..."
         text = f"{type(error).__name__}: {line}" if line else type(error).__name__
-    return printable(without_password(text)).rstrip(".")
+    text = printable(without_password(text)).removesuffix(".")
+    return text if len(text) <= _LONGEST_LINE else f"{text[:_LONGEST_LINE]} [...]"
 
 
 def without_password(text: str) -> str:
