@@ -53,12 +53,12 @@ def opened(results: Results) -> Any:
     import mlflow
 
     path = results.database
-    _sweep(path)
     if not path.exists():
         _make(path)
+    _sweep(path)
     _settle(results)
-    client = mlflow.MlflowClient(address(path))
     try:
+        client = mlflow.MlflowClient(address(path))
         client.search_experiments(max_results=1)
     except Exception as error:  # MLflow may raise anything
         upgrade = shlex.join(["mlflow", "db", "upgrade", address(path)])

@@ -15,9 +15,9 @@ from mil_bench.errors import StorageError, TrackingError
 from mil_bench.running.listeners import Listener
 from mil_bench.running.result_store import ResultStore
 from mil_bench.runs.result import RunResult
-from mil_bench.tracking.one_writer import one_writer
+from mil_bench.tracking.one_writer import Turn
 from mil_bench.tracking.run_log import RunLog, quiet_libraries
-from mil_bench.tracking.words import first_line, track_again
+from mil_bench.tracking.words import failure, track_again
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,9 +35,7 @@ _Outcome = TypeVar("_Outcome")
 LONGEST_END = 30.0  # seconds that tracking may take at the end of a run, whatever a server does
 _UNNOTICED = 3.0  # seconds of them that pass without a word
 _LONGEST_TURN = 5.0  # seconds to wait for another process that logs the same run
-_LONGEST_SILENCE = (
-    120.0  # seconds without an answer in a command that only tracks; uploads are slow
-)
+_LONGEST_SILENCE = 120.0  # seconds without an answer in a command that only tracks
 
 
 class MlflowTracker(Listener):
@@ -57,7 +55,8 @@ class MlflowTracker(Listener):
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._log: RunLog | None = None
         self._thread: threading.Thread | None = None
-        self._last_turn = math.inf
+        self._turn: Turn | None = None
+        self._latest_turn = math.inf
         self._voice = threading.Lock()
 
     def on_start(self, plan: RunPlan, done: int, total: int) -> None:  # noqa: ARG002 - interface
@@ -92,7 +91,7 @@ class MlflowTracker(Listener):
         """Log what is missing and the means over folds, end the runs, and wait for it, not long."""
         if self._log is None:
             return
-        self._last_turn = time.monotonic() + _LONGEST_TURN
+        self._latest_turn = time.monotonic() + _LONGEST_TURN
         self._add(RunLog.close)
         self._tasks.put(None)
         if self._thread is None:
@@ -103,6 +102,8 @@ class MlflowTracker(Listener):
             self._thread.join(LONGEST_END - _UNNOTICED)
         if self._thread.is_alive():
             self._log.stop()
+            if self._turn is not None:
+                self._turn.end()
             self._say(
                 f"MLflow was not done {LONGEST_END:.0f} seconds after the end of the run and is "
                 f"given up. {self._later(self._log)}"
@@ -121,23 +122,22 @@ class MlflowTracker(Listener):
 
     def _work(self, log: RunLog) -> None:
         """Do the tasks, one after another, until the end of the run or until MLflow fails."""
+        turn = self._turn = Turn(log.lock_file)
         try:
-            with (
-                quiet_libraries(),
-                one_writer(log.lock_file, lambda: time.monotonic() > self._last_turn) as has_turn,
-            ):
-                while has_turn and (task := self._tasks.get()) is not None:
+            if not turn.wait(lambda: time.monotonic() > self._latest_turn):
+                self._say(f"Another process logs this run to MLflow. {self._later(log)}")
+                return
+            with quiet_libraries():
+                while (task := self._tasks.get()) is not None:
                     task(log)
-            self._say(
-                f"Logged to MLflow: {log.where}"
-                if has_turn
-                else f"Another process logs this run to MLflow. {self._later(log)}"
-            )
+            self._say(f"Logged to MLflow: {log.where}")
         except Exception as error:  # no error of MLflow may cost a training
             self._say(
-                f"MLflow failed: {first_line(error)}.\nThe run continues without it. "
+                f"MLflow failed: {failure(error)}.\nThe run continues without it. "
                 f"{self._later(log)}"
             )
+        finally:
+            turn.end()
 
     def _later(self, log: RunLog) -> str:
         """How to log what is missing."""
@@ -167,26 +167,27 @@ def resync(results: Results, run_id: str) -> tuple[int, int]:
     store = ResultStore(results.runs)
     plan = store.load_plan(run_id)
     result, log = RunResult.collect(store, plan), RunLog(results, plan)
-    end = time.monotonic() + _LONGEST_TURN
-    with one_writer(log.lock_file, lambda: time.monotonic() > end) as has_turn:
-        if not has_turn:
-            raise TrackingError(
-                f"Another process logs {run_id} to MLflow at the moment. Repeat the command when "
-                "it has ended."
-            )
-        try:
-            missing = _watched(log, lambda: _log_stored(log))
-            if not log.is_current:
-                folder = results.reports / run_id
-                result.write(folder)
-                _watched(log, lambda: _log_end(log, folder, result))
-        except StorageError:
-            raise
-        except Exception as error:  # MLflow may raise anything
-            raise TrackingError(
-                f"MLflow failed: {first_line(error)}. What is logged stays logged; the same "
-                "command continues from there."
-            ) from error
+    turn, end = Turn(log.lock_file), time.monotonic() + _LONGEST_TURN
+    if not turn.wait(lambda: time.monotonic() > end):
+        raise TrackingError(
+            f"Another process logs {run_id} to MLflow at the moment. Repeat the command when it "
+            "has ended."
+        )
+    try:
+        missing = _watched(log, lambda: _log_stored(log))
+        if not log.is_current:
+            folder = results.reports / run_id
+            result.write(folder)
+            _watched(log, lambda: _log_end(log, folder, result))
+    except StorageError:
+        raise
+    except Exception as error:  # MLflow may raise anything
+        raise TrackingError(
+            f"MLflow failed: {failure(error)}. What is logged stays logged; the same command "
+            "continues from there."
+        ) from error
+    finally:
+        turn.end()
     return missing, sum(map(len, result.trained.values()))
 
 

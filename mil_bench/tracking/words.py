@@ -29,6 +29,13 @@ def first_line(error: BaseException) -> str:
     return text if len(text) <= _LONGEST_LINE else f"{text[:_LONGEST_LINE]} [...]"
 
 
+def failure(error: BaseException) -> str:
+    """An error of MLflow in one line, with the server if one is named."""
+    server = tracking_server()
+    where = f" (MLFLOW_TRACKING_URI is {printable(without_password(server))})" if server else ""
+    return f"{first_line(error)}{where}"
+
+
 def without_password(text: str) -> str:
     """Text whose addresses have no user and no password (``https://user:word@host``)."""
     return re.sub(r"(?<=://)[^/\s@]*@", "", text)

@@ -1,4 +1,4 @@
-"""Servers on loopback that answer wrongly, slowly or not at all: they cost seconds, and no result."""
+"""Servers on loopback that answer wrongly, slowly or never: they cost seconds, and no result."""
 
 from __future__ import annotations
 
@@ -16,16 +16,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from conftest import SMALL_TWIN
+from untracked_runs import end_tracked, only_plan, untracked_run
 
-import mil_bench
 from mil_bench import cli
-from mil_bench.results import Results
-from mil_bench.running.result_store import ResultStore
 from mil_bench.tracking import tracker
-from mil_bench.tracking.tracker import MlflowTracker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # warnings of MLflow
 
@@ -38,7 +35,7 @@ Sickness = "Callable[[BaseHTTPRequestHandler], None]"
 def answer(status: int, body: bytes = b"", **headers: str) -> Sickness:
     def sick(request: BaseHTTPRequestHandler) -> None:
         request.send_response(status)
-        for name, value in ({"Content-Length": str(len(body))} | headers).items():
+        for name, value in ({"Content_Length": str(len(body))} | headers).items():
             request.send_header(name.replace("_", "-"), value)
         request.end_headers()
         request.wfile.write(body)
@@ -90,7 +87,9 @@ SICK = {
     "a page": answer(200, b"<html>\n<body>Log in</body></html>"),
     "JSON of another kind": answer(200, b"[1, 2]"),
     "JSON with other fields": answer(200, b'{"experiment": 7}'),
-    "letters that steer a terminal": answer(403, b"\x1b[2Jgone"),
+    "letters that steer a terminal": answer(
+        403, b"\x1b[2Jgone", Content_Type="text/plain; charset=utf-8"
+    ),
     "401": answer(401, b"no"),
     "403": answer(403, b"no"),
     "sends in circles": answer(302, Location="/"),
@@ -121,33 +120,7 @@ def served(sick: Sickness) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Results of an untracked run."""
-    results = tmp_path_factory.mktemp("trained") / "results"
-    folders = {"results": results, "data": results.parent / "data"}
-    mil_bench.run(
-        ["mean-pool"],
-        SMALL_TWIN,
-        folds=2,
-        epochs=1,
-        progress=False,
-        on="inline",
-        tracking=False,
-        **folders,
-    )
-    import mlflow.store.tracking.rest_store  # noqa: F401 - the first import takes seconds
-
-    return results
-
-
-def track(results: Path) -> float:
-    """Track a run that is over; how many seconds its end took."""
-    store = ResultStore(results / "runs")
-    plan = store.load_plan(next(iter(store.runs())))
-    listener = MlflowTracker(Results(results))
-    listener.on_start(plan, 4, 4)
-    begin = time.monotonic()
-    listener.on_end()
-    return time.monotonic() - begin
+    return untracked_run(tmp_path_factory.mktemp("trained"))
 
 
 @pytest.mark.parametrize("name", SICK)
@@ -157,7 +130,7 @@ def test_a_sick_server_costs_seconds_and_is_named_once(
     monkeypatch.setattr(tracker, "LONGEST_END", CEILING)
     with served(SICK[name]) as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-        seconds = track(trained)
+        seconds = end_tracked(trained)
     assert seconds < CEILING + SLACK
     said = capfd.readouterr()
     lines = said.err.splitlines()
@@ -197,13 +170,15 @@ def test_a_command_that_only_tracks_ends_when_the_server_falls_silent_and_comple
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     results = Path(shutil.copytree(trained, tmp_path / "results"))
-    run_id = next(iter(ResultStore(results / "runs").runs()))
-    command = ["runs", "track", run_id, "--results", str(results)]
+    command = ["runs", "track", only_plan(results).run_id, "--results", str(results)]
     monkeypatch.setattr(tracker, "_LONGEST_SILENCE", 1.0)
     with served(begin_well_then_hang) as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         assert cli.main(command) == 2
-    assert "mil-bench: MLflow failed: no answer for 1 seconds. " in capsys.readouterr().err
+    assert (
+        "mil-bench: MLflow failed: no answer for 1 seconds (MLFLOW_TRACKING_URI"
+        in capsys.readouterr().err
+    )
     monkeypatch.setattr(tracker, "_LONGEST_SILENCE", 120.0)
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert cli.main(command) == 0
@@ -220,7 +195,7 @@ def test_a_server_that_cannot_exist_is_named_once(
     monkeypatch.chdir(trained.parent)
     before = sorted(trained.parent.iterdir())
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    assert track(trained) < CEILING + SLACK
+    assert end_tracked(trained) < CEILING + SLACK
     said = capfd.readouterr().err
     assert said.count("MLflow failed: ") + said.count("MLflow was not done ") == 1
     assert said.count("mil-bench runs track ") == 1
