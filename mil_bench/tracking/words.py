@@ -13,7 +13,7 @@ from mil_bench.results import Results
 if TYPE_CHECKING:
     from pathlib import Path
 
-_LONGEST_LINE = 500
+_LONGEST_LINE = 400
 
 
 def first_line(error: BaseException) -> str:
@@ -21,12 +21,12 @@ def first_line(error: BaseException) -> str:
 
     Names and passwords in addresses are left out.
     """
-    text = str(error).strip()
-    if not isinstance(error, MilBenchError):
-        line = text.partition("\n")[0]
-        text = f"{type(error).__name__}: {line}" if line else type(error).__name__
-    text = printable(without_password(text)).removesuffix(".")
-    return text if len(text) <= _LONGEST_LINE else f"{text[:_LONGEST_LINE]} [...]"
+    text = printable(without_password(str(error).strip())).removesuffix(".")
+    if isinstance(error, MilBenchError):
+        return text
+    line = text.partition("\n")[0]
+    line = f"{type(error).__name__}: {line}" if line else type(error).__name__
+    return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]} [...]"
 
 
 def failure(error: BaseException) -> str:
