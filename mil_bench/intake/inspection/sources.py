@@ -65,9 +65,14 @@ def files_source(
 
 
 def store_source(title: str, store: BagStore) -> BagSource:
-    """A packed dataset."""
+    """A packed dataset, whose rows are compared with their digests."""
 
     def read(position: int) -> tuple[np.ndarray, np.ndarray | None]:
+        damaged = store.damaged(position)
+        if damaged:
+            slide, columns = store.slides["slide"].iloc[position], " and ".join(damaged)
+            problem = f"the {columns} of slide '{slide}' changed on disk since they were packed"
+            raise InputError(f"bag store {store.path}", [problem], "Pack the features again.")
         rows = slice(store.offsets[position], store.offsets[position + 1])
         return store.features[rows], None if store.coords is None else store.coords[rows]
 
