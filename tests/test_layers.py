@@ -18,6 +18,7 @@ LAYERS = [
     "file_values",
     "seeds",
     "processes",
+    "reading_process",
     "durable",
     "progress",
     "registry",

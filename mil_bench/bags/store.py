@@ -220,6 +220,15 @@ def create_store(path: Path, header: StoreHeader) -> Iterator[StoreWriter]:
         writer.finish()
 
 
+def broken_store(path: Path, *problems: str) -> InputError:
+    """The error of a store that cannot be used; problems are rests of sentences about it."""
+    remedy = (
+        "Move it away and pack the features again (mil-bench data pack); "
+        "generated datasets are generated again."
+    )
+    return InputError(f"bag store {path}", [f"{path.name} {line}" for line in problems], remedy)
+
+
 class BagStore:
     """Read access to a packed dataset.
 
@@ -263,12 +272,7 @@ class BagStore:
             raise self._broken(f"is not a bag store of version {VERSION} ({says})")
 
     def _broken(self, *problems: str) -> InputError:
-        remedy = (
-            "Move it away and pack the features again (mil-bench data pack); "
-            "generated datasets are generated again."
-        )
-        lines = [f"{self.path.name} {problem}" for problem in problems]
-        return InputError(f"bag store {self.path}", lines, remedy)
+        return broken_store(self.path, *problems)
 
     def _take(self, index: StoreIndex) -> None:
         attributes = index.attributes

@@ -58,14 +58,14 @@ def add_inspection(actions: Any) -> None:
 
 def info(arguments: argparse.Namespace) -> int:
     """A store's facts."""
-    from mil_bench.bags.store import BagStore
+    from mil_bench.bags.opening import open_bags
     from mil_bench.datasets.catalogue import find_dataset, open_store
     from mil_bench.errors import printable
 
     path = Path(arguments.target)
     is_store = path.is_file() and path.suffix != ".toml"
     store = (
-        BagStore(path) if is_store else open_store(find_dataset(arguments.target), arguments.data)
+        open_bags(path) if is_store else open_store(find_dataset(arguments.target), arguments.data)
     )
     for name, fact in [*_facts(store), ("rows", _verified(store, arguments.target))]:
         print(printable(f"{name + ':':12} {fact}"))

@@ -73,7 +73,8 @@ def pack(
         labels: the label table.
         data_dir: folder of the stores.
         watch: wraps the iterations over the files.
-        workers: number of processes that read and write; 1 is this one.
+        workers: number of processes that read and write; 0: this one, which a damaged file can then
+            hold for ever.
 
     Raises:
         InputError: with all problems; no store is left behind.

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mil_bench.errors import InputError
+from mil_bench.intake.readers.interface import EXTRACT_AGAIN
+from mil_bench.intake.row_packing import load_one, read_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from mil_bench.bags.store import BagStore
     from mil_bench.datasets.labels import LabelTable
     from mil_bench.intake.readers import FeatureFile
+    from mil_bench.reading_process import ReadingProcess
 
 
 @dataclass(frozen=True)
@@ -45,12 +48,19 @@ class BagSource:
 
 
 def files_source(
-    title: str, files: Sequence[FeatureFile], table: LabelTable | None, classes: tuple[str, ...]
+    title: str,
+    files: Sequence[FeatureFile],
+    table: LabelTable | None,
+    classes: tuple[str, ...],
+    reader: ReadingProcess,
 ) -> BagSource:
-    """Feature files as they are, before packing."""
+    """Feature files as they are, before packing; a process of their own reads them."""
 
     def read(position: int) -> tuple[np.ndarray, np.ndarray | None]:
-        raw = files[position].read()
+        file = files[position]
+        raw = read_in(reader, load_one, file)
+        if isinstance(raw, tuple):
+            raise InputError(f"feature file {file.path}", raw, EXTRACT_AGAIN)
         return raw.features, raw.coords
 
     slides = {} if table is None else table.slides

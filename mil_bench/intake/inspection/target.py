@@ -7,19 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mil_bench.bags.store import BagStore
+from mil_bench.bags.opening import open_bags
 from mil_bench.datasets.catalogue import find_dataset, open_store
 from mil_bench.datasets.labels import LabelTable, read_label_table
 from mil_bench.errors import InputError
 from mil_bench.intake.folders import find_feature_files, named_as_labelled
 from mil_bench.intake.inspection.look import Finding
 from mil_bench.intake.inspection.sources import BagSource, files_source, npz_source, store_source
-from mil_bench.intake.row_packing import open_one, parted
+from mil_bench.intake.row_packing import open_one, parted, read_in
+from mil_bench.reading_process import ReadingProcess
 from mil_bench.wording import first_names, plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mil_bench.bags.store import BagStore
     from mil_bench.datasets.card import DatasetSpec
     from mil_bench.intake.readers import FeatureFile
     from mil_bench.progress import Watch
@@ -79,7 +81,7 @@ def open_target(
     table = None if labels is None or spec is None else read_label_table(labels, spec)
     if path.is_dir():
         return _folder(path, spec, table, watch)
-    store = open_store(spec, data_dir) if named and spec is not None else BagStore(path)
+    store = open_store(spec, data_dir) if named and spec is not None else open_bags(path)
     return _store(store, spec, table)
 
 
@@ -125,12 +127,14 @@ def _folder(
     ambiguous: list[str] = []
     if table is not None:
         found, ambiguous = named_as_labelled(found, table.named)
-    opened, unreadable = parted(map(open_one, watch(found, len(found), "opening the files")))
+    reader = ReadingProcess(open_one.__module__)
+    watched = watch(found, len(found), "opening the files")
+    opened, unreadable = parted(read_in(reader, open_one, file) for file in watched)
     files = [readable.file for readable in opened]
     findings = [Finding(True, problem) for problem in (*ambiguous, *unreadable)]
     findings += _kinds([file for file in files if file.rows])
     findings += _compared([file.slide for file in found], table)
-    source = files_source(str(folder), files, table, spec.hierarchy.fine if spec else ())
+    source = files_source(str(folder), files, table, spec.hierarchy.fine if spec else (), reader)
     slides = table.slides if table else {}
     groups = [slides[file.slide].group if file.slide in slides else file.slide for file in files]
     return InspectionTarget(source, tuple(groups), _expected(spec, source), tuple(findings))

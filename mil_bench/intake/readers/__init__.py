@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import sys
 from typing import TYPE_CHECKING
 
 from mil_bench import registry
@@ -20,6 +21,7 @@ from mil_bench.intake.readers.interface import (
 from mil_bench.intake.readers.stamp import STAMP
 from mil_bench.intake.readers.torchmil import TORCHMIL
 from mil_bench.intake.readers.trident import TRIDENT
+from mil_bench.reading_process import allow_computing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,7 +42,9 @@ _TORCH_SIGNATURES = (b"PK\x03\x04", b"\x80\x02")  # the archive since torch 1.6,
 
 
 def _open_torch(path: Path, slide: str) -> FeatureFile:
-    from mil_bench.intake.readers.torch_pt import TorchFile  # torch takes seconds to import
+    if "torch" not in sys.modules:
+        allow_computing(60)  # torch takes seconds to import
+    from mil_bench.intake.readers.torch_pt import TorchFile
 
     return TorchFile.open(path, slide)
 

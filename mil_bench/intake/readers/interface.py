@@ -24,7 +24,7 @@ UNKNOWN_UNIT = "unknown unit"
 FEATURE_KEYS = ("features", "feats", "patch_embeddings")
 """Names under which the tools store features: CLAM and TRIDENT, STAMP, STAMP's other spelling."""
 
-_EXTRACT_AGAIN = "Extract this slide's features again, or take the file out of the folder."
+EXTRACT_AGAIN = "Extract this slide's features again, or take the file out of the folder."
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +165,7 @@ class Reader:
     open: Callable[[Path, str], FeatureFile]
 
 
-def broken(path: Path, problem: str, remedy: str = _EXTRACT_AGAIN) -> InputError:
+def broken(path: Path, problem: str, remedy: str = EXTRACT_AGAIN) -> InputError:
     """The error of a feature file, with its path as it was given.
 
     Args:
@@ -181,7 +181,7 @@ def problem_lines(error: InputError) -> tuple[str, ...]:
 
     The remedy is part of it unless it is the usual one.
     """
-    return error.problems if error.remedy == _EXTRACT_AGAIN else error.advised()
+    return error.problems if error.remedy == EXTRACT_AGAIN else error.advised()
 
 
 def bag_shape(path: Path, shape: tuple[int, ...], what: str) -> tuple[int, int]:
