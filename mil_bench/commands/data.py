@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mil_bench.commands.cards import add_cards
-from mil_bench.commands.inspection import add_inspection
+from mil_bench.commands.inspection import add_inspection, add_reading, reading_of
 from mil_bench.commands.options import add_data_folder, named_again
 from mil_bench.progress import progress_bar
 
@@ -64,6 +64,7 @@ def add_data(subparsers: Any) -> None:
         help="processes that read and write; default: the number of cores, "
         f"at most {_MOST_WORKERS}",
     )
+    add_reading(packing)
     add_data_folder(packing)
     add_inspection(actions)
 
@@ -99,7 +100,13 @@ def pack(arguments: argparse.Namespace) -> int:
     spec = find_dataset(arguments.dataset)
     try:
         packed = packing.pack(
-            arguments.folder, spec, arguments.labels, arguments.data, progress_bar, workers
+            arguments.folder,
+            spec,
+            arguments.labels,
+            arguments.data,
+            progress_bar,
+            workers,
+            reading_of(arguments),
         )
     except KeyboardInterrupt:
         hidden = hidden_path(store_path(spec, arguments.data))
@@ -146,6 +153,9 @@ def _print_packed(packed: Packed, spec: DatasetSpec) -> None:
         )
     for note in packed_slides(store, spec).group_notes(store.slides["slide"]):
         print(printable(note))
+    if packed.doubles:
+        held = plural(packed.doubles, "file holds", "files hold")
+        print(f"{held} float64 features, which are packed as float32.")
     for what, without in (
         ("coordinates", packed.without_coords),
         ("labels of their instances", packed.without_instance_labels),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from mil_bench.bags.store import BagStore
     from mil_bench.intake.inspection.sources import BagSource
+    from mil_bench.intake.readers import Reading
 
 _MOST_BYTES_VERIFIED = 2**32  # read in about two seconds; info is to answer at once
 
@@ -52,8 +53,41 @@ def add_inspection(actions: Any) -> None:
     inspecting.add_argument(
         "--labels", type=Path, metavar="TABLE", help="label table to compare with"
     )
+    add_reading(inspecting)
     add_results_folder(inspecting)
     add_data_folder(inspecting)
+
+
+def add_reading(parser: Any) -> None:
+    """Add the options for how feature files are read."""
+    parser.add_argument(
+        "--key",
+        default="",
+        metavar="NAME",
+        help="name of the features in each file (default: features, feats or patch_embeddings)",
+    )
+    parser.add_argument(
+        "--max-expansion",
+        type=float,
+        default=100.0,
+        metavar="N",
+        help="refuse a compressed file that unpacks to more than N times its size (default: 100)",
+    )
+
+
+def reading_of(arguments: argparse.Namespace) -> Reading:
+    """How feature files are read, according to the arguments.
+
+    Raises:
+        InputError: the greatest expansion is no positive number.
+    """
+    from mil_bench.errors import InputError
+    from mil_bench.intake.readers import Reading
+
+    if not arguments.max_expansion >= 1:
+        problem = f"{arguments.max_expansion} is not a number from 1 on"
+        raise InputError("--max-expansion", [problem], "Give a number such as 1000.")
+    return Reading(arguments.key.strip("/"), arguments.max_expansion)
 
 
 def info(arguments: argparse.Namespace) -> int:
@@ -150,7 +184,14 @@ def inspect(arguments: argparse.Namespace) -> int:
     from mil_bench.wording import plural
 
     spec = find_dataset(arguments.dataset) if arguments.dataset else None
-    target = open_target(arguments.target, spec, arguments.labels, arguments.data, progress_bar)
+    target = open_target(
+        arguments.target,
+        spec,
+        arguments.labels,
+        arguments.data,
+        progress_bar,
+        reading_of(arguments),
+    )
     source = target.source
     inspection = inspect_bags(source, target.groups, progress_bar)
     findings = sorted(

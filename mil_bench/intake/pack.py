@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from mil_bench.datasets.labels import LabelTable, parse_label_table
 from mil_bench.errors import InputError
 from mil_bench.intake.folders import FoundFile, find_feature_files, named_as_labelled
 from mil_bench.intake.partial_store import PartialStore, open_partial
+from mil_bench.intake.readers import AS_USUAL, Reading
 from mil_bench.intake.row_packing import (
     OpenedFile,
     RowJob,
@@ -47,6 +49,7 @@ class Packed:
             tissue.
         without_coords: files without coordinates, if others have them; the store has none then.
         without_instance_labels: files without labels of their instances, likewise.
+        doubles: files with float64 features, of which the store has float32.
         resumed: slides whose rows an interrupted call had written.
     """
 
@@ -56,11 +59,18 @@ class Packed:
     empty: tuple[str, ...]
     without_coords: int
     without_instance_labels: int
+    doubles: int
     resumed: int
 
 
 def pack(
-    folder: Path, spec: DatasetSpec, labels: Path, data_dir: Path, watch: Watch, workers: int = 1
+    folder: Path,
+    spec: DatasetSpec,
+    labels: Path,
+    data_dir: Path,
+    watch: Watch,
+    workers: int = 1,
+    how: Reading = AS_USUAL,
 ) -> Packed:
     """Pack a folder of feature files; all problems of the input are reported together.
 
@@ -75,6 +85,7 @@ def pack(
         watch: wraps the iterations over the files.
         workers: number of processes that read and write; 0: this one, which a damaged file can then
             hold for ever.
+        how: how the files are read.
 
     Raises:
         InputError: with all problems; no store is left behind.
@@ -90,7 +101,11 @@ def pack(
     _refuse_existing(target, spec)
     table, found, problems = _look(folder, spec, labels)
     with spread_over(workers) as spread:
-        opened, unreadable = parted(watch(spread(open_one, found), len(found), "opening the files"))
+        opened, unreadable = parted(
+            watch(
+                spread(functools.partial(open_one, how=how), found), len(found), "opening the files"
+            )
+        )
         usable, empty, featureless = _with_instances(opened)
         files = [file.file for file in usable]
         problems += [*_name_problems(found, table), *unreadable, *featureless, *_mixed(files)]
@@ -113,6 +128,7 @@ def pack(
         empty=tuple(empty),
         without_coords=_without([file.has_coords for file in files]),
         without_instance_labels=_without([file.has_instance_labels for file in files]),
+        doubles=sum(file.is_double for file in files),
         resumed=resumed,
     )
 

@@ -15,7 +15,14 @@ import numpy as np
 from mil_bench.bags.rows import RowFile
 from mil_bench.errors import InputError
 from mil_bench.intake.partial_store import PackedRows, RowTarget, Stamp
-from mil_bench.intake.readers import FeatureFile, RawBag, open_features, problem_lines
+from mil_bench.intake.readers import (
+    AS_USUAL,
+    FeatureFile,
+    RawBag,
+    Reading,
+    open_features,
+    problem_lines,
+)
 from mil_bench.reading_process import NoEndError, ReadingProcess
 
 if TYPE_CHECKING:
@@ -122,10 +129,10 @@ class OpenedFile:
         return self.file.path
 
 
-def open_one(found: FoundFile) -> OpenedFile | Problems:
+def open_one(found: FoundFile, how: Reading = AS_USUAL) -> OpenedFile | Problems:
     """Read a file's shape, or say what is wrong with it."""
     try:
-        file = open_features(found.path, found.slide)
+        file = open_features(found.path, found.slide, how)
         return OpenedFile(file, _stamp(file))
     except InputError as error:
         return problem_lines(error)

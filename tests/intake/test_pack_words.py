@@ -121,7 +121,7 @@ def bad_patch_labels(root: Path) -> None:
 
 
 def bad_features(root: Path) -> None:
-    write_npy(root / "features" / "000.npy", some_features(6, 8, "float64"))
+    write_npy(root / "features" / "000.npy", some_features(6, 8, "int64"))
 
 
 TORCHMIL = {
@@ -135,7 +135,7 @@ TORCHMIL = {
     ),
     "features": (
         bad_features,
-        "  - study/features/000.npy has features of type float64, expected float16 or float32. "
+        "  - study/features/000.npy has features of type int64, expected float16, float32 or float64. "
         "Save the features as float32.\n",
     ),
 }
@@ -172,8 +172,8 @@ def test_files_of_one_name_are_told_apart(desk: Desk) -> None:
     desk.label(["A/001", "B/001", "002", "003"])
     assert desk.pack()[0] == 0
     Path("data/study.h5").unlink()
-    write_h5(Path("features/B/001.h5"), some_features(3, 8, "float64"))
-    assert "  - features/B/001.h5 has features of type float64" in desk.pack()[2]
+    write_h5(Path("features/B/001.h5"), some_features(3, 8, "int64"))
+    assert "  - features/B/001.h5 has features of type int64" in desk.pack()[2]
     write_h5(Path("features/B/001.h5"), np.full((3, 8), np.nan, np.float32), np.zeros((3, 2)))
     assert "  - features/B/001.h5: 3 of 3 instances hold NaN" in desk.pack()[2]
 

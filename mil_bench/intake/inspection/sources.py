@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mil_bench.errors import InputError
-from mil_bench.intake.readers.interface import EXTRACT_AGAIN
+from mil_bench.intake.readers.interface import EXTRACT_AGAIN, check_expansion
 from mil_bench.intake.row_packing import load_one, read_in
 
 if TYPE_CHECKING:
@@ -102,6 +102,7 @@ def npz_source(path: Path) -> BagSource:
         "Give an .npz with features [N, D], offsets [B + 1] from 0 to N, "
         "and whole numbers as labels [B]."
     )
+    _check_size(path)
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             held = {
@@ -136,6 +137,16 @@ def npz_source(path: Path) -> BagSource:
 
     names = tuple(f"label {value}" for value in classes)
     return BagSource(path.name, tuple(map(str, slides)), names, labels, read)
+
+
+def _check_size(path: Path) -> None:
+    """Refuse an archive that would unpack to many times its size."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
+        return  # np.load says what is wrong
+    check_expansion(path, path.stat().st_size, unpacked)
 
 
 def _npz_problems(held: dict[str, np.ndarray]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from mil_bench.errors import InputError
 from mil_bench.intake.folders import find_feature_files, named_as_labelled
 from mil_bench.intake.inspection.look import Finding
 from mil_bench.intake.inspection.sources import BagSource, files_source, npz_source, store_source
+from mil_bench.intake.readers import AS_USUAL, Reading
+from mil_bench.intake.readers.interface import read_as
 from mil_bench.intake.row_packing import open_one, parted, read_in
 from mil_bench.reading_process import ReadingProcess
 from mil_bench.wording import first_names, plural
@@ -45,7 +48,12 @@ class InspectionTarget:
 
 
 def open_target(
-    target: str, spec: DatasetSpec | None, labels: Path | None, data_dir: Path, watch: Watch
+    target: str,
+    spec: DatasetSpec | None,
+    labels: Path | None,
+    data_dir: Path,
+    watch: Watch,
+    how: Reading = AS_USUAL,
 ) -> InspectionTarget:
     """Open a folder of feature files, a packed dataset or a bag file.
 
@@ -55,13 +63,15 @@ def open_target(
         labels: a label table to compare with, or None.
         data_dir: folder of the stores.
         watch: wraps the iteration over a folder's files.
+        how: how feature files are read.
 
     Raises:
         MilBenchError: nothing of that kind is there, or it cannot be opened.
     """
     path = Path(target)
     if path.is_file() and path.suffix == ".npz":
-        source = npz_source(path)
+        with read_as(how):
+            source = npz_source(path)
         return InspectionTarget(source, source.slides, findings=tuple(_repeated(source)))
     if path.exists() and not path.is_file() and not path.is_dir():
         remedy = (
@@ -80,7 +90,7 @@ def open_target(
         )
     table = None if labels is None or spec is None else read_label_table(labels, spec)
     if path.is_dir():
-        return _folder(path, spec, table, watch)
+        return _folder(path, spec, table, watch, how)
     store = open_store(spec, data_dir) if named and spec is not None else open_bags(path)
     return _store(store, spec, table)
 
@@ -121,7 +131,7 @@ def _expected(spec: DatasetSpec | None, source: BagSource) -> tuple[int, ...]:
 
 
 def _folder(
-    folder: Path, spec: DatasetSpec | None, table: LabelTable | None, watch: Watch
+    folder: Path, spec: DatasetSpec | None, table: LabelTable | None, watch: Watch, how: Reading
 ) -> InspectionTarget:
     found = find_feature_files(folder)
     ambiguous: list[str] = []
@@ -129,7 +139,9 @@ def _folder(
         found, ambiguous = named_as_labelled(found, table.named)
     reader = ReadingProcess(open_one.__module__)
     watched = watch(found, len(found), "opening the files")
-    opened, unreadable = parted(read_in(reader, open_one, file) for file in watched)
+    opened, unreadable = parted(
+        read_in(reader, partial(open_one, how=how), file) for file in watched
+    )
     files = [readable.file for readable in opened]
     findings = [Finding(True, problem) for problem in (*ambiguous, *unreadable)]
     findings += _kinds([file for file in files if file.rows])
@@ -152,6 +164,10 @@ def _kinds(files: Sequence[FeatureFile]) -> list[Finding]:
                 f"{name} in {plural(count, 'file')}" for name, count in named.most_common()
             )
             findings.append(Finding(True, f"{what} differ: {kinds}."))
+    doubles = sum(file.is_double for file in files)
+    if doubles:
+        held = plural(doubles, "file holds", "files hold")
+        findings.append(Finding(False, f"{held} float64 features, which are read as float32."))
     for what, has in (
         ("coordinates", [file.has_coords for file in files]),
         ("labels of their instances", [file.has_instance_labels for file in files]),
