@@ -35,6 +35,16 @@ def add_cards(actions: Any) -> None:
         metavar="TABLE",
         help="CSV, TSV or .xlsx whose classes and headings are filled in",
     )
+    add_allow_missing(own)
+
+
+def add_allow_missing(parser: Any) -> None:
+    """Add the option for rows without a label."""
+    parser.add_argument(
+        "--allow-missing",
+        action="store_true",
+        help="leave rows of the table out whose label is blank or a word such as NaN or unknown",
+    )
 
 
 def card(arguments: argparse.Namespace) -> int:
@@ -80,8 +90,12 @@ def card(arguments: argparse.Namespace) -> int:
 def new(arguments: argparse.Namespace) -> int:
     """A card for a dataset of the user's own."""
     from mil_bench.datasets.new_card import new_card
+    from mil_bench.errors import printable
 
-    path = new_card(arguments.name, arguments.labels, Path())
+    written = new_card(arguments.name, arguments.labels, Path(), arguments.allow_missing)
+    path = written.path
+    for note in written.notes:
+        print(printable(note))
     table = arguments.labels or "TABLE"
     print(f"{path}: complete it, then\n  mil-bench data card {path}")
     print(f"  mil-bench data pack FEATURES --dataset {path} --labels {table}")

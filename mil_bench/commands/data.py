@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mil_bench.commands.cards import add_cards
+from mil_bench.commands.cards import add_allow_missing, add_cards
 from mil_bench.commands.inspection import add_inspection, add_reading, reading_of
 from mil_bench.commands.options import add_data_folder, named_again
 from mil_bench.progress import progress_bar
@@ -64,6 +64,7 @@ def add_data(subparsers: Any) -> None:
         help="processes that read and write; default: the number of cores, "
         f"at most {_MOST_WORKERS}",
     )
+    add_allow_missing(packing)
     add_reading(packing)
     add_data_folder(packing)
     add_inspection(actions)
@@ -107,6 +108,7 @@ def pack(arguments: argparse.Namespace) -> int:
             progress_bar,
             workers,
             reading_of(arguments),
+            arguments.allow_missing,
         )
     except KeyboardInterrupt:
         hidden = hidden_path(store_path(spec, arguments.data))
@@ -162,6 +164,13 @@ def _print_packed(packed: Packed, spec: DatasetSpec) -> None:
     ):
         if without:
             print(f"{without} of {len(store)} files have no {what}, so the store has none.")
+    for note in packed.notes:
+        print(printable(note))
+    if packed.unlabelled:
+        omitted = plural(
+            len(packed.unlabelled), "slide has no label and is", "slides have no label and are"
+        )
+        print(printable(f"{omitted} left out: {first_names(packed.unlabelled)}"))
     if packed.empty:
         omitted = plural(
             len(packed.empty), "slide has no instances and is", "slides have no instances and are"

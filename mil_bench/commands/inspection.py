@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mil_bench.commands.cards import add_allow_missing
 from mil_bench.commands.options import add_data_folder, add_results_folder
 from mil_bench.progress import progress_bar
 
@@ -53,6 +54,7 @@ def add_inspection(actions: Any) -> None:
     inspecting.add_argument(
         "--labels", type=Path, metavar="TABLE", help="label table to compare with"
     )
+    add_allow_missing(inspecting)
     add_reading(inspecting)
     add_results_folder(inspecting)
     add_data_folder(inspecting)
@@ -191,6 +193,7 @@ def inspect(arguments: argparse.Namespace) -> int:
         arguments.data,
         progress_bar,
         reading_of(arguments),
+        arguments.allow_missing,
     )
     source = target.source
     inspection = inspect_bags(source, target.groups, progress_bar)

@@ -45,6 +45,8 @@ class Packed:
         store: the new store.
         formats: number of files per format.
         without_features: labelled slides that have no file.
+        unlabelled: slides that are left out because their label is missing in the table.
+        notes: what was noticed in the label table, one sentence each.
         empty: slides that are left out because their file has no instances, as if a tool found no
             tissue.
         without_coords: files without coordinates, if others have them; the store has none then.
@@ -56,6 +58,8 @@ class Packed:
     store: BagStore
     formats: Counter[str]
     without_features: tuple[str, ...]
+    unlabelled: tuple[str, ...]
+    notes: tuple[str, ...]
     empty: tuple[str, ...]
     without_coords: int
     without_instance_labels: int
@@ -71,6 +75,7 @@ def pack(
     watch: Watch,
     workers: int = 1,
     how: Reading = AS_USUAL,
+    allow_missing: bool = False,
 ) -> Packed:
     """Pack a folder of feature files; all problems of the input are reported together.
 
@@ -86,6 +91,7 @@ def pack(
         workers: number of processes that read and write; 0: this one, which a damaged file can then
             hold for ever.
         how: how the files are read.
+        allow_missing: leave slides out whose label is missing in the table.
 
     Raises:
         InputError: with all problems; no store is left behind.
@@ -99,7 +105,7 @@ def pack(
             "Use it in a run as it is.",
         )
     _refuse_existing(target, spec)
-    table, found, problems = _look(folder, spec, labels)
+    table, found, problems = _look(folder, spec, labels, allow_missing)
     with spread_over(workers) as spread:
         opened, unreadable = parted(
             watch(
@@ -125,6 +131,8 @@ def pack(
         store=BagStore(target),
         formats=Counter(file.format for file in files),
         without_features=tuple(slide for slide in table.slides if slide not in present),
+        unlabelled=tuple(sorted(table.unlabelled)),
+        notes=table.notes,
         empty=tuple(empty),
         without_coords=_without([file.has_coords for file in files]),
         without_instance_labels=_without([file.has_instance_labels for file in files]),
@@ -139,12 +147,12 @@ def _without(has: Sequence[bool]) -> int:
 
 
 def _look(
-    folder: Path, spec: DatasetSpec, labels: Path
+    folder: Path, spec: DatasetSpec, labels: Path, allow_missing: bool
 ) -> tuple[LabelTable | None, list[FoundFile], list[str]]:
     """The label table and the files, and the problems of both."""
     table, found, problems = None, [], []
     try:
-        table, faults = parse_label_table(labels, spec)
+        table, faults = parse_label_table(labels, spec, allow_missing)
         problems += [f"{labels}: {fault}" for fault in faults]
     except InputError as error:
         problems += [f"{labels}: {fault}" for fault in error.advised()]
@@ -155,6 +163,9 @@ def _look(
     if table is None:
         return None, found, problems
     found, ambiguous = named_as_labelled(found, table.named)
+    found = [file for file in found if file.slide not in table.unlabelled]
+    if not found and table.unlabelled and not problems:
+        problems.append(f"{labels}: no slide with a feature file has a label")
     return table, found, problems + ambiguous
 
 

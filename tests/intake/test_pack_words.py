@@ -135,7 +135,8 @@ TORCHMIL = {
     ),
     "features": (
         bad_features,
-        "  - study/features/000.npy has features of type int64, expected float16, float32 or float64. "
+        "  - study/features/000.npy has features of type int64, expected float16, float32 or "
+        "float64. "
         "Save the features as float32.\n",
     ),
 }

@@ -54,6 +54,7 @@ def open_target(
     data_dir: Path,
     watch: Watch,
     how: Reading = AS_USUAL,
+    allow_missing: bool = False,
 ) -> InspectionTarget:
     """Open a folder of feature files, a packed dataset or a bag file.
 
@@ -64,6 +65,7 @@ def open_target(
         data_dir: folder of the stores.
         watch: wraps the iteration over a folder's files.
         how: how feature files are read.
+        allow_missing: whether labels may be missing in the table.
 
     Raises:
         MilBenchError: nothing of that kind is there, or it cannot be opened.
@@ -88,7 +90,9 @@ def open_target(
             ["a label table alone does not say which classes there are"],
             "Name the dataset's card too: --dataset NAME or CARD.toml.",
         )
-    table = None if labels is None or spec is None else read_label_table(labels, spec)
+    table = (
+        None if labels is None or spec is None else read_label_table(labels, spec, allow_missing)
+    )
     if path.is_dir():
         return _folder(path, spec, table, watch, how)
     store = open_store(spec, data_dir) if named and spec is not None else open_bags(path)
@@ -186,7 +190,11 @@ def _compared(slides: Sequence[str], table: LabelTable | None) -> list[Finding]:
     surplus = [f"{slide}{hint and f' ({hint})'}" for slide, hint in hints.items()]
     present = set(slides)
     missing = [slide for slide in table.slides if slide not in present]
-    findings = []
+    findings = [Finding(False, note) for note in table.notes]
+    if table.unlabelled:
+        count = plural(len(table.unlabelled), "slide has", "slides have")
+        shown = first_names(sorted(table.unlabelled))
+        findings.append(Finding(False, f"{count} no label; packing leaves such out: {shown}."))
     if surplus:
         count, shown = plural(len(surplus), "slide is", "slides are"), first_names(surplus)
         findings.append(Finding(True, f"{count} not in the label table: {shown}."))
