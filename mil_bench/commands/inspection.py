@@ -96,7 +96,7 @@ def info(arguments: argparse.Namespace) -> int:
     """A store's facts."""
     from mil_bench.bags.opening import open_bags
     from mil_bench.datasets.catalogue import find_dataset, open_store
-    from mil_bench.errors import printable
+    from mil_bench.errors import show
 
     path = Path(arguments.target)
     is_store = path.is_file() and path.suffix != ".toml"
@@ -104,7 +104,7 @@ def info(arguments: argparse.Namespace) -> int:
         open_bags(path) if is_store else open_store(find_dataset(arguments.target), arguments.data)
     )
     for name, fact in [*_facts(store), ("rows", _verified(store, arguments.target))]:
-        print(printable(f"{name + ':':12} {fact}"))
+        show(f"{name + ':':12} {fact}")
     return 0
 
 
@@ -225,9 +225,11 @@ def _print_classes(source: BagSource, expected: tuple[int, ...]) -> None:
             "feature columns that are the label.\n"
         )
         return
+    from mil_bench.errors import show
+
     print("Bags per class" + (", and expected on the card:" if expected else ":"))
     for c, (name, count) in enumerate(zip(source.classes, source.class_counts, strict=True)):
-        print(f"  {name:16} {count:7d}" + (f" {expected[c]:7d}" if expected else ""))
+        show(f"  {name:16} {count:7d}" + (f" {expected[c]:7d}" if expected else ""))
     print()
 
 
@@ -244,8 +246,9 @@ def _print_sizes(sizes: np.ndarray) -> None:
 
 
 def _draw_sizes(sizes: np.ndarray, name: Path, results: Path) -> None:
+    from mil_bench.errors import show
     from mil_bench.report.figures.bag_sizes import bag_size_histogram
 
     path = results / "inspection" / f"{name.stem}-bag-sizes.png"
     bag_size_histogram(sizes, f"{name.stem}: {len(sizes)} bags", path)
-    print(f"Figure: {path}")
+    show(f"Figure: {path}")

@@ -69,7 +69,7 @@ class SlideNames:
         if near.lower() == slide.lower():
             return f"{where} has '{near}', in other upper and lower case"
         if slide != without_point(slide) == near:
-            return f"{where} has '{near}', which a spreadsheet or pandas made a number with a point"
+            return f"{where} has '{near}': a spreadsheet or pandas gave the number a decimal point"
         bare = without_point(without_ending(slide))
         if near.lower() != bare.lower() and near.lstrip("0").lower() == bare.lstrip("0").lower():
             zeros = "leading zeros were lost" if len(near) < len(bare) else "leading zeros differ"

@@ -73,7 +73,7 @@ def test_foreign_paths_with_one_name_are_one_slide() -> None:
 @pytest.mark.parametrize(
     ("written", "hint"),
     [
-        ("100.0", "the store has '100', which a spreadsheet or pandas made a number with a point"),
+        ("100.0", "the store has '100': a spreadsheet or pandas gave the number a decimal point"),
         ("7", "the store has '007': leading zeros differ"),
         ("7.0", "the store has '007': leading zeros differ"),
         ("s-1", "the store has 'S-1', in other upper and lower case"),
