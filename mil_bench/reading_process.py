@@ -34,6 +34,7 @@ _LEAST_COMPUTING = 4  # seconds; a whole file of a few megabytes takes a hundred
 _BYTES_PER_SECOND_OF_COMPUTING = 20e6  # a twentieth of what gzip unpacks
 _LEAST_WAITING = 120  # seconds
 _BYTES_PER_SECOND_OF_WAITING = 1e6  # a slow network
+_STARTING = threading.Lock()  # for the whole process: one at a time hides its script
 
 
 class NoEndError(Exception):
@@ -104,7 +105,8 @@ class ReadingProcess:
                 self._connection, theirs = context.Pipe()
                 arguments = {"target": _serve, "args": (theirs,), "name": _NAME, "daemon": True}
                 self._process = context.Process(**arguments)
-                self._process.start()
+                with _STARTING, processes.without_script():
+                    self._process.start()
                 theirs.close()
             return self._connection
 

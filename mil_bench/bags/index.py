@@ -30,7 +30,6 @@ TEXTS = ("slides", "groups", "splits", "centres")
 _ATTRIBUTES = ("dataset", "hierarchy", "origin", "group_name", "coords_unit", "digest")
 _ROLES = {"", "train", "val", "test"}
 _DIGEST = re.compile("[0-9a-f]{32}")
-_LONGEST_TEXT = 2**12  # characters; the longest path has fewer
 
 
 class MalformedIndexError(ValueError):
@@ -195,8 +194,6 @@ def _texts(file: h5py.File, name: str, count: int) -> list[str]:
         values: list[str] = stored.asstr()[:].tolist()
     except UnicodeDecodeError as error:
         raise MalformedIndexError(f"has {name} that are not UTF-8 text") from error
-    if max(map(len, values)) > _LONGEST_TEXT:
-        raise MalformedIndexError(f"has {name} of more than {_LONGEST_TEXT:,} letters")
     return values
 
 

@@ -267,7 +267,8 @@ class BagStore:
 
     def _check_version(self, file: h5py.File) -> None:
         name, version = file.attrs.get("format"), file.attrs.get("version")
-        if not (isinstance(name, str) and name == FORMAT and np.all(version == VERSION)):
+        is_number = isinstance(version, int | np.integer)
+        if not (isinstance(name, str) and name == FORMAT and is_number and version == VERSION):
             says = f"it says {name!r}, version {version}"
             raise self._broken(f"is not a bag store of version {VERSION} ({says})")
 

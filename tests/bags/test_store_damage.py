@@ -194,7 +194,7 @@ MALFORMED = {
     "a slide without id": (replaced("slides", [*IDS[:4], ""], dtype=TEXT), "a slide without an id"),
     "a long id": (
         replaced("slides", [*IDS[:4], "x" * 5000], dtype=TEXT),
-        "slides of more than 4,096 letters",
+        "are not those that were written",
     ),
     "bytes that are no text": (
         replaced("groups", np.array([b"\xff\xfe"] * 5, object), dtype=h5py.string_dtype("ascii")),
@@ -242,6 +242,48 @@ def test_a_malformed_store_is_refused_in_one_message(
     assert text.count("\n") == 2  # the file, the problem, what to do
     assert main(["data", "info", str(path)]) == 2
     assert problem in capsys.readouterr().err
+
+
+DATASETS = (
+    *("features", "coords", "instance_labels", "offsets", "labels", "patch_sizes"),
+    *("slides", "groups", "splits", "centres"),
+    *("features_digests", "coords_digests", "instance_labels_digests"),
+)
+VALUES = {
+    "nothing": h5py.Empty("f4"),
+    "one number": 7,
+    "one text": "x",
+    "whole numbers": np.arange(5),
+    "numbers with points": np.array([0.5, np.nan, np.inf, -1, 0]),
+    "truth values": np.ones(5, bool),
+    "complex numbers": np.ones(5, complex),
+    "big whole numbers": np.full(6, 2**63 - 1),
+    "a table": np.zeros((5, 5)),
+    "a cube": np.zeros((17, 6, 2), np.float32),
+    "records": np.zeros(5, [("a", "i4"), ("b", "f4")]),
+    "bytes": np.array([b"\xff\x00"] * 5),
+    "void": np.void(b"abc"),
+    "no rows": np.zeros(0),
+}
+
+
+@pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
+@pytest.mark.parametrize("name", DATASETS)
+def test_anything_in_place_of_a_dataset_is_one_message(path: Path, name: str, values: Any) -> None:
+    assert unsealed(path, replaced(name, values)).count("\n") == 2
+
+
+@pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
+@pytest.mark.parametrize(
+    "name",
+    ["format", "version", "dataset", "hierarchy", "origin", "group_name", "coords_unit", "digest"],
+)
+def test_anything_in_place_of_an_attribute_is_one_message(
+    path: Path, name: str, values: Any
+) -> None:
+    if name in ("origin", "coords_unit") and isinstance(values, str):
+        return  # what they say is not part of the digest
+    assert unsealed(path, attribute(name, values)).count("\n") == 2
 
 
 @pytest.mark.slow
