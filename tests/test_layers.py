@@ -18,7 +18,6 @@ LAYERS = [
     "file_values",
     "seeds",
     "processes",
-    "reading_process",
     "durable",
     "progress",
     "registry",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mil_bench.bags.reading_process import NoEndError, ReadingProcess
 from mil_bench.bags.seal import seal_problem
 from mil_bench.bags.store import BagStore, broken_store
-from mil_bench.reading_process import NoEndError, ReadingProcess
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
+from mil_bench.bags.reading_process import NoEndError, ReadingProcess
 from mil_bench.bags.rows import RowFile
 from mil_bench.errors import InputError
 from mil_bench.intake.partial_store import PackedRows, RowTarget, Stamp
@@ -23,7 +24,6 @@ from mil_bench.intake.readers import (
     open_features,
     problem_lines,
 )
-from mil_bench.reading_process import NoEndError, ReadingProcess
 
 if TYPE_CHECKING:
     from pathlib import Path

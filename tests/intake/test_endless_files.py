@@ -16,11 +16,11 @@ from feature_files import some_features, write_h5, write_label_table
 
 from mil_bench.bags.bag import Bag, Slide
 from mil_bench.bags.opening import open_bags
+from mil_bench.bags.reading_process import NoEndError, ReadingProcess
 from mil_bench.bags.store import StoreHeader, create_store
 from mil_bench.cli import main
 from mil_bench.errors import InputError, MilBenchError
 from mil_bench.hierarchy import LabelHierarchy
-from mil_bench.reading_process import NoEndError, ReadingProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

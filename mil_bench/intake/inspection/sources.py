@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from mil_bench.bags.reading_process import ReadingProcess
     from mil_bench.bags.store import BagStore
     from mil_bench.datasets.labels import LabelTable
     from mil_bench.intake.readers import FeatureFile
-    from mil_bench.reading_process import ReadingProcess
 
 
 @dataclass(frozen=True)

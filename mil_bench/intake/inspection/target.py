@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mil_bench.bags.opening import open_bags
+from mil_bench.bags.reading_process import ReadingProcess
 from mil_bench.datasets.catalogue import find_dataset, open_store
 from mil_bench.datasets.labels import LabelTable, read_label_table
 from mil_bench.errors import InputError
@@ -18,7 +19,6 @@ from mil_bench.intake.inspection.sources import BagSource, files_source, npz_sou
 from mil_bench.intake.readers import AS_USUAL, Reading
 from mil_bench.intake.readers.interface import read_as
 from mil_bench.intake.row_packing import open_one, parted, read_in
-from mil_bench.reading_process import ReadingProcess
 from mil_bench.wording import first_names, plural
 
 if TYPE_CHECKING:

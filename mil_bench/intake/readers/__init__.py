@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mil_bench import registry
+from mil_bench.bags.reading_process import allow_computing
 from mil_bench.datasets.slide_ids import TORCH_ENDINGS
 from mil_bench.errors import PluginError
 from mil_bench.intake.readers.clam import CLAM
@@ -25,7 +26,6 @@ from mil_bench.intake.readers.interface import (
 from mil_bench.intake.readers.stamp import STAMP
 from mil_bench.intake.readers.torchmil import TORCHMIL
 from mil_bench.intake.readers.trident import TRIDENT
-from mil_bench.reading_process import allow_computing
 
 if TYPE_CHECKING:
     from pathlib import Path
