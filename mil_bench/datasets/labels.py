@@ -83,7 +83,7 @@ def parse_label_table(
         InputError: the file is not a table, or lacks a column.
     """
     cells = read_label_cells(path, spec.columns)
-    problems = list(cells.problems)
+    problems = [*cells.problems, *_without_roles(cells)]
     index_of = {name: c for c, name in enumerate(spec.hierarchy.fine)}
     slides: dict[str, Slide] = {}
     unlabelled: set[str] = set()
@@ -150,6 +150,17 @@ def _label_problem(label: str, index_of: dict[str, int]) -> str:
     if means_nothing(label):
         hints.append("; if it means that the label is missing, --allow-missing leaves the row out")
     return f"label '{label}' is not one of {', '.join(index_of)}{''.join(hints[:1])}"
+
+
+def _without_roles(cells: LabelCells) -> list[str]:
+    """What to do about a split column that holds other words than roles only, one line or none."""
+    texts = {text.lower() for text in cells.column("split") if text}
+    if not texts or texts & ROLE_WORDS.keys():
+        return []
+    return [
+        f"column '{cells.headings['split']}' holds no roles; to leave it out, rename it in a copy, "
+        'or write columns.split = "none" on the card'
+    ]
 
 
 def _split_problem(split: str) -> str:

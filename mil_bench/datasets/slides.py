@@ -94,16 +94,19 @@ def packed_slides(store: BagStore, spec: DatasetSpec) -> Slides:
     return Slides(store.slides, store.group_name, f"packed store {store.path.name}", alone)
 
 
-def known_slides(spec: DatasetSpec, labels: Path | None, data: Path) -> Slides | None:
+def known_slides(
+    spec: DatasetSpec, labels: Path | None, data: Path, allow_missing: bool = False
+) -> Slides | None:
     """The slides of a label table, else those of the packed store, None if there is neither.
 
-    A generated dataset is made if it is not there.
+    With ``allow_missing``, rows of the table whose label is missing are left out. A generated
+    dataset is made if it is not there.
 
     Raises:
         InputError: the table or the store is broken.
     """
     if labels is not None:
-        table = read_label_table(labels, spec)
+        table = read_label_table(labels, spec, allow_missing)
         alone = spec.groups.may_be_blank(table.group_name)
         return Slides(table.frame, table.group_name, f"label table {labels.name}", alone)
     packed = spec.generator is not None or store_path(spec, data).exists()
