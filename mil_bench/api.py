@@ -11,7 +11,7 @@ from mil_bench.planning.prepare import Prepared
 from mil_bench.planning.prepare import prepare as prepare_request
 from mil_bench.planning.request import RunRequest
 from mil_bench.planning.rows import MethodRow
-from mil_bench.progress import progress_bar
+from mil_bench.progress import progress_bar, unwatched
 from mil_bench.results import Results
 from mil_bench.running.result_store import ResultStore
 from mil_bench.running.runner import MissingFolds
@@ -155,9 +155,11 @@ def execute(prepared: Prepared, setup: Setup) -> RunResult:
     if prepared.request.is_tuned:
         prepared = tune_settings(prepared, setup)
     plan, store = prepared.plan, ResultStore(setup.folder.runs)
-    store.save_plan(plan)
     listeners = _listeners(setup)
     source = MissingFolds(prepared, store, setup.machine, setup.folder.logs, listeners)
+    if not source.is_complete:
+        prepared.bags.verify(progress_bar if setup.progress else unwatched)
+    store.save_plan(plan)
     try:
         for listener in listeners:
             listener.on_start(plan, len(source.stored), len(plan.trainings))
@@ -186,6 +188,8 @@ def tune_settings(prepared: Prepared, setup: Setup) -> Prepared:
     from mil_bench.tuning.display import DashboardFile, TuningDisplay
     from mil_bench.tuning.tuner import tuned
 
+    if prepared.request.tune:
+        prepared.bags.verify(progress_bar if setup.progress else unwatched)
     listeners: list[Listener] = [DashboardFile(setup.folder.dashboard_file)]
     if setup.progress:
         listeners.insert(0, TuningDisplay())

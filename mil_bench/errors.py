@@ -72,6 +72,11 @@ def printable(text: str) -> str:
     )
 
 
+def show(text: str) -> None:
+    """Print a text that may hold names from files, in which no character commands the terminal."""
+    print(printable(text))  # noqa: T201
+
+
 class MissingFeaturesError(MilBenchError):
     """The features of a dataset have to be packed first."""
 

@@ -24,7 +24,7 @@ class Worker(SpawnProcess):
 
     def start(self) -> None:
         """Start it."""
-        with _without_script():
+        with without_script():
             super().start()
 
 
@@ -48,7 +48,7 @@ def _die_with_parent() -> None:
 
 
 @contextlib.contextmanager
-def _without_script() -> Iterator[None]:
+def without_script() -> Iterator[None]:
     """Hide where the main module comes from; ``multiprocessing`` tells it to a new process."""
     main = sys.modules["__main__"].__dict__
     hidden: dict[str, Any] = {name: main[name] for name in ("__file__", "__spec__") if name in main}

@@ -10,14 +10,13 @@ import pytest
 import torch
 
 from mil_bench.bags.batch import BagBatch
+from mil_bench.bags.store import BagStore
 from mil_bench.datasets.catalogue import find_dataset, open_store
 from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.training.stack import Stack, Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from mil_bench.bags.store import BagStore
 
 # Tests run on all cores at once (pytest -n): a second thread per test only gets in the way.
 torch.set_num_threads(1)
@@ -74,9 +73,23 @@ def train_step(
 
 
 def permute_labels(path: Path, bags: np.ndarray) -> None:
+    """Give bags of a store each other's labels, with the digest and without the seal."""
     import h5py
 
+    from mil_bench.bags.index import TEXTS, index_digest
+
+    store = BagStore(path)
     with h5py.File(path, "r+") as file:
         labels = file["labels"][:]
         labels[bags] = np.roll(labels[bags], 1)
         file["labels"][:] = labels
+        texts = {name: file[name].asstr()[:].tolist() for name in TEXTS}
+        digests = {
+            name: file[f"{name}_digests"].asstr()[:].tolist()
+            for name in ("features", "coords", "instance_labels")
+            if name in file
+        }
+        del file.attrs["sealed"]
+        file.attrs["digest"] = index_digest(
+            file.attrs, store.hierarchy, texts, labels.tolist(), store.offsets.tolist(), digests
+        )

@@ -54,11 +54,12 @@ class RowFile:
     Args:
         path: the file.
         columns: its columns by name.
+        writable: whether rows are to be written; else the file is only read.
     """
 
-    def __init__(self, path: Path, columns: Mapping[str, Column]) -> None:
+    def __init__(self, path: Path, columns: Mapping[str, Column], writable: bool = True) -> None:
         self.columns = dict(columns)
-        self._descriptor = os.open(path, os.O_RDWR)
+        self._descriptor = os.open(path, os.O_RDWR if writable else os.O_RDONLY)
 
     def close(self) -> None:
         """Close the file."""

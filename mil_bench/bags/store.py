@@ -8,8 +8,8 @@ matrix is read through a memory map.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,17 +21,29 @@ import pandas as pd
 
 from mil_bench import durable
 from mil_bench.bags.bag import SLIDE_COLUMNS, Bag, Slide
+from mil_bench.bags.index import (
+    ROWWISE,
+    TEXTS,
+    MalformedIndexError,
+    StoreIndex,
+    index_digest,
+    read_index,
+)
 from mil_bench.bags.rows import Column, RowFile
+from mil_bench.bags.seal import seal, seal_problem
 from mil_bench.errors import InputError
-from mil_bench.hierarchy import LabelHierarchy
+from mil_bench.progress import unwatched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from mil_bench.hierarchy import LabelHierarchy
+    from mil_bench.progress import Watch
+
 FORMAT = "mil-bench bag store"
 VERSION = 2
-_ROWWISE = ("features", "coords", "instance_labels")
 _PAGE = 4096  # columns begin at a page, as memory maps like them
+_READERS = 4  # threads that verify rows: more are no faster
 
 
 @dataclass(frozen=True)
@@ -91,7 +103,8 @@ def lay_out(path: Path, header: StoreHeader) -> dict[str, Column]:
     # 18 bytes are for coordinates and instance label.
     row_bytes = header.width * np.dtype(header.dtype).itemsize + 18
     durable.reserve(path, header.rows * row_bytes + 16 * _PAGE)
-    with h5py.File(path, "w", alignment_threshold=_PAGE, alignment_interval=_PAGE) as file:
+    pages = {"alignment_threshold": _PAGE, "alignment_interval": _PAGE}
+    with h5py.File(path, "w", locking=False, **pages) as file:
         columns = {"features": _column(file, "features", header.dtype, (header.rows, header.width))}
         if header.coords_unit:
             columns["coords"] = _column(file, "coords", "float64", (header.rows, 2))
@@ -128,30 +141,32 @@ def write_index(path: Path, header: StoreHeader, entries: Sequence[BagEntry]) ->
         "centres": [entry.slide.centre for entry in entries],
     }
     labels = [entry.slide.label for entry in entries]
-    digests = {
-        f"{name}_digests": [entry.digests[name] for entry in entries] for name in entries[0].digests
+    digests = {name: [entry.digests[name] for entry in entries] for name in entries[0].digests}
+    about = {
+        "dataset": header.dataset,
+        "hierarchy": json.dumps(header.hierarchy.to_json()),
+        "origin": header.origin,
+        "group_name": header.group_name,
+        "coords_unit": header.coords_unit,
     }
-    index = [header.dataset, header.hierarchy.to_json(), header.group_name]
-    content = [*index, *columns.values(), labels, offsets.tolist(), *digests.values()]
-    with h5py.File(path, "r+") as file:
+    about["digest"] = index_digest(
+        about, header.hierarchy, columns, labels, offsets.tolist(), digests
+    )
+    with h5py.File(path, "r+", locking=False) as file:
         file["offsets"] = offsets.astype(np.int64)
         file["labels"] = np.asarray(labels, dtype=np.int16)
         sizes = [np.nan if entry.patch_size is None else entry.patch_size for entry in entries]
         file["patch_sizes"] = np.asarray(sizes, dtype=np.float64)
-        for name, texts in (columns | digests).items():
+        named = {f"{name}_digests": texts for name, texts in digests.items()}
+        for name, texts in (columns | named).items():
             file.create_dataset(
                 name, data=np.asarray(texts, dtype=object), dtype=h5py.string_dtype()
             )
-        file.attrs.update(
-            format=FORMAT,
-            version=VERSION,
-            dataset=header.dataset,
-            hierarchy=json.dumps(header.hierarchy.to_json()),
-            origin=header.origin,
-            group_name=header.group_name,
-            coords_unit=header.coords_unit,
-            digest=hashlib.sha256(json.dumps(content, ensure_ascii=True).encode()).hexdigest()[:16],
-        )
+        file.attrs.update(format=FORMAT, version=VERSION, sealed=True, **about)
+        places = [
+            (file[name].id.get_offset(), file[name].nbytes) for name in ROWWISE if name in file
+        ]
+    seal(path, [(start, start + size) for start, size in places])
 
 
 class StoreWriter:
@@ -205,6 +220,15 @@ def create_store(path: Path, header: StoreHeader) -> Iterator[StoreWriter]:
         writer.finish()
 
 
+def broken_store(path: Path, *problems: str) -> InputError:
+    """The error of a store that cannot be used; problems are rests of sentences about it."""
+    remedy = (
+        "Move it away and pack the features again (mil-bench data pack); "
+        "generated datasets are generated again."
+    )
+    return InputError(f"bag store {path}", [f"{path.name} {line}" for line in problems], remedy)
+
+
 class BagStore:
     """Read access to a packed dataset.
 
@@ -212,59 +236,97 @@ class BagStore:
         path: the store file.
 
     Raises:
-        InputError: not a store, of another version, or cut short.
+        InputError: not a store, of another version, cut short, or damaged outside its rows. Rows
+            are verified by ``verify``.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
+        self._is_verified = False
         try:
-            with h5py.File(self.path, "r") as file:
+            damage = seal_problem(self.path)
+            if damage:
+                raise self._broken(damage)
+            with h5py.File(self.path, "r", locking=False) as file:
                 self._check_version(file)
-                self._read_index(file)
-        except (OSError, KeyError) as error:
-            raise self._broken(f"cannot be read as a bag store ({error})") from error
+                index = read_index(file)
+                if damage is None and "sealed" in file.attrs:
+                    problem = "cannot be read as a bag store: its end is missing or was written to"
+                    raise self._broken(problem)
+        except MalformedIndexError as error:
+            raise self._broken(str(error)) from error
+        except InputError:
+            raise
+        except Exception as error:  # a damaged file makes HDF5 raise almost anything
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            raise self._broken(f"cannot be read as a bag store ({reason})") from error
+        self._take(index)
         end = max(column.stop for column in self._rowwise.values())
         if self.path.stat().st_size < end:
             raise self._broken(f"is cut short: {self.path.stat().st_size} bytes, {end} needed")
 
     def _check_version(self, file: h5py.File) -> None:
         name, version = file.attrs.get("format"), file.attrs.get("version")
-        if (name, version) != (FORMAT, VERSION):
+        is_number = isinstance(version, int | np.integer)
+        if not (isinstance(name, str) and name == FORMAT and is_number and version == VERSION):
             says = f"it says {name!r}, version {version}"
             raise self._broken(f"is not a bag store of version {VERSION} ({says})")
 
-    def _broken(self, problem: str) -> InputError:
-        remedy = (
-            "Move it away and pack the features again (mil-bench data pack); "
-            "generated datasets are generated again."
-        )
-        return InputError(f"bag store {self.path}", [f"{self.path.name} {problem}"], remedy)
+    def _broken(self, *problems: str) -> InputError:
+        return broken_store(self.path, *problems)
 
-    def _read_index(self, file: h5py.File) -> None:
-        attrs = file.attrs
-        self.dataset: str = attrs["dataset"]
-        self.hierarchy = LabelHierarchy.from_json(json.loads(attrs["hierarchy"]))
-        self.origin: str = attrs["origin"]
-        self.group_name: str = attrs["group_name"]
-        self.coords_unit: str = attrs["coords_unit"]
-        self.digest: str = attrs["digest"]
-        self.rows, self.width = file["features"].shape
-        self.dtype: np.dtype = file["features"].dtype
-        self._rowwise = {
-            name: Column(file[name].id.get_offset(), file[name].dtype.name, file[name].shape)
-            for name in _ROWWISE
-            if name in file
-        }
-        self.offsets: np.ndarray = file["offsets"][:]
-        self.labels: np.ndarray = file["labels"][:].astype(np.int64)
-        self.patch_sizes: np.ndarray = file["patch_sizes"][:]
-        slides, groups, splits, centres = (
-            file[name].asstr()[:] for name in ("slides", "groups", "splits", "centres")
-        )
+    def _take(self, index: StoreIndex) -> None:
+        attributes = index.attributes
+        self.dataset, self.digest = attributes["dataset"], attributes["digest"]
+        self.hierarchy = index.hierarchy
+        self.origin, self.group_name = attributes["origin"], attributes["group_name"]
+        self.coords_unit = attributes["coords_unit"]
+        self._rowwise, self._digests = index.rowwise, index.digests
+        features = index.rowwise["features"]
+        (self.rows, self.width), self.dtype = features.shape, np.dtype(features.dtype)
+        self.offsets, self.labels = index.offsets, index.labels
+        self.patch_sizes = index.patch_sizes
+        slides, groups, splits, centres = (index.texts[name] for name in TEXTS)
         declared = dict(
             zip(SLIDE_COLUMNS, (slides, self.labels, groups, splits, centres), strict=True)
         )
         self.slides = pd.DataFrame(declared | {"rows": np.diff(self.offsets)})
+
+    def damaged(self, position: int) -> tuple[str, ...]:
+        """Names of the columns in which a slide's rows are not those that were stored."""
+        first, stop = (int(row) for row in self.offsets[position : position + 2])
+        with contextlib.closing(RowFile(self.path, self._rowwise, writable=False)) as file:
+            return tuple(
+                name
+                for name, digests in self._digests.items()
+                if file.digest(name, first, stop - first) != digests[position]
+            )
+
+    def verify(self, watch: Watch = unwatched) -> None:
+        """Compare the rows of all slides with their digests; a second call does nothing.
+
+        Args:
+            watch: wraps the iteration over the slides (a progress bar).
+
+        Raises:
+            InputError: rows are not those that were stored, or cannot be read; names the slides.
+        """
+        if self._is_verified:
+            return
+        try:
+            with ThreadPoolExecutor(_READERS) as readers:
+                damages = readers.map(self.damaged, range(len(self)))
+                watched = watch(damages, len(self), "verifying the rows")
+                problems = [
+                    f"is damaged: the {' and '.join(columns)} of slide '{slide}' changed on disk"
+                    for slide, columns in zip(self.slides["slide"], watched, strict=True)
+                    if columns
+                ]
+        except OSError as error:
+            problems = [f"cannot be read: {error.strerror}"]
+        if problems:
+            raise self._broken(*problems)
+        self._is_verified = True
 
     def __len__(self) -> int:
         return len(self.labels)

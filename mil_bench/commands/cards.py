@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,11 +36,22 @@ def add_cards(actions: Any) -> None:
         metavar="TABLE",
         help="CSV, TSV or .xlsx whose classes and headings are filled in",
     )
+    add_allow_missing(own)
+
+
+def add_allow_missing(parser: Any) -> None:
+    """Add the option for rows without a label."""
+    parser.add_argument(
+        "--allow-missing",
+        action="store_true",
+        help="leave rows of the table out whose label is blank or a word such as NaN or unknown",
+    )
 
 
 def card(arguments: argparse.Namespace) -> int:
     """A dataset's card."""
     from mil_bench.datasets.catalogue import find_dataset
+    from mil_bench.errors import show
 
     spec = find_dataset(arguments.dataset)
     shown = {name: name for name in spec.hierarchy.fine}
@@ -48,9 +60,9 @@ def card(arguments: argparse.Namespace) -> int:
             name: f"{name} ({n})"
             for name, n in zip(spec.hierarchy.fine, spec.class_counts, strict=True)
         }
-    print(f"{spec.caption}\n{spec.title}\n")
+    show(f"{spec.caption}\n{spec.title}\n")
     if spec.hierarchy.is_flat:
-        print(f"  {', '.join(shown.values())}")
+        show(f"  {', '.join(shown.values())}")
     else:
         for g, coarse in enumerate(spec.hierarchy.coarse):
             children = [
@@ -58,31 +70,35 @@ def card(arguments: argparse.Namespace) -> int:
                 for fine, parent in zip(spec.hierarchy.fine, spec.hierarchy.parent, strict=True)
                 if parent == g
             ]
-            print(f"  {coarse}: {', '.join(children)}")
+            show(f"  {coarse}: {', '.join(children)}")
     if spec.ordered:
-        print("  (grades, from low to high)")
-    print(f"\ngroups:    {spec.groups.count or 'an unknown number'} of kind {spec.groups.name}")
+        show("  (grades, from low to high)")
+    show(f"\ngroups:    {spec.groups.count or 'an unknown number'} of kind {spec.groups.name}")
     if spec.bags:
-        print(f"bags:      median {spec.bags.median} instances ({spec.bags.basis})")
-    print(
+        show(f"bags:      median {spec.bags.median} instances ({spec.bags.basis})")
+    show(
         f"protocols: {', '.join(spec.protocols)}\n"
         f"source:    {spec.source}\n"
         f"licence:   {spec.licence}"
     )
-    print(f"cite:      {spec.citation}")
+    show(f"cite:      {spec.citation}")
     if spec.traps:
-        print("known mistakes:")
+        show("known mistakes:")
     for trap in spec.traps:
-        print(f"  - {trap}")
+        show(f"  - {trap}")
     return 0
 
 
 def new(arguments: argparse.Namespace) -> int:
     """A card for a dataset of the user's own."""
     from mil_bench.datasets.new_card import new_card
+    from mil_bench.errors import show
 
-    path = new_card(arguments.name, arguments.labels, Path())
-    table = arguments.labels or "TABLE"
-    print(f"{path}: complete it, then\n  mil-bench data card {path}")
-    print(f"  mil-bench data pack FEATURES --dataset {path} --labels {table}")
+    written = new_card(arguments.name, arguments.labels, Path(), arguments.allow_missing)
+    path = written.path
+    for note in written.notes:
+        show(note)
+    table = shlex.quote(str(arguments.labels)) if arguments.labels else "TABLE"
+    show(f"{path}: complete it, then\n  mil-bench data card {path}")
+    show(f"  mil-bench data pack FEATURES --dataset {path} --labels {table}")
     return 0

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mil_bench.commands.cards import add_cards
-from mil_bench.commands.inspection import add_inspection
+from mil_bench.commands.cards import add_allow_missing, add_cards
+from mil_bench.commands.inspection import add_inspection, add_reading, reading_of
 from mil_bench.commands.options import add_data_folder, named_again
 from mil_bench.progress import progress_bar
 
@@ -64,6 +64,8 @@ def add_data(subparsers: Any) -> None:
         help="processes that read and write; default: the number of cores, "
         f"at most {_MOST_WORKERS}",
     )
+    add_allow_missing(packing)
+    add_reading(packing)
     add_data_folder(packing)
     add_inspection(actions)
 
@@ -71,6 +73,7 @@ def add_data(subparsers: Any) -> None:
 def list_datasets(arguments: argparse.Namespace) -> int:
     """All datasets, and which of them are still to be packed."""
     from mil_bench.datasets.catalogue import store_path
+    from mil_bench.errors import show
     from mil_bench.registry import datasets
 
     names = datasets.names()
@@ -78,7 +81,7 @@ def list_datasets(arguments: argparse.Namespace) -> int:
     for name in names:
         spec = datasets.load(name)
         is_ready = spec.generator is not None or store_path(spec, arguments.data).exists()
-        print(f"{name:{width}}  {spec.title}{'' if is_ready else '  [features to be packed]'}")
+        show(f"{name:{width}}  {spec.title}{'' if is_ready else '  [features to be packed]'}")
     return 0
 
 
@@ -99,7 +102,14 @@ def pack(arguments: argparse.Namespace) -> int:
     spec = find_dataset(arguments.dataset)
     try:
         packed = packing.pack(
-            arguments.folder, spec, arguments.labels, arguments.data, progress_bar, workers
+            arguments.folder,
+            spec,
+            arguments.labels,
+            arguments.data,
+            progress_bar,
+            workers,
+            reading_of(arguments),
+            arguments.allow_missing,
         )
     except KeyboardInterrupt:
         hidden = hidden_path(store_path(spec, arguments.data))
@@ -121,12 +131,12 @@ def _print_packed(packed: Packed, spec: DatasetSpec) -> None:
     import numpy as np
 
     from mil_bench.datasets.slides import packed_slides
-    from mil_bench.errors import printable
+    from mil_bench.errors import show
     from mil_bench.wording import first_names, plural
 
     store, classes = packed.store, spec.hierarchy.fine
     formats = ", ".join(f"{count} {name}" for name, count in packed.formats.items())
-    print(
+    show(
         f"{store.path}: {len(store)} slides, {store.rows} instances, {store.width} features "
         f"({formats})"
     )
@@ -135,28 +145,38 @@ def _print_packed(packed: Packed, spec: DatasetSpec) -> None:
         share = f"{counts[c] / len(store):.1%}"
         if spec.class_counts:
             share += f", on the card {spec.class_counts[c] / sum(spec.class_counts):.1%}"
-        print(f"  {name}: {counts[c]} slides ({share})")
+        show(f"  {name}: {counts[c]} slides ({share})")
     if packed.resumed:
         resumed = plural(packed.resumed, "slide was", "slides were")
-        print(f"{resumed} packed by an earlier call that was interrupted.")
+        show(f"{resumed} packed by an earlier call that was interrupted.")
     if not store.group_name:
-        print(
+        show(
             f"{len(store)} of {len(store)} slides have no {spec.groups.name}: slides of one "
             f"{spec.groups.name} may be on two sides of a split, and captions say so."
         )
     for note in packed_slides(store, spec).group_notes(store.slides["slide"]):
-        print(printable(note))
+        show(note)
+    if packed.doubles:
+        held = plural(packed.doubles, "file holds", "files hold")
+        show(f"{held} float64 features, which are packed as float32.")
     for what, without in (
         ("coordinates", packed.without_coords),
         ("labels of their instances", packed.without_instance_labels),
     ):
         if without:
-            print(f"{without} of {len(store)} files have no {what}, so the store has none.")
+            show(f"{without} of {len(store)} files have no {what}, so the store has none.")
+    for note in packed.notes:
+        show(note)
+    if packed.unlabelled:
+        omitted = plural(
+            len(packed.unlabelled), "slide has no label and is", "slides have no label and are"
+        )
+        show(f"{omitted} left out: {first_names(packed.unlabelled)}")
     if packed.empty:
         omitted = plural(
             len(packed.empty), "slide has no instances and is", "slides have no instances and are"
         )
-        print(printable(f"{omitted} left out: {first_names(packed.empty)}"))
+        show(f"{omitted} left out: {first_names(packed.empty)}")
     if packed.without_features:
         missing = plural(len(packed.without_features), "labelled slide has", "labelled slides have")
-        print(printable(f"{missing} no feature file: {first_names(packed.without_features)}"))
+        show(f"{missing} no feature file: {first_names(packed.without_features)}")

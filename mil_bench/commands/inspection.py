@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mil_bench.commands.cards import add_allow_missing
 from mil_bench.commands.options import add_data_folder, add_results_folder
 from mil_bench.progress import progress_bar
 
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
 
     from mil_bench.bags.store import BagStore
     from mil_bench.intake.inspection.sources import BagSource
+    from mil_bench.intake.readers import Reading
+
+_MOST_BYTES_VERIFIED = 2**32  # read in about two seconds; info is to answer at once
 
 
 def add_inspection(actions: Any) -> None:
@@ -49,24 +54,70 @@ def add_inspection(actions: Any) -> None:
     inspecting.add_argument(
         "--labels", type=Path, metavar="TABLE", help="label table to compare with"
     )
+    add_allow_missing(inspecting)
+    add_reading(inspecting)
     add_results_folder(inspecting)
     add_data_folder(inspecting)
 
 
+def add_reading(parser: Any) -> None:
+    """Add the options for how feature files are read."""
+    parser.add_argument(
+        "--key",
+        default="",
+        metavar="NAME",
+        help="name of the features in each file (default: features, feats or patch_embeddings)",
+    )
+    parser.add_argument(
+        "--max-expansion",
+        type=float,
+        default=100.0,
+        metavar="N",
+        help="refuse a compressed file that unpacks to more than N times its size (default: 100)",
+    )
+
+
+def reading_of(arguments: argparse.Namespace) -> Reading:
+    """How feature files are read, according to the arguments.
+
+    Raises:
+        InputError: the greatest expansion is no positive number.
+    """
+    from mil_bench.errors import InputError
+    from mil_bench.intake.readers import Reading
+
+    if not arguments.max_expansion >= 1:
+        problem = f"{arguments.max_expansion} is not a number from 1 on"
+        raise InputError("--max-expansion", [problem], "Give a number such as 1000.")
+    return Reading(arguments.key.strip("/"), arguments.max_expansion)
+
+
 def info(arguments: argparse.Namespace) -> int:
     """A store's facts."""
-    from mil_bench.bags.store import BagStore
+    from mil_bench.bags.opening import open_bags
     from mil_bench.datasets.catalogue import find_dataset, open_store
-    from mil_bench.errors import printable
+    from mil_bench.errors import show
 
     path = Path(arguments.target)
     is_store = path.is_file() and path.suffix != ".toml"
     store = (
-        BagStore(path) if is_store else open_store(find_dataset(arguments.target), arguments.data)
+        open_bags(path) if is_store else open_store(find_dataset(arguments.target), arguments.data)
     )
-    for name, fact in _facts(store):
-        print(printable(f"{name + ':':12} {fact}"))
+    for name, fact in [*_facts(store), ("rows", _verified(store, arguments.target))]:
+        show(f"{name + ':':12} {fact}")
     return 0
+
+
+def _verified(store: BagStore, target: str) -> str:
+    """Compare the rows with their digests, unless that takes longer than a moment.
+
+    Raises:
+        InputError: they are not those that were packed.
+    """
+    if store.path.stat().st_size > _MOST_BYTES_VERIFIED:
+        return f"not verified here; mil-bench data inspect {shlex.quote(target)} verifies them"
+    store.verify(progress_bar)
+    return "verified: as they were packed"
 
 
 def _facts(store: BagStore) -> list[tuple[str, str]]:
@@ -135,7 +186,15 @@ def inspect(arguments: argparse.Namespace) -> int:
     from mil_bench.wording import plural
 
     spec = find_dataset(arguments.dataset) if arguments.dataset else None
-    target = open_target(arguments.target, spec, arguments.labels, arguments.data, progress_bar)
+    target = open_target(
+        arguments.target,
+        spec,
+        arguments.labels,
+        arguments.data,
+        progress_bar,
+        reading_of(arguments),
+        arguments.allow_missing,
+    )
     source = target.source
     inspection = inspect_bags(source, target.groups, progress_bar)
     findings = sorted(
@@ -166,9 +225,11 @@ def _print_classes(source: BagSource, expected: tuple[int, ...]) -> None:
             "feature columns that are the label.\n"
         )
         return
+    from mil_bench.errors import show
+
     print("Bags per class" + (", and expected on the card:" if expected else ":"))
     for c, (name, count) in enumerate(zip(source.classes, source.class_counts, strict=True)):
-        print(f"  {name:16} {count:7d}" + (f" {expected[c]:7d}" if expected else ""))
+        show(f"  {name:16} {count:7d}" + (f" {expected[c]:7d}" if expected else ""))
     print()
 
 
@@ -185,8 +246,9 @@ def _print_sizes(sizes: np.ndarray) -> None:
 
 
 def _draw_sizes(sizes: np.ndarray, name: Path, results: Path) -> None:
+    from mil_bench.errors import show
     from mil_bench.report.figures.bag_sizes import bag_size_histogram
 
     path = results / "inspection" / f"{name.stem}-bag-sizes.png"
     bag_size_histogram(sizes, f"{name.stem}: {len(sizes)} bags", path)
-    print(f"Figure: {path}")
+    show(f"Figure: {path}")

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mil_bench import registry
-from mil_bench.bags.store import VERSION, BagStore, StoreHeader, create_store
+from mil_bench.bags.opening import open_bags
+from mil_bench.bags.store import VERSION, StoreHeader, create_store
 from mil_bench.datasets.card import SIMULATED_SUFFIX
 from mil_bench.errors import InputError, MissingFeaturesError, UnknownNameError
 from mil_bench.wording import split_settings
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from mil_bench.bags.bag import Bag
+    from mil_bench.bags.store import BagStore
     from mil_bench.datasets.card import BagGenerator, DatasetSpec
 
 _CARD_FILE = ".toml"
@@ -118,7 +120,7 @@ def open_store(
         if spec.generator is None:
             raise _missing(spec, path)
         _generate(spec, spec.generator, path, watch)
-    store = BagStore(path)
+    store = open_bags(path)
     if store.dataset != spec.slug:
         problem = f"it holds {dataset_name(store.dataset)}, not {spec.name}"
         raise InputError(

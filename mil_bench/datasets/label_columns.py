@@ -6,14 +6,15 @@ Cells that a spreadsheet or pandas has changed are found.
 from __future__ import annotations
 
 import re
-import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mil_bench.bags.bag import SLIDE_COLUMNS
 from mil_bench.datasets.slide_ids import without_ending
+from mil_bench.datasets.spelling import visible
 from mil_bench.datasets.tables import TableRow, TextTable, read_table
 from mil_bench.errors import InputError
+from mil_bench.wording import first_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,9 +25,21 @@ if TYPE_CHECKING:
 ROLES = SLIDE_COLUMNS
 """What a column can mean."""
 _NEEDED = ("slide", "label")
+ROLE_WORDS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "validation": "val",
+    "valid": "val",
+    "test": "test",
+    "testing": "test",
+}
+"""Spellings of a slide's official role, in lower case."""
+_POINT = "a number with a decimal point"
+_FOLD = re.compile(r"(?:(?:fold|split|cv|k)[ _-]?)?\d+(?:[.,]0+)?", re.IGNORECASE)
 _MONTH = "(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)"
 _SPOILED = {
-    "a number with a decimal point": re.compile(r"\d+[.,]0+"),
+    _POINT: re.compile(r"\d+[.,]0+"),
     "a number in powers of ten": re.compile(r"\d([.,]\d+)?E\+\d+", re.IGNORECASE),
     "a date": re.compile(
         rf"\d{{4}}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d)?|\d{{1,2}}-{_MONTH}(-\d\d(\d\d)?)?|{_MONTH}-\d\d",
@@ -44,11 +57,13 @@ class LabelCells:
         rows: cells in the order of ``ROLES``, "" if there is no such column; a cell with a fault
             does not hold what was once entered.
         problems: what is wrong with columns and cells, one line each with its location.
+        notes: what was noticed and is not wrong, one sentence each.
     """
 
     headings: Mapping[str, str]
     rows: tuple[TableRow, ...]
     problems: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def column(self, role: str) -> list[str]:
         """The cells of one role."""
@@ -82,8 +97,11 @@ def read_label_cells(path: Path, columns: LabelColumns) -> LabelCells:
         raise InputError(
             f"table {path}",
             missing,
-            "Rename the column in a copy of the table, or name it on a card (mil-bench data new).",
+            "Rename the column in a copy of the table, or name it on a card (mil-bench data new). "
+            "mil-bench classifies slides by one label: if a table has several columns of labels, "
+            "each gets a card of its own, with columns.label.",
         )
+    notes = _without_folds(matches, table)
     problems = [line for role in ROLES for line in _ambiguous(role, matches[role], table, columns)]
     position_of = {role: positions[0] for role, positions in matches.items() if positions}
     rows = []
@@ -97,7 +115,22 @@ def read_label_cells(path: Path, columns: LabelColumns) -> LabelCells:
         cells = tuple(_text(role, position_of.get(role), row) for role in ROLES)
         rows.append(TableRow(row.location, cells, faults))
     headings = {role: table.columns[at] for role, at in position_of.items()}
-    return LabelCells(headings, tuple(rows), tuple(problems))
+    return LabelCells(headings, tuple(rows), tuple(problems), notes)
+
+
+def _without_folds(matches: dict[str, list[int]], table: TextTable) -> tuple[str, ...]:
+    """Drop columns that could hold official roles and hold numbers of folds; says which."""
+    notes = []
+    for at in [*matches["split"]]:
+        filled = {row.cells[at] for row in table.rows} - {""}
+        if filled and all(map(_FOLD.fullmatch, filled)):
+            matches["split"].remove(at)
+            shown = first_names(sorted(filled))
+            notes.append(
+                f"The column '{table.columns[at]}' holds numbers ({shown}) and no train, val or "
+                "test, so it is not taken for official roles."
+            )
+    return tuple(notes)
 
 
 def spoiled(text: str) -> str:
@@ -135,18 +168,18 @@ def _ambiguous(
 
 def _text(role: str, at: int | None, row: TableRow) -> str:
     text = "" if at is None else row.cells[at]
-    return without_ending(text) if role == "slide" else unicodedata.normalize("NFC", text)
+    return without_ending(text) if role == "slide" else visible(text)
 
 
 def _fault(role: str, at: int, row: TableRow, heading: str) -> str:
     """What is wrong with a cell, "" if nothing."""
-    text = row.cells[at]
+    text = visible(row.cells[at])
     if at in row.faults:
         return f"{row.location}: {row.faults[at]}"
     if "\n" in text or "\r" in text:
         return f"{row.location}: column '{heading}' holds a line break; is a quotation mark open?"
     what = "" if role == "split" else spoiled(text)
-    if what:
+    if what and not (role == "label" and what == _POINT):
         return (
             f"{row.location}: column '{heading}' holds '{text}', which a spreadsheet or pandas "
             f"made {what}; write it as it was, in a column formatted as text"

@@ -7,8 +7,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mil_bench.bags.bag import Slide, slide_frame
-from mil_bench.datasets.label_columns import LabelCells, read_label_cells
+from mil_bench.datasets.label_columns import ROLE_WORDS, LabelCells, read_label_cells
 from mil_bench.datasets.slide_ids import SlideNames, own_group
+from mil_bench.datasets.spelling import look, means_nothing, visible, without_point
 from mil_bench.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,16 +18,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mil_bench.datasets.card import DatasetSpec
-
-_SPLITS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "validation": "val",
-    "valid": "val",
-    "test": "test",
-    "testing": "test",
-}
 
 
 @dataclass(frozen=True)
@@ -37,11 +28,15 @@ class LabelTable:
         slides: the slides of all faultless rows by id.
         named: all slide ids, also those of faulty rows.
         group_name: what a group is, "" if no slide has one.
+        unlabelled: slides that are left out because their label is missing, if that is allowed.
+        notes: what was noticed and is not wrong, one sentence each.
     """
 
     slides: dict[str, Slide]
     named: frozenset[str]
     group_name: str
+    unlabelled: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -57,40 +52,55 @@ class LabelTable:
         return SlideNames(self.named)
 
 
-def read_label_table(path: Path, spec: DatasetSpec) -> LabelTable:
+def read_label_table(path: Path, spec: DatasetSpec, allow_missing: bool = False) -> LabelTable:
     """Read a CSV, TSV or .xlsx with the columns that the dataset's card names.
+
+    Args:
+        path: CSV, TSV or .xlsx.
+        spec: the dataset's card.
+        allow_missing: leave rows out whose label is blank or a word for a missing one.
 
     Raises:
         InputError: every problem of the table at once, with its location.
     """
-    table, problems = parse_label_table(path, spec)
+    table, problems = parse_label_table(path, spec, allow_missing)
     if problems:
         raise InputError(f"label table {path}", problems, "Correct these places and read it again.")
     return table
 
 
-def parse_label_table(path: Path, spec: DatasetSpec) -> tuple[LabelTable, list[str]]:
+def parse_label_table(
+    path: Path, spec: DatasetSpec, allow_missing: bool = False
+) -> tuple[LabelTable, list[str]]:
     """The faultless rows of a label table, and what is wrong with the others.
+
+    Args:
+        path: CSV, TSV or .xlsx.
+        spec: the dataset's card.
+        allow_missing: leave rows out whose label is blank or a word for a missing one.
 
     Raises:
         InputError: the file is not a table, or lacks a column.
     """
     cells = read_label_cells(path, spec.columns)
-    problems = list(cells.problems)
+    problems = [*cells.problems, *_without_roles(cells)]
     index_of = {name: c for c, name in enumerate(spec.hierarchy.fine)}
     slides: dict[str, Slide] = {}
+    unlabelled: set[str] = set()
     location_of: dict[str, tuple[str, str]] = {}
     for row in cells.rows:
         slide, label, group, split, centre = row.cells
+        label = _class_name(label, index_of)
         if not any(row.cells):
             continue  # only columns without a meaning here are filled
+        is_missing = allow_missing and label not in index_of and means_nothing(label)
         if not row.faults:
             where = f"{row.location}, slide '{slide}'" if slide else row.location
             problems += [
                 f"{where}: {problem}"
                 for problem in (
                     _slide_problem(slide, location_of),
-                    _label_problem(label, index_of),
+                    "" if is_missing else _label_problem(label, index_of),
                     _split_problem(split),
                 )
                 if problem
@@ -98,11 +108,28 @@ def parse_label_table(path: Path, spec: DatasetSpec) -> tuple[LabelTable, list[s
         if not slide:
             continue
         location_of.setdefault(slide.lower(), (slide, row.location))
+        if is_missing:
+            unlabelled.add(slide)
         if not row.faults and label in index_of:
-            role = _SPLITS.get(split.lower(), "")
+            role = ROLE_WORDS.get(split.lower(), "")
             slides[slide] = Slide(slide, index_of[label], group or own_group(slide), role, centre)
     named = frozenset(cells.column("slide")) - {""}
-    return LabelTable(slides, named, _group_name(spec, cells)), problems
+    table = LabelTable(
+        slides, named, _group_name(spec, cells), frozenset(unlabelled - slides.keys()), cells.notes
+    )
+    return table, problems
+
+
+def _class_name(label: str, index_of: dict[str, int]) -> str:
+    """The card's spelling of a label: "1", "1.0" and 1 are one class if only one is on the card."""
+    if label in index_of:
+        return label
+    meant = [
+        name
+        for name in index_of
+        if label in (visible(name), without_point(name)) or without_point(label) == name
+    ]
+    return meant[0] if len(meant) == 1 else label
 
 
 def _slide_problem(slide: str, location_of: dict[str, tuple[str, str]]) -> str:
@@ -116,15 +143,28 @@ def _slide_problem(slide: str, location_of: dict[str, tuple[str, str]]) -> str:
 
 def _label_problem(label: str, index_of: dict[str, int]) -> str:
     if not label:
-        return "no label"
+        return "no label (--allow-missing leaves such rows out)"
     if label in index_of:
         return ""
-    spelled = (f", written '{name}' there" for name in index_of if name.lower() == label.lower())
-    return f"label '{label}' is not one of {', '.join(index_of)}{next(spelled, '')}"
+    hints = [f", written '{name}' there" for name in index_of if look(name) == look(label)]
+    if means_nothing(label):
+        hints.append("; if it means that the label is missing, --allow-missing leaves the row out")
+    return f"label '{label}' is not one of {', '.join(index_of)}{''.join(hints[:1])}"
+
+
+def _without_roles(cells: LabelCells) -> list[str]:
+    """What to do about a split column that holds other words than roles only, one line or none."""
+    texts = {text.lower() for text in cells.column("split") if text}
+    if not texts or texts & ROLE_WORDS.keys():
+        return []
+    return [
+        f"column '{cells.headings['split']}' holds no roles; to leave it out, rename it in a copy, "
+        'or write columns.split = "none" on the card'
+    ]
 
 
 def _split_problem(split: str) -> str:
-    known = not split or split.lower() in _SPLITS
+    known = not split or split.lower() in ROLE_WORDS
     return "" if known else f"role '{split}' is not train, val or test"
 
 

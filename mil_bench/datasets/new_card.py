@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
+from dataclasses import dataclass
 from importlib import resources
 from string import Template
 from typing import TYPE_CHECKING
@@ -12,17 +14,38 @@ from mil_bench import durable
 from mil_bench.datasets.card import LabelColumns
 from mil_bench.datasets.card_file import name_problems
 from mil_bench.datasets.label_columns import LabelCells, read_label_cells
+from mil_bench.datasets.spelling import look, means_nothing, without_point
 from mil_bench.errors import InputError
 from mil_bench.splits.protocols import PROTOCOLS
+from mil_bench.wording import plural
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 _EXAMPLES = ("benign", "malignant")
 _MOST_CLASSES = 100
+_MOST_NUMBERS = 10  # different ones that are taken for grades
+_NUMBER = re.compile(r"[-+]?\d+([.,]\d+)?(e[-+]?\d+)?", re.IGNORECASE)
+_NOT_DONE = (
+    "mil-bench classifies slides: it has neither regression nor survival analysis, so make classes "
+    "of such a column in a copy"
+)
 
 
-def new_card(name: str, labels: Path | None, folder: Path) -> Path:
+@dataclass(frozen=True)
+class NewCard:
+    """A card that was written.
+
+    Args:
+        path: the file.
+        notes: what was noticed in the label table, one sentence each.
+    """
+
+    path: Path
+    notes: tuple[str, ...] = ()
+
+
+def new_card(name: str, labels: Path | None, folder: Path, allow_missing: bool = False) -> NewCard:
     """Write ``NAME.toml`` with every key explained.
 
     Args:
@@ -30,9 +53,7 @@ def new_card(name: str, labels: Path | None, folder: Path) -> Path:
         labels: its label table, whose classes, numbers of slides and headings are filled in; None
             fills in examples.
         folder: where to write it.
-
-    Returns:
-        The file written.
+        allow_missing: leave rows out whose label is blank or a word for a missing one.
 
     Raises:
         InputError: the name is taken or not of that form, the file exists, or the table has
@@ -44,11 +65,8 @@ def new_card(name: str, labels: Path | None, folder: Path) -> Path:
         problems.append(f"{path} exists and is not replaced")
     if problems:
         raise InputError(f"new card {name}", problems, "Choose another name or another folder.")
-    words = (
-        _words(labels, read_label_cells(labels, LabelColumns()))
-        if labels
-        else _words_without_table()
-    )
+    cells = read_label_cells(labels, LabelColumns()) if labels else None
+    words = _words(labels, cells, allow_missing) if labels and cells else _words_without_table()
     template = (
         resources.files("mil_bench")
         .joinpath("templates", "card.toml.in")
@@ -57,7 +75,7 @@ def new_card(name: str, labels: Path | None, folder: Path) -> Path:
     protocols = ", ".join(map(_quoted, PROTOCOLS))
     text = Template(template).substitute(words, name=name, protocols=protocols)
     durable.write_once(path, lambda file: file.write(text.encode()))
-    return path
+    return NewCard(path, cells.notes if cells else ())
 
 
 def _words_without_table() -> dict[str, str]:
@@ -73,19 +91,16 @@ def _words_without_table() -> dict[str, str]:
     }
 
 
-def _words(path: Path, table: LabelCells) -> dict[str, str]:
+def _words(path: Path, table: LabelCells, allow_missing: bool) -> dict[str, str]:
     """What a label table fills in."""
     counts = Counter(table.column("label"))
-    blank = counts.pop("", 0)
-    problems = list(table.problems)
-    if blank:
-        problems.append(f"{blank} rows have no label")
-    if not 2 <= len(counts) <= _MOST_CLASSES:
-        heading = table.headings["label"]
-        problems.append(
-            f"the column '{heading}' holds {len(counts)} different labels, "
-            f"expected 2 to {_MOST_CLASSES}"
-        )
+    missing = {label: counts.pop(label) for label in list(counts) if means_nothing(label)}
+    counts = _one_spelling_per_number(counts)
+    problems = _no_classes(table.headings["label"], counts) or [
+        *table.problems,
+        *([] if allow_missing else _missing(missing)),
+        *_look_alikes(counts),
+    ]
     if problems:
         raise InputError(
             f"table {path}", problems, "Correct the table, or write the card without --labels."
@@ -104,6 +119,54 @@ def _words(path: Path, table: LabelCells) -> dict[str, str]:
             f"slides_per_class.{_quoted(label)} = {counts[label]}\n" for label in classes
         ),
     }
+
+
+def _one_spelling_per_number(counts: Counter[str]) -> Counter[str]:
+    """Labels like "1" and "1.0" as one label, if all are whole numbers."""
+    if not all(re.fullmatch(r"-?\d+([.,]0+)?", label) for label in counts):
+        return counts
+    merged: Counter[str] = Counter()
+    for label, number in counts.items():
+        merged[without_point(label)] += number
+    return merged
+
+
+def _missing(missing: dict[str, int]) -> list[str]:
+    """Rows without a label, and words that may say that there is none."""
+    rest = "--allow-missing leaves such rows out"
+    return [
+        f"{plural(number, 'row has', 'rows have')} the label '{word}', which says in many tables "
+        f"that the label is missing; {rest}; if it is a class, write it into the card yourself"
+        if word
+        else f"{plural(number, 'row has', 'rows have')} no label; {rest}"
+        for word, number in missing.items()
+    ]
+
+
+def _look_alikes(counts: Counter[str]) -> list[str]:
+    """Labels that a reader cannot distinguish."""
+    alike: dict[str, list[str]] = {}
+    for label, number in counts.items():
+        alike.setdefault(look(label), []).append(f"'{label}' ({plural(number, 'row')})")
+    return [
+        f"the labels {' and '.join(labels)} look alike; write one class in one way in a copy"
+        for labels in alike.values()
+        if len(labels) > 1
+    ]
+
+
+def _no_classes(heading: str, counts: Counter[str]) -> list[str]:
+    """Why the labels of a column are no classes."""
+    number = len(counts)
+    column = f"the column '{heading}' holds {number} different"
+    measured = sum(bool(_NUMBER.fullmatch(label)) for label in counts)
+    if number > _MOST_NUMBERS and measured > 0.9 * number:
+        return [f"{column} numbers, as a measurement does; {_NOT_DONE}"]
+    if number > _MOST_NUMBERS and number > counts.total() / 2:
+        return [f"{column} labels in {counts.total()} rows, as names do; {_NOT_DONE}"]
+    if 2 <= number <= _MOST_CLASSES:
+        return []
+    return [f"{column} labels, expected 2 to {_MOST_CLASSES}; {_NOT_DONE}"]
 
 
 def _quoted(text: str) -> str:

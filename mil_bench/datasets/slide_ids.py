@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from functools import cached_property
 from typing import TYPE_CHECKING
+
+from mil_bench.datasets.spelling import visible, without_point
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,14 +28,21 @@ _ENDING = re.compile(
     ),
     re.IGNORECASE,
 )
+_ABSOLUTE = re.compile(r"(?:[a-z]:|file:)?[\\/]|\.\.[\\/]", re.IGNORECASE)
 
 
 def without_ending(slide: str) -> str:
-    """A slide id without the ending of a slide file (``BRACS_264.svs``) or feature file, in NFC.
+    r"""A slide id as mil-bench writes it, whatever file, folder or table it comes from.
 
-    Some file systems decompose an "é" into two characters, which look the same and are not equal.
+    It has no ending of a slide file (``BRACS_264.svs``) or feature file, no characters that nobody
+    sees, and no folders of the machine on which a table was written (``C:\scans\S1.svs``,
+    ``/a/S1``). A path below a folder stays, as some tables have it (``A/S1``). Some file systems
+    decompose an "é" into two characters, which look the same and are not equal: ids are in NFC.
     """
-    return _ENDING.sub("", unicodedata.normalize("NFC", slide))
+    text = visible(slide)
+    if _ABSOLUTE.match(text):
+        text = re.split(r"[\\/]", text.rstrip("\\/"))[-1]
+    return _ENDING.sub("", text.replace("\\", "/").removeprefix("./"))
 
 
 def own_group(slide: str) -> str:
@@ -60,7 +68,9 @@ class SlideNames:
             return ""
         if near.lower() == slide.lower():
             return f"{where} has '{near}', in other upper and lower case"
-        bare = without_ending(slide)
+        if slide != without_point(slide) == near:
+            return f"{where} has '{near}': a spreadsheet or pandas gave the number a decimal point"
+        bare = without_point(without_ending(slide))
         if near.lower() != bare.lower() and near.lstrip("0").lower() == bare.lstrip("0").lower():
             zeros = "leading zeros were lost" if len(near) < len(bare) else "leading zeros differ"
             return f"{where} has '{near}': {zeros}"
@@ -72,5 +82,5 @@ class SlideNames:
 
 
 def _core(slide: str) -> str:
-    """What is left of an id without folders, file ending, leading zeros and case."""
-    return without_ending(slide).rpartition("/")[2].lower().lstrip("0")
+    """What is left of an id without folders, file ending, decimal point, leading zeros and case."""
+    return without_point(without_ending(slide).rpartition("/")[2].lower()).lstrip("0")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from mil_bench.datasets.catalogue import open_store, store_path
 from mil_bench.datasets.labels import read_label_table
 from mil_bench.datasets.slide_ids import SlideNames, own_group
+from mil_bench.datasets.spelling import look, means_nothing
 from mil_bench.wording import plural
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
     from mil_bench.bags.store import BagStore
     from mil_bench.datasets.card import DatasetSpec
-
-_WORDS_FOR_NONE = {"nan", "na", "n/a", "none", "null", "unknown", "missing", "-", "?", "."}
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,8 @@ class Slides:
             return ()
         spelled: dict[str, list[str]] = {}
         for group, number in self.frame["group"].value_counts(sort=False).items():
-            spelled.setdefault(str(group).lower(), []).append(f"'{group}'")
-            if number > 1 and str(group).lower() in _WORDS_FOR_NONE:
+            spelled.setdefault(look(str(group)), []).append(f"'{group}'")
+            if number > 1 and means_nothing(str(group)):
                 notes.append(
                     f"{number} slides share the {self.group_name} '{group}'; "
                     f"leave the cell blank if the {self.group_name} is unknown."
@@ -74,8 +73,8 @@ class Slides:
         if alike:
             shown = "; ".join(alike[:5]) + ("; ..." if len(alike) > 5 else "")
             notes.append(
-                f"Spellings of a {self.group_name} that differ only in upper and lower case count "
-                f"as different: {shown}."
+                f"Spellings of a {self.group_name} that look alike (case, blanks, letters of "
+                f"another alphabet) count as different: {shown}."
             )
         return tuple(notes)
 
@@ -95,16 +94,19 @@ def packed_slides(store: BagStore, spec: DatasetSpec) -> Slides:
     return Slides(store.slides, store.group_name, f"packed store {store.path.name}", alone)
 
 
-def known_slides(spec: DatasetSpec, labels: Path | None, data: Path) -> Slides | None:
+def known_slides(
+    spec: DatasetSpec, labels: Path | None, data: Path, allow_missing: bool = False
+) -> Slides | None:
     """The slides of a label table, else those of the packed store, None if there is neither.
 
-    A generated dataset is made if it is not there.
+    With ``allow_missing``, rows of the table whose label is missing are left out. A generated
+    dataset is made if it is not there.
 
     Raises:
         InputError: the table or the store is broken.
     """
     if labels is not None:
-        table = read_label_table(labels, spec)
+        table = read_label_table(labels, spec, allow_missing)
         alone = spec.groups.may_be_blank(table.group_name)
         return Slides(table.frame, table.group_name, f"label table {labels.name}", alone)
     packed = spec.generator is not None or store_path(spec, data).exists()

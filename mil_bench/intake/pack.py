@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from mil_bench.datasets.labels import LabelTable, parse_label_table
 from mil_bench.errors import InputError
 from mil_bench.intake.folders import FoundFile, find_feature_files, named_as_labelled
 from mil_bench.intake.partial_store import PartialStore, open_partial
+from mil_bench.intake.readers import AS_USUAL, Reading
 from mil_bench.intake.row_packing import (
     OpenedFile,
     RowJob,
@@ -43,24 +45,37 @@ class Packed:
         store: the new store.
         formats: number of files per format.
         without_features: labelled slides that have no file.
+        unlabelled: slides that are left out because their label is missing in the table.
+        notes: what was noticed in the label table, one sentence each.
         empty: slides that are left out because their file has no instances, as if a tool found no
             tissue.
         without_coords: files without coordinates, if others have them; the store has none then.
         without_instance_labels: files without labels of their instances, likewise.
+        doubles: files with float64 features, of which the store has float32.
         resumed: slides whose rows an interrupted call had written.
     """
 
     store: BagStore
     formats: Counter[str]
     without_features: tuple[str, ...]
+    unlabelled: tuple[str, ...]
+    notes: tuple[str, ...]
     empty: tuple[str, ...]
     without_coords: int
     without_instance_labels: int
+    doubles: int
     resumed: int
 
 
 def pack(
-    folder: Path, spec: DatasetSpec, labels: Path, data_dir: Path, watch: Watch, workers: int = 1
+    folder: Path,
+    spec: DatasetSpec,
+    labels: Path,
+    data_dir: Path,
+    watch: Watch,
+    workers: int = 1,
+    how: Reading = AS_USUAL,
+    allow_missing: bool = False,
 ) -> Packed:
     """Pack a folder of feature files; all problems of the input are reported together.
 
@@ -73,7 +88,10 @@ def pack(
         labels: the label table.
         data_dir: folder of the stores.
         watch: wraps the iterations over the files.
-        workers: number of processes that read and write; 1 is this one.
+        workers: number of processes that read and write; 0: this one, which a damaged file can then
+            hold for ever.
+        how: how the files are read.
+        allow_missing: leave slides out whose label is missing in the table.
 
     Raises:
         InputError: with all problems; no store is left behind.
@@ -87,9 +105,13 @@ def pack(
             "Use it in a run as it is.",
         )
     _refuse_existing(target, spec)
-    table, found, problems = _look(folder, spec, labels)
+    table, found, problems = _look(folder, spec, labels, allow_missing)
     with spread_over(workers) as spread:
-        opened, unreadable = parted(watch(spread(open_one, found), len(found), "opening the files"))
+        opened, unreadable = parted(
+            watch(
+                spread(functools.partial(open_one, how=how), found), len(found), "opening the files"
+            )
+        )
         usable, empty, featureless = _with_instances(opened)
         files = [file.file for file in usable]
         problems += [*_name_problems(found, table), *unreadable, *featureless, *_mixed(files)]
@@ -109,9 +131,12 @@ def pack(
         store=BagStore(target),
         formats=Counter(file.format for file in files),
         without_features=tuple(slide for slide in table.slides if slide not in present),
+        unlabelled=tuple(sorted(table.unlabelled)),
+        notes=table.notes,
         empty=tuple(empty),
         without_coords=_without([file.has_coords for file in files]),
         without_instance_labels=_without([file.has_instance_labels for file in files]),
+        doubles=sum(file.is_double for file in files),
         resumed=resumed,
     )
 
@@ -122,12 +147,12 @@ def _without(has: Sequence[bool]) -> int:
 
 
 def _look(
-    folder: Path, spec: DatasetSpec, labels: Path
+    folder: Path, spec: DatasetSpec, labels: Path, allow_missing: bool
 ) -> tuple[LabelTable | None, list[FoundFile], list[str]]:
     """The label table and the files, and the problems of both."""
     table, found, problems = None, [], []
     try:
-        table, faults = parse_label_table(labels, spec)
+        table, faults = parse_label_table(labels, spec, allow_missing)
         problems += [f"{labels}: {fault}" for fault in faults]
     except InputError as error:
         problems += [f"{labels}: {fault}" for fault in error.advised()]
@@ -138,6 +163,9 @@ def _look(
     if table is None:
         return None, found, problems
     found, ambiguous = named_as_labelled(found, table.named)
+    found = [file for file in found if file.slide not in table.unlabelled]
+    if not found and table.unlabelled and not problems:
+        problems.append(f"{labels}: no slide with a feature file has a label")
     return table, found, problems + ambiguous
 
 

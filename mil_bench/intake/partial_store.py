@@ -18,7 +18,7 @@ import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from mil_bench import durable
 from mil_bench.bags.rows import Column
@@ -165,9 +165,8 @@ def _locked(path: Path) -> Iterator[None]:
     """Hold the lock of an unfinished store; the system releases it if the process dies."""
     hidden = hidden_path(path)
     lock_path = hidden.with_name(f"{hidden.name}.lock")
-    lock = FileLock(lock_path, timeout=0)
     try:
-        lock.acquire()
+        lock = durable.acquired(lock_path, patience=0)
     except Timeout as error:
         raise StorageError(
             f"Another process is packing {path} at this moment. "

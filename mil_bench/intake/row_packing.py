@@ -3,30 +3,49 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
-from mil_bench import processes
+from mil_bench.bags.reading_process import NoEndError, ReadingProcess
 from mil_bench.bags.rows import RowFile
-from mil_bench.errors import InputError, MilBenchError
+from mil_bench.errors import InputError
 from mil_bench.intake.partial_store import PackedRows, RowTarget, Stamp
-from mil_bench.intake.readers import FeatureFile, RawBag, open_features, problem_lines
+from mil_bench.intake.readers import (
+    AS_USUAL,
+    FeatureFile,
+    RawBag,
+    Reading,
+    open_features,
+    problem_lines,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from mil_bench.intake.folders import FoundFile
 
-_Item = TypeVar("_Item")
+
+class HasPath(Protocol):
+    """Anything about a feature file."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+
+
+_Item = TypeVar("_Item", bound=HasPath)
 _Result = TypeVar("_Result")
-Spread = Callable[[Callable[[_Item], _Result], Iterable[_Item]], Iterator[_Result]]
-"""A ``map`` over one or several processes; results come in the order of the items."""
+Spread = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
+"""A ``map`` over processes; results come in the order of the items, which have a ``path``.
+
+In place of a result that a file does not give there are ``Problems``.
+"""
 
 Problems = tuple[str, ...]
 """What is wrong with a file, one line each: what a function returns in place of its result."""
@@ -34,30 +53,50 @@ Problems = tuple[str, ...]
 
 @contextlib.contextmanager
 def spread_over(workers: int) -> Iterator[Spread]:
-    """A ``map`` that runs in ``workers`` processes, or in this one for ``workers=1``.
+    """A ``map`` that runs in ``workers`` processes, or in this one for ``workers=0``.
 
-    h5py holds a lock for the whole process, so threads would read one after another.
+    A process that a file keeps for too long is ended, and the file has a problem. Files that this
+    process opens itself can hold it for ever.
 
     Raises:
         MilBenchError: a process was killed from outside.
     """
-    if workers == 1:
+    if workers == 0:
         yield map
         return
-    # torch, which reads .pt files, does not survive a fork with threads: workers are forked from a
-    # server without threads, which imports this module once for all of them.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    pool = ProcessPoolExecutor(workers, context, initializer=processes.start_worker)
+    readers = [ReadingProcess(__name__) for _ in range(workers)]
+    free: SimpleQueue[ReadingProcess] = SimpleQueue()
+    for reader in readers:
+        free.put(reader)
+
+    def one(work: Callable[[_Item], _Result], item: _Item) -> _Result | Problems:
+        reader = free.get()
+        try:
+            return read_in(reader, work, item)
+        finally:
+            free.put(reader)
+
+    pool = ThreadPoolExecutor(workers, "packing")  # its threads only wait for the processes
     try:
-        yield lambda work, items: pool.map(work, items)
-    except BrokenProcessPool as error:
-        raise MilBenchError(
-            "A packing process was killed, as happens when memory runs out. "
-            "Call again with fewer --workers; what is packed stays packed."
-        ) from error
+        yield lambda work, items: pool.map(partial(one, work), items)
     finally:
+        for reader in readers:
+            reader.close()
         pool.shutdown(cancel_futures=True)
+
+
+def read_in(
+    reader: ReadingProcess, work: Callable[[_Item], _Result], item: _Item
+) -> _Result | Problems:
+    """The result of ``work(item)`` in another process, or why its file gives none."""
+    try:
+        size = item.path.stat().st_size
+    except OSError as error:
+        return _unreadable(error, item.path)
+    try:
+        return reader.call(work, item, size)
+    except NoEndError as error:
+        return (f"{item.path} {error}; the file or its disk is damaged",)
 
 
 def parted(results: Iterable[_Result | Problems]) -> tuple[list[_Result], list[str]]:
@@ -84,11 +123,16 @@ class OpenedFile:
     file: FeatureFile
     stamp: Stamp
 
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.file.path
 
-def open_one(found: FoundFile) -> OpenedFile | Problems:
+
+def open_one(found: FoundFile, how: Reading = AS_USUAL) -> OpenedFile | Problems:
     """Read a file's shape, or say what is wrong with it."""
     try:
-        file = open_features(found.path, found.slide)
+        file = open_features(found.path, found.slide, how)
         return OpenedFile(file, _stamp(file))
     except InputError as error:
         return problem_lines(error)
@@ -127,6 +171,11 @@ class RowJob:
     claimed: PackedRows | None = None
 
     @property
+    def path(self) -> Path:
+        """The file."""
+        return self.opened.path
+
+    @property
     def stamp(self) -> Stamp:
         """What the slide's rows are made of: its files and, if it has witnesses, their class."""
         stamp = self.opened.stamp
@@ -145,7 +194,7 @@ def _pack_into(store: RowFile, job: RowJob) -> PackedRows | Problems:
         digests = {name: store.digest(name, job.first, file.rows) for name in columns}
         if digests == job.claimed.digests:
             return job.claimed
-    raw = _read(job.opened)
+    raw = read_rows(job.opened)
     if isinstance(raw, tuple):
         return raw
     values: dict[str, Any] = {"features": raw.features, "coords": raw.coords}
@@ -159,13 +208,21 @@ def _pack_into(store: RowFile, job: RowJob) -> PackedRows | Problems:
     return rows
 
 
+def load_one(file: FeatureFile) -> RawBag | Problems:
+    """A file's rows as they are, or why it cannot be read."""
+    try:
+        return file.read()
+    except InputError as error:
+        return problem_lines(error)
+
+
 def row_problems(opened: OpenedFile) -> Problems:
     """What is wrong with a file's rows."""
-    raw = _read(opened)
+    raw = read_rows(opened)
     return raw if isinstance(raw, tuple) else ()
 
 
-def _read(opened: OpenedFile) -> RawBag | Problems:
+def read_rows(opened: OpenedFile) -> RawBag | Problems:
     """A file's rows, or what is wrong with them."""
     file = opened.file
     try:

@@ -58,6 +58,11 @@ class MissingFolds:
         self._waiting: deque[tuple[Job, tuple[int, ...]]] = deque()
         self._maker: TaskMaker | None = None
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing is to be trained."""
+        return not self._missing
+
     def train(self) -> None:
         """Train them all."""
         if not self._missing:

@@ -164,10 +164,6 @@ FOLDER_CASES = {
         name_one_encoder,
         ["several encoders", "uni in 1 file such as ", "s1.h5, but unnamed in ", "s2.h5"],
     ),
-    "double precision": (
-        add_h5(some_features(5, 4, "float64")),
-        ["s3.h5 has features of type float64, expected float16 or float32"],
-    ),
     "whole numbers in an .h5": (
         add_h5(np.zeros((5, 4), np.int32)),
         ["s3.h5 has features of type int32"],

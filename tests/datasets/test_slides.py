@@ -73,8 +73,8 @@ def test_a_word_for_no_patient_that_several_slides_share_is_noticed(word: str) -
 def test_patients_that_differ_in_case_only_are_noticed() -> None:
     (note,) = table(group=groups(s00="P0", s02="P1")).group_notes(SLIDES)
     assert note == (
-        "Spellings of a patient that differ only in upper and lower case count as different: "
-        "'P0' and 'p0'; 'P1' and 'p1'."
+        "Spellings of a patient that look alike (case, blanks, letters of another alphabet) count "
+        "as different: 'P0' and 'p0'; 'P1' and 'p1'."
     )
 
 

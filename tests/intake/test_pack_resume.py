@@ -19,6 +19,7 @@ from mil_bench.benchmarks.bracs import BRACS
 from mil_bench.bags.store import BagStore
 from mil_bench.errors import InputError, MilBenchError, StorageError
 from mil_bench.intake import row_packing
+from mil_bench.intake.folders import find_feature_files
 from mil_bench.intake.pack import Packed, pack
 from mil_bench.progress import unwatched
 
@@ -46,7 +47,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "features"
 
 
-def pack_into(folder: Path, data: Path, workers: int = 1, watch=unwatched) -> Packed:
+def pack_into(folder: Path, data: Path, workers: int = 0, watch=unwatched) -> Packed:
     return pack(folder, BRACS, folder.parent / "labels.csv", data, watch, workers)
 
 
@@ -68,13 +69,13 @@ def stopped_after(
 def slides_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The slides whose rows are read from now on."""
     read: list[str] = []
-    original = row_packing._read
+    original = row_packing.read_rows
 
     def noted(opened):
         read.append(opened.file.slide)
         return original(opened)
 
-    monkeypatch.setattr(row_packing, "_read", noted)
+    monkeypatch.setattr(row_packing, "read_rows", noted)
     return read
 
 
@@ -110,6 +111,7 @@ PACK = (
     "import signal, sys; from mil_bench.cli import main\n"
     "signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(main())"
 )
+# In a file that Python runs at its start, so that it holds for the processes that read, too.
 SLOW = (
     "import time; from mil_bench.intake import row_packing\n"
     "write = row_packing.RowFile.write\n"
@@ -119,10 +121,13 @@ SLOW = (
 
 
 def start(folder: Path, data: Path, *words: str, slow: bool = True) -> subprocess.Popen:
+    site = folder.parent / "site"
+    site.mkdir(exist_ok=True)
+    (site / "sitecustomize.py").write_text(SLOW if slow else "")
     command = [
         sys.executable,
         "-c",
-        (SLOW if slow else "") + PACK,
+        PACK,
         "data",
         "pack",
         str(folder),
@@ -130,7 +135,10 @@ def start(folder: Path, data: Path, *words: str, slow: bool = True) -> subproces
         "bracs",
     ]
     command += ["--labels", str(folder.parent / "labels.csv"), "--data", str(data), *words]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
 
 
 def wait_for_slides(data: Path, slides: int) -> None:
@@ -333,11 +341,11 @@ def test_problems_are_the_same_in_several_processes(folder: Path, tmp_path: Path
         )
     (folder / "s05.h5").write_text("no features")
     messages = []
-    for workers in (1, 2):
+    for workers in (0, 1, 2):
         with pytest.raises(InputError) as caught:
             pack_into(folder, tmp_path / "data", workers)
         messages.append(str(caught.value))
-    assert messages[0] == messages[1]
+    assert messages[0] == messages[1] == messages[2]
     assert "3 problems" in messages[0]
 
 
@@ -373,14 +381,20 @@ def test_a_file_that_grows_while_it_is_read_is_refused(
         pack_into(folder, tmp_path / "data")
 
 
+def killed(found: object) -> None:
+    """What the system does to a process if memory runs out."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def test_a_process_that_dies_is_told_of_and_packing_goes_on(folder: Path, tmp_path: Path) -> None:
     with (
         pytest.raises(
-            MilBenchError, match="A packing process was killed, as happens when memory runs out"
+            MilBenchError,
+            match="A process that reads feature files was killed, as happens when memory runs out",
         ),
         row_packing.spread_over(2) as spread,
     ):
-        list(spread(os._exit, [1]))
+        list(spread(killed, find_feature_files(folder)))
 
 
 def test_witnesses_get_the_class_of_their_bag(tmp_path: Path) -> None:

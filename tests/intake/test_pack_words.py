@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import os
 import shlex
 import unicodedata
@@ -121,7 +123,7 @@ def bad_patch_labels(root: Path) -> None:
 
 
 def bad_features(root: Path) -> None:
-    write_npy(root / "features" / "000.npy", some_features(6, 8, "float64"))
+    write_npy(root / "features" / "000.npy", some_features(6, 8, "int64"))
 
 
 TORCHMIL = {
@@ -135,7 +137,8 @@ TORCHMIL = {
     ),
     "features": (
         bad_features,
-        "  - study/features/000.npy has features of type float64, expected float16 or float32. "
+        "  - study/features/000.npy has features of type int64, expected float16, float32 or "
+        "float64. "
         "Save the features as float32.\n",
     ),
 }
@@ -172,8 +175,8 @@ def test_files_of_one_name_are_told_apart(desk: Desk) -> None:
     desk.label(["A/001", "B/001", "002", "003"])
     assert desk.pack()[0] == 0
     Path("data/study.h5").unlink()
-    write_h5(Path("features/B/001.h5"), some_features(3, 8, "float64"))
-    assert "  - features/B/001.h5 has features of type float64" in desk.pack()[2]
+    write_h5(Path("features/B/001.h5"), some_features(3, 8, "int64"))
+    assert "  - features/B/001.h5 has features of type int64" in desk.pack()[2]
     write_h5(Path("features/B/001.h5"), np.full((3, 8), np.nan, np.float32), np.zeros((3, 2)))
     assert "  - features/B/001.h5: 3 of 3 instances hold NaN" in desk.pack()[2]
 
@@ -330,18 +333,18 @@ def test_patients_of_accented_letters_are_one_however_they_are_written(desk: Des
 def test_what_a_terminal_would_obey_or_hide_is_shown_escaped(desk: Desk) -> None:
     red = "\x1b[31mred"
     write_all("features", [*SLIDES, red])
-    desk.label([*SLIDES, "new\u200bline"])
+    desk.label([*SLIDES, "new\x9bline"])
     code, _, errors = desk.pack()
     assert code == 2
     assert "features/\\x1b[31mred.h5: slide '\\x1b[31mred' is not in the label table" in errors
     code, output, _ = desk.check()
     assert code == 1
     assert "1 slide is not in the label table: \\x1b[31mred." in output
-    assert "no features: new\\u200bline" in output
+    assert "no features: new\\x9bline" in output
     (Path("features") / f"{red}.h5").unlink()
     code, output, _ = desk.pack()
     assert code == 0
-    assert "1 labelled slide has no feature file: new\\u200bline\n" in output
+    assert "1 labelled slide has no feature file: new\\x9bline\n" in output
 
 
 def test_a_name_that_is_no_text_can_be_shown(desk: Desk) -> None:
@@ -398,3 +401,33 @@ def test_bag_ids_that_stand_twice_are_wrong(desk: Desk) -> None:
     assert "bag_ids: 1 id names several bags: a." in output
     np.savez("bags.npz", **arrays, bag_ids=np.array(["a", "b", "c"]))
     assert desk.call("data", "inspect", "bags.npz")[0] == 0
+
+
+NAMES = ("[/nos] [x]", "a\x1b[31mred", "\u202eltr", "$x_$", "=1+1")
+
+
+def test_names_of_classes_are_shown_as_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    quoted = ", ".join(json.dumps(name) for name in NAMES)
+    Path("study.toml").write_text(f'name = "study"\nlabels = [{quoted}]\n', encoding="utf-8")
+    with Path("labels.csv").open("w", encoding="utf-8") as file:
+        rows = [(f"s{i}", name) for i, name in enumerate(NAMES)]
+        csv.writer(file).writerows([("slide", "label"), *rows])
+    for i in range(len(NAMES)):
+        write_h5(Path(f"features/s{i}.h5"), some_features(seed=i))
+    table = ("--dataset", "study.toml", "--labels", "labels.csv")
+    commands = [
+        ["data", "card", "study.toml"],
+        ["data", "pack", "features", *table, "--workers", "1"],
+        ["data", "info", "study.toml"],
+        ["data", "inspect", "features", *table],
+    ]
+    for command in commands:
+        assert main(command) == 0
+        text = capsys.readouterr().out
+        for shown in ("[/nos] [x]", "a\\x1b[31mred", "\\u202eltr", "$x_$", "=1+1"):
+            assert shown in text, command
+        assert "\x1b" not in text
+        assert "\u202e" not in text

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
-from importlib import metadata
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,32 +13,46 @@ from mil_bench import registry
 from mil_bench.bags.store import BagStore
 from mil_bench.cli import main
 from mil_bench.datasets.slide_ids import without_ending
-from mil_bench.intake.readers import BUILT_IN, FeatureFile, RawBag, Reader
+from mil_bench.intake.readers import BUILT_IN
 from mil_bench.registry import Registry
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from mil_bench.intake.readers import Reader
+
+MAGIC = b"ROWS"
+PACKAGE = """
+from dataclasses import dataclass
+
+import numpy as np
+
+from mil_bench.intake.readers import FeatureFile, RawBag, Reader
 
 MAGIC = b"ROWS"
 
 
 @dataclass(frozen=True, kw_only=True)
 class RowsFile(FeatureFile):
-    """An invented format: its name, two numbers, and the features."""
-
     @classmethod
-    def open(cls, path: Path, slide: str) -> RowsFile:
+    def open(cls, path, slide):
         rows, width = np.fromfile(path, np.int32, 2, offset=len(MAGIC)).tolist()
         return cls(path=path, slide=slide, format=".rows", rows=rows, width=width, dtype="float32")
 
-    def load(self) -> RawBag:
+    def load(self):
         features = np.fromfile(self.path, np.float32, offset=len(MAGIC) + 8)
         return RawBag(features.reshape(self.rows, self.width))
+
+
+def open_named(path, slide):
+    raise AssertionError("it was asked")
 
 
 READER = Reader(
     "the .rows of nobody", (".rows",), lambda start: start.content.startswith(MAGIC), RowsFile.open
 )
+ASKED = Reader("any HDF5", (".h5",), lambda start: "features" in start.datasets, open_named)
+"""
 
 
 def write_rows(path: Path, features: np.ndarray) -> None:
@@ -50,20 +61,19 @@ def write_rows(path: Path, features: np.ndarray) -> None:
 
 @pytest.fixture
 def offer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """Puts an object under the entry-point group of readers, as an installed package does."""
+    """Installs a package whose entry point is one of the names in it."""
     monkeypatch.chdir(tmp_path)
 
-    def put(value: object) -> None:
-        module = ModuleType("package_with_a_reader")
-        module.READER = value
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-        point = metadata.EntryPoint("rows", f"{module.__name__}:READER", "mil_bench.readers")
-        known = metadata.entry_points
-        monkeypatch.setattr(
-            metadata,
-            "entry_points",
-            lambda group: [point] if group == point.group else known(group=group),
-        )
+    def put(name: str) -> None:
+        site = tmp_path / "site"
+        about = site / "rows_of_nobody-1.0.dist-info"
+        about.mkdir(parents=True)
+        (site / "package_with_a_reader.py").write_text(PACKAGE)
+        (about / "METADATA").write_text("Metadata-Version: 2.1\nName: rows-of-nobody\nVersion: 1\n")
+        points = f"[mil_bench.readers]\nrows = package_with_a_reader:{name}\n"
+        (about / "entry_points.txt").write_text(points)
+        monkeypatch.syspath_prepend(str(site))
+        monkeypatch.delitem(sys.modules, "package_with_a_reader", raising=False)
         monkeypatch.setattr(registry, "readers", Registry("mil_bench.readers", "reader"))
 
     return put
@@ -78,7 +88,7 @@ def pack(tmp_path: Path) -> int:
 def test_a_package_brings_a_format_and_its_folder_is_packed(
     offer, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    offer(READER)
+    offer("READER")
     (tmp_path / "features").mkdir()
     features = {"a": some_features(3), "b": some_features(5, seed=1)}
     for slide, rows in features.items():
@@ -90,10 +100,7 @@ def test_a_package_brings_a_format_and_its_folder_is_packed(
 
 
 def test_the_readers_of_packages_are_asked_before_the_built_in_ones(offer, tmp_path: Path) -> None:
-    def open_named(path: Path, slide: str) -> RowsFile:
-        raise AssertionError("it was asked")
-
-    offer(Reader("any HDF5", (".h5",), lambda start: "features" in start.datasets, open_named))
+    offer("ASKED")
     write_h5(tmp_path / "features" / "a.h5", some_features())
     with pytest.raises(AssertionError, match="it was asked"):
         pack(tmp_path)
@@ -102,23 +109,23 @@ def test_the_readers_of_packages_are_asked_before_the_built_in_ones(offer, tmp_p
 def test_a_format_nobody_reads_is_refused_with_the_known_ones(
     offer, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    offer(READER)
+    offer("READER")
     (tmp_path / "features").mkdir()
     (tmp_path / "features" / "a.rows").write_bytes(b"something else")
     assert pack(tmp_path) == 2
     message = capsys.readouterr().err
     assert "a.rows is in no known format" in message
-    for reader in (READER, *BUILT_IN):
-        assert reader.title in message
+    for title in ("the .rows of nobody", *(reader.title for reader in BUILT_IN)):
+        assert title in message
 
 
 def test_an_entry_point_that_is_no_reader_is_refused(
     offer, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    offer(RowsFile)
+    offer("RowsFile")
     write_h5(tmp_path / "features" / "a.h5", some_features())
     assert pack(tmp_path) == 2
-    expected = "The reader 'rows' of an unknown package (package_with_a_reader:READER) is"
+    expected = "The reader 'rows' of rows-of-nobody (package_with_a_reader:RowsFile) is"
     assert expected in capsys.readouterr().err
 
 

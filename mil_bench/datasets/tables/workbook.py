@@ -7,6 +7,7 @@ import io
 import re
 import warnings
 import zipfile
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ _HIGHEST_RATIO = 100  # of unpacked to packed bytes; the official BRACS.xlsx has
 _SMALL = 16 * 2**20  # unpacked bytes below which no ratio does harm
 _MOST_ROWS = 2**20  # of an Excel sheet
 _EXACT_DIGITS = 10**15  # Excel keeps 15 digits of a number
+_MERGED = re.compile(rb'<(?:\w+:)?mergeCell\s[^>]*?ref="([A-Z]+\d+:[A-Z]+\d+)"')
 _BLANK_ROWS_BEFORE_HEADER = 100
 
 
@@ -86,6 +88,7 @@ def _table(
             for worksheet in book.worksheets:
                 worksheet.reset_dimensions()  # some programs write wrong ones
         name = _chosen(path, books[0], fits, sheet)
+        merged = _Merged(books[0][name])
         columns: tuple[str, ...] = ()
         rows = []
         for number, (cells, formulas) in enumerate(
@@ -95,8 +98,11 @@ def _table(
                 raise refusal(path, f"sheet '{name}' has more than {_MOST_ROWS:,} rows")
             if not columns:
                 columns = _header(cells)
+                merged.faults(number, 0)
             elif any(cell.value is not None for cell in formulas):
-                rows.append(_row(f"sheet '{name}', row {number}", len(columns), cells, formulas))
+                row = _row(f"sheet '{name}', row {number}", len(columns), cells, formulas)
+                faults = {**row.faults, **merged.faults(number, len(columns))}
+                rows.append(replace(row, faults=faults))
     finally:
         for book in books:
             book.close()
@@ -104,6 +110,37 @@ def _table(
     if not rows:
         raise refusal(path, f"sheet '{name}' has no rows under its header")
     return TextTable(columns, tuple(rows))
+
+
+class _Merged:
+    """The merged cells of a sheet, of which Excel keeps the value of the first only."""
+
+    def __init__(self, sheet: Any) -> None:
+        from openpyxl.utils import get_column_letter, range_boundaries
+
+        self._letter = get_column_letter
+        # openpyxl gives them only for a sheet that it loads as a whole.
+        raw = sheet.parent._archive.read(sheet._worksheet_path)
+        ranges: list[Any] = [range_boundaries(ref.decode()) for ref in _MERGED.findall(raw)]
+        self._coming = sorted(((r, c, last, end) for c, r, end, last in ranges), reverse=True)
+        self._here: list[tuple[int, int, int, int]] = []
+
+    def faults(self, number: int, width: int) -> dict[int, str]:
+        """What is wrong with the cells of a row; rows are asked for in their order."""
+        while self._coming and self._coming[-1][0] <= number:
+            self._here.append(self._coming.pop())
+        self._here = [area for area in self._here if area[2] >= number]
+        faults = {}
+        for row, column, last, end in self._here:
+            first = f"{self._letter(column)}{row}"
+            for at in range(column, min(end, width) + 1):
+                if (row, column) != (number, at):
+                    cell = f"{self._letter(at)}{number}"
+                    faults[at - 1] = (
+                        f"cell {cell} is merged with {first} (to {self._letter(end)}{last}), "
+                        "which alone has a value; unmerge the cells and fill in every row"
+                    )
+        return faults
 
 
 def _chosen(path: Path, book: Any, fits: Callable[[tuple[str, ...]], bool], sheet: str) -> str:

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mil_bench.errors import InputError
+from mil_bench.intake.readers.interface import EXTRACT_AGAIN, check_expansion
+from mil_bench.intake.row_packing import load_one, read_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from mil_bench.bags.reading_process import ReadingProcess
     from mil_bench.bags.store import BagStore
     from mil_bench.datasets.labels import LabelTable
     from mil_bench.intake.readers import FeatureFile
@@ -45,12 +48,19 @@ class BagSource:
 
 
 def files_source(
-    title: str, files: Sequence[FeatureFile], table: LabelTable | None, classes: tuple[str, ...]
+    title: str,
+    files: Sequence[FeatureFile],
+    table: LabelTable | None,
+    classes: tuple[str, ...],
+    reader: ReadingProcess,
 ) -> BagSource:
-    """Feature files as they are, before packing."""
+    """Feature files as they are, before packing; a process of their own reads them."""
 
     def read(position: int) -> tuple[np.ndarray, np.ndarray | None]:
-        raw = files[position].read()
+        file = files[position]
+        raw = read_in(reader, load_one, file)
+        if isinstance(raw, tuple):
+            raise InputError(f"feature file {file.path}", raw, EXTRACT_AGAIN)
         return raw.features, raw.coords
 
     slides = {} if table is None else table.slides
@@ -65,9 +75,14 @@ def files_source(
 
 
 def store_source(title: str, store: BagStore) -> BagSource:
-    """A packed dataset."""
+    """A packed dataset, whose rows are compared with their digests."""
 
     def read(position: int) -> tuple[np.ndarray, np.ndarray | None]:
+        damaged = store.damaged(position)
+        if damaged:
+            slide, columns = store.slides["slide"].iloc[position], " and ".join(damaged)
+            problem = f"the {columns} of slide '{slide}' changed on disk since they were packed"
+            raise InputError(f"bag store {store.path}", [problem], "Pack the features again.")
         rows = slice(store.offsets[position], store.offsets[position + 1])
         return store.features[rows], None if store.coords is None else store.coords[rows]
 
@@ -87,6 +102,7 @@ def npz_source(path: Path) -> BagSource:
         "Give an .npz with features [N, D], offsets [B + 1] from 0 to N, "
         "and whole numbers as labels [B]."
     )
+    _check_size(path)
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             held = {
@@ -121,6 +137,16 @@ def npz_source(path: Path) -> BagSource:
 
     names = tuple(f"label {value}" for value in classes)
     return BagSource(path.name, tuple(map(str, slides)), names, labels, read)
+
+
+def _check_size(path: Path) -> None:
+    """Refuse an archive that would unpack to many times its size."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
+        return  # np.load says what is wrong
+    check_expansion(path, path.stat().st_size, unpacked)
 
 
 def _npz_problems(held: dict[str, np.ndarray]) -> list[str]:

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mil_bench.bags.store import BagStore
+from mil_bench.bags.opening import open_bags
+from mil_bench.bags.reading_process import ReadingProcess
 from mil_bench.datasets.catalogue import find_dataset, open_store
 from mil_bench.datasets.labels import LabelTable, read_label_table
 from mil_bench.errors import InputError
 from mil_bench.intake.folders import find_feature_files, named_as_labelled
 from mil_bench.intake.inspection.look import Finding
 from mil_bench.intake.inspection.sources import BagSource, files_source, npz_source, store_source
-from mil_bench.intake.row_packing import open_one, parted
+from mil_bench.intake.readers import AS_USUAL, Reading
+from mil_bench.intake.readers.interface import read_as
+from mil_bench.intake.row_packing import open_one, parted, read_in
 from mil_bench.wording import first_names, plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mil_bench.bags.store import BagStore
     from mil_bench.datasets.card import DatasetSpec
     from mil_bench.intake.readers import FeatureFile
     from mil_bench.progress import Watch
@@ -43,7 +48,13 @@ class InspectionTarget:
 
 
 def open_target(
-    target: str, spec: DatasetSpec | None, labels: Path | None, data_dir: Path, watch: Watch
+    target: str,
+    spec: DatasetSpec | None,
+    labels: Path | None,
+    data_dir: Path,
+    watch: Watch,
+    how: Reading = AS_USUAL,
+    allow_missing: bool = False,
 ) -> InspectionTarget:
     """Open a folder of feature files, a packed dataset or a bag file.
 
@@ -53,13 +64,16 @@ def open_target(
         labels: a label table to compare with, or None.
         data_dir: folder of the stores.
         watch: wraps the iteration over a folder's files.
+        how: how feature files are read.
+        allow_missing: whether labels may be missing in the table.
 
     Raises:
         MilBenchError: nothing of that kind is there, or it cannot be opened.
     """
     path = Path(target)
     if path.is_file() and path.suffix == ".npz":
-        source = npz_source(path)
+        with read_as(how):
+            source = npz_source(path)
         return InspectionTarget(source, source.slides, findings=tuple(_repeated(source)))
     if path.exists() and not path.is_file() and not path.is_dir():
         remedy = (
@@ -76,10 +90,12 @@ def open_target(
             ["a label table alone does not say which classes there are"],
             "Name the dataset's card too: --dataset NAME or CARD.toml.",
         )
-    table = None if labels is None or spec is None else read_label_table(labels, spec)
+    table = (
+        None if labels is None or spec is None else read_label_table(labels, spec, allow_missing)
+    )
     if path.is_dir():
-        return _folder(path, spec, table, watch)
-    store = open_store(spec, data_dir) if named and spec is not None else BagStore(path)
+        return _folder(path, spec, table, watch, how)
+    store = open_store(spec, data_dir) if named and spec is not None else open_bags(path)
     return _store(store, spec, table)
 
 
@@ -119,18 +135,22 @@ def _expected(spec: DatasetSpec | None, source: BagSource) -> tuple[int, ...]:
 
 
 def _folder(
-    folder: Path, spec: DatasetSpec | None, table: LabelTable | None, watch: Watch
+    folder: Path, spec: DatasetSpec | None, table: LabelTable | None, watch: Watch, how: Reading
 ) -> InspectionTarget:
     found = find_feature_files(folder)
     ambiguous: list[str] = []
     if table is not None:
         found, ambiguous = named_as_labelled(found, table.named)
-    opened, unreadable = parted(map(open_one, watch(found, len(found), "opening the files")))
+    reader = ReadingProcess(open_one.__module__)
+    watched = watch(found, len(found), "opening the files")
+    opened, unreadable = parted(
+        read_in(reader, partial(open_one, how=how), file) for file in watched
+    )
     files = [readable.file for readable in opened]
     findings = [Finding(True, problem) for problem in (*ambiguous, *unreadable)]
     findings += _kinds([file for file in files if file.rows])
     findings += _compared([file.slide for file in found], table)
-    source = files_source(str(folder), files, table, spec.hierarchy.fine if spec else ())
+    source = files_source(str(folder), files, table, spec.hierarchy.fine if spec else (), reader)
     slides = table.slides if table else {}
     groups = [slides[file.slide].group if file.slide in slides else file.slide for file in files]
     return InspectionTarget(source, tuple(groups), _expected(spec, source), tuple(findings))
@@ -148,6 +168,10 @@ def _kinds(files: Sequence[FeatureFile]) -> list[Finding]:
                 f"{name} in {plural(count, 'file')}" for name, count in named.most_common()
             )
             findings.append(Finding(True, f"{what} differ: {kinds}."))
+    doubles = sum(file.is_double for file in files)
+    if doubles:
+        held = plural(doubles, "file holds", "files hold")
+        findings.append(Finding(False, f"{held} float64 features, which are read as float32."))
     for what, has in (
         ("coordinates", [file.has_coords for file in files]),
         ("labels of their instances", [file.has_instance_labels for file in files]),
@@ -166,7 +190,11 @@ def _compared(slides: Sequence[str], table: LabelTable | None) -> list[Finding]:
     surplus = [f"{slide}{hint and f' ({hint})'}" for slide, hint in hints.items()]
     present = set(slides)
     missing = [slide for slide in table.slides if slide not in present]
-    findings = []
+    findings = [Finding(False, note) for note in table.notes]
+    if table.unlabelled:
+        count = plural(len(table.unlabelled), "slide has", "slides have")
+        shown = first_names(sorted(table.unlabelled))
+        findings.append(Finding(False, f"{count} no label; packing leaves such out: {shown}."))
     if surplus:
         count, shown = plural(len(surplus), "slide is", "slides are"), first_names(surplus)
         findings.append(Finding(True, f"{count} not in the label table: {shown}."))

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import stat
+import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mil_bench import registry
+from mil_bench.bags.reading_process import allow_computing
 from mil_bench.datasets.slide_ids import TORCH_ENDINGS
 from mil_bench.errors import PluginError
 from mil_bench.intake.readers.clam import CLAM
 from mil_bench.intake.readers.interface import (
+    AS_USUAL,
     FeatureFile,
     FileStart,
     RawBag,
     Reader,
+    Reading,
     broken,
     problem_lines,
+    read_as,
 )
 from mil_bench.intake.readers.stamp import STAMP
 from mil_bench.intake.readers.torchmil import TORCHMIL
@@ -25,11 +31,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = [
+    "AS_USUAL",
     "BUILT_IN",
     "FeatureFile",
     "FileStart",
     "RawBag",
     "Reader",
+    "Reading",
     "open_features",
     "problem_lines",
     "readers",
@@ -40,7 +48,9 @@ _TORCH_SIGNATURES = (b"PK\x03\x04", b"\x80\x02")  # the archive since torch 1.6,
 
 
 def _open_torch(path: Path, slide: str) -> FeatureFile:
-    from mil_bench.intake.readers.torch_pt import TorchFile  # torch takes seconds to import
+    if "torch" not in sys.modules:
+        allow_computing(60)  # torch takes seconds to import
+    from mil_bench.intake.readers.torch_pt import TorchFile
 
     return TorchFile.open(path, slide)
 
@@ -72,12 +82,13 @@ def readers() -> tuple[Reader, ...]:
     return (*(reader for _, reader in offered), *BUILT_IN)
 
 
-def open_features(path: Path, slide: str = "") -> FeatureFile:
+def open_features(path: Path, slide: str = "", how: Reading = AS_USUAL) -> FeatureFile:
     """Open a feature file with the reader that recognises it, and read its shape.
 
     Args:
         path: the file.
         slide: slide id; if empty, the file's name without its ending.
+        how: how it is read.
 
     Raises:
         InputError: no reader recognises the file, or it is broken.
@@ -85,11 +96,15 @@ def open_features(path: Path, slide: str = "") -> FeatureFile:
     """
     known = readers()
     start = FileStart(path, _content(path))
-    reader = next((reader for reader in known if reader.matches(start)), None)
-    if reader is None:
-        problem = "is in no known format" if start.content else "is empty"
-        raise broken(path, problem, _known_formats(known))
-    return reader.open(path, slide or path.stem)
+    with read_as(how):
+        reader = next((reader for reader in known if reader.matches(start)), None)
+        if reader is None:
+            problem = "is in no known format" if start.content else "is empty"
+            raise broken(path, problem, _known_formats(known))
+        file = reader.open(path, slide or path.stem)
+    if file.dtype == "float64":
+        file = replace(file, dtype="float32", is_double=True)
+    return replace(file, how=how)
 
 
 def _content(path: Path) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import h5py
@@ -12,11 +13,13 @@ import numpy as np
 
 from mil_bench.errors import InputError
 from mil_bench.intake.readers.interface import (
-    FEATURE_KEYS,
+    EXTRACT_AGAIN,
     bag_shape,
     broken,
+    check_expansion,
     coordinates,
     feature_type,
+    reading,
 )
 from mil_bench.intake.readers.row_chunks import read_row_chunks
 
@@ -68,10 +71,13 @@ def feature_datasets(path: Path) -> Iterator[FeatureDatasets]:
         InputError: the file is damaged, or has no features, or not all of their values.
     """
     with opened(path) as file:
-        keys = [name for name in FEATURE_KEYS if file.get(name, getlink=True) is not None]
+        wanted = reading().keys
+        keys = [name for name in wanted if file.get(name, getlink=True) is not None]
         if len(keys) > 1:
             raise broken(
-                path, f"has several datasets of features ({', '.join(keys)})", "Keep one of them."
+                path,
+                f"has several datasets of features ({', '.join(keys)})",
+                "Name the one that is meant with --key.",
             )
         if not keys:
             held = ", ".join(list(file)[:8])
@@ -81,7 +87,9 @@ def feature_datasets(path: Path) -> Iterator[FeatureDatasets]:
                 else ""
             )
             raise broken(
-                path, f"has no dataset '{FEATURE_KEYS[0]}' (it holds: {held or 'nothing'}{hint})"
+                path,
+                f"has no dataset '{wanted[0]}' (it holds: {held or 'nothing'}{hint})",
+                f"{EXTRACT_AGAIN[:-1]}; features under another name are named with --key.",
             )
         coords = None if file.get("coords", getlink=True) is None else dataset(file, path, "coords")
         yield FeatureDatasets(path, keys[0], dataset(file, path, keys[0]), coords, file.attrs)
@@ -95,7 +103,7 @@ def opened(path: Path) -> Iterator[h5py.File]:
         InputError: the file is damaged, or needs a filter that is not installed.
     """
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(path, "r", locking=False) as file:
             yield file
     except InputError:
         raise
@@ -113,12 +121,12 @@ def dataset(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
         InputError: there is none of that name, or it is a link, a group, or not all its values are
             in the file.
     """
-    link = file.get(name, getlink=True)
-    if link is None:
+    links = [file.get(part, getlink=True) for part in accumulate(name.split("/"), "{}/{}".format)]
+    if None in links:
         raise broken(
             path, f"has no dataset '{name}' (it holds: {', '.join(list(file)[:8]) or 'nothing'})"
         )
-    if not isinstance(link, h5py.HardLink):
+    if not all(isinstance(link, h5py.HardLink) for link in links):
         raise broken(path, f"has '{name}' as a link to another place, which is not followed")
     stored = file[name]
     if not isinstance(stored, h5py.Dataset) or stored.shape is None:
@@ -129,6 +137,7 @@ def dataset(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
         raise broken(
             path, f"declares '{name}' of shape {stored.shape}, but not all of it was written"
         )
+    check_expansion(path, stored.id.get_storage_size(), stored.size * stored.dtype.itemsize)
     return stored
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +17,7 @@ import numpy as np
 from mil_bench.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 LEVEL_0 = "level-0 pixels"
@@ -24,7 +26,67 @@ UNKNOWN_UNIT = "unknown unit"
 FEATURE_KEYS = ("features", "feats", "patch_embeddings")
 """Names under which the tools store features: CLAM and TRIDENT, STAMP, STAMP's other spelling."""
 
-_EXTRACT_AGAIN = "Extract this slide's features again, or take the file out of the folder."
+_HARMLESS = 2**26  # bytes: below them no expansion does harm
+EXTRACT_AGAIN = "Extract this slide's features again, or take the file out of the folder."
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How feature files are to be read.
+
+    Args:
+        key: name of the features in a file, "" for one of ``FEATURE_KEYS``.
+        most_expansion: a file whose values take more than so many times its own bytes is refused.
+    """
+
+    key: str = ""
+    most_expansion: float = 100.0
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Names under which features are looked for."""
+        return (self.key,) if self.key else FEATURE_KEYS
+
+
+AS_USUAL = Reading()
+_READING: ContextVar[Reading] = ContextVar("reading", default=AS_USUAL)
+# A context variable, since readers of packages are called with a path and a slide only.
+
+
+def reading() -> Reading:
+    """How the file that is open now is to be read."""
+    return _READING.get()
+
+
+@contextlib.contextmanager
+def read_as(how: Reading) -> Iterator[None]:
+    """Read files in this way inside the block."""
+    token = _READING.set(how)
+    try:
+        yield
+    finally:
+        _READING.reset(token)
+
+
+def check_expansion(path: Path, stored: int, declared: int) -> None:
+    """Refuse values that take many times the bytes of their file, as a compressed bomb does.
+
+    Args:
+        path: the file.
+        stored: bytes in the file.
+        declared: bytes of the values in memory.
+
+    Raises:
+        InputError: they take more than ``Reading.most_expansion`` times as many.
+    """
+    most = reading().most_expansion
+    if declared > max(_HARMLESS, most * stored):
+        times = f"{declared / max(1, stored):,.0f} times as many"
+        raise broken(
+            path,
+            f"holds {stored:,} bytes that unpack to {declared:,}, {times}, so it was not read",
+            f"If that is right, allow it with --max-expansion (now {most:g}).",
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +94,8 @@ class RawBag:
     """One file's content.
 
     Args:
-        features: ``[n, D]`` float16 or float32, as stored (bfloat16 becomes float32, which is
-            exact).
+        features: ``[n, D]`` float16, float32 or float64, as stored (bfloat16 becomes float32,
+            which is exact).
         coords: ``[n, 2]`` float64, x and y of a patch's top left corner, or None.
         coords_unit: "level-0 pixels", "micrometres", "unknown unit" if the file does not say, ""
             without coords.
@@ -58,10 +120,14 @@ class FeatureFile(ABC):
         format: name of the format, for messages.
         rows: number of instances, n.
         width: feature width, D.
-        dtype: "float16" or "float32", the type of the rows as they are read.
+        dtype: "float16" or "float32", the type of the rows as ``read`` gives them; a reader's own
+            may be "float64".
         encoder: name of the encoder, "" if the file does not say.
         coords_unit: unit of the coordinates as in :class:`RawBag`, "" if there are none.
         has_instance_labels: whether labels of the instances come with the features.
+        how: how it is read; ``open_features`` sets it.
+        is_double: whether the file holds float64, of which ``read`` makes float32;
+            ``open_features`` sets it.
     """
 
     path: Path
@@ -73,6 +139,8 @@ class FeatureFile(ABC):
     encoder: str = ""
     coords_unit: str = ""
     has_instance_labels: bool = False
+    how: Reading = AS_USUAL
+    is_double: bool = False
 
     @property
     def has_coords(self) -> bool:
@@ -91,11 +159,15 @@ class FeatureFile(ABC):
             InputError: the file is broken, or is no longer what it was when it was opened.
         """
         try:
-            bag = self.load()
+            with read_as(self.how):
+                bag = self.load()
         except OSError as error:
             raise broken(
                 Path(error.filename or self.path), f"cannot be read: {error.strerror}"
             ) from error
+        if self.is_double and bag.features.dtype == np.float64:
+            with np.errstate(over="ignore"):  # what overflows is reported as infinite
+                bag = replace(bag, features=bag.features.astype(np.float32))
         now = (*bag.features.shape, bag.features.dtype.name, bag.coords_unit)
         if now != (self.rows, self.width, self.dtype, self.coords_unit):
             raise broken(
@@ -135,7 +207,7 @@ class FileStart:
         if not self.is_hdf5:
             return {}
         try:
-            with h5py.File(self.path, "r") as file:
+            with h5py.File(self.path, "r", locking=False) as file:
                 return {name: _attributes(file, name) for name in file}
         except Exception:  # a damaged file makes HDF5 raise almost anything
             return {}
@@ -165,7 +237,7 @@ class Reader:
     open: Callable[[Path, str], FeatureFile]
 
 
-def broken(path: Path, problem: str, remedy: str = _EXTRACT_AGAIN) -> InputError:
+def broken(path: Path, problem: str, remedy: str = EXTRACT_AGAIN) -> InputError:
     """The error of a feature file, with its path as it was given.
 
     Args:
@@ -181,7 +253,7 @@ def problem_lines(error: InputError) -> tuple[str, ...]:
 
     The remedy is part of it unless it is the usual one.
     """
-    return error.problems if error.remedy == _EXTRACT_AGAIN else error.advised()
+    return error.problems if error.remedy == EXTRACT_AGAIN else error.advised()
 
 
 def bag_shape(path: Path, shape: tuple[int, ...], what: str) -> tuple[int, int]:
@@ -211,12 +283,12 @@ def feature_type(path: Path, name: str, rows: int) -> str:
     """The name of a features' number type; without rows, any type is accepted.
 
     Raises:
-        InputError: neither float16 nor float32.
+        InputError: none of float16, float32 and float64.
     """
-    if rows and name not in ("float16", "float32"):
+    if rows and name not in ("float16", "float32", "float64"):
         raise broken(
             path,
-            f"has features of type {name}, expected float16 or float32",
+            f"has features of type {name}, expected float16, float32 or float64",
             "Save the features as float32.",
         )
     return name

@@ -21,11 +21,13 @@ from mil_bench.intake.readers.interface import (
     MICROMETRES,
     UNKNOWN_UNIT,
     FeatureFile,
+    FileStart,
     RawBag,
     Reader,
     broken,
     coordinates,
     patch_side,
+    reading,
 )
 
 if TYPE_CHECKING:
@@ -113,11 +115,16 @@ def _stride(coords: np.ndarray) -> float:
     return float(min((step.min() for step in steps if step.size), default=_OLD_TILE_PIXELS))
 
 
+def _matches(start: FileStart) -> bool:
+    key = reading().key
+    if key:
+        return key in _FEATURES and key in start.datasets
+    return "features" not in start.datasets and not start.datasets.keys().isdisjoint(_FEATURES)
+
+
 STAMP = Reader(
     title="STAMP's .h5",
     endings=HDF5_ENDINGS,
-    matches=lambda start: (
-        "features" not in start.datasets and not start.datasets.keys().isdisjoint(_FEATURES)
-    ),
+    matches=_matches,
     open=StampFile.open,
 )

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mil_bench.intake.readers.interface import (
-    FEATURE_KEYS,
     LEVEL_0,
     UNKNOWN_UNIT,
     FeatureFile,
@@ -28,6 +27,7 @@ from mil_bench.intake.readers.interface import (
     broken,
     coordinates,
     feature_type,
+    reading,
 )
 from mil_bench.intake.readers.stored_arrays import STAND_INS, StoredArray
 from mil_bench.intake.readers.trident import patches_beside, read_patches
@@ -98,14 +98,14 @@ def _content(path: Path, mapped: bool) -> tuple[Any, Any, str]:
     """Features and coordinates (None if missing), as tensors or stored arrays, and the format."""
     value = _load(path, mapped)
     if isinstance(value, dict):
-        keys = [key for key in FEATURE_KEYS if key in value]
+        keys = [key for key in reading().keys if key in value]
         if len(keys) != 1:
             held = ", ".join(str(key) for key in list(value)[:8]) or "nothing"
-            wanted = " or ".join(f"'{key}'" for key in FEATURE_KEYS)
+            wanted = " or ".join(f"'{key}'" for key in reading().keys)
             raise broken(
                 path,
                 f"holds a dict, expected exactly one of {wanted} in it (it holds: {held})",
-                _REMEDY,
+                "Name the features with --key.",
             )
         coords = value.get("coords")
         return (

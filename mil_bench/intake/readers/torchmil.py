@@ -31,6 +31,7 @@ from mil_bench.intake.readers.interface import (
     broken,
     coordinates,
     feature_type,
+    reading,
 )
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def _matches(start: FileStart) -> bool:
     if start.content.startswith(_SIGNATURE):
         return True
     stored = [key for key in (*FEATURE_KEYS, "coords") if key in start.datasets]
-    return stored == ["features"] and _is_bag(start.path)
+    return "features" in reading().keys and stored == ["features"] and _is_bag(start.path)
 
 
 TORCHMIL = Reader(

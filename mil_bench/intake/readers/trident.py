@@ -22,6 +22,7 @@ from mil_bench.intake.readers.interface import (
     Reader,
     coordinates,
     patch_side,
+    reading,
 )
 
 if TYPE_CHECKING:
@@ -69,11 +70,10 @@ class TridentFile(FeatureFile):
 
 def _matches(start: FileStart) -> bool:
     """Whether TRIDENT left its attributes."""
-    if "features" not in start.datasets:
+    key = reading().key or "features"
+    if key not in start.datasets:
         return False
-    return "encoder" in start.datasets["features"] or _PATCH_SIDE in start.datasets.get(
-        "coords", ()
-    )
+    return "encoder" in start.datasets[key] or _PATCH_SIDE in start.datasets.get("coords", ())
 
 
 TRIDENT = Reader(
