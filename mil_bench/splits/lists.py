@@ -10,7 +10,7 @@ import numpy as np
 
 from mil_bench import seeds
 from mil_bench.splits.plan import ROLES, Fold, kind_of_test
-from mil_bench.splits.stratified import cut_validation
+from mil_bench.splits.validation import cut_validations
 from mil_bench.wording import first_names
 
 if TYPE_CHECKING:
@@ -102,12 +102,13 @@ class SplitLists:
         """
         labels, groups, ids = (slides[column].to_numpy() for column in ("label", "group", "slide"))
         row_of = {slide: row for row, slide in enumerate(ids)}
-        folds = []
-        for k, fold in enumerate(self.folds):
-            rows = np.array([row_of[slide] for slide in fold.train])
-            seed = seeds.derive("split-import", "val", k)
-            train, val = cut_validation(rows, labels, groups, _VALIDATION_PARTS, seed)
-            folds.append(Fold(tuple(ids[train]), tuple(ids[val]), fold.test))
+        rests = [np.array([row_of[slide] for slide in fold.train]) for fold in self.folds]
+        seed = seeds.derive("split-import", "val")
+        cuts = cut_validations(rests, labels, groups, _VALIDATION_PARTS, seed)
+        folds = [
+            Fold(tuple(ids[train]), tuple(ids[val]), fold.test)
+            for (train, val), fold in zip(cuts, self.folds, strict=True)
+        ]
         rule = (
             "without a validation part; mil-bench holds out a ninth of the training "
             f"{group_name or 'slide'}s, stratified and seeded"

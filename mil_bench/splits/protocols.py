@@ -11,7 +11,8 @@ from mil_bench import seeds
 from mil_bench.errors import SplitError, UnknownNameError
 from mil_bench.file_values import typed
 from mil_bench.splits.plan import ROLES, Fold, SplitPlan
-from mil_bench.splits.stratified import cut_groups, cut_validation
+from mil_bench.splits.stratified import cut_groups
+from mil_bench.splits.validation import cut_validations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,12 +34,12 @@ def _patient_kfold(slides: pd.DataFrame, hierarchy: LabelHierarchy, folds: int) 
     labels, groups, ids = (slides[c].to_numpy() for c in ("label", "group", "slide"))
     seed = seeds.derive("patient-kfold", folds)
     outer = cut_groups(np.arange(len(slides)), labels, groups, folds, seed)
-    made = []
-    for k, (rest, test) in enumerate(outer):
-        seed = seeds.derive("patient-kfold", folds, "val", k)
-        train, val = cut_validation(rest, labels, groups, inner_folds, seed)
-        made.append(Fold(tuple(ids[train]), tuple(ids[val]), tuple(ids[test])))
-    return made
+    seed = seeds.derive("patient-kfold", folds, "val")
+    inner = cut_validations([rest for rest, _ in outer], labels, groups, inner_folds, seed)
+    return [
+        Fold(tuple(ids[train]), tuple(ids[val]), tuple(ids[test]))
+        for (train, val), (_, test) in zip(inner, outer, strict=True)
+    ]
 
 
 def _require_groups_per_class(slides: pd.DataFrame, hierarchy: LabelHierarchy, folds: int) -> None:
