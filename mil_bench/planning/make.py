@@ -100,7 +100,7 @@ def _splits(request: RunRequest, spec: DatasetSpec, store: BagStore) -> SplitPla
     """The folds of the split file if there is one, or else folds made by the protocol."""
     table = packed_slides(store, spec)
     if request.splits is not None:
-        return follow_file(Path(request.splits), spec, table)
+        return follow_file(Path(request.splits), spec, table, request.allow_missing)
     protocol = request.protocol or spec.protocols[0]
     protocol_folds = protocol_named(protocol, spec.protocols, spec.name).folds or spec.folds
     folds = request.folds
