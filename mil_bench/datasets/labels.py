@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -76,7 +77,7 @@ def parse_label_table(path: Path, spec: DatasetSpec) -> tuple[LabelTable, list[s
         InputError: the file is not a table, or lacks a column.
     """
     cells = read_label_cells(path, spec.columns)
-    problems = list(cells.problems)
+    has_roles, problems = _has_roles(cells), [*cells.problems, *_without_roles(cells)]
     index_of = {name: c for c, name in enumerate(spec.hierarchy.fine)}
     slides: dict[str, Slide] = {}
     location_of: dict[str, tuple[str, str]] = {}
@@ -91,7 +92,7 @@ def parse_label_table(path: Path, spec: DatasetSpec) -> tuple[LabelTable, list[s
                 for problem in (
                     _slide_problem(slide, location_of),
                     _label_problem(label, index_of),
-                    _split_problem(split),
+                    _split_problem(split) if has_roles else "",
                 )
                 if problem
             ]
@@ -121,6 +122,23 @@ def _label_problem(label: str, index_of: dict[str, int]) -> str:
         return ""
     spelled = (f", written '{name}' there" for name in index_of if name.lower() == label.lower())
     return f"label '{label}' is not one of {', '.join(index_of)}{next(spelled, '')}"
+
+
+def _has_roles(cells: LabelCells) -> bool:
+    """Whether the split column may hold roles; numbers are those of folds, and say nothing."""
+    texts = {text for text in cells.column("split") if text}
+    return not all(re.fullmatch(r"\d+([.,]0+)?", text) for text in texts)
+
+
+def _without_roles(cells: LabelCells) -> list[str]:
+    """What to do about a split column that holds other words than roles only, one line or none."""
+    texts = {text.lower() for text in cells.column("split") if text}
+    if not texts or not _has_roles(cells) or texts & _SPLITS.keys():
+        return []
+    return [
+        f"column '{cells.headings['split']}' holds no roles; to leave it out, rename it in a copy, "
+        'or write columns.split = "none" on the card'
+    ]
 
 
 def _split_problem(split: str) -> str:

@@ -52,7 +52,6 @@ class RunRequest:
         protocol: name of a protocol, None for the dataset's default.
         folds: number of folds, None for the preset's.
         splits: a split file; all its folds are used.
-        allow_missing: follow a split file without its slides that have no features.
         seeds: training seeds; every method is trained once per fold and seed. The splits do not
             depend on them.
         preset: a key of ``PRESETS``.
@@ -62,6 +61,7 @@ class RunRequest:
         tuned: use the settings chosen by stored trials.
         select: a key of ``SELECTIONS``: how trials are chosen.
         pruning: prune hopeless trials, by the same rule for every method.
+        allow_missing: follow a split file without its slides that have no features.
     """
 
     dataset: str
@@ -85,9 +85,6 @@ class RunRequest:
         "use the folds of a split file (see mil-bench splits)",
         parse=Path,
         metavar="FILE",
-    )
-    allow_missing: bool = option(
-        False, "follow a split file without its slides that have no features; tables say so"
     )
     seeds: tuple[int, ...] = option(
         (0,), "training seeds (default: 0)", parse=int, metavar="S", shown=True
@@ -127,6 +124,9 @@ class RunRequest:
         metavar="NAME",
     )
     pruning: bool = option(True, "train every trial to its end; do not prune hopeless ones")
+    allow_missing: bool = option(
+        False, "follow a split file without its slides that have no features; tables say so"
+    )
 
     def __post_init__(self) -> None:
         problems = []

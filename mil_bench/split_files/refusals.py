@@ -38,7 +38,10 @@ def refusals(
     """
     problems = [*lists.refusals, *lists.problems()]
     if table is not None:
-        problems += unknown_slides(lists.slides, table)
+        unknown = unknown_slides(lists.slides, table)
+        known = set(table.frame["slide"]) & set(lists.slides)
+        hint = "; --allow-missing leaves out slides that are not there" if known else ""
+        problems += [line + hint for line in unknown]
     if not problems and table is not None and not any(fold.val for fold in lists.folds):
         problems += _too_few_groups(lists, table)
     for number, fold in zip(lists.numbers, lists.folds, strict=True):

@@ -142,4 +142,5 @@ class SplitLists:
             "without a validation part; mil-bench holds out a ninth of the training "
             f"{group_name or 'slide'}s, stratified and seeded"
         )
-        return replace(self, title=f"{self.title} ({rule})", folds=tuple(folds))
+        title = f"{self.title} ({rule})" if self.title else rule
+        return replace(self, title=title, folds=tuple(folds))

@@ -10,6 +10,7 @@ import numpy as np
 from mil_bench import seeds
 from mil_bench.errors import SplitError, UnknownNameError
 from mil_bench.file_values import typed
+from mil_bench.splits.lists import SplitLists
 from mil_bench.splits.plan import ROLES, Fold, SplitPlan
 from mil_bench.splits.stratified import cut_groups
 from mil_bench.splits.validation import cut_validations
@@ -92,7 +93,7 @@ def _official(slides: pd.DataFrame, _: LabelHierarchy, folds: int) -> list[Fold]
         raise SplitError(
             f"The official split needs a role for every slide; {len(without)} of {len(slides)} "
             f"have none (first: {', '.join(without[:3])}). "
-            "Pack with a label table that has a split column."
+            "Pack with a label table that has a split column (train, val or test)."
         )
     return [Fold(*(tuple(slides.loc[slides["split"] == role, "slide"]) for role in ROLES))]
 
@@ -169,8 +170,14 @@ def make_splits(
         SplitError: the folds cannot be made, a class would be missing in a training part, or roles
             would share groups although the protocol promises that they do not.
     """
-    folds_made = PROTOCOLS[name].make(slides, hierarchy, folds)
-    return bind_folds(name, folds_made, slides, hierarchy, group_name)
+    made = PROTOCOLS[name].make(slides, hierarchy, folds)
+    if all(fold.train and fold.test and not fold.val for fold in made):
+        # Official splits such as CAMELYON16's have a training and a test part only.
+        lists = SplitLists("", tuple(made), tuple(range(len(made))))
+        lists = lists.with_validation(slides, group_name)
+        plan = bind_folds(name, lists.folds, slides, hierarchy, group_name)
+        return replace(plan, source=lists.title)
+    return bind_folds(name, made, slides, hierarchy, group_name)
 
 
 def bind_folds(
