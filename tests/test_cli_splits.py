@@ -54,7 +54,8 @@ def imported(place: Path, capsys: pytest.CaptureFixture) -> str:
 def test_the_protocols_are_listed_with_what_they_promise(capsys: pytest.CaptureFixture) -> None:
     code, out, _ = call(capsys, "splits", "protocols")
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()] == ["patient-kfold", "official", "paper"]
+    names = [line.split()[0] for line in out.splitlines()]
+    assert names == ["patient-kfold", "official", "paper", "leave-one-centre-out"]
     assert "training, validation and test share no patient" in out
 
 

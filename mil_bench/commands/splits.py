@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mil_bench.commands.options import add_data_folder, named_again
-from mil_bench.errors import InputError
+from mil_bench.errors import InputError, printable
 from mil_bench.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def import_(arguments: argparse.Namespace) -> int:
         file.lists, labels=lists.labels, groups=lists.groups, respelled=lists.respelled
     )
     for line in conflicts(_write(file, written, arguments, spec, table)):
-        print(f"mil-bench: warning: {line} Runs use the metadata.", file=sys.stderr)
+        print(f"mil-bench: warning: {printable(line)} Runs use the metadata.", file=sys.stderr)
     return 0
 
 
@@ -205,7 +205,8 @@ def export(arguments: argparse.Namespace) -> int:
     table = _required_table(arguments, spec)
     plan = follow_file(arguments.file, spec, table)
     names = export_plan(plan, arguments.to, spec, table.frame, arguments.folder)
-    print(f"{arguments.folder}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}")
+    listed = f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
+    print(printable(f"{arguments.folder}: {listed}"))
     return 0
 
 
@@ -247,7 +248,7 @@ def _show(result: SplitAudit) -> None:
     from mil_bench.report.render.terminal import print_tables
 
     console = Console(highlight=False, soft_wrap=True)
-    console.print(Text(f"Audit of {result.title}", style="bold"))
+    console.print(Text(printable(f"Audit of {result.title}"), style="bold"))
     for line in sentences(result):
         console.print(Text(f"- {line}", style="bold red" if line.startswith("LEAKS") else ""))
     console.print()
@@ -268,8 +269,10 @@ def _plan(arguments: argparse.Namespace, spec: DatasetSpec, table: Slides) -> Sp
     from mil_bench.splits.protocols import make_splits, protocol_named
 
     protocol = arguments.protocol or spec.protocols[0]
-    usual = protocol_named(protocol, spec.protocols, spec.name).folds or spec.folds
-    folds = usual if arguments.folds is None else arguments.folds
+    named = protocol_named(protocol, spec.protocols, spec.name)
+    folds = arguments.folds
+    if folds is None:
+        folds = named.usual_folds(table.frame, spec.folds)
     return make_splits(protocol, table.frame, spec.hierarchy, folds, table.group_name)
 
 
@@ -286,7 +289,7 @@ def _write(
     from mil_bench.split_files.audit import audit as count
 
     file.write(arguments.out)
-    print(f"{arguments.out}: {file.protocol}, {file.source}, digest {file.digest}")
+    print(printable(f"{arguments.out}: {file.protocol}, {file.source}, digest {file.digest}"))
     result = count(lists, table, spec.hierarchy.fine, None)
     again, out = named_again(arguments.dataset, arguments.data), shlex.quote(str(arguments.out))
     search = "mil-bench splits audit does it once features are packed."

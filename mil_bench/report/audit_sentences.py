@@ -33,7 +33,7 @@ def sentences(audit: SplitAudit, not_searched: str = _NOT_SEARCHED) -> list[str]
     lines += [*_labels(audit), *_respelled(audit), *_unlisted(audit), *_centres(audit)]
     if not audit.searched:
         lines.append(not_searched)
-    return [printable(line) for line in lines]
+    return [printable(line).replace("\n", "\\n") for line in lines]
 
 
 def conflicts(audit: SplitAudit) -> list[str]:

@@ -301,6 +301,24 @@ def test_control_characters_in_ids_are_shown_and_not_obeyed() -> None:
     assert "\x1b" not in words(result)
 
 
+def test_names_in_an_audit_are_text_whatever_a_terminal_or_a_library_makes_of_them() -> None:
+    names = ("tumour [/nos]", "adeno|carcinoma\n[red]\u202e")
+    centres = ["[b]north"] * 12 + ["so\x1b[31muth"] * 12
+    result = audit(
+        replace(one_fold("s00 s02", "s05", "s07 s09"), labels={}),
+        table(centre=centres),
+        names,
+        None,
+    )
+    text = words(result)
+    assert "tumour [/nos]" in text
+    assert "adeno|carcinoma\\n[red]\\u202e" in text
+    assert len(text.splitlines()) == len(sentences(result))
+    assert all(line.isprintable() for line in text.splitlines())
+    (classes,) = (shown for shown in audit_tables(result) if shown.name == "classes")
+    assert list(classes.columns) == list(names)  # renderers make them text
+
+
 def test_folds_with_equal_class_counts_share_a_row() -> None:
     result = audit(CLEAN, table(), CLASSES, None)
     (counts,) = (table for table in audit_tables(result) if table.title == "Slides per class")
