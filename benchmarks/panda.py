@@ -18,7 +18,7 @@ PANDA = DatasetSpec(
     # patient ids are not public.
     groups=GroupProfile("near-duplicate group", 9126, grows=True, purity=0.9, optional=True),
     bags=BagProfile(500, 0.6, "magnitude of 20x patches of 256 pixels; not counted by us"),
-    protocols=("patient-kfold", "paper"),
+    protocols=("patient-kfold", "paper", "leave-one-centre-out"),
     source="https://www.kaggle.com/c/prostate-cancer-grade-assessment (registration)",
     licence="the terms given at the source; not read by us",
     citation="W. Bulten et al., Artificial intelligence for diagnosis and Gleason grading of "

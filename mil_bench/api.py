@@ -31,6 +31,7 @@ def run(
     protocol: str | None = None,
     folds: int | None = None,
     splits: Path | str | None = None,
+    allow_missing: bool = False,
     seeds: int | Sequence[int] = 0,
     preset: str = "paper",
     epochs: int | None = None,
@@ -61,6 +62,7 @@ def run(
         protocol: name of a protocol, None for the dataset's default.
         folds: number of folds, None for the preset's.
         splits: a split file to follow.
+        allow_missing: follow it without its slides that have no features.
         seeds: training seeds; every method is trained once per fold and seed.
         preset: "paper", the authors' recipes on all folds; or "quick", 3 folds, at most 40 epochs.
         epochs: epochs for every method, None for recipe and preset.
@@ -96,6 +98,7 @@ def run(
         protocol=protocol,
         folds=folds,
         splits=None if splits is None else Path(splits),
+        allow_missing=allow_missing,
         seeds=(seeds,) if isinstance(seeds, int) else tuple(seeds),
         preset=preset,
         epochs=epochs,

@@ -54,7 +54,8 @@ def imported(place: Path, capsys: pytest.CaptureFixture) -> str:
 def test_the_protocols_are_listed_with_what_they_promise(capsys: pytest.CaptureFixture) -> None:
     code, out, _ = call(capsys, "splits", "protocols")
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()] == ["patient-kfold", "official", "paper"]
+    names = [line.split()[0] for line in out.splitlines()]
+    assert names == ["patient-kfold", "official", "paper", "leave-one-centre-out"]
     assert "training, validation and test share no patient" in out
 
 
@@ -220,6 +221,35 @@ def test_an_audit_exits_with_1_where_groups_leak_unless_they_are_allowed_by_name
     code, _, error = call(capsys, *allowed, "patients")
     assert code == 2
     assert "--allow-leaks patients, but the groups of this split are called 'patient'" in error
+
+
+def test_an_audit_of_slides_that_nobody_knows_exits_with_1(
+    place: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folds = [
+        Fold(*(tuple(f"{slide}.0" for slide in part) for part in (fold.train, fold.val, fold.test)))
+        for fold in leaking_folds(place)
+    ]
+    write_clam(place / "theirs", tuple(folds))
+    code, out, error = call(capsys, "splits", "audit", "theirs", "--dataset", SMALL_TWIN)
+    assert code == 1
+    assert "FAULT: no listed slide is known: 119 of 119 slides are not in the packed store" in out
+    assert "patient" not in out.replace("Labels and groups", "")
+    assert error == "mil-bench: the lists cannot be followed (see FAULT): exit code 1\n"
+
+
+def test_a_run_follows_a_split_without_the_slides_that_have_no_features(
+    place: Path, capsys: pytest.CaptureFixture
+) -> None:
+    imported(place, capsys)
+    fewer = "bracs-sim:slides=110,rows=12,width=16"
+    words = ("run", "--methods", "mean-pool", "--dataset", fewer, "--splits", "mine.json")
+    code, _, error = call(capsys, *words, "--dry-run")
+    assert code == 2
+    assert "Add --allow-missing to leave out slides that are not there." in error
+    code, out, _ = call(capsys, *words, "--dry-run", "--allow-missing")
+    assert code == 0
+    assert "of the 119 slides of the split file are not in the packed store" in out
 
 
 def test_an_audit_of_a_split_made_on_the_fly(place: Path, capsys: pytest.CaptureFixture) -> None:

@@ -26,8 +26,8 @@ def add_comparison(parser: Any) -> None:
         help="one or more names or card files; simulated datasets take settings: "
         "bracs-sim:slides=200,difficulty=1.5",
     )
-    names = ("methods", "protocol", "folds", "splits", "seeds", "preset", "epochs", "plugins")
-    add_options(group, RunRequest, *names)
+    names = ("methods", "protocol", "folds", "splits", "allow_missing", "seeds", "preset", "epochs")
+    add_options(group, RunRequest, *names, "plugins")
 
 
 def add_setup(parser: Any, *more: str) -> Any:

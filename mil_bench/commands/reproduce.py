@@ -50,7 +50,8 @@ def add_reproduce(subparsers: Any) -> None:
         help="table1 to table6, figure4, or all; or simulated: the parts of HMIL, tested on "
         "simulated data",
     )
-    add_options(what, ReproduceRequest, "datasets", "preset", "splits", "epochs", "tune")
+    names = ("datasets", "preset", "splits", "allow_missing", "epochs", "tune")
+    add_options(what, ReproduceRequest, *names)
     add_setup(parser, "tracking")
 
 

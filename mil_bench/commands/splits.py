@@ -10,18 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mil_bench.commands.options import add_data_folder, named_again
-from mil_bench.errors import InputError
+from mil_bench.errors import InputError, printable
 from mil_bench.progress import progress_bar
 
 if TYPE_CHECKING:
     import argparse
 
-    import pandas as pd
-
     from mil_bench.datasets.card import DatasetSpec
     from mil_bench.datasets.slides import Slides
     from mil_bench.split_files.audit import SplitAudit
     from mil_bench.split_files.formats.own import SplitFile
+    from mil_bench.split_files.overlaps import NearDuplicates
     from mil_bench.splits.lists import SplitLists
     from mil_bench.splits.plan import SplitPlan
 
@@ -66,6 +65,7 @@ def _add_import(actions: Any) -> None:
         "path", type=Path, metavar="PATH", help="a folder with the files of one split, or one file"
     )
     _add_metadata(parser, required=True)
+    _add_allow_missing(parser)
     _add_out(parser)
 
 
@@ -99,6 +99,7 @@ def _add_audit(actions: Any) -> None:
         help="a split file of mil-bench, or files that splits import reads",
     )
     _add_metadata(parser, required=False)
+    _add_allow_missing(parser)
     _add_protocol(parser)
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.add_argument(
@@ -120,6 +121,14 @@ def _add_metadata(parser: Any, required: bool) -> None:
         help="label table with groups (default: the packed store)",
     )
     add_data_folder(parser)
+
+
+def _add_allow_missing(parser: Any) -> None:
+    parser.add_argument(
+        "--allow-missing",
+        action="store_true",
+        help="leave out listed slides that the label table or the packed store does not have",
+    )
 
 
 def _add_protocol(parser: Any) -> None:
@@ -170,14 +179,19 @@ def import_(arguments: argparse.Namespace) -> int:
     from mil_bench.report.audit_sentences import conflicts
     from mil_bench.split_files.formats import read_split_lists
     from mil_bench.split_files.importing import import_lists
+    from mil_bench.split_files.spelling import respelled
 
     lists = read_split_lists(arguments.path)
     spec = find_dataset(arguments.dataset)
     table = known_slides(spec, arguments.labels, arguments.data)
-    file = import_lists(lists, spec, table)
-    written = replace(file.lists, labels=lists.labels, groups=lists.groups)
+    if table is not None:
+        lists = respelled(lists, table.frame["slide"])
+    file = import_lists(lists, spec, table, arguments.allow_missing)
+    written = replace(
+        file.lists, labels=lists.labels, groups=lists.groups, respelled=lists.respelled
+    )
     for line in conflicts(_write(file, written, arguments, spec, table)):
-        print(f"mil-bench: warning: {line} Runs use the metadata.", file=sys.stderr)
+        print(f"mil-bench: warning: {printable(line)} Runs use the metadata.", file=sys.stderr)
     return 0
 
 
@@ -191,7 +205,8 @@ def export(arguments: argparse.Namespace) -> int:
     table = _required_table(arguments, spec)
     plan = follow_file(arguments.file, spec, table)
     names = export_plan(plan, arguments.to, spec, table.frame, arguments.folder)
-    print(f"{arguments.folder}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}")
+    listed = f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
+    print(printable(f"{arguments.folder}: {listed}"))
     return 0
 
 
@@ -233,7 +248,7 @@ def _show(result: SplitAudit) -> None:
     from mil_bench.report.render.terminal import print_tables
 
     console = Console(highlight=False, soft_wrap=True)
-    console.print(Text(f"Audit of {result.title}", style="bold"))
+    console.print(Text(printable(f"Audit of {result.title}"), style="bold"))
     for line in sentences(result):
         console.print(Text(f"- {line}", style="bold red" if line.startswith("LEAKS") else ""))
     console.print()
@@ -254,8 +269,10 @@ def _plan(arguments: argparse.Namespace, spec: DatasetSpec, table: Slides) -> Sp
     from mil_bench.splits.protocols import make_splits, protocol_named
 
     protocol = arguments.protocol or spec.protocols[0]
-    usual = protocol_named(protocol, spec.protocols, spec.name).folds or spec.folds
-    folds = usual if arguments.folds is None else arguments.folds
+    named = protocol_named(protocol, spec.protocols, spec.name)
+    folds = arguments.folds
+    if folds is None:
+        folds = named.usual_folds(table.frame, spec.folds)
     return make_splits(protocol, table.frame, spec.hierarchy, folds, table.group_name)
 
 
@@ -272,7 +289,7 @@ def _write(
     from mil_bench.split_files.audit import audit as count
 
     file.write(arguments.out)
-    print(f"{arguments.out}: {file.protocol}, {file.source}, digest {file.digest}")
+    print(printable(f"{arguments.out}: {file.protocol}, {file.source}, digest {file.digest}"))
     result = count(lists, table, spec.hierarchy.fine, None)
     again, out = named_again(arguments.dataset, arguments.data), shlex.quote(str(arguments.out))
     search = "mil-bench splits audit does it once features are packed."
@@ -290,6 +307,7 @@ def _audited(arguments: argparse.Namespace) -> tuple[SplitLists, DatasetSpec | N
     from mil_bench.datasets.catalogue import find_dataset
     from mil_bench.datasets.slides import known_slides
     from mil_bench.split_files.formats import read_split_lists
+    from mil_bench.split_files.formats.own import another_dataset
     from mil_bench.splits.lists import SplitLists
 
     drawn = arguments.protocol is not None
@@ -304,18 +322,25 @@ def _audited(arguments: argparse.Namespace) -> tuple[SplitLists, DatasetSpec | N
     spec = find_dataset(arguments.dataset)
     if not drawn:
         lists = read_split_lists(arguments.path)
-        return lists, spec, known_slides(spec, arguments.labels, arguments.data)
+        lists = replace(lists, refusals=(*another_dataset(lists, spec), *lists.refusals))
+        known = known_slides(spec, arguments.labels, arguments.data)
+        if known is not None and arguments.allow_missing:
+            lists = lists.only(frozenset(known.frame["slide"]), f"the {known.origin}")
+        return lists, spec, known
     table = _required_table(arguments, spec)
     plan = _plan(arguments, spec, table)
-    title = f"{plan.protocol} on {spec.slug}, made from the {table.origin}, digest {plan.digest}"
+    source = "; ".join(filter(None, [plan.source, f"made from the {table.origin}"]))
+    title = f"{plan.protocol} on {spec.slug}, {source}, digest {plan.digest}"
     return SplitLists(title, plan.folds, tuple(range(len(plan.folds)))), spec, table
 
 
-def _near_duplicates(spec: DatasetSpec | None, data: Path) -> pd.DataFrame | None:
+def _near_duplicates(spec: DatasetSpec | None, data: Path) -> NearDuplicates | None:
     """Pairs of bags that are equal or almost so, if features are packed."""
     from mil_bench.datasets.catalogue import open_store, store_path
     from mil_bench.intake.inspection.near_duplicates import near_duplicates
+    from mil_bench.split_files.overlaps import NearDuplicates
 
     if spec is None or not store_path(spec, data).exists():
         return None
-    return near_duplicates(open_store(spec, data), progress_bar)
+    store = open_store(spec, data)
+    return NearDuplicates.of(near_duplicates(store, progress_bar), store.slides["slide"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -83,7 +84,7 @@ def parse_label_table(
         InputError: the file is not a table, or lacks a column.
     """
     cells = read_label_cells(path, spec.columns)
-    problems = [*cells.problems, *_without_roles(cells)]
+    has_roles, problems = _has_roles(cells), [*cells.problems, *_without_roles(cells)]
     index_of = {name: c for c, name in enumerate(spec.hierarchy.fine)}
     slides: dict[str, Slide] = {}
     unlabelled: set[str] = set()
@@ -101,7 +102,7 @@ def parse_label_table(
                 for problem in (
                     _slide_problem(slide, location_of),
                     "" if is_missing else _label_problem(label, index_of),
-                    _split_problem(split),
+                    _split_problem(split) if has_roles else "",
                 )
                 if problem
             ]
@@ -152,10 +153,16 @@ def _label_problem(label: str, index_of: dict[str, int]) -> str:
     return f"label '{label}' is not one of {', '.join(index_of)}{''.join(hints[:1])}"
 
 
+def _has_roles(cells: LabelCells) -> bool:
+    """Whether the split column may hold roles; numbers are those of folds, and say nothing."""
+    texts = {text for text in cells.column("split") if text}
+    return not all(re.fullmatch(r"\d+([.,]0+)?", text) for text in texts)
+
+
 def _without_roles(cells: LabelCells) -> list[str]:
     """What to do about a split column that holds other words than roles only, one line or none."""
     texts = {text.lower() for text in cells.column("split") if text}
-    if not texts or texts & ROLE_WORDS.keys():
+    if not texts or not _has_roles(cells) or texts & ROLE_WORDS.keys():
         return []
     return [
         f"column '{cells.headings['split']}' holds no roles; to leave it out, rename it in a copy, "

@@ -227,13 +227,15 @@ def _deal_groups(labels: np.ndarray, spec: DatasetSpec, seed: int) -> np.ndarray
 
 def simulated(spec: DatasetSpec, slides: int) -> DatasetSpec:
     """The card of a simulated dataset that is like a real one, named ``<name>-sim``."""
+    # Generated slides have no official roles, and a centre only where it is the group.
+    absent = {"official"} if spec.groups.name == "centre" else {"official", "leave-one-centre-out"}
     return replace(
         spec,
         name=f"{spec.name}-sim",
         title=f"simulated {spec.name.upper()}: its labels and class balance, generated features",
         simulates=spec.name,
         generator=BagSimulator(slides),
-        protocols=tuple(p for p in spec.protocols if p != "official"),
+        protocols=tuple(p for p in spec.protocols if p not in absent),
         source="generated on this machine, nothing to download",
         licence="none needed",
         traps=(

@@ -19,6 +19,7 @@ class ReproduceRequest:
         datasets: only these, simulated ones in place of the real ones; () for the items' own.
         preset: a key of ``PRESETS``.
         splits: split files, at most one per dataset, followed instead of the items' protocols.
+        allow_missing: follow split files without their slides that have no features.
         epochs: epochs for every method, None for those of recipe and preset.
         tune: number of trials per row, None for the rows as they are.
     """
@@ -42,6 +43,9 @@ class ReproduceRequest:
         "follow these split files, one per dataset, instead of the paper's protocol",
         parse=Path,
         metavar="FILE",
+    )
+    allow_missing: bool = option(
+        False, "follow split files without their slides that have no features; tables say so"
     )
     epochs: int | None = option(
         None, "epochs for every method (default: recipe and preset)", parse=int, metavar="N"

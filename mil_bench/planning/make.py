@@ -100,12 +100,12 @@ def _splits(request: RunRequest, spec: DatasetSpec, store: BagStore) -> SplitPla
     """The folds of the split file if there is one, or else folds made by the protocol."""
     table = packed_slides(store, spec)
     if request.splits is not None:
-        return follow_file(Path(request.splits), spec, table)
+        return follow_file(Path(request.splits), spec, table, request.allow_missing)
     protocol = request.protocol or spec.protocols[0]
-    protocol_folds = protocol_named(protocol, spec.protocols, spec.name).folds or spec.folds
+    usual = protocol_named(protocol, spec.protocols, spec.name).usual_folds
     folds = request.folds
     if folds is None:
-        folds = min(PRESETS[request.preset].folds or protocol_folds, protocol_folds)
+        folds = usual(table.frame, spec.folds, PRESETS[request.preset].folds)
     plan = make_splits(protocol, table.frame, spec.hierarchy, folds, table.group_name)
     return dataclasses.replace(plan, facts=table.blind_spots(table.frame["slide"]))
 

@@ -61,6 +61,7 @@ class RunRequest:
         tuned: use the settings chosen by stored trials.
         select: a key of ``SELECTIONS``: how trials are chosen.
         pruning: prune hopeless trials, by the same rule for every method.
+        allow_missing: follow a split file without its slides that have no features.
     """
 
     dataset: str
@@ -123,6 +124,9 @@ class RunRequest:
         metavar="NAME",
     )
     pruning: bool = option(True, "train every trial to its end; do not prune hopeless ones")
+    allow_missing: bool = option(
+        False, "follow a split file without its slides that have no features; tables say so"
+    )
 
     def __post_init__(self) -> None:
         problems = []

@@ -30,10 +30,10 @@ def sentences(audit: SplitAudit, not_searched: str = _NOT_SEARCHED) -> list[str]
         if overlap.others != ("train", "val"):
             lines += _overlap(audit, overlap)
     lines += [*_shared(audit), *audit.group_notes, *_tested(audit), *_classes(audit)]
-    lines += [*_labels(audit), *_unknown(audit), *_unlisted(audit), *_centres(audit)]
-    if all(overlap.near_duplicates is None for overlap in audit.overlaps):
+    lines += [*_labels(audit), *_respelled(audit), *_unlisted(audit), *_centres(audit)]
+    if not audit.searched:
         lines.append(not_searched)
-    return [printable(line) for line in lines]
+    return [printable(line).replace("\n", "\\n") for line in lines]
 
 
 def conflicts(audit: SplitAudit) -> list[str]:
@@ -94,16 +94,31 @@ def _overlap(audit: SplitAudit, overlap: Overlap) -> list[str]:
         lines.append(f"{line}.")
     elif overlap.groups is not None:
         where = " of the other folds" if blind else ""
-        unknown = len(audit.unknown) + len(audit.without_group)
+        unknown = overlap.ungrouped + len(audit.without_group)
         note = f" (slides without a known {group}: {unknown})" if unknown else ""
-        lines.append(f"No {role} slide{where} shares a {group} with {other} slides{note}.")
-    if overlap.near_duplicates is not None:
-        number = sum(overlap.near_duplicates)
-        who = (
-            _share(number, total, f"{role} slides") + " have" if number else f"No {role} slide has"
+        lines.append(
+            f"No {_known(overlap.ungrouped)}{role} slide{where} shares a {group} with "
+            f"{_known(overlap.ungrouped)}{other} slides{note}."
         )
-        lines.append(f"{who} a near-duplicate bag among {other} slides.")
-    return lines
+    return lines + _near_duplicates(overlap)
+
+
+def _near_duplicates(overlap: Overlap) -> list[str]:
+    if overlap.near_duplicates is None:
+        return []
+    role, other = _NAMES[overlap.role], _NAMES[overlap.others[0]]
+    number, total = sum(overlap.near_duplicates), sum(overlap.of)
+    if number:
+        who = _share(number, total, f"{role} slides") + " have"
+    else:
+        who = f"No {'packed ' if overlap.unsearched else ''}{role} slide has"
+    among = f"{'packed ' if overlap.unsearched else ''}{other} slides"
+    note = f" (slides without packed features: {overlap.unsearched})" if overlap.unsearched else ""
+    return [f"{who} a near-duplicate bag among {among}{note}."]
+
+
+def _known(others: int) -> str:
+    return "known " if others else ""
 
 
 def _shared(audit: SplitAudit) -> list[str]:
@@ -158,10 +173,6 @@ def _classes(audit: SplitAudit) -> list[str]:
     if not audit.classes:
         return ["No labels are known, so classes cannot be counted."]
     lines = []
-    for number, count in zip(audit.numbers, audit.class_counts, strict=True):
-        missing = [name for name, n in zip(audit.classes, count["train"], strict=True) if not n]
-        if sum(count["train"]) and missing:
-            lines.append(f"Fold {number} has no training slide of {', '.join(missing)}.")
     without = [
         f"fold {number} ({', '.join(names)})"
         for number, names in zip(audit.numbers, audit.without_auc, strict=True)
@@ -172,7 +183,7 @@ def _classes(audit: SplitAudit) -> list[str]:
             "The class-wise AUC is undefined, because the test part has no slide of the class or "
             f"no slide of another class: {'; '.join(without)}."
         )
-    elif max(audit.tested):
+    elif max(audit.tested) and not any(audit.unlabelled):
         lines.append("The class-wise AUC of every class is defined in every test part.")
     return lines
 
@@ -180,7 +191,8 @@ def _classes(audit: SplitAudit) -> list[str]:
 def _labels(audit: SplitAudit) -> list[str]:
     if not audit.labelled or audit.conflicts:
         return []
-    against = "; none contradicts the metadata (0 conflicts)" if audit.metadata else ""
+    known = audit.metadata and len(audit.unknown) < sum(audit.tested.values())
+    against = "; none contradicts the metadata (0 conflicts)" if known else ""
     return [f"The files have labels of {audit.labelled} slides{against}.{_numbers(audit)}"]
 
 
@@ -190,12 +202,15 @@ def _numbers(audit: SplitAudit) -> str:
     return " These labels are numbers, read as positions in the order of the classes."
 
 
-def _unknown(audit: SplitAudit) -> list[str]:
-    if not audit.unknown:
+def _respelled(audit: SplitAudit) -> list[str]:
+    if not audit.respelled:
         return []
-    slides = plural(len(audit.unknown), "slide is", "slides are")
-    hint = f"; {audit.near_miss}" if audit.near_miss else ""
-    return [f"{slides} not in the {audit.metadata}: {first_names(audit.unknown)}{hint}."]
+    theirs, ours = next(iter(audit.respelled.items()))
+    ids = plural(len(audit.respelled), "slide id is", "slide ids are")
+    return [
+        f"{ids} spelled otherwise in the files and read as those of the {audit.metadata}: "
+        f"'{theirs}' as '{ours}'{', ...' if len(audit.respelled) > 1 else ''}."
+    ]
 
 
 def _unlisted(audit: SplitAudit) -> list[str]:

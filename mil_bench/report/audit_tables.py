@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 def audit_tables(audit: SplitAudit) -> list[ResultTable]:
     """Slides per fold, and per class and centre if they are known."""
     tables = [_fold_table(audit)]
-    if audit.classes:
-        cells = _class_cells(audit)
+    if cells := _class_cells(audit):
         tables.append(ResultTable("classes", "Slides per class", "", cells, row_heading="part"))
     if audit.centres:
         cells, title = _centre_cells(audit), "Slides per centre (%)"

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from mil_bench.split_files.overlaps import Overlap, Traits, near_duplicates_of, overlaps
+from mil_bench.split_files.overlaps import NearDuplicates, Overlap, Traits, overlaps
+from mil_bench.split_files.refusals import refusals
 from mil_bench.splits.plan import ROLES, Fold, kind_of_test
 
 if TYPE_CHECKING:
@@ -48,24 +49,27 @@ class SplitAudit:
         group_name: what a group is, "" if groups are unknown.
         kind: whether the test parts are a cross-validation, in words.
         numbers: the numbers of the folds in the files.
-        faults: why the lists cannot be followed as they are.
+        faults: why a run refuses the lists as they are.
         sizes: per fold, the number of slides by role.
         overlaps: the pairs of roles that both have slides.
         tested: number of tests to the number of slides tested that often; 0 counts those in no
             test part.
         classes: names of the classes.
         class_counts: per fold, role to one count per class.
-        without_auc: per fold, the classes without a positive or without a negative test slide.
+        without_auc: per fold, the classes without a positive or without a negative test slide;
+            () in a fold with test slides whose class is unknown.
         labelled: number of slides that the files give a label.
         conflicts: labels that differ.
         labels_are_numbers: whether labels in the files were read as positions in the order of the
             classes.
         unknown: slides that the metadata do not know.
-        near_miss: what one of them may mean, "" without a guess.
+        unlabelled: per fold, the number of test slides whose class is unknown.
+        respelled: ids as the files spell them to ids as the metadata do, where they differ.
         without_group: slides whose group is unknown although others' are known; each counts as its
             own group.
         group_notes: what counting groups cannot detect, one sentence each.
         unlisted: slides of the metadata in no fold.
+        searched: whether near-duplicates were searched for.
         centres: per fold, role to centre to its share of the slides; empty if centres are unknown.
     """
 
@@ -85,10 +89,12 @@ class SplitAudit:
     conflicts: tuple[Conflict, ...]
     labels_are_numbers: bool
     unknown: tuple[str, ...]
-    near_miss: str
+    unlabelled: tuple[int, ...]
+    respelled: Mapping[str, str]
     without_group: tuple[str, ...]
     group_notes: tuple[str, ...]
     unlisted: tuple[str, ...]
+    searched: bool
     centres: tuple[Mapping[str, Mapping[str, float]], ...]
 
     @property
@@ -110,7 +116,7 @@ def audit(
     lists: SplitLists,
     table: Slides | None,
     classes: Sequence[str],
-    near_duplicates: pd.DataFrame | None,
+    near_duplicates: NearDuplicates | None,
 ) -> SplitAudit:
     """Count everything that may be wrong with a split.
 
@@ -118,7 +124,7 @@ def audit(
         lists: the folds, also incomplete ones.
         table: labels, groups and centres; None if only the files tell them.
         classes: names of the fine classes, empty for those that the files name.
-        near_duplicates: columns slide_a, slide_b, share; None if features are not packed.
+        near_duplicates: None if features are not packed.
     """
     frame = pd.DataFrame(columns=["slide", "label", "group", "centre"])
     if table is not None:
@@ -130,11 +136,13 @@ def audit(
     one_label = {slide: texts[0] for slide, texts in named.items() if len(texts) == 1}
     classes = tuple(classes) or tuple(sorted(set(one_label.values())))
     groups, group_name = _groups(lists, table)
-    traits = Traits({**one_label, **official}, groups, near_duplicates_of(near_duplicates))
+    traits = Traits({**one_label, **official}, groups, near_duplicates)
+    found = overlaps(lists.folds, traits)
     counts = [
         {role: _class_counts(getattr(fold, role), traits.label, classes) for role in ROLES}
         for fold in lists.folds
     ]
+    unlabelled = [sum(s not in traits.label for s in fold.test) for fold in lists.folds]
     listed = set(lists.slides)
     unknown = tuple(sorted(listed - set(official))) if table is not None else ()
     return SplitAudit(
@@ -143,21 +151,26 @@ def audit(
         group_name=group_name,
         kind=kind_of_test(lists.folds),
         numbers=lists.numbers,
-        faults=tuple(lists.problems()),
+        faults=tuple(refusals(lists, table, traits.label, classes, found)),
         sizes=tuple({role: len(getattr(fold, role)) for role in ROLES} for fold in lists.folds),
-        overlaps=overlaps(lists.folds, traits),
+        overlaps=found,
         tested=_times_tested(lists),
         classes=classes,
         class_counts=tuple(counts),
-        without_auc=tuple(_without_auc(count["test"], classes) for count in counts),
+        without_auc=tuple(
+            () if unknown else _without_auc(count["test"], classes)
+            for count, unknown in zip(counts, unlabelled, strict=True)
+        ),
         labelled=len(named),
         conflicts=_conflicts(named, official, set(classes)),
         labels_are_numbers=as_numbers,
         unknown=unknown,
-        near_miss=table.near_miss(unknown) if table is not None else "",
+        unlabelled=tuple(unlabelled),
+        respelled=lists.respelled,
         without_group=tuple(sorted(table.without_group & listed)) if table is not None else (),
         group_notes=table.group_notes(listed) if table is not None else (),
         unlisted=tuple(sorted(set(official) - listed)),
+        searched=near_duplicates is not None,
         centres=_centres(lists.folds, frame),
     )
 

@@ -9,8 +9,8 @@ import pandas as pd
 from mil_bench.datasets.slide_ids import own_group
 from mil_bench.errors import InputError
 from mil_bench.split_files.formats.own import SplitFile
+from mil_bench.split_files.refusals import LEAVE_OUT, unknown_slides
 from mil_bench.splits.protocols import IMPORTED
-from mil_bench.wording import first_names
 
 if TYPE_CHECKING:
     from mil_bench.datasets.card import DatasetSpec
@@ -18,28 +18,30 @@ if TYPE_CHECKING:
     from mil_bench.splits.lists import SplitLists
 
 
-def import_lists(lists: SplitLists, spec: DatasetSpec, table: Slides | None) -> SplitFile:
+def import_lists(
+    lists: SplitLists, spec: DatasetSpec, table: Slides | None, allow_missing: bool = False
+) -> SplitFile:
     """A split file of these lists; without validation parts, they are held out of training.
 
     Args:
         lists: what the files list.
         spec: the dataset's card.
         table: what is known of the slides, None if nothing is.
+        allow_missing: whether slides that are not known are left out; else they are an error.
 
     Raises:
         InputError: the lists are incomplete, contradict themselves, or name slides that are not
             known.
         SplitError: there are too few groups to hold out a validation part.
     """
-    problems = lists.problems()
-    if table is not None:
-        unknown = sorted(set(lists.slides) - set(table.frame["slide"]))
-        if unknown:
-            shown = "; ".join(filter(None, [first_names(unknown), table.near_miss(unknown)]))
-            number = f"{len(unknown)} of {len(lists.slides)} slides"
-            problems.append(f"{number} are not in the {table.origin}: {shown}")
-    if problems:
-        remedy = "Correct the files; mil-bench splits audit shows what is in them."
+    remedy = "Correct the files; mil-bench splits audit shows what is in them."
+    unknown = []
+    if table is not None and allow_missing:
+        lists = lists.only(frozenset(table.frame["slide"]), f"the {table.origin}")
+    elif table is not None:
+        unknown = unknown_slides(lists.slides, table)
+        remedy += f" {LEAVE_OUT}" if unknown else ""
+    if problems := lists.problems() + unknown:
         raise InputError(f"importing {lists.title}", problems, remedy)
     if not any(fold.val for fold in lists.folds):
         lists = lists.with_validation(*_what_is_known(lists, table))

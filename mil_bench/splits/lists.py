@@ -10,11 +10,11 @@ import numpy as np
 
 from mil_bench import seeds
 from mil_bench.splits.plan import ROLES, Fold, kind_of_test
-from mil_bench.splits.stratified import cut_validation
-from mil_bench.wording import first_names
+from mil_bench.splits.validation import cut_validations
+from mil_bench.wording import first_names, plural
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     import pandas as pd
 
@@ -33,6 +33,10 @@ class SplitLists:
         labels: slide to the labels that the files give it; empty if they give none.
         groups: slide to the patient that the files give it; empty if they give none.
         first: the number that the first fold should have.
+        protocol: the protocol that made them, "" if another tool did.
+        dataset: slug of the dataset whose slides they list, "" if the files do not say it.
+        refusals: why a run refuses the file itself, one line each; an import may still read it.
+        respelled: ids as the files spell them to ids as the metadata do, where they differ.
     """
 
     title: str
@@ -41,6 +45,10 @@ class SplitLists:
     labels: Mapping[str, frozenset[str]] = field(default_factory=dict)
     groups: Mapping[str, str] = field(default_factory=dict)
     first: int = 0
+    protocol: str = ""
+    dataset: str = ""
+    refusals: tuple[str, ...] = ()
+    respelled: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def slides(self) -> list[str]:
@@ -90,6 +98,27 @@ class SplitLists:
                 )
         return problems
 
+    def only(self, known: Collection[str], where: str) -> SplitLists:
+        """The lists without the slides that are not known; the title says so.
+
+        Args:
+            known: the slides to keep.
+            where: where the known slides are from ("the packed store study.h5").
+        """
+        listed = self.slides
+        unknown = [slide for slide in listed if slide not in known]
+        if not unknown:
+            return self
+        title = (
+            f"{self.title} (without {len(unknown)} of {plural(len(listed), 'slide')}, "
+            f"not in {where})"
+        )
+        kept = [
+            Fold(*(tuple(s for s in getattr(fold, role) if s in known) for role in ROLES))
+            for fold in self.folds
+        ]
+        return replace(self, title=title, folds=tuple(kept))
+
     def with_validation(self, slides: pd.DataFrame, group_name: str) -> SplitLists:
         """The lists with a validation part held out of every training part; the title says so.
 
@@ -102,14 +131,16 @@ class SplitLists:
         """
         labels, groups, ids = (slides[column].to_numpy() for column in ("label", "group", "slide"))
         row_of = {slide: row for row, slide in enumerate(ids)}
-        folds = []
-        for k, fold in enumerate(self.folds):
-            rows = np.array([row_of[slide] for slide in fold.train])
-            seed = seeds.derive("split-import", "val", k)
-            train, val = cut_validation(rows, labels, groups, _VALIDATION_PARTS, seed)
-            folds.append(Fold(tuple(ids[train]), tuple(ids[val]), fold.test))
+        rests = [np.array([row_of[slide] for slide in fold.train]) for fold in self.folds]
+        seed = seeds.derive("split-import", "val")
+        cuts = cut_validations(rests, labels, groups, _VALIDATION_PARTS, seed)
+        folds = [
+            Fold(tuple(ids[train]), tuple(ids[val]), fold.test)
+            for (train, val), fold in zip(cuts, self.folds, strict=True)
+        ]
         rule = (
             "without a validation part; mil-bench holds out a ninth of the training "
             f"{group_name or 'slide'}s, stratified and seeded"
         )
-        return replace(self, title=f"{self.title} ({rule})", folds=tuple(folds))
+        title = f"{self.title} ({rule})" if self.title else rule
+        return replace(self, title=title, folds=tuple(folds))

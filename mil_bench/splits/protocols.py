@@ -10,8 +10,11 @@ import numpy as np
 from mil_bench import seeds
 from mil_bench.errors import SplitError, UnknownNameError
 from mil_bench.file_values import typed
+from mil_bench.splits.centres import LEAVE_ONE_CENTRE_OUT, centre_folds, number_of_centres
+from mil_bench.splits.lists import SplitLists
 from mil_bench.splits.plan import ROLES, Fold, SplitPlan
-from mil_bench.splits.stratified import cut_groups, cut_validation
+from mil_bench.splits.stratified import cut_groups
+from mil_bench.splits.validation import cut_validations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,9 +25,14 @@ if TYPE_CHECKING:
 
 IMPORTED = "imported"
 """Protocol of folds that someone else has made; it promises nothing."""
+_BY_HMILS_RULE = "drawn anew by HMIL's rule, not its published lists"
 
 
-def _patient_kfold(slides: pd.DataFrame, hierarchy: LabelHierarchy, folds: int) -> list[Fold]:
+Made = tuple[list["Fold"], str]
+"""Folds, and what a caption must add to the name of the protocol that made them."""
+
+
+def _patient_kfold(slides: pd.DataFrame, hierarchy: LabelHierarchy, folds: int, _: str) -> Made:
     """K stratified folds without shared groups; validation is held out of training the same way."""
     _require_groups_per_class(slides, hierarchy, folds)
     # With K = 10 a ninth of the rest validates (80/10/10, as in the paper); never more than a
@@ -33,12 +41,13 @@ def _patient_kfold(slides: pd.DataFrame, hierarchy: LabelHierarchy, folds: int) 
     labels, groups, ids = (slides[c].to_numpy() for c in ("label", "group", "slide"))
     seed = seeds.derive("patient-kfold", folds)
     outer = cut_groups(np.arange(len(slides)), labels, groups, folds, seed)
-    made = []
-    for k, (rest, test) in enumerate(outer):
-        seed = seeds.derive("patient-kfold", folds, "val", k)
-        train, val = cut_validation(rest, labels, groups, inner_folds, seed)
-        made.append(Fold(tuple(ids[train]), tuple(ids[val]), tuple(ids[test])))
-    return made
+    seed = seeds.derive("patient-kfold", folds, "val")
+    inner = cut_validations([rest for rest, _ in outer], labels, groups, inner_folds, seed)
+    made = [
+        Fold(tuple(ids[train]), tuple(ids[val]), tuple(ids[test]))
+        for (train, val), (_, test) in zip(inner, outer, strict=True)
+    ]
+    return made, ""
 
 
 def _require_groups_per_class(slides: pd.DataFrame, hierarchy: LabelHierarchy, folds: int) -> None:
@@ -63,7 +72,7 @@ def _require_groups_per_class(slides: pd.DataFrame, hierarchy: LabelHierarchy, f
     )
 
 
-def _monte_carlo(slides: pd.DataFrame, hierarchy: LabelHierarchy, folds: int) -> list[Fold]:
+def _monte_carlo(slides: pd.DataFrame, hierarchy: LabelHierarchy, folds: int, _: str) -> Made:
     """HMIL's rule: repeated 80/10/10 hold-outs, stratified by slide, groups ignored."""
     made = []
     for k in range(folds):
@@ -76,11 +85,14 @@ def _monte_carlo(slides: pd.DataFrame, hierarchy: LabelHierarchy, folds: int) ->
             parts["val"].extend(ids[:tenth])
             parts["test"].extend(ids[tenth : 2 * tenth])
         made.append(Fold(*(tuple(parts[role]) for role in ROLES)))
-    return made
+    return made, _BY_HMILS_RULE
 
 
-def _official(slides: pd.DataFrame, _: LabelHierarchy, folds: int) -> list[Fold]:
-    """The dataset's own split."""
+def _official(slides: pd.DataFrame, _: LabelHierarchy, folds: int, group_name: str) -> Made:
+    """The dataset's own split.
+
+    Some, such as CAMELYON16's, have no validation part; then one is cut from training.
+    """
     if folds != 1:
         raise SplitError(
             f"The official split is one split, it cannot have {folds} folds. "
@@ -91,9 +103,13 @@ def _official(slides: pd.DataFrame, _: LabelHierarchy, folds: int) -> list[Fold]
         raise SplitError(
             f"The official split needs a role for every slide; {len(without)} of {len(slides)} "
             f"have none (first: {', '.join(without[:3])}). "
-            "Pack with a label table that has a split column."
+            "Pack with a label table that has a split column (train, val or test)."
         )
-    return [Fold(*(tuple(slides.loc[slides["split"] == role, "slide"]) for role in ROLES))]
+    fold = Fold(*(tuple(slides.loc[slides["split"] == role, "slide"]) for role in ROLES))
+    if fold.val or not fold.train:
+        return [fold], ""
+    lists = SplitLists("", (fold,), (0,)).with_validation(slides, group_name)
+    return list(lists.folds), lists.title
 
 
 @dataclass(frozen=True)
@@ -102,17 +118,35 @@ class Protocol:
 
     Args:
         summary: what it does and promises, in one line.
-        make: from slides, classes and the number of folds to the folds.
-        folds: its number of folds, None if the dataset's card says it.
+        make: from slides, classes, the number of folds and what a group is, to the folds.
+        folds: its number of folds, or a function of the slides that counts it; None if the
+            dataset's card says it.
         allows_leaks: whether groups may be shared between roles.
-        source: what a caption must add to its name.
+        allows_val_leaks: whether training and validation may share groups.
     """
 
     summary: str
-    make: Callable[[pd.DataFrame, LabelHierarchy, int], list[Fold]]
-    folds: int | None
+    make: Callable[[pd.DataFrame, LabelHierarchy, int, str], Made]
+    folds: int | Callable[[pd.DataFrame], int] | None
     allows_leaks: bool
-    source: str = ""
+    allows_val_leaks: bool = False
+
+    def usual_folds(self, slides: pd.DataFrame, on_card: int, most: int | None = None) -> int:
+        """The number of folds if the user does not say it.
+
+        Args:
+            slides: as in ``make_splits``.
+            on_card: what the dataset's card says.
+            most: a limit, which does not hold for a number that the slides give.
+        """
+        if callable(self.folds):
+            return self.folds(slides)
+        usual = self.folds or on_card
+        return min(usual, most or usual)
+
+    def forbids(self, leaks: int, val_leaks: int) -> bool:
+        """Whether it rules out so many test and validation slides with groups of other roles."""
+        return not self.allows_leaks and bool(leaks or (val_leaks and not self.allows_val_leaks))
 
 
 PROTOCOLS: Mapping[str, Protocol] = {
@@ -133,7 +167,13 @@ PROTOCOLS: Mapping[str, Protocol] = {
         _monte_carlo,
         folds=10,
         allows_leaks=True,
-        source="drawn anew by HMIL's rule, not its published lists",
+    ),
+    LEAVE_ONE_CENTRE_OUT: Protocol(
+        "one fold per centre, which is tested; training and validation are slides of the others",
+        centre_folds,
+        folds=number_of_centres,
+        allows_leaks=False,
+        allows_val_leaks=True,  # where the centres themselves are the groups
     ),
 }
 
@@ -159,7 +199,7 @@ def make_splits(
 
     Args:
         name: a key of ``PROTOCOLS``.
-        slides: one row per slide with columns slide, label (fine index), group, split.
+        slides: one row per slide with columns slide, label (fine index), group, split, centre.
         hierarchy: the classes.
         folds: how many.
         group_name: what a group is, "" if groups are unknown.
@@ -168,8 +208,8 @@ def make_splits(
         SplitError: the folds cannot be made, a class would be missing in a training part, or roles
             would share groups although the protocol promises that they do not.
     """
-    folds_made = PROTOCOLS[name].make(slides, hierarchy, folds)
-    return bind_folds(name, folds_made, slides, hierarchy, group_name)
+    made, source = PROTOCOLS[name].make(slides, hierarchy, folds, group_name)
+    return replace(bind_folds(name, made, slides, hierarchy, group_name), source=source)
 
 
 def bind_folds(
@@ -198,15 +238,14 @@ def bind_folds(
     ]
     leaks = tuple(_shared(fold.test, (*fold.train, *fold.val), group_of) for fold in folds)
     val_leaks = tuple(_shared(fold.val, fold.train, group_of) for fold in folds)
-    if any((*leaks, *val_leaks)) and name != IMPORTED and not PROTOCOLS[name].allows_leaks:
+    if name != IMPORTED and PROTOCOLS[name].forbids(sum(leaks), sum(val_leaks)):
         problems.append(
             f"{sum(leaks)} test and {sum(val_leaks)} validation slides share a "
             f"{group_name or 'group'} with slides of another role"
         )
     if problems:
         raise SplitError(f"The protocol '{name}' cannot be followed: " + "; ".join(problems))
-    source = "" if name == IMPORTED else PROTOCOLS[name].source
-    return SplitPlan(name, tuple(folds), group_name, leaks, val_leaks, source)
+    return SplitPlan(name, tuple(folds), group_name, leaks, val_leaks)
 
 
 def plan_from_json(value: object) -> SplitPlan:
@@ -219,8 +258,8 @@ def plan_from_json(value: object) -> SplitPlan:
     """
     older = {"leaks": (), "val_leaks": ()}
     plan = typed(SplitPlan, older | value if isinstance(value, dict) else value)
-    protocol = PROTOCOLS.get(plan.protocol)
-    return plan if plan.source or protocol is None else replace(plan, source=protocol.source)
+    known = plan.source or plan.protocol != "paper"
+    return plan if known else replace(plan, source=_BY_HMILS_RULE)
 
 
 def _problems(

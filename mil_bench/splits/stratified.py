@@ -41,13 +41,3 @@ def cut_groups(
         # scikit-learn warns of a class with fewer members than folds; the audit names such folds.
         warnings.simplefilter("ignore", UserWarning)
         return [(rows[a], rows[b]) for a, b in splitter.split(rows, labels[rows], groups[rows])]
-
-
-def cut_validation(
-    rows: np.ndarray, labels: np.ndarray, groups: np.ndarray, parts: int, seed: int
-) -> Cut:
-    """Rows that train, and one part of them that validates."""
-    cuts = cut_groups(rows, labels, groups, parts, seed)
-    # If few groups have a class, the first cut may validate on all of them: take the cut that
-    # leaves the most classes for training.
-    return max(cuts, key=lambda cut: len(set(labels[cut[0]])))

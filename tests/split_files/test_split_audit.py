@@ -19,6 +19,7 @@ from mil_bench.report.audit_tables import audit_tables
 from mil_bench.report.tables import text_of
 from mil_bench.split_files.audit import SplitAudit, audit
 from mil_bench.split_files.formats import read_split_lists
+from mil_bench.split_files.overlaps import NearDuplicates
 from mil_bench.splits.lists import SplitLists
 from mil_bench.splits.plan import Fold, kind_of_test
 
@@ -156,7 +157,7 @@ def test_folds_that_cannot_support_a_class_wise_auc_are_named() -> None:
     assert "no slide of the class or no slide of another class: fold 0 (calm, wild)." in words(
         result
     )
-    assert "Fold 0 has no training slide of wild." in words(result)
+    assert "FAULT: fold 0 has no training slide of wild." in words(result)
 
 
 def test_labels_that_contradict_the_metadata_or_each_other_are_named() -> None:
@@ -197,13 +198,14 @@ def test_slides_the_metadata_do_not_know_and_slides_in_no_fold_are_named() -> No
     result = audit(lists, table(), CLASSES, None)
     assert (result.unknown, result.unlisted) == (("zz",), ("s00",))
     assert (
-        "No test slide shares a patient with training slides (slides without a known patient: 1)."
-        in words(result)
+        "No known test slide shares a patient with known training slides (slides without a known "
+        "patient: 1)." in words(result)
     )
-    assert "1 slide is not in the label table study.csv: zz." in words(result)
+    fault = "FAULT: 1 of 24 slides are not in the label table study.csv: "
+    assert f"{fault}zz; --allow-missing leaves out slides that are not there." in words(result)
     near = audit(one_fold("S00", "s01", "s02"), table(), CLASSES, None)
     hint = "S00; for 'S00' the label table study.csv has 's00', in other upper and lower case"
-    assert f"1 slide is not in the label table study.csv: {hint}" in words(near)
+    assert f"FAULT: 1 of 3 slides are not in the label table study.csv: {hint}" in words(near)
     assert "1 slide of the label table study.csv is in no fold: s00." in words(result)
 
 
@@ -227,7 +229,8 @@ def test_near_duplicate_bags_are_counted_on_both_sides() -> None:
     pairs = pd.DataFrame(
         {"slide_a": ["s00", "s01"], "slide_b": ["s04", "s01"], "share": [1.0, 1.0]}
     )
-    result = audit(one_fold("s04 s05", "s02", "s00 s01"), table(), CLASSES, pairs)
+    searched = NearDuplicates.of(pairs, SLIDES)
+    result = audit(one_fold("s04 s05", "s02", "s00 s01"), table(), CLASSES, searched)
     assert overlap(result, "test", "train").near_duplicates == (1,)
     assert overlap(result, "test", "val").near_duplicates == (0,)
     assert "1 of 2 test slides (50.0 %) have a near-duplicate bag among training slides." in words(
@@ -296,6 +299,24 @@ def test_control_characters_in_ids_are_shown_and_not_obeyed() -> None:
     result = audit(one_fold("s00 a\x1b[31m", "s04", "s06"), table(), CLASSES, None)
     assert "a\\x1b[31m" in words(result)
     assert "\x1b" not in words(result)
+
+
+def test_names_in_an_audit_are_text_whatever_a_terminal_or_a_library_makes_of_them() -> None:
+    names = ("tumour [/nos]", "adeno|carcinoma\n[red]\u202e")
+    centres = ["[b]north"] * 12 + ["so\x1b[31muth"] * 12
+    result = audit(
+        replace(one_fold("s00 s02", "s05", "s07 s09"), labels={}),
+        table(centre=centres),
+        names,
+        None,
+    )
+    text = words(result)
+    assert "tumour [/nos]" in text
+    assert "adeno|carcinoma\\n[red]\\u202e" in text
+    assert len(text.splitlines()) == len(sentences(result))
+    assert all(line.isprintable() for line in text.splitlines())
+    (classes,) = (shown for shown in audit_tables(result) if shown.name == "classes")
+    assert list(classes.columns) == list(names)  # renderers make them text
 
 
 def test_folds_with_equal_class_counts_share_a_row() -> None:

@@ -604,6 +604,38 @@ def test_a_split_of_another_dataset_is_refused(tmp_path: Path) -> None:
         follow_file(theirs, SPEC, table())
 
 
+def test_a_split_file_of_an_older_version_is_followed_with_its_own_validation_parts(
+    tmp_path: Path,
+) -> None:
+    # Written before validation parts of all folds were cut together; patient-kfold gives others.
+    old = """{
+  "format": "mil-bench split",
+  "version": 1,
+  "dataset": "study",
+  "protocol": "patient-kfold",
+  "source": "made from the label table labels.csv",
+  "digest": "a8fd317ac3f499e4",
+  "folds": [
+    {
+      "train": ["s02", "s03", "s04", "s05", "s06", "s07"],
+      "val": ["s08", "s09"],
+      "test": ["s00", "s01", "s10", "s11", "s12", "s13", "s14", "s15"]
+    },
+    {
+      "train": ["s00", "s01", "s10", "s11", "s12", "s13"],
+      "val": ["s14", "s15"],
+      "test": ["s02", "s03", "s04", "s05", "s06", "s07", "s08", "s09"]
+    }
+  ]
+}
+"""
+    (tmp_path / "old.json").write_text(old)
+    plan = follow_file(tmp_path / "old.json", SPEC, table())
+    assert plan.digest == "a8fd317ac3f499e4"
+    assert [fold.val for fold in plan.folds] == [("s08", "s09"), ("s14", "s15")]
+    assert plan.leak_sentence == "no patient is shared between training, validation and test"
+
+
 def test_slides_that_are_not_packed_are_counted_and_the_first_five_named(tmp_path: Path) -> None:
     known = table()
     few = type(known)(known.frame.iloc[8:], "patient", "packed store study.h5")

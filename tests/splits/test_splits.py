@@ -132,7 +132,8 @@ def test_digests_are_those_that_stored_results_were_made_with() -> None:
         for p, k in (("paper", 10), ("official", 1))
     }
     assert digests == {"paper": "82321ea6106a957f", "official": "c4b31680b2bfa7da"}
-    assert make_splits("patient-kfold", slides, TWO, 5, "patient").digest == "5046ea9c6c56db30"
+    # Changed once: validation parts of all folds are now cut together.
+    assert make_splits("patient-kfold", slides, TWO, 5, "patient").digest == "dd57ad045734e71c"
 
 
 def test_a_plan_survives_the_round_trip_and_older_ones_can_be_read() -> None:
@@ -287,7 +288,7 @@ def test_a_sheet_without_roles_cannot_have_the_official_split(twin: pd.DataFrame
     with pytest.raises(SplitError) as caught:
         make_splits("official", twin, BRACS.hierarchy, 1, "patient")
     assert "547 of 547 have none" in str(caught.value)
-    assert "Pack with a label table that has a split column" in str(caught.value)
+    assert "has a split column (train, val or test)" in str(caught.value)
 
 
 def test_a_single_slide_without_a_role_is_named() -> None:
@@ -298,9 +299,28 @@ def test_a_single_slide_without_a_role_is_named() -> None:
         make_splits("official", slides, TWO, 1, "patient")
 
 
-def test_an_official_split_without_a_role_is_refused() -> None:
-    slides = table_of([0, 1] * 4, [f"g{i}" for i in range(8)], ["train"] * 6 + ["test"] * 2)
-    with pytest.raises(SplitError, match="no val slides"):
+def test_an_official_split_without_a_validation_part_gets_one_of_whole_training_groups() -> None:
+    roles = ["train"] * 36 + ["test"] * 4
+    slides = table_of([0, 1] * 20, [f"g{i // 4}" for i in range(40)], roles)
+    plan = make_splits("official", slides, TWO, 1, "patient")
+    (fold,) = plan.folds
+    ids = list(slides["slide"])
+    assert (len(fold.val), list(fold.test)) == (4, ids[36:])
+    assert sorted([*fold.train, *fold.val]) == ids[:36]
+    assert len({column(slides, "group")[slide] for slide in fold.val}) == 1
+    assert plan.val_leaks == (0,)
+    assert plan.source == (
+        "without a validation part; mil-bench holds out a ninth of the training patients, "
+        "stratified and seeded"
+    )
+    assert make_splits("official", slides, TWO, 1, "patient").digest == plan.digest
+
+
+@pytest.mark.parametrize("absent", ["train", "test"])
+def test_an_official_split_without_a_role_is_refused(absent: str) -> None:
+    roles = sorted({"train", "val", "test"} - {absent}) * 4
+    slides = table_of([0, 1] * 4, [f"g{i}" for i in range(8)], roles)
+    with pytest.raises(SplitError, match=f"no {absent} slides"):
         make_splits("official", slides, TWO, 1, "patient")
 
 

@@ -20,10 +20,11 @@ from mil_bench.datasets.regular_file import open_regular
 from mil_bench.errors import InputError
 from mil_bench.file_values import value_problems
 from mil_bench.split_files.formats.interface import FileStart, SplitFormat
+from mil_bench.split_files.refusals import LEAVE_OUT, unknown_slides
 from mil_bench.splits.lists import SplitLists
 from mil_bench.splits.plan import ROLES, Fold, SplitPlan, folds_digest
 from mil_bench.splits.protocols import IMPORTED, PROTOCOLS, bind_folds
-from mil_bench.wording import first_names, suggestion
+from mil_bench.wording import suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,7 +103,10 @@ class SplitFile:
     @property
     def lists(self) -> SplitLists:
         """The folds as lists, for audits."""
-        return SplitLists(self.source, self.folds, tuple(range(len(self.folds))))
+        numbers = tuple(range(len(self.folds)))
+        return SplitLists(
+            self.source, self.folds, numbers, protocol=self.protocol, dataset=self.dataset
+        )
 
     def write(self, path: Path) -> None:
         """Write a new file; a file with the same content is left as it is.
@@ -155,53 +159,89 @@ def read_split_file(path: Path) -> SplitFile:
             problem.
     """
     file, digest = _parsed(path)
-    problems = file.lists.problems()
-    if not any(fold.val for fold in file.folds):
-        problems.append("no fold lists val slides")
+    edited = _edited(file, digest)
+    problems = [*file.lists.problems(), *_without_validation(file), *edited]
+    if not problems:
+        return file
     remedy = _AGAIN
-    if digest != file.digest:
-        problems.append(
-            f"its digest says {digest}, but its folds have {file.digest}: it was edited after it "
-            "was made"
-        )
+    if edited:
         remedy = (
             f"Results of {digest} will not be found for other folds. If the change is meant, make "
             f"a new split file from it: mil-bench splits import {path} --dataset "
             f"{on_the_command_line(file.dataset)} NEW.json"
         )
-    if problems:
-        raise InputError(f"split file {path}", problems, remedy)
-    return file
+    raise InputError(f"split file {path}", problems, remedy)
 
 
-def follow_file(path: Path, spec: DatasetSpec, table: Slides) -> SplitPlan:
+def _without_validation(file: SplitFile) -> list[str]:
+    return [] if any(fold.val for fold in file.folds) else ["no fold lists val slides"]
+
+
+def _edited(file: SplitFile, digest: str) -> list[str]:
+    if digest == file.digest:
+        return []
+    return [
+        f"its digest says {digest}, but its folds have {file.digest}: it was edited after it was "
+        "made"
+    ]
+
+
+def follow_file(
+    path: Path, spec: DatasetSpec, table: Slides, allow_missing: bool = False
+) -> SplitPlan:
     """The folds of a split file, bound to the slides that are known.
+
+    Args:
+        path: the split file.
+        spec: the dataset's card.
+        table: what is known of the slides.
+        allow_missing: whether slides that are not known are left out, which changes the digest and
+            is a fact of the plan; else they are an error.
 
     Raises:
         InputError: the file is wrong, is of another dataset, or names slides that are not known.
         SplitError: as ``make_splits``.
     """
     file = read_split_file(path)
-    slides, listed = table.frame, file.lists.slides
-    absent = sorted(set(listed) - set(slides["slide"]))
-    if file.dataset != spec.slug:
+    problems, remedy = another_dataset(file.lists, spec), ""
+    if problems:
         theirs, ours = on_the_command_line(file.dataset), on_the_command_line(spec.slug)
-        problem = f"it is a split of {file.dataset}, not of {spec.slug}"
         remedy = f"Name its dataset (--dataset {theirs}), or make a split for this one: "
         remedy += f"mil-bench splits make --dataset {ours} NEW.json"
-        raise InputError(f"split file {path}", [problem], remedy)
-    if absent:
-        shown = "; ".join(filter(None, [first_names(absent), table.near_miss(absent)]))
-        problem = (
-            f"{len(absent)} of its {len(listed)} slides are not in the {table.origin}: {shown}"
+        raise InputError(f"split file {path}", problems, remedy)
+    lists, listed = file.lists, file.lists.slides
+    if allow_missing:
+        lists = lists.only(frozenset(table.frame["slide"]), f"the {table.origin}")
+        problems, remedy = lists.problems(), "Pack these slides too (mil-bench data pack)."
+    else:
+        problems = unknown_slides(listed, table, "its ")
+        remedy = f"{LEAVE_OUT} Or add these slides (mil-bench data pack), or split the slides that "
+        remedy += "are there (mil-bench splits make)."
+    if problems:
+        raise InputError(f"split file {path}", problems, remedy)
+    plan = bind_folds(file.protocol, lists.folds, table.frame, spec.hierarchy, table.group_name)
+    facts = _facts(listed, lists.slides, table)
+    return replace(plan, source=file.source, facts=facts + table.blind_spots(lists.slides))
+
+
+def another_dataset(lists: SplitLists, spec: DatasetSpec) -> list[str]:
+    """That lists are those of another dataset, if they say so."""
+    if lists.dataset in ("", spec.slug):
+        return []
+    return [f"it is a split of {lists.dataset}, not of {spec.slug}"]
+
+
+def _facts(listed: Sequence[str], used: Sequence[str], table: Slides) -> tuple[str, ...]:
+    """Slides that are left out of the split, and slides that are in no fold, one clause each."""
+    facts = []
+    if left_out := len(listed) - len(used):
+        facts.append(
+            f"{left_out} of the {len(listed)} slides of the split file are not in the "
+            f"{table.origin} and left out"
         )
-        remedy = "Add these slides (mil-bench data pack), or split the slides that are there "
-        remedy += "(mil-bench splits make)."
-        raise InputError(f"split file {path}", [problem], remedy)
-    plan = bind_folds(file.protocol, file.folds, slides, spec.hierarchy, table.group_name)
-    unused = len(slides) - len(listed)
-    facts = (f"{unused} of {len(slides)} slides are in no fold",) if unused else ()
-    return replace(plan, source=file.source, facts=facts + table.blind_spots(listed))
+    if unused := len(table.frame) - len(used):
+        facts.append(f"{unused} of {len(table.frame)} slides are in no fold")
+    return tuple(facts)
 
 
 def _parsed(path: Path) -> tuple[SplitFile, str]:
@@ -257,7 +297,8 @@ def _read(files: Sequence[Path]) -> SplitLists:
         origin += f", {file.source}"
     if digest != file.digest:
         origin += f" (edited after {digest} was made)"
-    return replace(file.lists, title=origin)
+    refusals = tuple(_without_validation(file) + _edited(file, digest))
+    return replace(file.lists, title=origin, refusals=refusals)
 
 
 OWN = SplitFormat("mil-bench's own split file", r"(?!)", _matches, _read)
