@@ -53,9 +53,7 @@ class InputError(MilBenchError):
     def __init__(self, what: str, problems: Sequence[str], remedy: str) -> None:
         self.problems, self.remedy = tuple(problems), remedy
         count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems):,} problems"
-        lines = [
-            "  - " + printable(line).replace("\n", "\\n") for line in self.problems[:_MOST_SHOWN]
-        ]
+        lines = ["  - " + one_line(line) for line in self.problems[:_MOST_SHOWN]]
         if len(self.problems) > _MOST_SHOWN:
             lines.append(f"  ... and {len(self.problems) - _MOST_SHOWN:,} more")
         super().__init__("\n".join([f"{what}: {count}", *lines, remedy]))
@@ -75,6 +73,11 @@ def printable(text: str) -> str:
 def show(text: str) -> None:
     """Print a text that may hold names from files, in which no character commands the terminal."""
     print(printable(text))  # noqa: T201
+
+
+def one_line(text: str) -> str:
+    """Text without line breaks: they too are escaped, like what ``printable`` escapes."""
+    return printable(text).replace("\n", "\\n")
 
 
 class MissingFeaturesError(MilBenchError):

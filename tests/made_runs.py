@@ -70,6 +70,7 @@ def run_result(
     dataset: str = "toy",
     leaks: int = 0,
     failures: tuple[str, ...] = (),
+    hierarchy: LabelHierarchy = HIERARCHY,
 ) -> RunResult:
     """A run of three folds; methods without trainings are missing."""
     tested = [tuple(predictions(k, 0).slides.tolist()) for k in range(3)]
@@ -81,7 +82,7 @@ def run_result(
     plan = RunPlan(
         dataset,
         f"{dataset}, made up",
-        HIERARCHY,
+        hierarchy,
         splits,
         tuple(jobs),
         command="mil-bench run --dataset toy",

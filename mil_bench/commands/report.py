@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mil_bench.commands.options import add_results_folder, words_again
-from mil_bench.errors import InputError
+from mil_bench.errors import InputError, one_line
 
 if TYPE_CHECKING:
     import argparse
@@ -59,10 +59,12 @@ def show(result: Any, folder: Path, again: str) -> None:
     print_tables(result.main_tables)
     print()
     for sentence in result.summary:
-        print(sentence)
-    for fact in result.facts:
-        print(f"! {fact}")
+        print(one_line(sentence))
+    for fact in result.facts:  # before anything is written: a disk may refuse
+        print(f"! {one_line(fact)}")
     page = result.write(folder)
+    for line in result.figures.failures.values():
+        print(f"! {one_line(line)}")
     print(f"\nReport: {page}  (tables as Markdown, CSV and LaTeX in the same folder)")
     print(f"To print it again: mil-bench report {result.run_id}{again}")
 
@@ -81,4 +83,4 @@ def show_ranking(results: list[Any], reports: Path) -> None:
         print(f"! Not done: {error}")
         return
     print_tables([ranking.table])
-    print(f"\n{ranking.sentence}\n\nRanking: {ranking.write(reports)}")
+    print(f"\n{one_line(ranking.sentence)}\n\nRanking: {ranking.write(reports)}")

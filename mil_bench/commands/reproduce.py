@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from mil_bench.commands.options import add_setup, setup_of
+from mil_bench.errors import one_line
 from mil_bench.papers.request import ReproduceRequest
 from mil_bench.planning.options import add_options, from_arguments
 
@@ -98,7 +99,7 @@ def _print_page(page: Page, path: Path) -> None:
     from mil_bench.report.render.terminal import print_tables
 
     print(page.title)
-    print("".join(f"- {line}\n" for line in page.facts))
+    print("".join(f"- {one_line(line)}\n" for line in page.facts))
     for table in page.tables:  # one by one: each has its own dataset and so its own caption
         print_tables([table])
     print(f"Page: {path}\n")

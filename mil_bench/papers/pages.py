@@ -146,13 +146,15 @@ class Overview:
     def __init__(self, command: str) -> None:
         self._command = command
         self._rows: dict[str, dict[str, str]] = {}
+        self._items: dict[str, str] = {}
         self.missing: dict[str, list[str]] = {}
         """Why something could not be run or finished, to the names of the items concerned."""
 
     def add(self, part_result: PartResult) -> None:
         """Add the result of a part."""
         item = part_result.part.item.name
-        self._rows[f"{item} on {part_result.part.name}"] = _row(part_result)
+        row = f"{item} on {part_result.part.name}"
+        self._rows[row], self._items[row] = _row(part_result), item
         result = part_result.result
         reason = part_result.reason if result is None else "\n".join(result.failures)
         if reason:
@@ -165,18 +167,18 @@ class Overview:
             f"Not done: {', '.join(names)}. {_one_line(reason)}"
             for reason, names in self.missing.items()
         ]
-        page = markdown("Reproduction", [f"`{self._command}`", *missing], [table])
+        links = {row: f"{item}/report.md" for row, item in self._items.items()}
+        page = markdown("Reproduction", [self._command, *missing], [table], links)
         durable.replace(folder / "overview.md", page)
         return folder / "overview.md"
 
 
 def _row(part_result: PartResult) -> dict[str, str]:
-    result, name = part_result.result, part_result.part.item.name
-    page = f"[{name}]({name}/report.md)"
+    result = part_result.result
     if result is None:
-        return {"Trainings": "could not be run", "In short": "", "Page": page}
+        return {"Trainings": "could not be run", "In short": ""}
     planned = len(result.plan.trainings)
     stored = sum(map(len, result.trained.values()))
     answers = [answer(question, result.verdicts) for question in part_result.part.item.questions]
     sentence = in_short(answers) if answers else result.summary[0]
-    return {"Trainings": f"{stored} of {planned}", "In short": sentence, "Page": page}
+    return {"Trainings": f"{stored} of {planned}", "In short": sentence}

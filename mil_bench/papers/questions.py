@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from mil_bench.report.sentences import amount, p_text, verdict_sentence
-from mil_bench.report.tables import Cell, ResultTable
+from mil_bench.report.sentences import amount, verdict_sentence
+from mil_bench.report.tables import ABSENT, Cell, ResultTable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -83,15 +83,15 @@ def published_beside(
     return replace(table, cells=cells, note=f"{table.note} {_sources(published)}".strip())
 
 
-def _compared(ours: Cell | str, key: str, published: Published | None) -> str:
+def _compared(ours: Cell | str, key: str, published: Published | None) -> Cell:
     """A published value with the difference of ours from it."""
     if published is None:
-        return _NOT_AVAILABLE
+        return Cell.absent(_NOT_AVAILABLE)
     value = published.values[key]
     text = f"{value:g} {published.standing}"
     if isinstance(ours, str) or np.isnan(ours.mean):
-        return text
-    return f"{text} (ours {ours.mean - value:+.{ours.digits}f})"
+        return Cell(value, words=text)
+    return Cell(value, words=f"{text} (ours {ours.mean - value:+.{ours.digits}f})")
 
 
 def _sources(published: Sequence[Published] | None) -> str:
@@ -238,13 +238,14 @@ def questions_table(answers: Mapping[str, Sequence[Answer]]) -> ResultTable:
             each.
     """
     first, *others = answers
+    alone = not others
     cells: dict[str, dict[str, Cell | str]] = {}
     for of_question in zip(*answers.values(), strict=True):
         by_name = dict(zip(answers, of_question, strict=True))
         cells[of_question[0].question.text] = {
             "Rows": of_question[0].pair,
-            **{name: _answered(answer) for name, answer in by_name.items()},
-            **{f"Change to {name}": _change(by_name[first], by_name[name]) for name in others},
+            **{h: c for name, a in by_name.items() for h, c in _answered(name, a, alone).items()},
+            **{f"Change to {name}": _change_cell(by_name[first], by_name[name]) for name in others},
         }
     every = [answer for of_dataset in answers.values() for answer in of_dataset]
     measures = dict.fromkeys(answer.measure for answer in every if answer.measure is not None)
@@ -260,7 +261,29 @@ def questions_table(answers: Mapping[str, Sequence[Answer]]) -> ResultTable:
     )
 
 
-def _answered(answer: Answer) -> str:
-    if answer.measure is None:
-        return answer.word
-    return f"{answer.word}: {answer.numbers}, {p_text(answer.p)}"
+def _answered(name: str, answer: Answer, alone: bool) -> dict[str, Cell | str]:
+    """The answer on one dataset: in a word, the difference with its interval, the p-value.
+
+    Args:
+        name: of the dataset.
+        answer: the answer there.
+        alone: whether it is the only dataset; then headings do not name it.
+    """
+    scale = 100 if answer.measure is not None and answer.measure.metric.percent else 1
+    difference = Cell(
+        scale * answer.difference,
+        interval=(scale * answer.low, scale * answer.high),
+        words=ABSENT if answer.measure is None else answer.numbers,
+    )
+    word, of_difference, of_p = ("Answer", "Difference", "p, adjusted")
+    if not alone:
+        word, of_difference, of_p = name, f"{name}, difference", f"{name}, p"
+    return {word: answer.word, of_difference: difference, of_p: Cell.p_value(answer.p)}
+
+
+def _change_cell(one: Answer, other: Answer) -> Cell:
+    words = _change(one, other)
+    if words == _UNKNOWN:
+        return Cell.absent(words)
+    scale = 100 if one.measure is not None and one.measure.metric.percent else 1
+    return Cell.single(scale * (other.difference - one.difference), words)

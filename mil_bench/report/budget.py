@@ -50,7 +50,7 @@ def _row(folds: Sequence[TrainedFold], expected: int) -> dict[str, Cell | str]:
         "Max epochs": Cell.count(folds[0].epochs),
         "Epochs run": Cell.of(epochs),
         "Selected epoch": Cell.of([fold.best_epoch + 1 for fold in folds]),
-        "Trainings": f"{len(folds)} of {expected}",
+        "Trainings": Cell(len(folds), words=f"{len(folds)} of {expected}"),
         "Seconds per training": Cell.of([fold.seconds for fold in folds]),
         "Total seconds": Cell.count(sum(fold.seconds for fold in folds)),
     }

@@ -6,15 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mil_bench.evaluation.metrics import Measure, class_names, package_metrics, pooled
-from mil_bench.report.tables import DAGGER, Cell, ResultTable, ranked
+from mil_bench.report.tables import ABSENT, DAGGER, Cell, ResultTable, ranked
 
 if TYPE_CHECKING:
     from mil_bench.evaluation.verdicts import Evidence
 
 MAIN = ("accuracy", "macro_auc", "balanced_accuracy", "specificity", "macro_f1")
 """Metrics of the main tables, in their order."""
-ABSENT = "–"
-"""Shown if a method has no such value at all (no coarse head, no attention)."""
 PACKAGE_TABLE = "metric_"
 """Start of the name of a table for a class-wise metric of a package."""
 _LIFTED = (

@@ -10,6 +10,7 @@ from mil_bench import registry
 from mil_bench.evaluation.metrics import Measure
 from mil_bench.evaluation.statistics import SIGNIFICANCE
 from mil_bench.evaluation.verdicts import Evidence, Verdict, verdicts
+from mil_bench.report.tables import p_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,11 +27,8 @@ def amount(value: float, measure: Measure) -> str:
 
 def p_text(p: float) -> str:
     """A p-value as sentences print it: ``p = .03``, ``p < .001``."""
-    if p < 0.001:
-        return "p < .001"
-    # With two digits, a value close to the significance level could be on either side of it.
-    text = f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
-    return f"p = {text.removeprefix('0')}"
+    number = p_number(p)
+    return f"p {number}" if number.startswith("<") else f"p = {number}"
 
 
 def verdict_sentence(verdict: Verdict) -> str:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+ABSENT = "–"
+"""Shown if there is no such value (no coarse head, no attention, methods not compared)."""
 DAGGER = "†"
 """Marks a mean over some of the folds; the note of the table says which folds lack it and why."""
 
@@ -29,6 +31,8 @@ class Cell:
         rank: 1 for the best row of the column, 2 for the second best, 0 for all others.
         digits: number of decimals.
         interval: lower and upper end of its 95 % interval, None if it has none.
+        words: how it is printed, if not as a number with ``digits``; files hold ``mean`` all the
+            same.
     """
 
     mean: float
@@ -37,6 +41,7 @@ class Cell:
     rank: int = 0
     digits: int = 1
     interval: tuple[float, float] | None = None
+    words: str = ""
 
     @classmethod
     def of(cls, values: Sequence[float], digits: int = 1) -> Cell:
@@ -67,8 +72,25 @@ class Cell:
         """A whole number."""
         return cls(number, digits=0)
 
+    @classmethod
+    def single(cls, number: float, words: str) -> Cell:
+        """A number that is no mean, with its own way to be printed; a dash if it is none."""
+        return cls(number, words=ABSENT if np.isnan(number) else words)
+
+    @classmethod
+    def p_value(cls, p: float) -> Cell:
+        """A p-value."""
+        return cls.single(p, p_number(p))
+
+    @classmethod
+    def absent(cls, words: str = ABSENT) -> Cell:
+        """A number that does not exist."""
+        return cls(float("nan"), words=words)
+
     def text(self) -> str:
         """As printed: ``71.2 ± 3.4``, ``71.2 [65.0, 77.1]``; a dagger if some folds lack it."""
+        if self.words:
+            return self.words
         if np.isnan(self.mean):
             return "undefined" if self.undefined_folds else "no result"
         text = f"{self.mean:.{self.digits}f}"
@@ -81,9 +103,11 @@ class Cell:
     @property
     def parts(self) -> dict[str, float]:
         """Its numbers by name, as in frames and CSV files."""
-        if self.interval is None:
-            return {"mean": self.mean, "std": self.std}
-        return {"mean": self.mean, "low": self.interval[0], "high": self.interval[1]}
+        if self.interval is not None:
+            return {"mean": self.mean, "low": self.interval[0], "high": self.interval[1]}
+        if self.words:
+            return {"value": self.mean}
+        return {"mean": self.mean, "std": self.std}
 
 
 @dataclass(frozen=True)
@@ -127,24 +151,42 @@ class ResultTable:
         """Whether a column holds only text."""
         return all(isinstance(row[column], str) for row in self.cells.values())
 
+    def values(self, column: str) -> dict[str, list[float] | list[str]]:
+        """A column as frames and files hold it: its parts, each with one value per row.
+
+        The parts are "mean", "std", "low", "high", or "value" for a number that is alone, or "text"
+        for text. A part that a row lacks is not a number.
+        """
+        cells = [row[column] for row in self.cells.values()]
+        if self.is_text(column):
+            return {"text": list(map(text_of, cells))}
+        parts = [{} if isinstance(cell, str) else cell.parts for cell in cells]
+        defined = [of_row for of_row in parts if not all(map(np.isnan, of_row.values()))]
+        names = [name for name in _PARTS if any(name in of_row for of_row in defined or parts)]
+        return {name: [of_row.get(name, float("nan")) for of_row in parts] for name in names}
+
     @property
     def frame(self) -> pd.DataFrame:
-        """Columns are (heading, "mean" | "std" | "low" | "high"), or (heading, "text") for text."""
+        """Columns are (heading, part); see ``values``."""
         import pandas as pd  # a third of a second, and lists of runs do without it
 
-        no_value = Cell(float("nan"))
-        rows: dict[str, dict[tuple[str, str], float | str]] = {}
-        for name, row in self.cells.items():
-            rows[name] = {}
-            for column, cell in row.items():
-                if isinstance(cell, str) and self.is_text(column):
-                    rows[name][column, "text"] = cell
-                else:
-                    parts = (no_value if isinstance(cell, str) else cell).parts
-                    rows[name] |= {(column, part): value for part, value in parts.items()}
-        frame = pd.DataFrame.from_dict(rows, orient="index")
-        frame.index.name = self.row_heading
-        return frame
+        values = {
+            (column, part): numbers
+            for column in self.columns
+            for part, numbers in self.values(column).items()
+        }
+        return pd.DataFrame(values, index=pd.Index(list(self.cells), name=self.row_heading))
+
+
+_PARTS = ("mean", "std", "low", "high", "value")
+
+
+def p_number(p: float) -> str:
+    """A p-value as tables print it: ``.03``, ``< .001``."""
+    if p < 0.001:
+        return "< .001"
+    # With two digits, a value close to the significance level could be on either side of it.
+    return (f"{p:.3f}" if p < 0.1 else f"{p:.2f}").removeprefix("0")
 
 
 def text_of(cell: Cell | str) -> str:

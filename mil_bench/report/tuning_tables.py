@@ -72,7 +72,7 @@ def chosen_table(records: Sequence[Trial], caption: str) -> ResultTable:
             + ("" if fold is None else f" fold {fold}")
         )
         cells[name] = {
-            "Trial": "none" if best is None else str(best.number),
+            "Trial": Cell.absent("none") if best is None else Cell.count(best.number),
             "Loss, recipe": _loss(trials[0]),
             "Loss, chosen": _loss(best),
             "Settings": "no trial was completed"
@@ -128,8 +128,10 @@ def _value(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _loss(record: Trial | None) -> Cell | str:
-    return "–" if record is None or record.value is None else Cell(record.value, digits=3)
+def _loss(record: Trial | None) -> Cell:
+    if record is None or record.value is None:
+        return Cell.absent()
+    return Cell(record.value, digits=3)
 
 
 def _mean(values: np.ndarray) -> Cell:

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mil_bench.evaluation.metrics import Measure
-from mil_bench.report.result_tables import ABSENT
-from mil_bench.report.sentences import method_means, p_text
-from mil_bench.report.tables import Cell, ResultTable
+from mil_bench.report.sentences import method_means
+from mil_bench.report.tables import ABSENT, Cell, ResultTable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,6 +35,7 @@ _BOOTSTRAP_ONLY = (
     f"variability) only. {_PER_PAIR}"
 )
 _DIFFERENCE = "Difference [95 % interval]"
+_ADJUSTED, _UNADJUSTED = "p, adjusted", "p, unadjusted"
 
 
 def main_measure(evidence: Evidence) -> tuple[Measure, str]:
@@ -109,14 +109,18 @@ def _table(
 
 
 def _row(verdict: Verdict) -> dict[str, Cell | str]:
-    if verdict.reason:
-        return {_DIFFERENCE: ABSENT, "p": ABSENT, "d": ABSENT, "Verdict": verdict.reason}
     scale, digits = (100, 1) if verdict.measure.metric.percent else (1, 3)
     interval = (scale * verdict.low, scale * verdict.high)
     word = f"{verdict.first} is better" if verdict.is_significant else "not significant"
     return {
-        _DIFFERENCE: Cell(scale * verdict.difference, digits=digits, interval=interval),
-        "p": p_text(verdict.adjusted).removeprefix("p ").removeprefix("= "),
-        "d": ABSENT if np.isnan(verdict.standardised) else Cell(verdict.standardised, digits=2),
-        "Verdict": word,
+        _DIFFERENCE: Cell(
+            scale * verdict.difference,
+            digits=digits,
+            interval=interval,
+            words=ABSENT * bool(verdict.reason),
+        ),
+        _ADJUSTED: Cell.p_value(verdict.adjusted),
+        _UNADJUSTED: Cell.p_value(verdict.p),
+        "d": Cell.single(verdict.standardised, f"{verdict.standardised:.2f}"),
+        "Verdict": verdict.reason or word,
     }

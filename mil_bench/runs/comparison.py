@@ -7,8 +7,8 @@ from string import ascii_uppercase
 from typing import TYPE_CHECKING
 
 from mil_bench.errors import InputError
-from mil_bench.report.result_tables import ABSENT, result_tables
-from mil_bench.report.tables import Cell, ResultTable
+from mil_bench.report.result_tables import result_tables
+from mil_bench.report.tables import ABSENT, Cell, ResultTable
 from mil_bench.runs.listing import date_of, progress_of
 from mil_bench.runs.result import RunResult
 

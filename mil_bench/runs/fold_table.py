@@ -37,7 +37,7 @@ def fold_table(plan: RunPlan, trials: Mapping[str, Sequence[TrainedFold]]) -> Re
             row[f"Test, shared {splits.group_name}"] = _count(splits.leaks[k])
         counts = np.bincount(labels[k], minlength=len(names)) if k in labels else None
         row |= {
-            f"Test {name}": "–" if counts is None else _count(int(counts[c]))
+            f"Test {name}": Cell.absent() if counts is None else _count(int(counts[c]))
             for c, name in enumerate(names)
         }
         cells[f"fold {k}"] = row

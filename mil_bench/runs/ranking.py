@@ -84,7 +84,8 @@ class Ranking:
             cells[method] = {
                 r.plan.dataset: self._main_table(r).cells[method]["Macro AUC"] for r in self.results
             }
-            cells[method]["Average rank"] = Cell(ranks[method], digits=2) if ranks else "–"
+            rank = ranks.get(method, float("nan"))
+            cells[method]["Average rank"] = Cell.single(rank, f"{rank:.2f}")
         captions = " ".join(result.plan.caption for result in self.results)
         cells = ranked(cells, cells.keys(), lower_is_better=["Average rank"])
         return ResultTable(

@@ -226,9 +226,15 @@ class RunResult:
 
     def write(self, folder: Path) -> Path:
         """Write tables, figures and report; returns the path of the report, one HTML file."""
-        self.write_tables(folder)
+        missing = self.figures.failures
+        facts = [*self.sentences, *missing.values()]
+        write_report(folder, self.run_id, facts, self.report_tables)
         for name in self.figures:
-            durable.replace(folder / "figures" / f"{name}.svg", self.figures.svg(name).decode())
+            path = folder / "figures" / f"{name}.svg"
+            if name in missing:
+                path.unlink(missing_ok=True)  # of an earlier report
+            else:
+                durable.replace(path, self.figures.svg(name).decode())
         durable.replace(folder / "report.html", self._page)
         return folder / "report.html"
 
@@ -254,7 +260,7 @@ class RunResult:
             summary=self.summary,
             basis=f"Protocol {plan.splits.protocol}, {folds} fold{'s' * (folds > 1)} x "
             f"{seeds} seed{'s' * (seeds > 1)}. {audit[0]}",
-            facts=self.facts,
+            facts=[*self.facts, *self.figures.failures.values()],
             caption=plan.caption,
             tables={table.name: table for table in self.report_tables},
             sentences=[verdict_sentence(verdict) for verdict in self.verdicts],
@@ -280,10 +286,8 @@ class RunResult:
 
     def _repr_html_(self) -> str:
         """Verdict, main tables and class-wise AUC, for notebooks."""
-        from mil_bench.report.figures.style import data_uri
         from mil_bench.report.render.html import html_section
 
         words = "".join(f"<p>{escape(line)}</p>" for line in self.sentences)
         tables = "".join(map(html_section, self.main_tables))
-        image = data_uri(self.figures.svg("classwise_auc"))
-        return f'{words}{tables}<img src="{image}" alt="class-wise AUC">'
+        return f"{words}{tables}{self.figures.html('classwise_auc')}"

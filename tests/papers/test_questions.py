@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import pytest
+
 from mil_bench.evaluation.metrics import Measure
 from mil_bench.evaluation.verdicts import Verdict
 from mil_bench.papers.questions import (
@@ -16,7 +18,7 @@ from mil_bench.papers.questions import (
     published_beside,
     questions_table,
 )
-from mil_bench.report.tables import Cell, ResultTable
+from mil_bench.report.tables import Cell, ResultTable, text_of
 
 AUC, NLL = Measure("fine", "macro_auc"), Measure("fine", "nll")
 QUESTION = Question(text="Does it help?", better="with", than="without")
@@ -52,8 +54,9 @@ def verdict(
 def test_a_published_value_is_next_to_ours_with_its_standing_and_the_difference() -> None:
     table = published_beside(TABLE, COLUMNS, [PUBLISHED])
     assert table.columns == ["Accuracy", "Accuracy, published", "Macro F1"]
-    assert table.cells["hmil"]["Accuracy, published"] == "55.6 second-hand (ours +1.5)"
-    assert table.cells["abmil"]["Accuracy, published"] == "not available"
+    assert table.cells["hmil"]["Accuracy, published"].text() == "55.6 second-hand (ours +1.5)"
+    assert table.frame.loc["hmil", ("Accuracy, published", "value")] == 55.6
+    assert table.cells["abmil"]["Accuracy, published"].text() == "not available"
     assert table.cells["hmil"]["Accuracy"] == TABLE.cells["hmil"]["Accuracy"]
     assert "hmil: second-hand, a note" in table.note
 
@@ -63,7 +66,7 @@ def test_a_published_value_without_ours_has_no_difference() -> None:
     table = published_beside(
         ResultTable("fine", "T", "", cells), {"Accuracy": "accuracy"}, [PUBLISHED]
     )
-    assert table.cells["hmil"]["Accuracy, published"] == "55.6 second-hand"
+    assert table.cells["hmil"]["Accuracy, published"].text() == "55.6 second-hand"
 
 
 def test_without_a_source_there_is_no_published_column_and_the_note_says_so() -> None:
@@ -160,12 +163,21 @@ def test_questions_are_in_one_table_with_their_change() -> None:
             ],
         }
     )
-    assert table.cells["Does it help?"] == {
+    assert {name: text_of(cell) for name, cell in table.cells["Does it help?"].items()} == {
         "Rows": "with vs without",
-        "A": "Yes: +6.0 (4.0 to 8.0), p = .012",
-        "B": "Not significant: -1.0 (-3.0 to 1.0), p = .60",
+        "A": "Yes",
+        "A, difference": "+6.0 (4.0 to 8.0)",
+        "A, p": ".012",
+        "B": "Not significant",
+        "B, difference": "-1.0 (-3.0 to 1.0)",
+        "B, p": ".60",
         "Change to B": "-7.0",
     }
+    numbers = table.frame.loc["Does it help?"]
+    assert numbers["A, difference"].tolist() == pytest.approx([6, 4, 8])
+    assert numbers["B, p", "value"] == 0.6
+    assert numbers["Change to B", "value"] == pytest.approx(-7)
     assert table.cells["And that?"]["A"] == "No answer"
-    assert table.cells["And that?"]["Change to B"] == "unknown"
+    assert table.cells["And that?"]["A, difference"].text() == "–"
+    assert table.cells["And that?"]["Change to B"].text() == "unknown"
     assert "lacks results of a or of b" in table.note

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAN = float("nan")
+MACRO_AUC = Measure("fine", "macro_auc")
 
 
 def tables_of(folds: int = 3, **methods: tuple[TrainedFold, ...]) -> dict[str, ResultTable]:
@@ -227,7 +228,7 @@ def test_two_folds_are_compared_by_a_reason_alone() -> None:
         evidence({"a": trained_folds(0.0, folds=2), "b": trained_folds(3.0, folds=2)}, 2)
     )
     assert tables["verdicts_all"].cells["a vs b"]["Verdict"] == "only 2 folds, 3 are needed"
-    assert tables["verdicts_all"].cells["a vs b"]["p"] == "–"
+    assert tables["verdicts_all"].cells["a vs b"]["p, adjusted"].text() == "–"
 
 
 def test_where_the_macro_auc_is_undefined_methods_are_compared_on_accuracy() -> None:
@@ -422,3 +423,29 @@ def test_frames_hold_text_and_intervals_under_their_own_names() -> None:
     ).frame
     assert list(frame.columns) == [("p", "mean"), ("p", "low"), ("p", "high"), ("w", "text")]
     assert frame.loc["a", ("w", "text")] == "word"
+
+
+def test_p_values_are_numbers_in_files_adjusted_and_not(tmp_path: Path) -> None:
+    found = evidence({f"m{k}": trained_folds(k) for k in (0.0, 1.0, 3.0)})
+    pairs = verdicts(found, MACRO_AUC)
+    tables = verdict_tables(found, pairs, MACRO_AUC, "")
+    write_report(tmp_path, "run", [], tables)
+    read = pd.read_csv(tmp_path / "verdicts_all.csv", comment="#", index_col="pair")
+    for pair in pairs:
+        row = read.loc[f"{pair.first} vs {pair.second}"]
+        assert row["p, adjusted"] == pair.adjusted
+        assert row["p, unadjusted"] == pair.p
+        assert row["d"] == pair.standardised
+        assert row["Difference [95 % interval] low"] == 100 * pair.low
+    assert any(pair.p != pair.adjusted for pair in pairs)
+    assert "." in tables[1].cells[read.index[0]]["p, adjusted"].text()
+
+
+def test_columns_of_numbers_are_numbers_in_files_even_if_none_has_a_value(tmp_path: Path) -> None:
+    found = evidence({"a": trained_folds(0.0, folds=2), "b": trained_folds(3.0, folds=2)}, 2)
+    write_report(
+        tmp_path, "run", [], verdict_tables(found, verdicts(found, MACRO_AUC), MACRO_AUC, "")
+    )
+    read = pd.read_csv(tmp_path / "verdicts_all.csv", comment="#", index_col="pair")
+    for column in ("p, adjusted", "p, unadjusted", "d", "Difference [95 % interval] mean"):
+        assert read[column].isna().all()

@@ -5,6 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
+
+from mil_bench.report.figures.names import set_title, text_of_name
+from mil_bench.report.figures.style import settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,10 +23,13 @@ def bag_size_histogram(sizes: np.ndarray, title: str, path: Path) -> None:
         title: which bags these are.
         path: the file. Its folder is created if it does not exist; an older file is replaced.
     """
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import LogFormatter
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with settings():
+        _histogram(sizes, text_of_name(title)).savefig(path, dpi=150)
 
-    figure = Figure(figsize=(6.4, 3.6), dpi=150, layout="constrained")
+
+def _histogram(sizes: np.ndarray, title: str) -> Figure:
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axes = figure.add_subplot()
     edges = np.geomspace(sizes.min() * 0.95, sizes.max() * 1.05, 31)
     axes.hist(sizes, bins=edges.tolist(), color="#4878a8", edgecolor="white", linewidth=0.5)
@@ -30,8 +38,7 @@ def bag_size_histogram(sizes: np.ndarray, title: str, path: Path) -> None:
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
     axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
-    axes.set(title=title, xlabel="instances per bag", ylabel="number of bags")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    set_title(axes, title, 6.0)
+    axes.set(xlabel="instances per bag", ylabel="number of bags")
+    axes.legend()
+    return figure

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 
+from mil_bench.report.figures.names import texts_of, wrapped
 from mil_bench.report.figures.style import legend, styled, styles
 from mil_bench.report.tables import Cell, ResultTable
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mil_bench.hierarchy import LabelHierarchy
+
+_COLUMN = 1.5
+"""Width of a class in inches."""
 
 
 @styled
@@ -28,7 +32,7 @@ def classwise_auc(table: ResultTable, hierarchy: LabelHierarchy) -> Figure:
     rows = {name: _defined(row) for name, row in table.cells.items()}
     drawn = {name: row for name, row in rows.items() if row}
     look = styles(list(table.cells))
-    figure = Figure(figsize=(max(6.0, 1.5 * len(order)), 4.2), layout="constrained")
+    figure = Figure(figsize=(max(6.0, _COLUMN * len(order)), 4.2), layout="constrained")
     axes = figure.add_subplot()
     handles = {}
     for i, (name, row) in enumerate(drawn.items()):
@@ -49,7 +53,8 @@ def classwise_auc(table: ResultTable, hierarchy: LabelHierarchy) -> Figure:
         same = hierarchy.parent[order[x]] == hierarchy.parent[order[x - 1]]
         axes.axvline(x - 0.5, color="0.88" if same else "0.4", linewidth=0.8)
     axes.set(xlim=(-0.5, len(order) - 0.5), ylabel="one-vs-rest AUC (%)")
-    axes.set_xticks(range(len(order)), [_label(hierarchy, c) for c in order])
+    labels = _labels(hierarchy)
+    axes.set_xticks(range(len(order)), [labels[c] for c in order])
     axes.tick_params(axis="x", length=0)
     axes.set_ylim(top=101)
     if handles:
@@ -66,6 +71,11 @@ def _defined(row: Mapping[str, Cell | str]) -> dict[str, Cell]:
     }
 
 
-def _label(hierarchy: LabelHierarchy, c: int) -> str:
-    name = hierarchy.fine[c]
-    return name if hierarchy.is_flat else f"{name}\n({hierarchy.coarse[hierarchy.parent[c]]})"
+def _labels(hierarchy: LabelHierarchy) -> list[str]:
+    """Fine classes with their coarse ones, each under the width of its column."""
+    fine, coarse = texts_of(hierarchy.fine).values(), list(texts_of(hierarchy.coarse).values())
+    names = [wrapped(name, _COLUMN, 8) for name in fine]
+    if hierarchy.is_flat:
+        return names
+    parents = [wrapped(f"({coarse[parent]})", _COLUMN, 8) for parent in hierarchy.parent]
+    return [f"{name}\n{parent}" for name, parent in zip(names, parents, strict=True)]

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.patches import Rectangle
 
+from mil_bench.report.figures.names import set_title, texts_of
 from mil_bench.report.figures.style import panels, styled
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -32,14 +35,23 @@ def confusion(evidence: Evidence, level: str) -> Figure:
     classes = hierarchy.n_fine if level == "fine" else hierarchy.n_coarse
     side = max(2.0, 0.33 * classes + 0.7)
     figure, axes = panels(max(1, len(methods)), max(2, int(11 / side)), (side, side), shared=True)
+    order = np.argsort(hierarchy.parent, kind="stable")
+    shown = [hierarchy.fine[c] for c in order] if level == "fine" else hierarchy.coarse
+    names = list(texts_of(shown, 40).values())
+    # The panels keep their size beside long names of classes.
+    room = max(0.0, 0.055 * max(map(len, names)) - 0.6)
+    figure.set_size_inches(figure.get_figwidth() + room, figure.get_figheight() + room)
+    titles = texts_of(methods)
     for method, panel in zip(methods, axes, strict=False):
         counts = np.zeros((classes, classes))
         for fold in evidence.trained[method]:
             predictions = fold.predictions
             cells = _labels(predictions.labels, predictions.fine, hierarchy, level)
             np.add.at(counts, cells, 1)
-        _matrix(panel, counts, hierarchy, level)
-        panel.set_title(method, fontsize=8 if len(method) < 5 * side else 6)
+        _matrix(panel, counts, names)
+        if level == "fine" and not hierarchy.is_flat:
+            _outline(panel, hierarchy)
+        set_title(panel, titles[method], side, 8)
     figure.supxlabel("predicted", fontsize=9)
     figure.supylabel("true", fontsize=9)
     return figure
@@ -55,7 +67,7 @@ def _labels(
     return position[labels], position[fine.argmax(1)]
 
 
-def _matrix(axes: Axes, counts: np.ndarray, hierarchy: LabelHierarchy, level: str) -> None:
+def _matrix(axes: Axes, counts: np.ndarray, names: Sequence[str]) -> None:
     total = counts.sum(1, keepdims=True)
     share = 100 * counts / np.maximum(total, 1)
     axes.imshow(share, cmap="Greys", vmin=0, vmax=100)
@@ -67,23 +79,19 @@ def _matrix(axes: Axes, counts: np.ndarray, hierarchy: LabelHierarchy, level: st
             )
             # Inside the panel anyway, and layout with hundreds of texts is slow.
             text.set(fontsize=7, in_layout=False)
-    order = np.argsort(hierarchy.parent, kind="stable")
-    names = [hierarchy.fine[c] for c in order] if level == "fine" else list(hierarchy.coarse)
     ticks = range(len(names))
     axes.set_xticks(ticks, names, rotation=90, fontsize=7)
     axes.set_yticks(ticks, names, fontsize=7)
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(True)
-    if level == "fine" and not hierarchy.is_flat:
-        parents = [hierarchy.parent[c] for c in order]
-        edges = [0, *(i for i, (a, b) in enumerate(pairwise(parents), 1) if a != b), len(parents)]
-        for start, end in pairwise(edges):
-            block = Rectangle(
-                (start - 0.5, start - 0.5),
-                end - start,
-                end - start,
-                fill=False,
-                edgecolor="#D55E00",
-            )
-            axes.add_patch(block).set_linewidth(1.6)
+
+
+def _outline(axes: Axes, hierarchy: LabelHierarchy) -> None:
+    """Frame the fine classes of each coarse class."""
+    parents = sorted(hierarchy.parent)
+    edges = [0, *(i for i, (a, b) in enumerate(pairwise(parents), 1) if a != b), len(parents)]
+    for start, end in pairwise(edges):
+        corner, side = (start - 0.5, start - 0.5), end - start
+        block = Rectangle(corner, side, side, fill=False, edgecolor="#D55E00")
+        axes.add_patch(block).set_linewidth(1.6)

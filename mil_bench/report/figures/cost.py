@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from mil_bench.report.figures.names import texts_of, wrapped
 from mil_bench.report.figures.style import styled, styles
 from mil_bench.report.tables import Cell, ResultTable
 
@@ -46,5 +47,6 @@ def cost(trained: Mapping[str, Sequence[TrainedFold]], table: ResultTable, colum
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
     if handles:
-        figure.legend(handles.values(), handles.keys(), loc="outside right upper")
+        texts = [wrapped(text, 2.6, 8) for text in texts_of(handles).values()]
+        figure.legend(handles.values(), texts, loc="outside right upper")
     return figure

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from mil_bench.report.figures.names import set_title, texts_of
 from mil_bench.report.figures.style import legend, panels, styled, styles
 
 if TYPE_CHECKING:
@@ -69,9 +70,11 @@ def _panels(evidence: Evidence, curve: Curve) -> Figure:
     figure, axes = panels(hierarchy.n_fine, 4, (2.3, 2.5), shared=True)
     look = styles(list(evidence.trained))
     handles = {}
-    for c, (panel, name) in enumerate(zip(axes, hierarchy.fine, strict=True)):
-        parent = "" if hierarchy.is_flat else f" ({hierarchy.coarse[hierarchy.parent[c]]})"
-        panel.set(title=f"{name}{parent}", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+    coarse = list(texts_of(hierarchy.coarse).values())
+    for c, (panel, name) in enumerate(zip(axes, texts_of(hierarchy.fine).values(), strict=True)):
+        parent = "" if hierarchy.is_flat else f" ({coarse[hierarchy.parent[c]]})"
+        set_title(panel, f"{name}{parent}", 2.3)
+        panel.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         panel.set(xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
         for method, folds in evidence.trained.items():
             heights = _mean(curve, [fold.predictions for fold in folds], c)

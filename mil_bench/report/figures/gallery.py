@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -120,11 +121,30 @@ class Gallery(Mapping[str, Figure]):
             self._drawn[name] = self.pictures[name].draw()
         return self._drawn[name]
 
+    @cached_property
+    def failures(self) -> dict[str, str]:
+        """Figures that cannot be drawn, each with a sentence that says why; draws all others."""
+        reasons = {}
+        for name, picture in self.pictures.items():
+            try:
+                self.svg(name)
+            except Exception as error:  # a figure that fails costs no table and no other figure
+                what = str(error).strip().splitlines() or ["no message"]
+                reasons[name] = (
+                    f"The figure '{picture.title}' is missing; it could not be drawn: "
+                    f"{type(error).__name__}: {what[-1]}"
+                )
+        return reasons
+
     def svg(self, name: str) -> bytes:
         """A figure as an SVG file, made once."""
         if name not in self._files:
             self._files[name] = svg(self[name])
         return self._files[name]
+
+    def image(self, name: str) -> str:
+        """A figure as the ``src`` of an ``img`` element, "" if it cannot be drawn."""
+        return "" if name in self.failures else data_uri(self.svg(name))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.pictures)
@@ -134,9 +154,12 @@ class Gallery(Mapping[str, Figure]):
 
     def _repr_html_(self) -> str:
         """All figures, for notebooks."""
-        return "".join(
-            f"<h4>{escape(picture.title)}</h4>"
-            f'<img src="{data_uri(self.svg(name))}" alt="{escape(picture.title)}">'
-            f"<p><small>{escape(picture.caption)}</small></p>"
-            for name, picture in self.pictures.items()
-        )
+        return "".join(map(self.html, self.pictures))
+
+    def html(self, name: str) -> str:
+        """A figure with heading and caption, or why it is missing, for notebooks."""
+        title, caption = (escape(getattr(self.pictures[name], w)) for w in ("title", "caption"))
+        if reason := self.failures.get(name):
+            return f"<h4>{title}</h4><p>{escape(reason)}</p>"
+        image = f'<img src="{self.image(name)}" alt="{title}">'
+        return f"<h4>{title}</h4>{image}<p><small>{caption}</small></p>"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
+from mil_bench.report.figures.names import texts_of
 from mil_bench.report.figures.style import styled
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ def critical_difference(ranking: Ranking) -> Figure:
     left = (count + 1) // 2  # the names of the better half are at the left
     rows = max(left, count - left)
     bars = 0.28 * len(ranking.cliques)
-    widest = 0.075 * max(map(len, ranking.methods))
+    names = texts_of(ranking.methods)
+    widest = 0.075 * max(map(len, names.values()))
     height = 1.0 + bars + 0.3 * rows
     figure = Figure(figsize=(4.5 + 2 * widest + 1, height), layout="constrained")
     axes = figure.add_subplot()
@@ -48,7 +50,7 @@ def critical_difference(ranking: Ranking) -> Figure:
     for i, (first, last) in enumerate(ranking.cliques):
         ends = [ranking.ranks[first] - 0.04, ranking.ranks[last] + 0.04]
         axes.plot(ends, [-0.18 - 0.28 * i] * 2, color="#D55E00", linewidth=4, solid_capstyle="butt")
-    for i, (name, rank) in enumerate(zip(ranking.methods, ranking.ranks, strict=True)):
+    for i, (name, rank) in enumerate(zip(names.values(), ranking.ranks, strict=True)):
         at_left = i < left
         row = i if at_left else count - 1 - i
         y = -(bars + 0.3 + 0.3 * row)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mil_bench.report.figures.names import set_title, texts_of
 from mil_bench.report.figures.style import panels, styled, styles
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def reliability(evidence: Evidence) -> Figure:
     """
     methods = [name for name, folds in evidence.trained.items() if folds]
     figure, axes = panels(max(1, len(methods)), 4, (2.3, 2.4), shared=True)
-    look = styles(list(evidence.trained))
+    look, titles = styles(list(evidence.trained)), texts_of(methods)
     for method, panel in zip(methods, axes, strict=False):
         predictions = [fold.predictions for fold in evidence.trained[method]]
         confidence = np.concatenate([p.fine.max(1) for p in predictions])
@@ -42,7 +43,7 @@ def reliability(evidence: Evidence) -> Figure:
         )
         panel.set(xlim=(0, 1.03), ylim=(-0.03, 1.03), aspect="equal")
         panel.set(xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
-        panel.set_title(method, fontsize=9 if len(method) < 24 else 7)
+        set_title(panel, titles[method], 2.3)
     figure.supxlabel("probability of the predicted class", fontsize=9)
     figure.supylabel("accuracy", fontsize=9)
     return figure

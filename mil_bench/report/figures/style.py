@@ -14,9 +14,11 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from mil_bench import registry
+from mil_bench.report.figures.names import fonts, texts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
@@ -37,9 +39,10 @@ _DASHES = (
 
 _SETTINGS: dict[RcKeyType, Any] = {
     "font.family": "sans-serif",
-    "font.sans-serif": [
-        "DejaVu Sans"
-    ],  # comes with matplotlib, so figures look the same on every machine
+    # Names are text: "$" starts no formula, whatever the user's own settings are.
+    "text.parse_math": False,
+    "text.usetex": False,
+    "axes.formatter.use_mathtext": False,
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.labelsize": 9,
@@ -106,7 +109,7 @@ def styles(names: Sequence[str]) -> dict[str, Style]:
         size = len(_COLOURS)
         # Once all colours are used, they are used again with hollow markers.
         turn = len(places) // size * size
-        place = int(hashlib.sha256(name.encode()).hexdigest(), 16) % size
+        place = int(hashlib.sha256(name.encode(errors="backslashreplace")).hexdigest(), 16) % size
         while turn + place in places.values():
             place = (place + 1) % size
         places[name] = turn + place
@@ -129,16 +132,21 @@ def styled(draw: Callable[_Arguments, Figure]) -> Callable[_Arguments, Figure]:
 
     @wraps(draw)
     def inside(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> Figure:
-        with rc_context(_SETTINGS):
+        with settings():
             return draw(*args, **kwargs)
 
     return inside
 
 
+def settings() -> AbstractContextManager[None]:
+    """Matplotlib's settings for all figures, inside a ``with``."""
+    return rc_context({**_SETTINGS, "font.sans-serif": list(fonts())})
+
+
 def svg(figure: Figure) -> bytes:
     """A figure as an SVG file; the same figure always gives the same bytes."""
     file = io.BytesIO()
-    with rc_context(_SETTINGS):
+    with settings():
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     # Paths are rounded to a hundredth of a point: with six digits they are a third of the file.
     return re.sub(rb' d="[^"]+', lambda d: re.sub(rb"(\.\d\d)\d+", rb"\1", d[0]), file.getvalue())
@@ -175,12 +183,13 @@ def panels(
 
 def legend(figure: Figure, handles: Mapping[str, Artist]) -> None:
     """One legend above all panels, with as many columns as its names leave room for."""
-    widest = max(map(len, handles))
+    texts = texts_of(handles)
+    widest = max(map(len, texts.values()))
     # In inches: the width of a letter, and of a line with its gaps.
     columns = max(1, int(figure.get_figwidth() / (0.075 * widest + 0.7)))
     figure.legend(
         handles.values(),
-        handles.keys(),
+        texts.values(),
         loc="outside upper left",
         ncols=columns,
         handlelength=3,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.ticker import MaxNLocator
 
+from mil_bench.report.figures.names import set_title, texts_of
 from mil_bench.report.figures.style import legend, panels, styled, styles
 
 if TYPE_CHECKING:
@@ -32,10 +33,11 @@ def training_curves(trained: Mapping[str, Sequence[TrainedFold]]) -> Figure:
     shown = {name: [f for f in folds if f.curves] for name, folds in trained.items()}
     shown = {name: folds for name, folds in shown.items() if folds}
     figure, axes = panels(max(1, len(shown)), 3, (3.4, 2.3))
+    titles = texts_of(shown)
     handles: dict[str, Artist] = {}
     for panel, (method, folds) in zip(axes, shown.items(), strict=False):
         handles["training loss (right axis)"] = _curves(panel, folds, look[method].colour)
-        panel.set_title(method, fontsize=9 if len(method) < 34 else 7)
+        set_title(panel, titles[method], 3.4)
         panel.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
     if handles:
         handles["validation cross-entropy"] = axes[0].plot([], [], color="black", linewidth=1)[0]

@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from mil_bench.evaluation.trials import COMPLETE, PRUNED, Trial
+from mil_bench.report.figures.names import set_title, texts_of
 from mil_bench.report.figures.style import legend, panels, styled, styles
 from mil_bench.report.tuning_tables import by_study
 
@@ -35,7 +36,7 @@ def tuning_history(records: Sequence[Trial]) -> Figure:
     """Loss of every trial and lowest loss so far of every study, one panel per method."""
     methods = _by_method(records)
     figure, axes = panels(len(methods), 3, (3.1, 2.3))
-    look = styles(list(methods))
+    look, titles = styles(list(methods)), texts_of(methods)
     for panel, (label, of_method) in zip(axes, methods.items(), strict=True):
         losses = [loss for record in of_method if (loss := _lowest_loss(record)) is not None]
         for trials in by_study(of_method).values():
@@ -52,7 +53,8 @@ def tuning_history(records: Sequence[Trial]) -> Figure:
             low, high = min(losses), float(np.quantile(losses, _SHOWN))
             room = 0.06 * (high - low) or 0.1
             panel.set_ylim(low - room, high + room)
-        panel.set(title=label, xlabel="trial", ylabel="validation loss")
+        set_title(panel, titles[label], 3.1)
+        panel.set(xlabel="trial", ylabel="validation loss")
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     handles = {
         "complete": Line2D([], [], color="0.2", marker="o", markersize=3.5, linestyle="none"),
@@ -73,7 +75,7 @@ def tuning_importance(importances: Mapping[str, Mapping[str, Sequence[float]]]) 
         importances: method to setting to one proportion per study.
     """
     figure, axes = panels(len(importances), 3, (3.1, 1.9))
-    look = styles(list(importances))
+    look, titles = styles(list(importances)), texts_of(importances)
     for panel, (label, shares) in zip(axes, importances.items(), strict=True):
         order = sorted(shares, key=lambda name: np.mean(shares[name]))
         panel.barh(
@@ -81,7 +83,8 @@ def tuning_importance(importances: Mapping[str, Mapping[str, Sequence[float]]]) 
         )
         for name in order:
             panel.plot(shares[name], [name] * len(shares[name]), **look[label].dots(3))
-        panel.set(title=label, xlabel="proportion of variance", xlim=(0, 1.02))
+        set_title(panel, titles[label], 3.1)
+        panel.set(xlabel="proportion of variance", xlim=(0, 1.02))
     return figure
 
 
@@ -101,14 +104,14 @@ def tuning_parallel(
         label: of_method for label, of_method in _by_method(records).items() if defaults.get(label)
     }
     figure, axes = panels(max(1, len(methods)), 1, (7.8, 2.1))
+    titles = texts_of(methods)
     for panel, (label, of_method) in zip(axes, methods.items(), strict=False):
-        _parallel(panel, label, of_method, defaults[label])
+        _parallel(panel, of_method, defaults[label])
+        set_title(panel, titles[label], 7.8)
     return figure
 
 
-def _parallel(
-    panel: Axes, label: str, records: Sequence[Trial], defaults: Mapping[str, object]
-) -> None:
+def _parallel(panel: Axes, records: Sequence[Trial], defaults: Mapping[str, object]) -> None:
     names = list(defaults)
     lines = []
     for trials in by_study(records).values():
@@ -139,7 +142,7 @@ def _parallel(
                 va="center",
             )
     panel.set_xticks(range(len(names)), names)
-    panel.set(title=label, yticks=[], ylim=(-0.08, 1.08), xlim=(-0.15, len(names) - 0.6))
+    panel.set(yticks=[], ylim=(-0.08, 1.08), xlim=(-0.15, len(names) - 0.6))
     panel.spines["left"].set_visible(False)
 
 
@@ -158,7 +161,8 @@ class _Scale:
                 set(values), key=lambda v: (str(type(v)), v if v is not None else 0)
             )
             count = max(1, len(self._names) - 1)
-            self.ticks = [(i / count, str(name)) for i, name in enumerate(self._names)]
+            texts = texts_of(map(str, self._names), 24)
+            self.ticks = [(i / count, texts[str(name)]) for i, name in enumerate(self._names)]
             return
         low, high = min(numbers), max(numbers)
         self._log = low > 0 and high / low > 50

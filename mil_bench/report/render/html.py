@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from html import escape
+import html
 from typing import TYPE_CHECKING
 
+from mil_bench.errors import one_line
 from mil_bench.report.tables import Cell, ResultTable, rank_of, text_of
 
 if TYPE_CHECKING:
@@ -21,14 +22,14 @@ def html_table(table: ResultTable) -> str:
     """A ``table`` element without heading or caption; cells hold the number they are sorted by."""
     kinds = ["words" if table.is_text(name) else "value" for name in table.columns]
     head = "".join(
-        f'<th scope="col" class="{kind}">{escape(name)}</th>'
+        f'<th scope="col" class="{kind}">{_escaped(name)}</th>'
         for name, kind in zip(table.columns, kinds, strict=True)
     )
     body = "".join(
-        f'<tr><th scope="row">{escape(name)}</th>{_cells(row.values(), kinds)}</tr>'
+        f'<tr><th scope="row">{_escaped(name)}</th>{_cells(row.values(), kinds)}</tr>'
         for name, row in table.cells.items()
     )
-    first = f'<th scope="col">{escape(table.row_heading)}</th>'
+    first = f'<th scope="col">{_escaped(table.row_heading)}</th>'
     return f"<table><thead><tr>{first}{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
@@ -39,8 +40,8 @@ def html_section(table: ResultTable) -> str:
         if table.is_ranked
         else ""
     )
-    legend = f"<p><small>{escape(table.legend)}{marks}</small></p>"
-    return f"<h4>{escape(table.title)}</h4>{html_table(table)}{legend}"
+    legend = f"<p><small>{_escaped(table.legend)}{marks}</small></p>"
+    return f"<h4>{_escaped(table.title)}</h4>{html_table(table)}{legend}"
 
 
 def _cells(cells: Iterable[Cell | str], kinds: Sequence[str]) -> str:
@@ -54,4 +55,8 @@ def _cells(cells: Iterable[Cell | str], kinds: Sequence[str]) -> str:
 
 
 def _marked(cell: Cell | str) -> str:
-    return _MARKS.get(rank_of(cell), "{}").format(escape(text_of(cell)))
+    return _MARKS.get(rank_of(cell), "{}").format(_escaped(text_of(cell)))
+
+
+def _escaped(text: str) -> str:
+    return html.escape(one_line(text))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from mil_bench.errors import one_line
 from mil_bench.report.tables import Cell, ResultTable, rank_of, text_of
 
 if TYPE_CHECKING:
@@ -27,8 +28,17 @@ _SPECIAL = {
     "†": r"$^\dagger$",
     "–": "--",
     "−": "$-$",
+    "\N{ZERO WIDTH SPACE}": "{}",  # between two hyphens, which would be a dash
+    "|": r"\textbar{}",
+    "`": r"\textasciigrave{}",
 }
 _HEAD = "% needs \\usepackage{booktabs} and \\usepackage{xcolor}\n"
+_OTHER_LETTERS = (
+    "% Some names have letters that pdflatex lacks: use lualatex or xelatex, with a font that has "
+    "them.\n"
+)
+_PDFLATEX_LACKS = re.compile("[^\\x00-\u024f‘’“”…—]")
+"""Letters beyond Latin; what ``_SPECIAL`` replaces is no longer there."""
 _MARKS = r" \textcolor{red}{\textbf{Best}}, \textcolor{blue}{\underline{second best}}."
 
 
@@ -37,7 +47,8 @@ def latex(run: str, tables: Sequence[ResultTable]) -> str:
 
     Labels are ``tab:<run>-<table>``, so that one document can hold the tables of several runs.
     """
-    return _HEAD + "\n".join(_environment(run, table) for table in tables)
+    text = "\n".join(_environment(run, table) for table in tables)
+    return _HEAD + _OTHER_LETTERS * bool(_PDFLATEX_LACKS.search(text)) + text
 
 
 def _environment(run: str, table: ResultTable) -> str:
@@ -72,4 +83,7 @@ def _marked(cell: Cell | str) -> str:
 
 
 def _escaped(text: str) -> str:
-    return "".join(_SPECIAL.get(character, character) for character in text)
+    text = re.sub("-(?=-)", "-\N{ZERO WIDTH SPACE}", one_line(text))
+    escaped = "".join(_SPECIAL.get(character, character) for character in text)
+    # After the end of a row, these two would be arguments of "\\\\".
+    return f"{{{escaped[0]}}}{escaped[1:]}" if escaped.startswith(("[", "*")) else escaped

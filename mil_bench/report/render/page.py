@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from mil_bench import __version__
-from mil_bench.report.figures.style import data_uri
+from mil_bench.errors import one_line
 from mil_bench.report.render.html import html_table
 from mil_bench.report.result_tables import PACKAGE_TABLE
 
@@ -59,14 +60,23 @@ class Report:
 def page(report: Report) -> str:
     """The HTML file."""
     environment = Environment(
-        loader=PackageLoader("mil_bench", "templates"), autoescape=True, undefined=StrictUndefined
+        loader=PackageLoader("mil_bench", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_as_text,
     )
     return environment.get_template("report.html.jinja").render(
         vars(report),
         pictures=report.figures.pictures,
-        image=lambda name: data_uri(report.figures.svg(name)),
+        image=report.figures.image,
+        missing=report.figures.failures,
         html_table=html_table,
         folded=_FOLDED,
         package_tables=[name for name in report.tables if name.startswith(PACKAGE_TABLE)],
         version=__version__,
     )
+
+
+def _as_text(value: Any) -> Any:
+    """A value of the template: of a text that is not HTML, control characters by their codes."""
+    return one_line(value) if isinstance(value, str) and not isinstance(value, Markup) else value
