@@ -144,17 +144,20 @@ BUILT_IN: Mapping[str, Metric] = {
         "Mistakes inside",
         "share of mild mistakes",
         "Of the slides with a wrong fine class, the share whose coarse class is right; higher "
-        "means milder mistakes.",
+        "means milder mistakes. Every method has its own mistakes, so the best is not marked.",
         _mistakes_inside,
         undefined="no slide is misclassified",
         levels=("slide",),
+        ranked=False,
     ),
     "head_agreement": Metric(
         "Head agreement",
         "agreement of the heads",
-        "Share of slides whose coarse head predicts the parent of the most probable fine class.",
+        "Share of slides whose coarse head predicts the parent of the most probable fine class; "
+        "both can be wrong, so the best is not marked.",
         _head_agreement,
         levels=("slide",),
+        ranked=False,
     ),
     "attention_auc": Metric(
         "Attention AUC",
@@ -183,11 +186,13 @@ BUILT_IN: Mapping[str, Metric] = {
         "ECE",
         "calibration error",
         f"Expected calibration error of the most probable class, {BINS} bins of equal width. It is "
-        "biased upwards on few slides, and on resampled ones, so there is no bootstrap interval.",
+        "biased upwards on few slides, and on resampled ones, so there is no bootstrap interval. A "
+        "constant prediction can have none, so the best is not marked.",
         _calibration_error,
         reduction=lambda values: np.abs(values).sum(1),
         higher_is_better=False,
         resampled=False,
+        ranked=False,
     ),
 }
 """By key."""

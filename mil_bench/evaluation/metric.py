@@ -47,6 +47,8 @@ class Metric:
         percent: shown as percent, else as a plain number.
         levels: at which levels it exists, keys of ``LEVELS``.
         resampled: whether a bootstrap interval makes sense; without one, there are no verdicts.
+        ranked: whether tables mark its best value; not for what a useless method can win, such as
+            calibration (a constant prediction has no error) or a share of a method's own mistakes.
 
     Raises:
         ValueError: a level does not exist, or a class-wise metric is at level "slide".
@@ -62,6 +64,7 @@ class Metric:
     percent: bool = True
     levels: tuple[str, ...] = LABEL_LEVELS
     resampled: bool = True
+    ranked: bool = True
 
     def __post_init__(self) -> None:
         if unknown := [level for level in self.levels if level not in LEVELS]:

@@ -9,7 +9,8 @@ difference counts only if it is significant in two tests:
 
 Either alone finds too many differences if patients are in several folds (``python -m
 mil_bench.benchmarks.statistics`` shows by how much), so the larger of the two p-values is used, and
-an interval that covers both. With a single split there are no folds: the bootstrap alone decides.
+an interval that covers both. With a single split there are no folds, and if the difference is the
+same in every fold they have no variance: then the bootstrap alone decides.
 Every method is compared with every other, yardsticks included, and p-values are Holm-adjusted for
 all these pairs: comparing only with the best method would choose the pairs by their outcome.
 """
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mil_bench import registry
 from mil_bench.evaluation.bootstrap import Bootstrap, Interval, bootstrap, p_value
 from mil_bench.evaluation.metrics import Measure, MetricValues
 from mil_bench.evaluation.metrics import measure as measure_fold
@@ -36,6 +38,11 @@ if TYPE_CHECKING:
 
 FEWEST_FOLDS = 3
 """Fewer folds have no usable variance; a single one is judged by the bootstrap alone."""
+
+_NO_SPREAD = (
+    "the difference is the same in every fold, so a t-test across folds has no variance to work "
+    "with"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +75,11 @@ class Evidence:
             for name, folds in self.trained.items()
             if len(folds) == len(self.sizes) * self.seeds
         ]
+
+    @property
+    def contestants(self) -> list[str]:
+        """Complete methods without yardsticks, which are compared with but never called best."""
+        return [name for name in self.complete if name not in registry.yardsticks.names()]
 
     @cached_property
     def measured(self) -> Mapping[str, Mapping[tuple[int, int], MetricValues]]:
@@ -128,8 +140,11 @@ class Verdict:
         folds: number of folds.
         unit: what the bootstrap draws ("patient").
         is_grouped: whether patients are known.
-        reason: why they cannot be compared, "" if they can; then the numbers are not numbers.
+        reason: why there is no test, "" if there is one; then the numbers are not numbers, but the
+            difference is one if it is the same in every fold.
         no_bootstrap: why only the folds decide, "" if the bootstrap decides, too.
+        no_t_test: why only the bootstrap decides in spite of several folds, "" if the folds decide,
+            too.
     """
 
     measure: Measure
@@ -147,6 +162,7 @@ class Verdict:
     is_grouped: bool = True
     reason: str = ""
     no_bootstrap: str = ""
+    no_t_test: str = ""
 
     @property
     def is_significant(self) -> bool:
@@ -217,8 +233,10 @@ def _by_folds(
     if np.ptp(differences) < 1e-12:  # equal but for rounding
         if abs(verdict.difference) < 1e-12:
             return replace(verdict, difference=0.0, low=0.0, high=0.0, standardised=0.0, p=1.0)
-        reason = "the difference is the same in every fold"
-        return replace(verdict, difference=float("nan"), reason=reason)
+        # As the spread goes to 0, so does the p-value of the t-test: the larger one is the other's.
+        if interval.reason:
+            return replace(verdict, reason=f"{_NO_SPREAD}, and {interval.reason}")
+        return replace(_by_patients(verdict, draws, interval), no_t_test=_NO_SPREAD)
     test = corrected_t_test(differences, overlap)
     low, high, p = test.low, test.high, test.p
     if not interval.reason:

@@ -197,7 +197,7 @@ class _Builder:
                     reasons[f"No interval for {heading}: {interval.reason}."] = None
         note = " ".join([note, *reasons])
         keys = {method: self.keys(method) for method in cells}
-        return ResultTable(name, title, self._caption, ranked(cells, cells.keys()), keys, note)
+        return ResultTable(name, title, self._caption, self._ranked(cells, columns), keys, note)
 
     def finished(
         self,
@@ -208,14 +208,18 @@ class _Builder:
         note: str,
         keys: Mapping[str, tuple[str, ...]] | None = None,
     ) -> ResultTable:
-        lower = [
-            heading for heading, measure in columns.items() if not measure.metric.higher_is_better
-        ]
         note = f"{note} {self._undefined(columns)}".strip()
         keys = keys or {method: self.keys(method) for method in cells}
-        return ResultTable(
-            name, title, self._caption, ranked(cells, self.evidence.complete, lower), keys, note
-        )
+        return ResultTable(name, title, self._caption, self._ranked(cells, columns), keys, note)
+
+    def _ranked(
+        self, cells: Mapping[str, Mapping[str, Cell | str]], columns: Columns
+    ) -> dict[str, dict[str, Cell | str]]:
+        """The cells with marks for the best methods, in the columns in which best means good."""
+        metrics = {heading: measure.metric for heading, measure in columns.items()}
+        lower = [heading for heading, metric in metrics.items() if not metric.higher_is_better]
+        unranked = [heading for heading, metric in metrics.items() if not metric.ranked]
+        return ranked(cells, self.evidence.contestants, lower, unranked)
 
     def _undefined(self, columns: Columns) -> str:
         """Which folds lack some of these values, and why."""

@@ -203,6 +203,7 @@ def ranked(
     cells: Mapping[str, Mapping[str, Cell | str]],
     complete: Collection[str],
     lower_is_better: Sequence[str] = (),
+    unranked: Sequence[str] = (),
 ) -> dict[str, dict[str, Cell | str]]:
     """Mark the best and second best of each column; equal means share a rank.
 
@@ -213,9 +214,12 @@ def ranked(
         cells: row to column heading to cell.
         complete: rows that are ranked.
         lower_is_better: columns in which the lowest mean is the best.
+        unranked: columns in which none is the best.
     """
     marked = {name: dict(row) for name, row in cells.items()}
     for column in next(iter(cells.values()), {}):
+        if column in unranked:
+            continue
         values = {
             name: cell
             for name, row in marked.items()

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mil_bench.evaluation.metrics import Measure
-from mil_bench.report.sentences import method_means
+from mil_bench.report.sentences import best_of_means, method_means
 from mil_bench.report.tables import ABSENT, Cell, ResultTable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from mil_bench.evaluation.verdicts import Evidence, Verdict
 
@@ -71,40 +71,41 @@ def verdict_tables(
     unit = " (percentage points)" if measure.metric.percent else ""
     title = f"Comparisons on {measure.words}{unit}"
     means = method_means(pairs, evidence, measure)
+    contestants = {m: mean for m, mean in means.items() if m in evidence.contestants}
     tables = []
-    if len(means) > 1:
-        best = max(means, key=lambda method: means[method] * measure.metric.sign)
+    if contestants and len(means) > 1:
+        best = best_of_means(contestants, measure)[0]
         others = {pair.other(best): pair for pair in pairs if best in (pair.first, pair.second)}
         order = sorted(others, key=lambda m: (m in means, means.get(m, np.nan)), reverse=True)
-        rows = {f"{best} vs {other}": others[other] for other in order}
+        chosen = [others[other] for other in order]
         name = f"{title}: {best} with each other method"
-        tables.append(_table("verdicts", name, rows, caption, note))
-    rows = {f"{pair.first} vs {pair.second}": pair for pair in pairs}
-    return [*tables, _table("verdicts_all", f"{title}: all pairs", rows, caption, note)]
+        tables.append(_table("verdicts", name, chosen, caption, note))
+    return [*tables, _table("verdicts_all", f"{title}: all pairs", pairs, caption, note)]
 
 
 def _basis(evidence: Evidence, pairs: Sequence[Verdict]) -> str:
     """Which tests intervals and p-values come from."""
     unit = evidence.bootstrap.unit
+    if all(pair.reason for pair in pairs):
+        return "No pair can be tested; the last column says why."
     if len(evidence.sizes) == 1:
         return _BOOTSTRAP_ONLY.format(unit)
     if evidence.bootstrap.few:
         return _FOLDS_ONLY.format(evidence.bootstrap.few)
-    names: dict[str, list[str]] = {}
+    names: dict[tuple[str, str], list[str]] = {}
     for pair in pairs:
-        if pair.no_bootstrap:
-            names.setdefault(pair.no_bootstrap, []).append(f"{pair.first} vs {pair.second}")
+        if pair.no_bootstrap or pair.no_t_test:
+            test = "t-test across folds" if pair.no_bootstrap else f"bootstrap over {unit}s"
+            why = f"Only the {test}", pair.no_bootstrap or pair.no_t_test
+            names.setdefault(why, []).append(f"{pair.first} vs {pair.second}")
     exceptions = (
-        f" Only the t-test across folds for {'; '.join(of_reason)}: {reason}."
-        for reason, of_reason in names.items()
+        f" {test} for {'; '.join(of_test)}: {reason}." for (test, reason), of_test in names.items()
     )
     return _BOTH.format(unit) + "".join(exceptions)
 
 
-def _table(
-    name: str, title: str, rows: Mapping[str, Verdict], caption: str, note: str
-) -> ResultTable:
-    cells = {row: _row(verdict) for row, verdict in rows.items()}
+def _table(name: str, title: str, pairs: Sequence[Verdict], caption: str, note: str) -> ResultTable:
+    cells = {f"{pair.first} vs {pair.second}": _row(pair) for pair in pairs}
     return ResultTable(name, title, caption, cells, note=note, row_heading="pair")
 
 
@@ -117,10 +118,15 @@ def _row(verdict: Verdict) -> dict[str, Cell | str]:
             scale * verdict.difference,
             digits=digits,
             interval=interval,
-            words=ABSENT * bool(verdict.reason),
+            words=_difference(scale * verdict.difference, digits) if verdict.reason else "",
         ),
         _ADJUSTED: Cell.p_value(verdict.adjusted),
         _UNADJUSTED: Cell.p_value(verdict.p),
         "d": Cell.single(verdict.standardised, f"{verdict.standardised:.2f}"),
         "Verdict": verdict.reason or word,
     }
+
+
+def _difference(value: float, digits: int) -> str:
+    """A difference without an interval."""
+    return ABSENT if np.isnan(value) else f"{value:.{digits}f}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mil_bench import registry
 from mil_bench.datasets.catalogue import on_the_command_line
 from mil_bench.errors import StorageError, UnknownNameError
 from mil_bench.evaluation.metrics import Measure, name_of, named_values
@@ -26,8 +27,9 @@ _MEASURE = Measure("fine", "macro_auc")
 _DAMAGED = "damaged"
 _NOTE = (
     "Best macro AUC: the highest mean ± sample standard deviation over trainings (fine level, %) "
-    "among methods with all their trainings. It does not compare runs on different data or splits. "
-    "Compare runs: mil-bench runs compare RUN OTHER; verdicts: mil-bench report RUN."
+    "among methods with all their trainings, without yardsticks. It does not compare runs on "
+    "different data or splits. Compare runs: mil-bench runs compare RUN OTHER; verdicts: mil-bench "
+    "report RUN."
 )
 
 
@@ -124,11 +126,12 @@ def _best(store: ResultStore, plan: RunPlan) -> str:
         value = _value(store, plan, job, fold)
         values.setdefault(job.label, {})[job.seed, fold] = np.nan if value is None else 100 * value
     expected = Counter(job.label for job, _ in plan.trainings)
+    yardsticks = registry.yardsticks.names()
     complete = {label for label, own in values.items() if len(own) == expected[label]}
     cells = {label: {_METRIC: Cell.over(own)} for label, own in values.items()}
     best = {
         label: row[_METRIC]
-        for label, row in ranked(cells, complete).items()
+        for label, row in ranked(cells, complete.difference(yardsticks)).items()
         if rank_of(row[_METRIC]) == 1
     }
     return "; ".join(f"{label} {text_of(cell)}" for label, cell in best.items()) or ABSENT

@@ -9,9 +9,9 @@ from mil_bench.evaluation.bootstrap import p_value
 from mil_bench.evaluation.metrics import Measure
 from mil_bench.evaluation.predictions import Predictions, TrainedFold
 from mil_bench.evaluation.statistics import corrected_t_test
-from mil_bench.evaluation.verdicts import Evidence, verdicts
+from mil_bench.evaluation.verdicts import Evidence, Verdict, verdicts
 from mil_bench.hierarchy import LabelHierarchy
-from mil_bench.report.sentences import headline, verdict_sentence
+from mil_bench.report.sentences import headline, summary, verdict_sentence
 
 HIERARCHY = LabelHierarchy.from_groups({"left": ["a", "b"], "right": ["c", "d"]})
 ACCURACY, AUC, NLL = (Measure("fine", key) for key in ("accuracy", "macro_auc", "nll"))
@@ -137,18 +137,102 @@ def test_what_cannot_be_resampled_cannot_be_compared() -> None:
 def test_equal_methods_are_called_the_same() -> None:
     given = evidence(one=1.0, two=1.0)
     (found,) = verdicts(given, AUC)
-    assert verdict_sentence(found) == "one and two have the same macro AUC."
+    assert verdict_sentence(found) == "one and two have the same macro AUC in every fold."
     assert (found.p, found.difference) == (1, 0)
 
 
-def test_a_difference_without_spread_is_no_evidence() -> None:
+def test_a_difference_without_spread_is_judged_by_the_patients_alone() -> None:
     given = evidence(folds=3, one=1.0, two=1.0)
     always = [
         dataclasses.replace(t, predictions=flipped(t.predictions)) for t in given.trained["two"]
     ]
     given = dataclasses.replace(given, trained={**given.trained, "two": always})
     (found,) = verdicts(given, ACCURACY)
-    assert found.reason == "the difference is the same in every fold"
+    drawn = given.bootstrap.fold_mean.difference("one", "two", ACCURACY)
+    assert found.p == p_value(drawn)
+    assert not found.is_significant  # one slide in each of three folds
+    assert np.isnan(found.standardised)
+    assert verdict_sentence(found).endswith(
+        "Only the bootstrap over patients was possible: the difference is the same in every fold, "
+        "so a t-test across folds has no variance to work with."
+    )
+
+
+def sure(t: TrainedFold, right: bool) -> TrainedFold:
+    """The fold with all predictions right and sure, or all the same."""
+    fine = np.eye(4)[t.predictions.labels] if right else np.full((60, 4), 0.25)
+    return dataclasses.replace(t, predictions=dataclasses.replace(t.predictions, fine=fine))
+
+
+def test_100_against_50_in_every_fold_is_decisive() -> None:
+    given = evidence(folds=5, good=1.0, bad=1.0)
+    trained = {m: [sure(t, m == "good") for t in done] for m, done in given.trained.items()}
+    given = dataclasses.replace(given, trained=trained)
+    (found,) = verdicts(given, AUC)
+    assert found.is_significant
+    assert verdict_sentence(found).startswith(
+        "good is better than bad: its macro AUC is 50.0 points higher (95 % interval 50.0 to 50.0;"
+    )
+    few = {
+        m: [
+            dataclasses.replace(
+                t, predictions=dataclasses.replace(t.predictions, groups=np.array(["a", "b"] * 30))
+            )
+            for t in done
+        ]
+        for m, done in trained.items()
+    }
+    given = dataclasses.replace(given, trained=few)
+    (found,) = pairs = verdicts(given, AUC)
+    assert not found.is_significant
+    assert verdict_sentence(found) == (
+        "The macro AUC of good is 50.0 points higher than that of bad in every fold, but this "
+        "cannot be tested: the difference is the same in every fold, so a t-test across folds has "
+        "no variance to work with, and 2 patients are too few to draw from, 20 are needed."
+    )
+    assert headline(pairs, given, AUC).startswith(
+        "good has the best macro AUC (100.0 %). The difference from bad cannot be tested: "
+    )
+
+
+def test_methods_that_share_the_best_mean_are_both_named() -> None:
+    given = evidence(weak=0.1, one=3.0, two=3.0)
+    value = f"{100 * given.by_fold('one', ACCURACY).mean():.1f} %"
+    assert headline(verdicts(given, ACCURACY), given, ACCURACY) == (
+        f"one and two have the same, best accuracy ({value}) and are better than all other "
+        "methods: weak."
+    )
+    equal = evidence(one=3.0, two=3.0)
+    assert headline(verdicts(equal, ACCURACY), equal, ACCURACY) == (
+        f"one and two have the same accuracy ({value})."
+    )
+
+
+def test_a_yardstick_is_compared_with_and_never_called_best() -> None:
+    given = evidence(lookup=3.0, strong=1.0, weak=0.5)
+    found = verdicts(given, ACCURACY)
+    assert headline(found, given, ACCURACY).startswith("strong has the best accuracy")
+    lines = summary(given, found, ACCURACY)
+    assert lines[-1].startswith("Fine level: Not significantly better than lookup, which uses no ")
+    assert lines[-1].endswith("It is ahead of strong, weak in accuracy.")
+    alone = evidence(lookup=0.1, strong=3.0)
+    assert headline(verdicts(alone, ACCURACY), alone, ACCURACY).endswith(
+        "there is no other method to compare with."
+    )
+
+
+def test_a_yardstick_that_cannot_be_tested_against_is_named_with_the_reason() -> None:
+    given = evidence(folds=2, lookup=0.1, strong=3.0)
+    lines = summary(given, verdicts(given, ACCURACY), ACCURACY)
+    assert lines[-1] == (
+        "Fine level: Not tested against lookup, which uses no image: strong (only 2 folds, 3 are "
+        "needed)."
+    )
+
+
+def test_a_difference_that_is_printed_as_zero_is_said_to_be_small() -> None:
+    found = Verdict(ACCURACY, "a", "b", 0.0, -0.1, 0.1, 0.0, 1.0, 0.9, folds=3)
+    assert "their accuracy differs by less than 0.1 points" in verdict_sentence(found)
 
 
 def flipped(predictions: Predictions) -> Predictions:

@@ -219,8 +219,8 @@ def test_the_verdict_table_sets_the_best_against_every_other_method() -> None:
     )
     assert row["Difference [95 % interval]"].mean == pytest.approx(100 * gap.mean())
     assert row["d"].mean == pytest.approx(gap.mean() / gap.std(ddof=1))
-    assert sentences[0].startswith("good has the best macro AUC")
-    assert sentences[1].startswith("good has the best coarse macro AUC")
+    assert sentences[0].startswith("Fine level: good has the best macro AUC")
+    assert sentences[1].startswith("Coarse level: good has the best coarse macro AUC")
 
 
 def test_two_folds_are_compared_by_a_reason_alone() -> None:
@@ -251,7 +251,7 @@ def test_methods_that_do_not_beat_the_lookup_are_named() -> None:
         )
     )
     last = sentences[-1]
-    assert last.startswith("Not significantly better than lookup, which uses no image:")
+    assert last.startswith("Fine level: Not significantly better than lookup, which uses no image:")
     assert "same" in last
 
 
@@ -260,7 +260,7 @@ def test_every_method_beats_the_lookup_only_where_every_method_was_compared_with
         skills = {name: trained_folds(4.0 + k, folds=9) for k, name in enumerate(names)}
         given = evidence({"lookup": trained_folds(0.0, folds=9), **skills, **more}, 9)
         given = dataclasses.replace(given, replicates=1000)  # of few draws no p value is small
-        return verdict_parts(given)[1][-1]
+        return verdict_parts(given)[1][-1].removeprefix("Fine level: ")
 
     assert said("good", "fine") == "Every method is better than lookup, which uses no image."
     assert (
