@@ -229,17 +229,19 @@ def ranking_sentence(ranking: Ranking | str) -> str:
     """A ranking over datasets, or why there is none."""
     if isinstance(ranking, str):
         return f"Methods cannot be ranked over datasets: {ranking}."
-    datasets = ranking.datasets
+    datasets, best = ranking.datasets, ranking.ranks[0]
     test = f"Friedman's test over {datasets} datasets: {p_text(ranking.p)}."
     few = " With so few datasets only very large differences are significant."
     limits = few if datasets < _FEW_DATASETS else ""
     if ranking.p >= SIGNIFICANCE:
         methods = len(ranking.methods)
         return f"No significant difference between the {methods} methods. {test}{limits}"
+    first = [m for m, rank in zip(ranking.methods, ranking.ranks, strict=True) if rank == best]
+    have, be, do = ("has", "is", "does") if len(first) == 1 else ("have", "are", "do")
     better = (
-        f"is better than {', '.join(ranking.worse)}"
+        f"{be} better than {', '.join(ranking.worse)}"
         if ranking.worse
-        else "does not differ significantly from any other by Nemenyi's test"
+        else f"{do} not differ significantly from any other by Nemenyi's test"
     )
-    start = f"{ranking.methods[0]} has the best average rank ({ranking.ranks[0]:.2f}) and {better}"
+    start = f"{' and '.join(first)} {have} the best average rank ({best:.2f}) and {better}"
     return f"{start}. {test}{limits}"

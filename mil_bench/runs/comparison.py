@@ -164,12 +164,24 @@ def _sentences(plans: Mapping[str, RunPlan], differ: bool) -> list[str]:
     same_splits = len({plan.splits.digest for plan in own}) == 1
     same_bags = len({next((job.data_digest for job in plan.jobs), "") for plan in own}) == 1
     if not same_splits:
-        sentences.append("! The runs have different splits: their test slides are not the same.")
+        sentences.append(f"! The runs have different splits: {_tests_compared(own)}.")
     elif not same_bags:
         sentences.append("! The runs use different features of the same slides and splits.")
     if not differ:
         sentences.append("No setting differs.")
+    together = ", on the same features and splits" if not (same_splits and same_bags) else ""
     return [
         *sentences,
-        "Differences between runs are not tested here. For a verdict, run the methods together.",
+        "Differences between runs are not tested here. For a verdict, run the methods together"
+        f"{together}.",
     ]
+
+
+def _tests_compared(plans: Sequence[RunPlan]) -> str:
+    """What the test slides of runs with different splits have in common."""
+    folds = [tuple(sorted(tuple(sorted(f.test)) for f in plan.splits.folds)) for plan in plans]
+    if len(set(folds)) == 1:
+        return "the test slides of every fold are the same, training or validation slides are not"
+    if len({frozenset(slide for test in tests for slide in test) for tests in folds}) == 1:
+        return "they test the same slides in other folds"
+    return "their test slides are not the same"

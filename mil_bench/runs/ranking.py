@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from mil_bench.runs.result import RunResult
 
 _MEASURE = Measure("fine", "macro_auc")
+_WHAT = "ranking methods over datasets"
 _NOTE = (
     "Macro AUC of the fine level, mean over trainings. Ranks are averages over datasets; 1 is best."
 )
@@ -37,7 +39,7 @@ class Ranking:
         results: one run per dataset.
 
     Raises:
-        InputError: two runs are on the same dataset.
+        InputError: two runs are on the same dataset, or on the same slides under another name.
     """
 
     results: Sequence[RunResult]
@@ -47,12 +49,23 @@ class Ranking:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             problems = [f"{name} has {names.count(name)} runs" for name in twice]
-            raise InputError("ranking methods over datasets", problems, "Name one run per dataset.")
+            raise InputError(_WHAT, problems, "Name one run per dataset.")
+        same = [
+            f"{one.plan.dataset} and {other.plan.dataset} have the same slides, so they are one "
+            "dataset (with other features, perhaps)"
+            for one, other in combinations(self.results, 2)
+            if _have_the_same_slides(one, other)
+        ]
+        if same:
+            raise InputError(_WHAT, same, "Name one run per set of slides.")
 
     @cached_property
     def methods(self) -> list[str]:
-        """Methods with all their trainings in every run, in the order of the first."""
-        complete = [set(result.evidence.complete) for result in self.results]
+        """Methods with all their trainings in every run, in the order of the first.
+
+        Yardsticks are not ranked.
+        """
+        complete = [set(result.evidence.contestants) for result in self.results]
         names = self.results[0].plan.methods
         return [name for name in names if all(name in methods for methods in complete)]
 
@@ -114,3 +127,33 @@ class Ranking:
     @staticmethod
     def _main_table(result: RunResult) -> ResultTable:
         return next(table for table in result.report_tables if table.name == "fine")
+
+
+def _have_the_same_slides(one: RunResult, other: RunResult) -> bool:
+    """Whether at least half of the slides of the smaller run are slides of the other.
+
+    A slide is the same if its id and its group are and if the classes of the runs agree: all
+    slides of a class of one run are of one class in the other. Different datasets can have equal
+    ids (1, 2, 3), but hardly equal groups and classes.
+    """
+    first, second = _slides_of(one), _slides_of(other)
+    common = [s for s in first if s in second and first[s][1] == second[s][1]]
+    if not common or 2 * len(common) < min(len(first), len(second)):
+        return False
+    classes = {(first[slide][0], second[slide][0]) for slide in common}
+    return len(classes) in (len({a for a, _ in classes}), len({b for _, b in classes}))
+
+
+def _slides_of(result: RunResult) -> dict[str, tuple[int, str]]:
+    """Tested slide to its class and group."""
+    return {
+        slide: (label, group)
+        for folds in result.trained.values()
+        for fold in folds
+        for slide, label, group in zip(
+            fold.predictions.slides.tolist(),
+            fold.predictions.labels.tolist(),
+            fold.predictions.groups.tolist(),
+            strict=True,
+        )
+    }

@@ -12,7 +12,7 @@ def test_a_ranking_names_the_methods_that_the_best_one_is_better_than() -> None:
     order = [list(range(8)), [1, 0, 2, 3, 4, 5, 7, 6]] * 6
     ranking = rank_methods("abcdefgh", -np.argsort(order, axis=1).astype(float))
     assert ranking_sentence(ranking).startswith(
-        "a has the best average rank (1.50) and is better than e, f, g, h. "
+        "a and b have the best average rank (1.50) and are better than e, f, g, h. "
         "Friedman's test over 12 datasets: p < .001."
     )
 

@@ -5,18 +5,23 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from conftest import SMALL_TWIN
+from made_runs import run_result
 
 import mil_bench
 from mil_bench import cli
 from mil_bench.running.result_store import ResultStore
+from mil_bench.runs.comparison import _sentences
+from mil_bench.splits.plan import Fold, SplitPlan
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mil_bench.planning.plan import RunPlan
     from mil_bench.runs.result import RunResult
 
 QUIET = {"tracking": False, "progress": False, "on": "inline"}
@@ -119,6 +124,26 @@ def test_runs_on_other_slides_are_called_so(
     text = shown(results, capsys, first.run_id, other.run_id)
     assert "! The runs have different splits: their test slides are not the same." in text
     assert "a simulated dataset, not BRACS" in text
+
+
+def test_what_the_tests_of_two_splits_have_in_common_is_said() -> None:
+    def plan(*folds: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]) -> RunPlan:
+        made = run_result({"a": ()}).plan
+        splits = SplitPlan("p", tuple(Fold(*f) for f in folds), "", (0,) * 2, (0,) * 2)
+        return replace(made, splits=splits)
+
+    first = plan((("a", "b"), ("c",), ("d",)), (("c", "d"), ("b",), ("a",)))
+    validated = plan((("a", "c"), ("b",), ("d",)), (("c", "d"), ("b",), ("a",)))
+    regrouped = plan((("b", "c"), (), ("a", "d")), (("c", "b"), (), ("a", "d")))
+    other = plan((("a", "b"), ("c",), ("e",)), (("c", "d"), ("b",), ("a",)))
+    said = [
+        _sentences({"A": first, "B": second}, differ=True)[0]
+        for second in (first, validated, regrouped, other)
+    ]
+    assert "Differences between runs are not tested" in said[0]
+    assert "the test slides of every fold are the same" in said[1]
+    assert "they test the same slides in other folds" in said[2]
+    assert "their test slides are not the same" in said[3]
 
 
 def test_one_run_alone_or_an_unknown_one_cannot_be_compared(

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from made_runs import run_result, trained_folds
 
@@ -12,10 +14,28 @@ from mil_bench.runs.ranking import Ranking
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mil_bench.evaluation.predictions import TrainedFold
+
+
+def on_slides_of(
+    study: str, methods: dict[str, tuple[TrainedFold, ...]]
+) -> dict[str, tuple[TrainedFold, ...]]:
+    """The trainings as if their slides and patients were those of another study."""
+
+    def moved(fold: TrainedFold) -> TrainedFold:
+        found = fold.predictions
+        names = found.slides, found.groups
+        slides, groups = (np.array([f"{study}-{name}" for name in each]) for each in names)
+        return replace(fold, predictions=replace(found, slides=slides, groups=groups))
+
+    return {name: tuple(map(moved, folds)) for name, folds in methods.items()}
+
 
 def test_methods_are_ranked_over_datasets_with_a_diagram(tmp_path: Path) -> None:
     methods = {"bad": trained_folds(0.0), "good": trained_folds(4.0), "fair": trained_folds(1.0)}
-    ranking = Ranking([run_result(methods, name) for name in ("one", "two", "three")])
+    methods["lookup"] = trained_folds(9.0)
+    names = ("one", "two", "three")
+    ranking = Ranking([run_result(on_slides_of(name, methods), name) for name in names])
     assert list(ranking.table.cells) == ["good", "fair", "bad"]
     row = ranking.table.cells["good"]
     assert list(row) == ["one", "two", "three", "Average rank"]
@@ -31,9 +51,8 @@ def test_only_methods_that_are_complete_everywhere_are_ranked() -> None:
     first = run_result(
         {"a": trained_folds(0.0), "b": trained_folds(1.0), "c": trained_folds(2.0)}, "one"
     )
-    second = run_result(
-        {"a": trained_folds(0.0), "b": trained_folds(1.0, folds=2), "c": trained_folds(2.0)}, "two"
-    )
+    others = {"a": trained_folds(0.0), "b": trained_folds(1.0, folds=2), "c": trained_folds(2.0)}
+    second = run_result(on_slides_of("two", others), "two")
     ranking = Ranking([first, second])
     assert ranking.methods == ["a", "c"]
     assert (
@@ -47,6 +66,15 @@ def test_two_runs_on_one_dataset_are_refused() -> None:
     run = run_result({"a": trained_folds(0.0)}, "one")
     with pytest.raises(InputError, match=r"one has 2 runs\nName one run per dataset\."):
         Ranking([run, run])
+
+
+def test_one_set_of_slides_with_two_encoders_is_one_dataset() -> None:
+    methods = {"a": trained_folds(0.0)}
+    runs = [run_result(methods, "study-uni"), run_result(methods, "study-conch")]
+    with pytest.raises(InputError, match="study-uni and study-conch have the same slides"):
+        Ranking(runs)
+    other_patients = run_result(on_slides_of("x", methods), "study-conch")
+    assert len(Ranking([runs[0], other_patients]).results) == 2
 
 
 def test_runs_on_one_dataset_are_shown_all_the_same(
