@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from mil_bench.commands.options import add_setup, setup_of
+from mil_bench.commands.options import add_setup, setup_of, words_again
 from mil_bench.errors import one_line
 from mil_bench.papers.request import ReproduceRequest
 from mil_bench.planning.options import add_options, from_arguments
@@ -68,10 +68,10 @@ def reproduce(arguments: argparse.Namespace) -> int:
     parts, setup = parts_of(request), setup_of(arguments)
     tuned = "-tuned" if request.tune else ""
     folder = setup.folder.reports / f"reproduce-{request.preset}{tuned}"
-    overview = Overview(request.command)
+    overview = Overview(request.command + words_again(arguments, "results", "data"))
     for _, of_item in groupby(run(parts, setup), key=lambda result: result.part.item.name):
         part_results = list(of_item)  # the results of one item are in memory at a time
-        page = page_of(part_results[0].part.item, part_results)
+        page = page_of(part_results[0].part.item, part_results, words_again(arguments, "results"))
         path = write_page(page, folder)
         if page.tables:
             _print_page(page, path)

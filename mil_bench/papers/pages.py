@@ -16,7 +16,7 @@ from mil_bench.papers.questions import (
     published_beside,
     questions_table,
 )
-from mil_bench.report.render import write_report
+from mil_bench.report.render import check_folder, write_report
 from mil_bench.report.render.markdown import markdown
 from mil_bench.report.tables import ResultTable
 
@@ -51,8 +51,14 @@ class Page:
     tables: tuple[ResultTable, ...]
 
 
-def page_of(item: Item, part_results: Sequence[PartResult]) -> Page:
-    """The page of an item from its result on each of its datasets."""
+def page_of(item: Item, part_results: Sequence[PartResult], again: str = "") -> Page:
+    """The page of an item from its result on each of its datasets.
+
+    Args:
+        item: the item.
+        part_results: one per dataset.
+        again: the options with which commands find the results, quoted.
+    """
     results = {p.part.name: p.result for p in part_results if p.result is not None}
     answers = {
         name: [answer(question, result.verdicts) for question in item.questions]
@@ -62,7 +68,7 @@ def page_of(item: Item, part_results: Sequence[PartResult]) -> Page:
     for part_result in part_results:
         name = part_result.part.name
         prefix = f"{name}: " if len(part_results) > 1 else ""
-        facts += [prefix + line for line in _lines(part_result, answers.get(name, []))]
+        facts += [prefix + line for line in _lines(part_result, answers.get(name, []), again)]
     if item.questions and len(results) > 1:
         facts.append(over_datasets({name: of_item[0] for name, of_item in answers.items()}))
     if results and part_results[0].part.request.preset == "quick":
@@ -73,7 +79,7 @@ def page_of(item: Item, part_results: Sequence[PartResult]) -> Page:
     return Page(item.name, item.title, (*facts, *item.notes), tuple(tables))
 
 
-def _lines(part_result: PartResult, answers: Sequence[Answer]) -> list[str]:
+def _lines(part_result: PartResult, answers: Sequence[Answer], again: str) -> list[str]:
     """What a run says, first on the item's first question, and what is missing in it."""
     result = part_result.result
     if result is None:
@@ -82,7 +88,7 @@ def _lines(part_result: PartResult, answers: Sequence[Answer]) -> list[str]:
     return [
         *sentences,
         *result.facts,
-        f"To see everything about this run: mil-bench report {result.run_id}",
+        f"To see everything about this run: mil-bench report {result.run_id}{again}",
     ]
 
 
@@ -133,6 +139,7 @@ def _one_line(reason: str) -> str:
 
 def write_page(page: Page, folder: Path) -> Path:
     """Write an item's page, its tables as CSV and LaTeX; the path of the page."""
+    check_folder(folder)
     return write_report(folder / page.name, page.title, page.facts, page.tables)
 
 

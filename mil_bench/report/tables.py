@@ -70,7 +70,7 @@ class Cell:
     @classmethod
     def count(cls, number: float) -> Cell:
         """A whole number."""
-        return cls(number, digits=0)
+        return cls(float(number), digits=0)
 
     @classmethod
     def single(cls, number: float, words: str) -> Cell:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from mil_bench.report.figures.gallery import Gallery
     from mil_bench.runs.result import RunResult
 
 _MEASURE = Measure("fine", "macro_auc")
@@ -115,14 +116,26 @@ class Ranking:
             " ".join(result.run_id for result in self.results).encode()
         ).hexdigest()[:8]
         folder = reports / f"ranking_{digest}"
-        if not isinstance(self.ranks, str):
-            from mil_bench.report.figures.ranking import critical_difference
-            from mil_bench.report.figures.style import svg
+        drawn = self._diagram
+        facts = [self.sentence, *drawn.failures.values()]
+        page = write_report(folder, folder.name, facts, [self.table])
+        for name in drawn.keys() - drawn.failures.keys():
+            durable.replace(folder / f"{name}.svg", drawn.svg(name))
+        return page
 
-            durable.replace(
-                folder / "critical_difference.svg", svg(critical_difference(self.ranks)).decode()
-            )
-        return write_report(folder, folder.name, [self.sentence], [self.table])
+    @property
+    def _diagram(self) -> Gallery:
+        """The critical-difference diagram, if there are ranks."""
+        from mil_bench.report.figures.gallery import Gallery, Picture
+        from mil_bench.report.figures.ranking import critical_difference
+
+        ranks = self.ranks
+        if isinstance(ranks, str):
+            return Gallery({})
+        title = "Critical differences of average ranks"
+        return Gallery(
+            {"critical_difference": Picture(title, "", lambda: critical_difference(ranks))}
+        )
 
     @staticmethod
     def _main_table(result: RunResult) -> ResultTable:

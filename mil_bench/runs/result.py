@@ -13,7 +13,7 @@ from mil_bench import durable
 from mil_bench.errors import InputError, UnknownNameError
 from mil_bench.evaluation.verdicts import Evidence, Verdict, verdicts
 from mil_bench.report.budget import budget_table
-from mil_bench.report.render import write_report
+from mil_bench.report.render import check_folder, write_report
 from mil_bench.report.result_tables import pooled_tables, result_tables
 from mil_bench.report.sentences import summary, verdict_sentence
 from mil_bench.report.verdict_tables import main_measure, verdict_tables
@@ -229,6 +229,7 @@ class RunResult:
         missing = self.figures.failures
         facts = [*self.sentences, *missing.values()]
         write_report(folder, self.run_id, facts, self.report_tables)
+        check_folder(folder / "figures")
         for name in self.figures:
             path = folder / "figures" / f"{name}.svg"
             if name in missing:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from made_runs import run_result, trained_folds
 
+from mil_bench.errors import StorageError
 from mil_bench.runs.result import RunResult
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def test_the_verdict_comes_first_with_the_leaks(text: str, result: RunResult) ->
     assert "&lt;good&gt; has the best macro AUC" in text
     assert text.index("has the best macro AUC") < text.index("<table")
     assert "LEAKS: 7 of 120 test slides" in text[: text.index("<table")]
-    assert result.summary[0].startswith("<good> has the best macro AUC")
+    assert result.summary[0].startswith("Fine level: <good> has the best macro AUC")
 
 
 def test_a_simulated_dataset_is_called_simulated_before_anything_else(text: str) -> None:
@@ -149,6 +150,25 @@ def test_the_fold_table_counts_slides_by_role_and_class(result: RunResult) -> No
     assert frame[("Training", "mean")].tolist() == [80, 80, 80]
     assert frame[("Test l0", "mean")].tolist() == [10, 10, 10]
     assert frame[("Test, shared patient", "mean")].tolist() == [7, 0, 0]
+
+
+def test_a_report_is_not_written_through_a_link_or_onto_a_file(
+    result: RunResult, tmp_path: Path
+) -> None:
+    target, link, file = tmp_path / "paper", tmp_path / "link", tmp_path / "file"
+    target.mkdir()
+    (target / "fine.csv").write_text("my own")
+    link.symlink_to(target)
+    file.write_text("my own")
+    with pytest.raises(StorageError, match=r"link is a symbolic link to .*/paper: .*Remove"):
+        result.write(link)
+    with pytest.raises(StorageError, match=r"file is a file, .* Move the file away"):
+        result.write_tables(file)
+    assert [path.name for path in target.iterdir()] == ["fine.csv"]
+    assert (target / "fine.csv").read_text() == file.read_text() == "my own"
+    moved = tmp_path / "moved"  # all reports may lie on another disk
+    moved.symlink_to(target)
+    assert result.write_tables(moved / "run").exists()
 
 
 BROWSER = next(

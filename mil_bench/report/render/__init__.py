@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mil_bench import durable
+from mil_bench.errors import StorageError
 from mil_bench.report.render.csv_file import csv_file
 from mil_bench.report.render.latex import latex
 from mil_bench.report.render.markdown import markdown
@@ -29,9 +30,34 @@ def write_report(
 
     Returns:
         Path of ``report.md``.
+
+    Raises:
+        StorageError: the folder is a symbolic link or a file, or cannot be written to.
     """
+    check_folder(folder)
     durable.replace(folder / "report.md", markdown(title, facts, tables))
     durable.replace(folder / "tables.tex", latex(title, tables))
     for table in tables:
         durable.replace(folder / f"{table.name}.csv", csv_file(table))
     return folder / "report.md"
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder whose files would replace files elsewhere.
+
+    Folders above it may be links: a user who moves all results to another disk expects that.
+
+    Raises:
+        StorageError: the folder is a symbolic link or a file.
+    """
+    if folder.is_symlink():
+        raise StorageError(
+            f"{folder} is a symbolic link to {folder.readlink()}: a report would replace the files "
+            "there. Remove the link; the report then gets a folder of its own. What was stored "
+            "before is unchanged."
+        )
+    if folder.exists() and not folder.is_dir():
+        raise StorageError(
+            f"{folder} is a file, and a report needs a folder of this name. Move the file away; "
+            "what was stored before is unchanged."
+        )

@@ -57,7 +57,9 @@ def _is_number(text: str) -> bool:
 
 def _field(value: float | str) -> str:
     if not isinstance(value, str):
-        return "" if math.isnan(value) else repr(float(value))
+        if math.isnan(value):
+            return ""
+        return f"{value:.0f}" if value == round(value, 0) else repr(float(value))
     text = harmless(value)
     # Unlike the csv module, "#" is quoted, too: it would begin a comment.
     quoted = any(c in text for c in ',"#') or text != text.strip()
