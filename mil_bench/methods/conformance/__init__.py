@@ -8,7 +8,8 @@
         check(MyMethod)
 
 A check raises ``AssertionError`` with the reason. Each fails for one kind of fault; a method that
-cannot be built at all fails ``builds`` and every check that has to build it.
+cannot be built at all fails ``builds`` and every check that has to build it. Faults that show in
+training only are looked for in training mode, and through some steps of both kinds of stacks.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ from mil_bench.methods.conformance.outputs import (
     output,
     widths_and_classes,
 )
-from mil_bench.methods.conformance.training import gradients, learns, stacks
+from mil_bench.methods.conformance.stacking import folds_apart, stacks
+from mil_bench.methods.conformance.training import gradients, learns
 from mil_bench.methods.conformance.weights import all_weights_zero, bag_order, weight_zero
+from mil_bench.running.faults import place_in_method, reason_of
 
 if TYPE_CHECKING:
     from mil_bench.methods.method import Method
@@ -50,8 +53,9 @@ CHECKS = (
         "widths-and-classes", "accepts other feature widths, and 2 to 7 classes", widths_and_classes
     ),
     Check("half-precision", "large half-precision features give finite numbers", half_precision),
-    Check("same-seed", "the same seed gives the same initial weights", same_seed),
+    Check("same-seed", "the same seed gives the same weights and the same step", same_seed),
     Check("stacks", "runs under vmap over stacked folds, or declares that it does not", stacks),
+    Check("folds-apart", "folds that are trained together do not see each other", folds_apart),
     Check("learns", "beats chance on simple bags with known witnesses", learns),
 )
 """All checks, in the order in which they are reported."""
@@ -66,7 +70,9 @@ def _reason(check: Check, method: type[Method]) -> str:
     try:
         check(method)
     except AssertionError as error:
-        return str(error) or "failed"
-    except Exception as error:  # a method under test may raise anything
-        return f"{type(error).__name__}: {error}"
+        return reason_of(error) if place_in_method(error) else str(error) or "failed"
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a method under test may raise anything, or leave
+        return reason_of(error)
     return ""
