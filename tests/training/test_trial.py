@@ -1,4 +1,4 @@
-"""Methods whose folds cannot be computed as one train in a loop, and no fold sees another's bags."""
+"""Folds that cannot be computed as one train in a loop; no fold sees the bags of another."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from mil_bench.methods.conformance.outputs import (
     output,
     widths_and_classes,
 )
-from mil_bench.methods.conformance.stacking import folds_apart, stacks
+from mil_bench.methods.conformance.stacking import stacks
 from mil_bench.methods.conformance.training import gradients, learns
 from mil_bench.methods.conformance.weights import all_weights_zero, bag_order, weight_zero
 from mil_bench.running.faults import place_in_method, reason_of
@@ -54,8 +54,7 @@ CHECKS = (
     ),
     Check("half-precision", "large half-precision features give finite numbers", half_precision),
     Check("same-seed", "the same seed gives the same weights and the same step", same_seed),
-    Check("stacks", "runs under vmap over stacked folds, or declares that it does not", stacks),
-    Check("folds-apart", "folds that are trained together do not see each other", folds_apart),
+    Check("stacks", "folds stack under vmap, or it says no; none sees another's bags", stacks),
     Check("learns", "beats chance on simple bags with known witnesses", learns),
 )
 """All checks, in the order in which they are reported."""
