@@ -112,6 +112,7 @@ def list_methods(_: argparse.Namespace) -> int:
 def check(arguments: argparse.Namespace) -> int:
     """Run all checks on a method; 1 if one fails."""
     from mil_bench import registry
+    from mil_bench.errors import printable
     from mil_bench.methods import Method
     from mil_bench.methods.conformance import check_method
 
@@ -119,13 +120,13 @@ def check(arguments: argparse.Namespace) -> int:
         registry.methods.add_file(plugin, Method)
     results = check_method(registry.methods.load(arguments.method))
     for result in results:
-        mark = "FAIL" if result.reason else "pass"
+        mark = "FAIL" if result.reason else "skip" if result.skipped else "pass"
         print(f"{mark}  {result.check.name:19} {result.check.clause}")
-        if result.reason:
-            print(f"      {result.reason}")
-    failed = sum(bool(result.reason) for result in results)
-    print(f"{arguments.method}: {len(results) - failed} of {len(results)} checks pass")
-    return 1 if failed else 0
+        if result.reason or result.skipped:
+            print(f"      {printable(result.reason or result.skipped)}")
+    passed = sum(not result.reason and not result.skipped for result in results)
+    print(f"{arguments.method}: {passed} of {len(results)} checks pass")
+    return 0 if passed == len(results) else 1
 
 
 def new(arguments: argparse.Namespace) -> int:

@@ -234,7 +234,7 @@ class _Loss(nn.Module):
         self.method = method
 
     def forward(self, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:
-        return self.method.loss(self.method(bags), bags, weight, progress)
+        return self.method.training_loss(bags, weight, progress)
 
 
 def _arithmetic(device: torch.device) -> contextlib.AbstractContextManager:

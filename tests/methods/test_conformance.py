@@ -316,6 +316,83 @@ def test_bags_with_weights_may_be_mixed_in_a_stack() -> None:
     assert [(o.check.name, o.reason) for o in check_method(MixesFairly) if o.reason] == []
 
 
+class ReturnsADict(Sound):
+    def forward(self, bags: BagBatch) -> Output:
+        return {"logits": super().forward(bags).fine}
+
+
+class ReturnsATuple(Sound):
+    def forward(self, bags: BagBatch) -> Output:
+        return tuple(super().forward(bags))
+
+
+class ReturnsATensor(Sound):
+    def forward(self, bags: BagBatch) -> Output:
+        return super().forward(bags).fine
+
+
+class ReturnsNothing(Sound):
+    def forward(self, bags: BagBatch) -> Output:
+        super().forward(bags)
+
+
+class ReturnsOneLogitPerRow(Sound):
+    def forward(self, bags: BagBatch) -> Output:
+        return Output(self.classifier(self.embed(bags.features)))
+
+
+class ReturnsWholeNumbers(Sound):
+    def forward(self, bags: BagBatch) -> Output:
+        return Output(super().forward(bags).fine.long())
+
+
+class ReturnsCoarseFromFine(Sound):
+    def forward(self, bags: BagBatch) -> Output:
+        out = super().forward(bags)
+        return out._replace(coarse=out.fine)
+
+
+class ReturnsFlatAttention(Sound):
+    def forward(self, bags: BagBatch) -> Output:
+        out = super().forward(bags)
+        return out._replace(attention=out.attention[:, 0])
+
+
+class ReturnsALossPerBag(Sound):
+    def loss(self, out: Output, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:
+        return weight * F.cross_entropy(out.fine, bags.labels, reduction="none")
+
+
+class ReturnsNoLoss(Sound):
+    def loss(self, out: Output, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:
+        super().loss(out, bags, weight, progress)
+
+
+FORMS = {
+    ReturnsADict: "forward returned a dict; return mil_bench.methods.Output(fine=logits)",
+    ReturnsATuple: "forward returned a tuple; return mil_bench.methods.Output(fine=logits)",
+    ReturnsATensor: "forward returned a tensor of the shape (8, 7); return mil_bench.methods."
+    "Output(fine=logits)",
+    ReturnsNothing: "forward returned None; return mil_bench.methods.Output(fine=logits)",
+    ReturnsOneLogitPerRow: "forward returned a tensor of the shape (73, 7) as Output.fine; it has "
+    "to be the logits [bags, classes], here (8, 7)",
+    ReturnsWholeNumbers: "Output.fine has the type torch.int64; logits are real numbers",
+    ReturnsCoarseFromFine: "forward returned a tensor of the shape (8, 7) as Output.coarse; it has "
+    "to be the logits [bags, coarse classes], here (8, 3), or None",
+    ReturnsFlatAttention: "forward returned a tensor of the shape (73,) as Output.attention; it "
+    "has to be weights [rows, A], here (73, A), or None",
+    ReturnsALossPerBag: "loss returned a tensor of the shape (8,); return a tensor with one number",
+    ReturnsNoLoss: "loss returned None; return a tensor with one number",
+}
+
+
+@pytest.mark.parametrize("method", FORMS)
+def test_what_has_another_form_is_said_once_by_the_check_of_outputs(method: type[Method]) -> None:
+    results = check_method(method)
+    assert {r.check.name: r.reason for r in results if r.reason} == {"output": FORMS[method]}
+    assert sum(bool(r.skipped) for r in results) >= 5
+
+
 def test_a_method_that_says_so_may_depend_on_the_order_and_need_not_stack() -> None:
     class Honest(FirstInstanceCountsMore, AsksTensors):
         order_matters = True

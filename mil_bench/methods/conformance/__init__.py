@@ -29,6 +29,7 @@ from mil_bench.methods.conformance.outputs import (
 from mil_bench.methods.conformance.stacking import stacks
 from mil_bench.methods.conformance.training import gradients, learns
 from mil_bench.methods.conformance.weights import all_weights_zero, bag_order, weight_zero
+from mil_bench.methods.output import OutputFormError
 from mil_bench.running.faults import place_in_method, reason_of
 
 if TYPE_CHECKING:
@@ -61,17 +62,39 @@ CHECKS = (
 
 
 def check_method(method: type[Method]) -> list[CheckResult]:
-    """Run all checks; a check that fails does not stop the others."""
-    return [CheckResult(check, _reason(check, method)) for check in CHECKS]
+    """Run all checks; a check that fails does not stop the others.
+
+    If ``forward`` or ``loss`` returns something of another form, that is the fault of the check
+    "output", and the others that meet it say nothing.
+    """
+    errors = {check: _error_of(check, method) for check in CHECKS}
+    explained = any(check.name == "output" and _is_form(error) for check, error in errors.items())
+    return [
+        CheckResult(check, "", "forward or loss returns something else; see output")
+        if explained and _is_form(error) and check.name != "output"
+        else CheckResult(check, _reason(error))
+        for check, error in errors.items()
+    ]
 
 
-def _reason(check: Check, method: type[Method]) -> str:
+def _error_of(check: Check, method: type[Method]) -> BaseException | None:
     try:
         check(method)
-    except AssertionError as error:
-        return reason_of(error) if place_in_method(error) else str(error) or "failed"
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a method under test may raise anything, or leave
-        return reason_of(error)
-    return ""
+        return error
+    return None
+
+
+def _is_form(error: BaseException | None) -> bool:
+    """Whether a method has returned something of another form."""
+    return any(isinstance(e, OutputFormError) for e in (error, getattr(error, "__cause__", None)))
+
+
+def _reason(error: BaseException | None) -> str:
+    if error is None:
+        return ""
+    if isinstance(error, AssertionError) and not place_in_method(error):
+        return str(error) or "failed"
+    return reason_of(error)

@@ -43,8 +43,7 @@ def loss_and_gradients(
 ) -> dict[str, Tensor]:
     """The loss, as "loss", and the gradient of every parameter, by autograd."""
     method.zero_grad()
-    loss = method.loss(method(bags), bags, weight, progress)
-    assert loss.ndim == 0, f"the loss has the shape {tuple(loss.shape)}, expected a scalar"
+    loss = method.training_loss(bags, weight, progress)
     loss.backward()
     return stored_gradients(method) | {"loss": loss.detach()}
 

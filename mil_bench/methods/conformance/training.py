@@ -50,7 +50,7 @@ def learns(method: type[Method]) -> None:
         for step in range(_STEPS):
             bags = learnable_bags(8, rng)
             optimizer.zero_grad()
-            built.loss(built(bags), bags, torch.ones(8), step / _STEPS).backward()
+            built.training_loss(bags, torch.ones(8), step / _STEPS).backward()
             optimizer.step()
     bags = learnable_bags(60, rng)
     with torch.no_grad():
