@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mil_bench.errors import PluginError, UnknownNameError
+from mil_bench.registry.class_digest import class_digest
 from mil_bench.registry.plugin_files import import_file
 
 _THIS_PACKAGE = "mil-bench"
@@ -131,12 +132,44 @@ class Registry:
         return sorted(classes)
 
     def add(self, name: str, value: Any) -> None:
-        """Offer an object under a name in this process, for notebooks and tests."""
-        self._files[name] = FromFile(value, Path(), "")
+        """Offer an object under a name in this process, for notebooks and tests.
+
+        Raises:
+            PluginError: a package or a file has the name.
+        """
+        if name in self._points or (name in self._files and not self.is_of_session(name)):
+            raise PluginError(f"The {self.kind} '{name}' is already there: {self.origin(name)}.")
+        digest = class_digest(value) if isinstance(value, type) else ""
+        self._files[name] = FromFile(value, Path(), digest)
+
+    def add_class(self, value: type) -> str:
+        """Offer a class in this process; its name, as a file's, or that of its package.
+
+        Raises:
+            PluginError: see ``add``.
+        """
+        place = f"{value.__module__}:{value.__qualname__}"
+        for name, point in self._points.items():
+            if point.value == place:
+                return name
+        for name, known in self._files.items():
+            if known.value is value and not self.is_of_session(name):
+                return name
+        name = _hyphened(value.__name__)
+        self.add(name, value)
+        return name
+
+    def is_of_session(self, name: str) -> bool:
+        """Whether an object was given by value, so that no other process has it."""
+        return name in self._files and self._files[name].path == Path()
 
     def origin(self, name: str) -> str:
         """The package and entry point, or the file, that offers a name."""
-        return _origin(self._points[name]) if name in self._points else str(self._files[name].path)
+        if name in self._points:
+            return _origin(self._points[name])
+        return (
+            "a class of this session" if self.is_of_session(name) else str(self._files[name].path)
+        )
 
     def digest(self, name: str) -> str:
         """Digest of the file that offers a name, '' for installed packages, which have versions."""
