@@ -27,10 +27,8 @@ def class_digest(value: type) -> str:
         for name, part in _parts(waiting.pop()):
             known = _known(part)
             parts.append(f"{name}={'' if known is None else known}")
-            is_defined = (
-                isinstance(part, type | FunctionType) and part.__module__ == value.__module__
-            )
-            if is_defined and id(part) not in seen:
+            is_code = isinstance(part, type | FunctionType) and part.__module__ == home
+            if is_code and id(part) not in seen:
                 seen.add(id(part))
                 waiting.append(part)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
