@@ -95,6 +95,12 @@ def _add_import(actions: Any) -> None:
         metavar="NAME=VALUE",
         help="parameters that differ from the method's defaults",
     )
+    checkpoint.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="file to write (default: FILE.mil-bench.pt beside the checkpoint)",
+    )
 
 
 def list_methods(_: argparse.Namespace) -> int:
@@ -147,14 +153,17 @@ def import_checkpoint(arguments: argparse.Namespace) -> int:
         build_method,
         parse_params,
         read_checkpoint,
+        require_classes,
         save_method,
     )
 
     hierarchy = find_dataset(arguments.dataset).hierarchy
     params = parse_params(arguments.method, arguments.param)
     method = build_method(arguments.method, arguments.in_dim, hierarchy, **params)
-    method.load_official_state(read_checkpoint(arguments.file))
-    target = arguments.file.with_name(f"{arguments.file.stem}.mil-bench.pt")
+    state = read_checkpoint(arguments.file)
+    require_classes(method, state, arguments.method, arguments.dataset)
+    method.load_official_state(state)
+    target = arguments.out or arguments.file.with_name(f"{arguments.file.stem}.mil-bench.pt")
     save_method(method, arguments.method, params, target)
     parameters = sum(p.numel() for p in method.parameters())
     print(f"{target}: {arguments.method} with {parameters:,} parameters")

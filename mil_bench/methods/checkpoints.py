@@ -11,7 +11,7 @@ import torch
 from mil_bench import durable, registry
 from mil_bench.errors import InputError, UnknownNameError
 from mil_bench.hierarchy import LabelHierarchy
-from mil_bench.methods.settings import defaults_of, parse_settings
+from mil_bench.methods.settings import defaults_of, parse_settings, require_ranges
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mil_bench.methods.method import Method
 
 
+_PARALLEL = "module."
 _REMEDY = "Make it with mil-bench methods import."
 
 
@@ -50,7 +51,10 @@ def parse_params(name: str, texts: Sequence[str]) -> dict[str, Any]:
         InputError: a value does not have the type of its default.
     """
     given = {param: value for param, _, value in (text.partition("=") for text in texts)}
-    return parse_settings(name, given, defaults_of(registry.methods.load(name)))
+    method = registry.methods.load(name)
+    params = parse_settings(name, given, defaults_of(method))
+    require_ranges(name, method, params)
+    return params
 
 
 def save_method(method: Method, name: str, params: Mapping[str, Any], path: Path) -> None:
@@ -83,7 +87,9 @@ def load_method(path: str | Path) -> Method:
         hierarchy = LabelHierarchy.from_json(saved["hierarchy"])
         method = build_method(saved["method"], saved["in_dim"], hierarchy, **saved["params"])
         method.load_state_dict(saved["state"])
-    except (KeyError, TypeError, RuntimeError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # a file may hold anything where these values should be
         problem = f"it is not a method that mil-bench saved ({str(error).partition(chr(10))[0]})"
         raise InputError(f"checkpoint {path}", [problem], _REMEDY) from error
     return method.eval()
@@ -99,8 +105,14 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
     state = _load_plain(path, remedy)
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]  # as Lightning saves it
-    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise InputError(f"checkpoint {path}", ["it does not contain a dict of tensors"], remedy)
+    is_state = isinstance(state, dict) and all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
+    )
+    if not is_state or not state:
+        problem = "it does not contain a dict of tensors by their names"
+        raise InputError(f"checkpoint {path}", [problem], remedy)
+    if all(name.startswith(_PARALLEL) for name in state):  # as DataParallel names them
+        return {name.removeprefix(_PARALLEL): value for name, value in state.items()}
     return dict(state)
 
 

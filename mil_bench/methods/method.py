@@ -131,7 +131,12 @@ class Method(nn.Module, ABC):
         Raises:
             InputError: names every parameter that is missing, left over, or of another shape.
         """
-        translated = self.from_official(dict(state))
+        try:
+            translated = self.from_official(dict(state))
+        except (KeyError, IndexError, AttributeError, RuntimeError, TypeError, ValueError) as error:
+            problem = f"its parameters are not those of the method ({type(error).__name__}: {error})"
+            remedy = "Give a checkpoint of the method that --method names."
+            raise InputError(f"checkpoint for {type(self).__name__}", [problem], remedy) from error
         expected = self.state_dict()
         problems = [f"{name} is missing" for name in expected if name not in translated]
         problems += [
