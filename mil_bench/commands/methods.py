@@ -149,20 +149,13 @@ def new(arguments: argparse.Namespace) -> int:
 def import_checkpoint(arguments: argparse.Namespace) -> int:
     """Save a checkpoint of the authors' code as a method."""
     from mil_bench.datasets.catalogue import find_dataset
-    from mil_bench.methods.checkpoints import (
-        build_method,
-        parse_params,
-        read_checkpoint,
-        require_classes,
-        save_method,
-    )
+    from mil_bench.methods.checkpoints import load_official, parse_params, save_method
 
     hierarchy = find_dataset(arguments.dataset).hierarchy
     params = parse_params(arguments.method, arguments.param)
-    method = build_method(arguments.method, arguments.in_dim, hierarchy, **params)
-    state = read_checkpoint(arguments.file)
-    require_classes(method, state, arguments.method, arguments.dataset)
-    method.load_official_state(state)
+    method = load_official(
+        arguments.method, arguments.dataset, arguments.in_dim, hierarchy, params, arguments.file
+    )
     target = arguments.out or arguments.file.with_name(f"{arguments.file.stem}.mil-bench.pt")
     save_method(method, arguments.method, params, target)
     parameters = sum(p.numel() for p in method.parameters())

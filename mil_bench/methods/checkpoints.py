@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mil_bench.methods.method import Method
 
 
+_MOST_CLASSES = 200
 _PARALLEL = "module."
 _REMEDY = "Make it with mil-bench methods import."
 
@@ -114,6 +115,80 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
     if all(name.startswith(_PARALLEL) for name in state):  # as DataParallel names them
         return {name.removeprefix(_PARALLEL): value for name, value in state.items()}
     return dict(state)
+
+
+def load_official(
+    name: str,
+    dataset: str,
+    in_dim: int,
+    hierarchy: LabelHierarchy,
+    params: Mapping[str, Any],
+    path: Path,
+) -> Method:
+    """A method with the weights of a checkpoint of its authors' code.
+
+    Args:
+        name: of the method.
+        dataset: whose classes it predicts, for messages.
+        in_dim: feature width D.
+        hierarchy: the classes.
+        params: parameters that differ from the defaults.
+        path: the checkpoint.
+
+    Raises:
+        InputError: the checkpoint does not fit; one sentence if only the classes or one switch of
+            the method are others.
+    """
+    state = read_checkpoint(path)
+    method = build_method(name, in_dim, hierarchy, **params)
+    try:
+        method.load_official_state(state)
+    except InputError as error:
+        problem = _one_reason(name, dataset, method, params, state)
+        if problem:
+            raise InputError(f"checkpoint {path}", [problem], "Nothing was written.") from error
+        raise
+    return method
+
+
+def _one_reason(
+    name: str, dataset: str, method: Method, params: Mapping[str, Any], state: dict[str, Any]
+) -> str:
+    """The one change with which a checkpoint would fit, in a sentence; "" if there is none."""
+    in_dim, hierarchy = method.in_dim, method.hierarchy
+    defaults = defaults_of(type(method))
+    switches = [n for n, value in defaults.items() if isinstance(value, bool)]
+    for switch in switches:
+        value = not params.get(switch, defaults[switch])
+        if _fits(name, in_dim, hierarchy, {**params, switch: value}, state):
+            return f"it fits with --param {switch}={str(value).lower()}"
+    sizes = {size for value in state.values() for size in value.shape[:1]}
+    for classes in sorted(size for size in sizes if 2 <= size <= _MOST_CLASSES):
+        flat = LabelHierarchy.flat([f"class {c}" for c in range(classes)])
+        if classes != hierarchy.n_fine and _fits(name, in_dim, flat, params, state):
+            return (
+                f"the checkpoint has {classes} classes, {dataset} has {hierarchy.n_fine}; "
+                "mil-bench data new makes a card"
+            )
+    widths = {value.shape[1] for value in state.values() if value.ndim == 2}
+    for width in sorted(widths - {in_dim}):
+        if _fits(name, width, hierarchy, params, state):
+            return f"the checkpoint is for {width} features, not {in_dim}; give --in-dim {width}"
+    return ""
+
+
+def _fits(
+    name: str,
+    in_dim: int,
+    hierarchy: LabelHierarchy,
+    params: Mapping[str, Any],
+    state: dict[str, Any],
+) -> bool:
+    try:
+        build_method(name, in_dim, hierarchy, **params).load_official_state(state)
+    except Exception:  # a method may refuse parameters and names in any way
+        return False
+    return True
 
 
 def _load_plain(path: Path, remedy: str) -> Any:

@@ -134,7 +134,9 @@ class Method(nn.Module, ABC):
         try:
             translated = self.from_official(dict(state))
         except (KeyError, IndexError, AttributeError, RuntimeError, TypeError, ValueError) as error:
-            problem = f"its parameters are not those of the method ({type(error).__name__}: {error})"
+            problem = (
+                f"its parameters are not those of the method ({type(error).__name__}: {error})"
+            )
             remedy = "Give a checkpoint of the method that --method names."
             raise InputError(f"checkpoint for {type(self).__name__}", [problem], remedy) from error
         expected = self.state_dict()
