@@ -108,7 +108,7 @@ def test_a_bag_without_any_class_has_the_loss_of_zeros_only(case: str) -> None:
     expected, method, bags = made_of(golden, torch.float64)
     loss = method.loss(method(bags), bags, torch.ones(1, dtype=torch.float64), 0.0)
     streams = [expected["forward"][name] for name in ("bag_logits", "max_logits")]
-    logits = torch.cat([torch.tensor(stream).flatten() for stream in streams]).double()
+    logits = torch.cat([torch.tensor(s, dtype=torch.float64).flatten() for s in streams])
     assert_golden(loss, F.softplus(logits).mean(), TOLERANCE[torch.float64], "loss")
 
 
