@@ -37,8 +37,8 @@ class ABMIL(Method):
     Args:
         in_dim: feature width D.
         hierarchy: the classes.
-        embed_dim: width M of the embedding, 500 in the released code; 0 pools the features
-            themselves.
+        embed_dim: width M of the embedding, 500 in the released code; 0, in Python alone, pools the
+            features themselves.
         attention_dim: hidden width of the attention, 128 in the released code.
         dropout: on the embedding; none in the released code.
         gated: multiply the tanh branch by a sigmoid branch (equation 9).

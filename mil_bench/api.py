@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mil_bench.errors import StorageError, UnknownNameError
+from mil_bench import registry
+from mil_bench.errors import InputError, StorageError, UnknownNameError
 from mil_bench.planning.prepare import Prepared
 from mil_bench.planning.prepare import prepare as prepare_request
 from mil_bench.planning.request import RunRequest
@@ -21,11 +24,12 @@ from mil_bench.runs.result import RunResult
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mil_bench.methods import Method
     from mil_bench.running.listeners import Listener
 
 
 def run(
-    methods: str | MethodRow | Sequence[str | MethodRow] = "all",
+    methods: str | MethodRow | type[Method] | Sequence[str | MethodRow | type[Method]] = "all",
     dataset: str = "digits",
     *,
     protocol: str | None = None,
@@ -56,7 +60,8 @@ def run(
     Repeating a call trains only what is missing.
 
     Args:
-        methods: "all", a name, or names; with settings as ``"hmil:align_bags=false"``.
+        methods: "all", a name, or names; with settings as ``"hmil:align_bags=false"``. Or classes:
+            ``MyMethod`` of a notebook is ``my-method``, and all trainings run in this process.
         dataset: a dataset's name, with settings if it is generated (``"bracs-sim:slides=200"``), or
             the path of a card file.
         protocol: name of a protocol, None for the dataset's default.
@@ -94,7 +99,7 @@ def run(
         )
     request = RunRequest(
         dataset=dataset,
-        methods=(methods,) if isinstance(methods, str | MethodRow) else tuple(methods),
+        methods=_names_of(methods),
         protocol=protocol,
         folds=folds,
         splits=None if splits is None else Path(splits),
@@ -119,7 +124,42 @@ def run(
         tracking=tracking,
         progress=progress,
     )
-    return execute(prepare(request, setup), setup)
+    prepared = prepare(request, setup)
+    return execute(prepared, _where_classes_are(prepared, setup))
+
+
+def _names_of(methods: Any) -> tuple[str | MethodRow, ...]:
+    """Names and rows as they are; classes as names, under which they are offered from now on."""
+    from mil_bench.methods import Method
+
+    given = (methods,) if isinstance(methods, str | MethodRow | type) else tuple(methods)
+    wrong = [
+        f"{method!r:.80} is neither a name nor a class of mil_bench.methods.Method"
+        for method in given
+        if not isinstance(method, str | MethodRow)
+        and not (isinstance(method, type) and issubclass(method, Method))
+    ]
+    if wrong:
+        raise InputError("methods", wrong, "mil-bench methods list shows the names.")
+    return tuple(
+        registry.methods.add_class(method) if isinstance(method, type) else method
+        for method in given
+    )
+
+
+def _where_classes_are(prepared: Prepared, setup: Setup) -> Setup:
+    """The setup, with all trainings in this process if other processes do not know a class."""
+    names = sorted(
+        {j.method for j in prepared.plan.jobs if registry.methods.is_of_session(j.method)}
+    )
+    if not names or setup.on == "inline":
+        return setup
+    if setup.progress:
+        sys.stderr.write(
+            f"{', '.join(names)}: a class of this session, so all methods are trained in this "
+            "process, one after another. In a file (plugins=FILE) they use all cores.\n"
+        )
+    return dataclasses.replace(setup, on="inline")
 
 
 def _paths(files: Path | str | Sequence[Path | str]) -> tuple[Path, ...]:

@@ -252,7 +252,7 @@ def test_an_imported_checkpoint_predicts_as_the_state_it_came_from(
     ("content", "message"),
     [
         ({"classifier.weight": torch.zeros(7, 3)}, "is missing"),
-        ([torch.zeros(2)], "it does not contain a dict of tensors"),
+        ([torch.zeros(2)], "it does not contain a dict of tensors by their names"),
         ({"x": Path("code")}, "it contains more than tensors, so it was not opened"),
     ],
 )

@@ -95,6 +95,12 @@ def _add_import(actions: Any) -> None:
         metavar="NAME=VALUE",
         help="parameters that differ from the method's defaults",
     )
+    checkpoint.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="file to write (default: FILE.mil-bench.pt beside the checkpoint)",
+    )
 
 
 def list_methods(_: argparse.Namespace) -> int:
@@ -112,6 +118,7 @@ def list_methods(_: argparse.Namespace) -> int:
 def check(arguments: argparse.Namespace) -> int:
     """Run all checks on a method; 1 if one fails."""
     from mil_bench import registry
+    from mil_bench.errors import printable
     from mil_bench.methods import Method
     from mil_bench.methods.conformance import check_method
 
@@ -119,13 +126,13 @@ def check(arguments: argparse.Namespace) -> int:
         registry.methods.add_file(plugin, Method)
     results = check_method(registry.methods.load(arguments.method))
     for result in results:
-        mark = "FAIL" if result.reason else "pass"
+        mark = "FAIL" if result.reason else "skip" if result.skipped else "pass"
         print(f"{mark}  {result.check.name:19} {result.check.clause}")
-        if result.reason:
-            print(f"      {result.reason}")
-    failed = sum(bool(result.reason) for result in results)
-    print(f"{arguments.method}: {len(results) - failed} of {len(results)} checks pass")
-    return 1 if failed else 0
+        if result.reason or result.skipped:
+            print(f"      {printable(result.reason or result.skipped)}")
+    passed = sum(not result.reason and not result.skipped for result in results)
+    print(f"{arguments.method}: {passed} of {len(results)} checks pass")
+    return 0 if passed == len(results) else 1
 
 
 def new(arguments: argparse.Namespace) -> int:
@@ -142,18 +149,14 @@ def new(arguments: argparse.Namespace) -> int:
 def import_checkpoint(arguments: argparse.Namespace) -> int:
     """Save a checkpoint of the authors' code as a method."""
     from mil_bench.datasets.catalogue import find_dataset
-    from mil_bench.methods.checkpoints import (
-        build_method,
-        parse_params,
-        read_checkpoint,
-        save_method,
-    )
+    from mil_bench.methods.checkpoints import load_official, parse_params, save_method
 
     hierarchy = find_dataset(arguments.dataset).hierarchy
     params = parse_params(arguments.method, arguments.param)
-    method = build_method(arguments.method, arguments.in_dim, hierarchy, **params)
-    method.load_official_state(read_checkpoint(arguments.file))
-    target = arguments.file.with_name(f"{arguments.file.stem}.mil-bench.pt")
+    method = load_official(
+        arguments.method, arguments.dataset, arguments.in_dim, hierarchy, params, arguments.file
+    )
+    target = arguments.out or arguments.file.with_name(f"{arguments.file.stem}.mil-bench.pt")
     save_method(method, arguments.method, params, target)
     parameters = sum(p.numel() for p in method.parameters())
     print(f"{target}: {arguments.method} with {parameters:,} parameters")

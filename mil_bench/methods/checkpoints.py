@@ -11,7 +11,7 @@ import torch
 from mil_bench import durable, registry
 from mil_bench.errors import InputError, UnknownNameError
 from mil_bench.hierarchy import LabelHierarchy
-from mil_bench.methods.settings import defaults_of, parse_settings
+from mil_bench.methods.settings import defaults_of, parse_settings, require_ranges
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from mil_bench.methods.method import Method
 
 
+_MOST_CLASSES = 200
+_PARALLEL = "module."
 _REMEDY = "Make it with mil-bench methods import."
 
 
@@ -50,7 +52,10 @@ def parse_params(name: str, texts: Sequence[str]) -> dict[str, Any]:
         InputError: a value does not have the type of its default.
     """
     given = {param: value for param, _, value in (text.partition("=") for text in texts)}
-    return parse_settings(name, given, defaults_of(registry.methods.load(name)))
+    method = registry.methods.load(name)
+    params = parse_settings(name, given, defaults_of(method))
+    require_ranges(name, method, params)
+    return params
 
 
 def save_method(method: Method, name: str, params: Mapping[str, Any], path: Path) -> None:
@@ -83,7 +88,9 @@ def load_method(path: str | Path) -> Method:
         hierarchy = LabelHierarchy.from_json(saved["hierarchy"])
         method = build_method(saved["method"], saved["in_dim"], hierarchy, **saved["params"])
         method.load_state_dict(saved["state"])
-    except (KeyError, TypeError, RuntimeError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # a file may hold anything where these values should be
         problem = f"it is not a method that mil-bench saved ({str(error).partition(chr(10))[0]})"
         raise InputError(f"checkpoint {path}", [problem], _REMEDY) from error
     return method.eval()
@@ -99,9 +106,89 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
     state = _load_plain(path, remedy)
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]  # as Lightning saves it
-    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise InputError(f"checkpoint {path}", ["it does not contain a dict of tensors"], remedy)
+    is_state = isinstance(state, dict) and all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
+    )
+    if not is_state or not state:
+        problem = "it does not contain a dict of tensors by their names"
+        raise InputError(f"checkpoint {path}", [problem], remedy)
+    if all(name.startswith(_PARALLEL) for name in state):  # as DataParallel names them
+        return {name.removeprefix(_PARALLEL): value for name, value in state.items()}
     return dict(state)
+
+
+def load_official(
+    name: str,
+    dataset: str,
+    in_dim: int,
+    hierarchy: LabelHierarchy,
+    params: Mapping[str, Any],
+    path: Path,
+) -> Method:
+    """A method with the weights of a checkpoint of its authors' code.
+
+    Args:
+        name: of the method.
+        dataset: whose classes it predicts, for messages.
+        in_dim: feature width D.
+        hierarchy: the classes.
+        params: parameters that differ from the defaults.
+        path: the checkpoint.
+
+    Raises:
+        InputError: the checkpoint does not fit; one sentence if only the classes or one switch of
+            the method are others.
+    """
+    state = read_checkpoint(path)
+    method = build_method(name, in_dim, hierarchy, **params)
+    try:
+        method.load_official_state(state)
+    except InputError as error:
+        problem = _one_reason(name, dataset, method, params, state)
+        if problem:
+            raise InputError(f"checkpoint {path}", [problem], "Nothing was written.") from error
+        raise
+    return method
+
+
+def _one_reason(
+    name: str, dataset: str, method: Method, params: Mapping[str, Any], state: dict[str, Any]
+) -> str:
+    """The one change with which a checkpoint would fit, in a sentence; "" if there is none."""
+    in_dim, hierarchy = method.in_dim, method.hierarchy
+    defaults = defaults_of(type(method))
+    switches = [n for n, value in defaults.items() if isinstance(value, bool)]
+    for switch in switches:
+        value = not params.get(switch, defaults[switch])
+        if _fits(name, in_dim, hierarchy, {**params, switch: value}, state):
+            return f"it fits with --param {switch}={str(value).lower()}"
+    sizes = {size for value in state.values() for size in value.shape[:1]}
+    for classes in sorted(size for size in sizes if 2 <= size <= _MOST_CLASSES):
+        flat = LabelHierarchy.flat([f"class {c}" for c in range(classes)])
+        if classes != hierarchy.n_fine and _fits(name, in_dim, flat, params, state):
+            return (
+                f"the checkpoint has {classes} classes, {dataset} has {hierarchy.n_fine}; "
+                "mil-bench data new makes a card"
+            )
+    widths = {value.shape[1] for value in state.values() if value.ndim == 2}
+    for width in sorted(widths - {in_dim}):
+        if _fits(name, width, hierarchy, params, state):
+            return f"the checkpoint is for {width} features, not {in_dim}; give --in-dim {width}"
+    return ""
+
+
+def _fits(
+    name: str,
+    in_dim: int,
+    hierarchy: LabelHierarchy,
+    params: Mapping[str, Any],
+    state: dict[str, Any],
+) -> bool:
+    try:
+        build_method(name, in_dim, hierarchy, **params).load_official_state(state)
+    except Exception:  # a method may refuse parameters and names in any way
+        return False
+    return True
 
 
 def _load_plain(path: Path, remedy: str) -> Any:

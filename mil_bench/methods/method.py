@@ -10,13 +10,14 @@ sees the same batch and gives weight 1 to its training bags and 0 to all others.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mil_bench.errors import InputError
+from mil_bench.methods.output import Output, require_output, require_scalar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -25,23 +26,6 @@ if TYPE_CHECKING:
     from mil_bench.hierarchy import LabelHierarchy
     from mil_bench.methods.recipe import Recipe
     from mil_bench.methods.space import Range
-
-
-class Output(NamedTuple):
-    """What a forward pass returns.
-
-    Args:
-        fine: logits of the fine classes ``[B, C]``.
-        coarse: logits of a coarse head ``[B, G]``, or None; coarse probabilities are then sums of
-            fine ones.
-        attention: ``[N, A]``, each column summing to 1 over each bag, or None.
-        extras: whatever the method's own loss needs.
-    """
-
-    fine: Tensor
-    coarse: Tensor | None = None
-    attention: Tensor | None = None
-    extras: Mapping[str, Tensor] = {}
 
 
 class Method(nn.Module, ABC):
@@ -78,6 +62,16 @@ class Method(nn.Module, ABC):
         self.in_dim, self.hierarchy = in_dim, hierarchy
         self.register_buffer("_parent", torch.tensor(hierarchy.parent), persistent=False)
 
+    def __call__(self, bags: BagBatch) -> Output:
+        """``forward``, whose result must have the form that everything after it relies on.
+
+        Raises:
+            OutputFormError: says what ``forward`` returned and what it has to return.
+        """
+        out = super().__call__(bags)
+        require_output(out, bags, self.hierarchy)
+        return out
+
     @abstractmethod
     def forward(self, bags: BagBatch) -> Output:
         """Logits of a batch of bags."""
@@ -109,9 +103,19 @@ class Method(nn.Module, ABC):
         Returns:
             The loss, a scalar without a graph.
         """
-        loss = self.loss(self(bags), bags, weight, progress)
+        loss = self.training_loss(bags, weight, progress)
         loss.backward()
         return loss.detach()
+
+    def training_loss(self, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:
+        """``loss`` of what ``forward`` returns for a batch.
+
+        Raises:
+            OutputFormError: ``loss`` returned no scalar.
+        """
+        loss = self.loss(self(bags), bags, weight, progress)
+        require_scalar(loss)
+        return loss
 
     def __init_subclass__(cls, **named: Any) -> None:
         super().__init_subclass__(**named)
@@ -127,7 +131,14 @@ class Method(nn.Module, ABC):
         Raises:
             InputError: names every parameter that is missing, left over, or of another shape.
         """
-        translated = self.from_official(dict(state))
+        try:
+            translated = self.from_official(dict(state))
+        except (KeyError, IndexError, AttributeError, RuntimeError, TypeError, ValueError) as error:
+            problem = (
+                f"its parameters are not those of the method ({type(error).__name__}: {error})"
+            )
+            remedy = "Give a checkpoint of the method that --method names."
+            raise InputError(f"checkpoint for {type(self).__name__}", [problem], remedy) from error
         expected = self.state_dict()
         problems = [f"{name} is missing" for name in expected if name not in translated]
         problems += [

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
+import os
 from typing import TYPE_CHECKING, Any
 
-from mil_bench.errors import InputError, UnknownNameError
+from mil_bench.errors import InputError, MilBenchError, UnknownNameError
+from mil_bench.methods.space import Choice, Float, Int
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from mil_bench.hierarchy import LabelHierarchy
+    from mil_bench.methods.method import Method
 
 
 def defaults_of(method: Any) -> dict[str, Any]:
@@ -67,3 +73,100 @@ def _fitted(value: Any, default: Any) -> Any:
     if type(value) is not (int if default is None else type(default)):
         raise ValueError
     return value
+
+
+def require_ranges(label: str, method: Any, settings: Mapping[str, Any]) -> None:
+    """Refuse values of constructor parameters that make no sense, whatever the method would do.
+
+    What is allowed follows from the kind of the search range: one of the texts of a ``Choice``; a
+    share from 0 to 1 if the range lies there; a positive number if the range is positive. Within
+    that, values outside the search range are allowed.
+
+    Args:
+        label: of the row, for messages.
+        method: its class.
+        settings: values that differ from the defaults.
+
+    Raises:
+        InputError: names the setting, its value and what is allowed.
+    """
+    defaults, problems = defaults_of(method), []
+    for name, value in settings.items():
+        if name not in defaults or value is None or isinstance(value, bool):
+            continue
+        fits, words = _allowed(name, defaults[name], method.search_space.get(name), value)
+        if not fits:
+            problems.append(f"'{name}={value}': {name} is {words}")
+    if problems:
+        raise InputError(f"settings of {label}", problems, "Nothing was trained.")
+
+
+def _allowed(name: str, default: Any, values: Any, value: Any) -> tuple[bool, str]:
+    """Whether a value makes sense for a setting, and what does, in words."""
+    options = values.options if isinstance(values, Choice) else ()
+    if options and all(isinstance(option, str) for option in options):
+        return value in options, " or ".join(map(str, options))
+    if isinstance(value, str):
+        return True, ""
+    if "dropout" in name:
+        return 0 <= value < 1, "a number from 0 on and less than 1"
+    if isinstance(values, Float) and values.low >= 0 and values.high <= 1 and not values.log:
+        return 0 <= value <= 1, "a number from 0 to 1"
+    numbers = [option for option in options if isinstance(option, int | float)]
+    lowest = min(numbers, default=values.low if isinstance(values, Float | Int) else None)
+    if lowest is None:
+        is_share_or_size = isinstance(default, int | float) and default > 0
+        lowest = 0 if is_share_or_size else -math.inf
+        return lowest <= value < math.inf and value > -math.inf, (
+            "a number from 0 on" if is_share_or_size else "a finite number"
+        )
+    if isinstance(value, int) and lowest >= 1:
+        return value >= 1, "a whole number from 1 on"
+    if lowest > 0:
+        return 0 < value < math.inf, "a number greater than 0"
+    return (0 if lowest == 0 else -math.inf) <= value < math.inf, (
+        "a number from 0 on" if lowest == 0 else "a finite number"
+    )
+
+
+def try_to_build(
+    label: str, method: type[Method], in_dim: int, hierarchy: LabelHierarchy, params: Mapping
+) -> None:
+    """Build a method once, so that what it refuses is refused before anything is trained.
+
+    Args:
+        label: of the row, for messages.
+        method: its class.
+        in_dim: feature width D.
+        hierarchy: the classes.
+        params: all constructor parameters.
+
+    Raises:
+        InputError: the method cannot be built with these settings, or not in this machine's memory.
+    """
+    import torch
+
+    try:
+        with torch.device("meta"):  # without memory for the weights
+            count = sum(p.numel() for p in method(in_dim, hierarchy, **params).parameters())
+        needed, there = 16 * count, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except Exception:  # some methods cannot be built there; the next line says what others refuse
+        needed, there = 0, 0
+    problem = ""
+    if needed > there:
+        problem = (
+            f"{count:,} parameters need {needed / 1e9:,.0f} GB with gradients and moments; this "
+            f"machine has {there / 1e9:,.0f} GB"
+        )
+    else:
+        try:
+            method(in_dim, hierarchy, **params)
+        except MilBenchError:
+            raise
+        except Exception as error:  # a method may raise anything
+            problem = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    if problem:
+        given = ", ".join(f"{name}={value}" for name, value in params.items())
+        raise InputError(
+            f"settings of {label}", [f"the method cannot be built: {problem}"], f"It got {given}."
+        )

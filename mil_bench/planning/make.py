@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from mil_bench import registry
 from mil_bench.datasets.slides import packed_slides
-from mil_bench.errors import PluginError
-from mil_bench.methods.settings import defaults_of, parse_settings, recipe_of
+from mil_bench.errors import InputError, PluginError
+from mil_bench.methods.settings import (
+    defaults_of,
+    parse_settings,
+    recipe_of,
+    require_ranges,
+    try_to_build,
+)
 from mil_bench.planning.plan import Job, RunPlan
 from mil_bench.planning.request import PRESETS, RunRequest
 from mil_bench.planning.rows import MethodRow
@@ -172,6 +178,15 @@ def _settings(
     params |= {name: value for name, value in settings.items() if name in params}
     recipe |= {name: value for name, value in settings.items() if name in recipe}
     if settings:  # report a value that the method refuses now, not after hours
-        dataclasses.replace(method.recipe, **{**recipe, "betas": tuple(recipe["betas"])})
-        method(store.width, store.hierarchy, **params)
+        require_ranges(row.label, method, settings)
+        _require_recipe(row.label, method, recipe)
+        try_to_build(row.label, method, store.width, store.hierarchy, params)
     return params, recipe
+
+
+def _require_recipe(label: str, method: Any, recipe: Mapping[str, Any]) -> None:
+    """Refuse a recipe that no training could follow, by the name of its row."""
+    try:
+        dataclasses.replace(method.recipe, **{**recipe, "betas": tuple(recipe["betas"])})
+    except InputError as error:
+        raise InputError(f"settings of {label}", error.problems, error.remedy) from None

@@ -27,6 +27,9 @@ class MethodRow:
     label: str = ""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.method, str):
+            problem = f"MethodRow.method is {self.method!r:.80}, not a name"
+            raise InputError("methods", [problem], "mil-bench methods list shows the names.")
         if not self.label:
             text = ",".join(f"{name}={_written(value)}" for name, value in self.settings.items())
             object.__setattr__(self, "label", f"{self.method}:{text}" if text else self.method)

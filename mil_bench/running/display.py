@@ -14,6 +14,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from mil_bench.running.listeners import Listener
 
@@ -45,6 +46,7 @@ class ProgressDisplay(Listener):
         self._bars = long_bars(self._console)
         self._epochs: dict[tuple, Any] = {}
         self._left: dict[str, int] = {}
+        self._notes: set[str] = set()
         self._started = time.monotonic()
 
     def on_start(self, plan: RunPlan, done: int, total: int) -> None:
@@ -60,7 +62,10 @@ class ProgressDisplay(Listener):
         self._bars.start()
 
     def on_epoch(self, event: Any) -> None:
-        """Move the bar of the task."""
+        """Move the bar of the task; say what there is to know about a method, once."""
+        if event.note and event.note not in self._notes:
+            self._notes.add(event.note)
+            self._console.print(Text(event.note))
         key = (event.label, event.seed, event.folds)
         if key not in self._epochs:
             folds = ", ".join(map(str, event.folds))

@@ -21,7 +21,7 @@ def reason_of(error: BaseException) -> str:
         text = f"the method called sys.exit({error.code!r})"
     else:
         text = ": ".join(filter(None, [kind, text_of(error)]))
-    place = _last_place_of_author(error)
+    place = place_in_method(error)
     return f"{text} ({place})" if place else text
 
 
@@ -41,7 +41,7 @@ def whole_traceback(error: BaseException) -> str:
         return "".join(traceback.format_tb(error.__traceback__)) + type(error).__name__
 
 
-def _last_place_of_author(error: BaseException) -> str:
+def place_in_method(error: BaseException) -> str:
     """File, line and function of the innermost frame that is not of mil-bench or a library."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_author(frame)]
     if not frames:

@@ -100,6 +100,7 @@ class EpochDone:
         folds: of the task.
         epoch: number of the epoch, from 1.
         epochs: number of epochs that the recipe asks for.
+        note: what the user should know about how the method is trained, "" if nothing.
     """
 
     task: str
@@ -108,6 +109,7 @@ class EpochDone:
     folds: tuple[int, ...]
     epoch: int
     epochs: int
+    note: str = ""
 
 
 class TaskMaker:

@@ -85,7 +85,10 @@ def train(
     schedule = Schedule.over(bags, task.mean_train, recipe, identity)
 
     def report(epoch: int, histories: list[FoldHistory]) -> None:  # noqa: ARG001 - only counted
-        on_epoch(EpochDone(task.key, job.label, job.seed, task.numbers, epoch + 1, recipe.epochs))
+        note = _note(stack, job.label, device)
+        on_epoch(
+            EpochDone(task.key, job.label, job.seed, task.numbers, epoch + 1, recipe.epochs, note)
+        )
 
     with _one_thread(), freed_memory_kept():
         stack = _build_stack(task, store, recipe, device)
@@ -172,6 +175,15 @@ def _build_stack(task: Task, store: BagStore, recipe: Recipe, device: torch.devi
             methods.append(build(store.width, store.hierarchy, **job.params).to(device))
     kind = FoldStack if device.type == "cuda" and build.stackable else LoopedStack
     return kind(methods, recipe, identities)
+
+
+def _note(stack: Stack, label: str, device: torch.device) -> str:
+    """Why the folds are not computed as one on a device where others are; "" if they are."""
+    if isinstance(stack, FoldStack):
+        reason = stack.why_looped
+    else:
+        reason = "the method declares stackable = False" if device.type == "cuda" else ""
+    return f"{label} is trained fold after fold: {reason}" if reason else ""
 
 
 def _predict(stack: Stack, feed: Feed, store: BagStore, test: np.ndarray, k: int) -> Predictions:

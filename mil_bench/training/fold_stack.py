@@ -3,6 +3,10 @@
 ``torch.func`` maps a method's loss over the folds; the batch is read and stored once. Results equal
 those of a fold trained alone up to rounding (see ``tests/training/test_fold_stack.py``), but not
 bit for bit, since the matrix products of several folds are one batched product.
+
+All folds see the same batch, so a method in which bags of weight 0 count would take one fold's test
+slides into its training. ``mil_bench.training.trial`` looks for that before the first step. A
+method that fails the trial is trained fold after fold, each on its own bags alone.
 """
 
 from __future__ import annotations
@@ -16,8 +20,9 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mil_bench import seeds
-from mil_bench.training.stack import Identity, Step, one_a_fold
+from mil_bench.training.stack import Identity, LoopedStack, Step, one_a_fold
 from mil_bench.training.stacked_optim import RULES
+from mil_bench.training.trial import why_looped
 
 if TYPE_CHECKING:
     import contextlib
@@ -52,6 +57,100 @@ class FoldStack:
         self._seed = seeds.derive(
             *(str(part) for identity in identities for part in identity), "steps"
         )
+        self._mapped = MappedFolds(methods)
+        self._values = self._mapped.values  # [K, P]
+        self._best = self._values.clone()
+        named = dict(methods[0].named_parameters())
+        self._rule = RULES[self._recipes[0].optimizer](self._values, named, self._recipes)
+        self._untried: Sequence[Method] = methods
+        self._identities = identities
+        self._loop: LoopedStack | None = None
+        self.why_looped = ""
+        """Why the folds are trained one after another; "" as long as they are computed as one."""
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def train(self, steps: Sequence[Step], progress: float) -> Tensor:
+        """The steps in order, all folds at once; see ``Stack``."""
+        if self._untried:
+            self._try(steps, progress)
+        if self._loop:
+            return self._loop.train(steps, progress)
+        return torch.stack([self._step(step, progress) for step in steps])
+
+    def _try(self, steps: Sequence[Step], progress: float) -> None:
+        """Before the first step that moves a fold: decide between one pass and a loop."""
+        bags = next((_used(step)[0] for step in steps if (step.weight > 0).any()), None)
+        if bags is None:
+            return
+        methods, self._untried = self._untried, ()
+
+        def two_folds() -> MappedFolds:
+            return MappedFolds([copy.deepcopy(methods[0]), copy.deepcopy(methods[-1])])
+
+        classes = methods[0].hierarchy.n_fine
+        self.why_looped = why_looped(two_folds, bags, classes, progress)
+        if self.why_looped:
+            self._loop = LoopedStack(methods, self._recipes, self._identities)
+
+    def _step(self, step: Step, progress: float) -> Tensor:
+        """One optimizer step of the folds that have a bag in the batch; the losses ``[K]``."""
+        moved = (step.weight > 0).any(1).nonzero()[:, 0]
+        losses = step.bags.features.new_full((len(self),), torch.nan)
+        if not len(moved):
+            return losses
+        bags, weight = _used(step)
+        everyone = len(moved) == len(self)
+        folds = None if everyone else moved.to(losses.device)
+        seed = seeds.of_step(self._seed, step.number)
+        self._mapped.set_mode(training=True)
+        gradients, values = self._mapped.step(bags, weight[moved], progress, seed, folds)
+        losses[slice(None) if folds is None else folds] = values
+        self._rule.step(gradients, folds, progress)
+        return losses
+
+    @torch.no_grad()
+    def forward(self, k: int, bags: BagBatch) -> Output:
+        """Fold k's output in evaluation mode, without gradients."""
+        return self._loop.forward(k, bags) if self._loop else self._mapped.forward(k, bags)
+
+    def state(self, k: int) -> dict[str, Tensor]:
+        """A copy of fold k's weights."""
+        return self._loop.state(k) if self._loop else self._mapped.state(k)
+
+    def keep(self, k: int) -> None:
+        """Store fold k's weights as its best."""
+        if self._loop:
+            self._loop.keep(k)
+        else:
+            self._best[k] = self._values[k]
+
+    def restore(self) -> None:
+        """Load every fold's best weights."""
+        if self._loop:
+            self._loop.restore()
+        else:
+            self._values.copy_(self._best)
+
+
+def _used(step: Step) -> tuple[BagBatch, Tensor]:
+    """The bags on which some fold trains, with their weights; a method sees no others."""
+    bags, weight, _ = step
+    used = (weight > 0).any(0)
+    if used.all():
+        return bags, weight
+    return bags.select(used.nonzero()[:, 0].to(bags.features.device)), weight[:, used]
+
+
+class MappedFolds:
+    """The losses and gradients of K folds in one pass, whatever the method does with other bags.
+
+    Args:
+        methods: a method per fold, equal except for their weights.
+    """
+
+    def __init__(self, methods: Sequence[Method]) -> None:
         self._loss = _Loss(copy.deepcopy(methods[0]))
         named = dict(methods[0].named_parameters())
         self._names, self._shapes = list(named), [p.shape for p in named.values()]
@@ -59,68 +158,67 @@ class FoldStack:
         rows = [
             torch.cat([p.detach().flatten() for p in method.parameters()]) for method in methods
         ]
-        self._values = torch.stack(rows)  # [K, P]
-        self._best = self._values.clone()
-        self._rule = RULES[self._recipes[0].optimizer](self._values, named, self._recipes)
+        self.values = torch.stack(rows)
+        """The parameters ``[K, P]``."""
 
-    def __len__(self) -> int:
-        return len(self._values)
+    def set_mode(self, *, training: bool) -> None:
+        """Training or evaluation mode, for the next steps."""
+        self._loss.train(training)
 
-    def train(self, steps: Sequence[Step], progress: float) -> Tensor:
-        """The steps in order, all folds at once; see ``Stack``."""
-        return torch.stack([self._step(step, progress) for step in steps])
+    def step(
+        self,
+        bags: BagBatch,
+        weight: Tensor,
+        progress: float,
+        seed: int,
+        folds: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Gradients ``[F, P]`` and losses ``[F]``, in the mode that ``set_mode`` has set.
 
-    def _step(self, step: Step, progress: float) -> Tensor:
-        """One optimizer step of the folds that have a bag in the batch; the losses ``[K]``."""
-        bags, weight, number = step
-        moved = (weight > 0).any(1).nonzero()[:, 0]
-        losses = bags.features.new_full((len(self),), torch.nan)
-        if not len(moved):
-            return losses
-        self._loss.train()
-        everyone = len(moved) == len(self)
-        folds = moved.to(losses.device)
-        values = self._values if everyone else self._values[folds]
+        Args:
+            bags: the batch.
+            weight: ``[F, B]`` on the CPU.
+            progress: share of the training that is over.
+            seed: of torch's generators during the step.
+            folds: numbers of the F folds ``[F]``, None for all.
+        """
+        values = self.values if folds is None else self.values[folds]
 
         def loss_of(row: Tensor, bag_weight: Tensor) -> Tensor:
             parameters = self._unpacked(row, "method.")
             return functional_call(self._loss, parameters, (bags, bag_weight, progress))
 
         # Also around the backward pass, since gradients written by hand compute matrix products.
-        with seeds.torch_kept() as seed, _arithmetic(losses.device):
-            seed(seeds.of_step(self._seed, number))
+        with seeds.torch_kept() as set_seed, _arithmetic(bags.features.device):
+            set_seed(seed)
             mapped = vmap(grad_and_value(loss_of), randomness="different")
-            gradients, losses[folds] = mapped(values, weight[moved].to(bags.features))
-        self._rule.step(gradients, None if everyone else folds, progress)
-        return losses
+            return mapped(values, weight.to(bags.features))
 
-    @torch.no_grad()
+    def gradients(self, bags: BagBatch, weight: Tensor, progress: float, seed: int) -> Tensor:
+        """Of all folds ``[K, P]`` in training mode; see ``step``."""
+        self.set_mode(training=True)
+        return self.step(bags, weight, progress, seed)[0]
+
+    def buffers(self) -> dict[str, Tensor]:
+        """Copies of the method's buffers, which all folds share."""
+        return {name: value.clone() for name, value in self._loss.method.named_buffers()}
+
     def forward(self, k: int, bags: BagBatch) -> Output:
-        """Fold k's output in evaluation mode, without gradients."""
+        """Fold k's output in evaluation mode."""
         with _arithmetic(bags.features.device):
-            out = functional_call(
-                self._loss.method.eval(), self._unpacked(self._values[k]), (bags,)
-            )
+            out = functional_call(self._loss.method.eval(), self._unpacked(self.values[k]), (bags,))
         return out._replace(fine=out.fine.float() if out.fine.dtype == torch.bfloat16 else out.fine)
 
     def state(self, k: int) -> dict[str, Tensor]:
-        """A copy of fold k's weights."""
+        """A copy of fold k's weights, named as in ``Method.state_dict()``."""
         constants = {
             name: b.clone()
             for name, b in self._loss.method.state_dict().items()
             if name not in self._names
         }
         return constants | {
-            name: value.clone() for name, value in self._unpacked(self._values[k]).items()
+            name: value.clone() for name, value in self._unpacked(self.values[k]).items()
         }
-
-    def keep(self, k: int) -> None:
-        """Store fold k's weights as its best."""
-        self._best[k] = self._values[k]
-
-    def restore(self) -> None:
-        """Load every fold's best weights."""
-        self._values.copy_(self._best)
 
     def _unpacked(self, row: Tensor, prefix: str = "") -> dict[str, Tensor]:
         """A fold's parameters by name, from its row ``[P]``."""
@@ -136,7 +234,7 @@ class _Loss(nn.Module):
         self.method = method
 
     def forward(self, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:
-        return self.method.loss(self.method(bags), bags, weight, progress)
+        return self.method.training_loss(bags, weight, progress)
 
 
 def _arithmetic(device: torch.device) -> contextlib.AbstractContextManager:

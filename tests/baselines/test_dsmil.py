@@ -48,20 +48,24 @@ def build(classes: int = 7, in_dim: int = 12, **params: Any) -> DSMIL:
 
 
 def read(case: str, dtype: torch.dtype) -> tuple[dict[str, Any], DSMIL, BagBatch]:
-    golden = goldens.read(case)
+    return made_of(goldens.read(case), dtype)
+
+
+def made_of(golden: dict[str, Any], dtype: torch.dtype) -> tuple[dict[str, Any], DSMIL, BagBatch]:
     settings, labels = golden["settings"], golden["labels"]["multi_hot"]
-    binary = settings["output_class"] == 1
+    # A bag without any of the classes has the class "none", which has no output.
+    has_none = settings["output_class"] == 1 or 1.0 not in labels
     method = DSMIL(
         settings["input_size"],
-        flat(2 if binary else settings["output_class"]),
+        flat(settings["output_class"] + has_none),
         nonlinear=settings["nonlinear"],
         passing_v=settings["passing_v"],
         dropout=settings["dropout_v"],
-        none_class=binary,
+        none_class=has_none,
         positive_weight=settings["pos_weight"] or 1.0,
     )
     method.load_official_state(goldens.official_state(golden))
-    label = int(labels[0]) if binary else labels.index(1.0)
+    label = labels.index(1.0) + has_none if 1.0 in labels else 0
     return (
         goldens.results(golden, dtype),
         method.to(dtype).eval(),
@@ -95,6 +99,17 @@ def test_forward_agrees_with_the_released_code(case: str, dtype: torch.dtype) ->
         assert len(columns) == len(expected[name])
         for c, column in enumerate(columns):
             assert_summary(column, expected[name][c], tolerance, f"{name} {c}")
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if "__c7_" in case])
+def test_a_bag_without_any_class_has_the_loss_of_zeros_only(case: str) -> None:
+    golden = goldens.read(case)
+    golden["labels"]["multi_hot"] = [0.0] * 7
+    expected, method, bags = made_of(golden, torch.float64)
+    loss = method.loss(method(bags), bags, torch.ones(1, dtype=torch.float64), 0.0)
+    streams = [expected["forward"][name] for name in ("bag_logits", "max_logits")]
+    logits = torch.cat([torch.tensor(s, dtype=torch.float64).flatten() for s in streams])
+    assert_golden(loss, F.softplus(logits).mean(), TOLERANCE[torch.float64], "loss")
 
 
 @DTYPES

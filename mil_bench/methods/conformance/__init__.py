@@ -8,7 +8,8 @@
         check(MyMethod)
 
 A check raises ``AssertionError`` with the reason. Each fails for one kind of fault; a method that
-cannot be built at all fails ``builds`` and every check that has to build it.
+cannot be built at all fails ``builds`` and every check that has to build it. Faults that show in
+training only are looked for in training mode, and through some steps of both kinds of stacks.
 """
 
 from __future__ import annotations
@@ -25,8 +26,11 @@ from mil_bench.methods.conformance.outputs import (
     output,
     widths_and_classes,
 )
-from mil_bench.methods.conformance.training import gradients, learns, stacks
+from mil_bench.methods.conformance.stacking import stacks
+from mil_bench.methods.conformance.training import gradients, learns
 from mil_bench.methods.conformance.weights import all_weights_zero, bag_order, weight_zero
+from mil_bench.methods.output import OutputFormError
+from mil_bench.running.faults import place_in_method, reason_of
 
 if TYPE_CHECKING:
     from mil_bench.methods.method import Method
@@ -50,23 +54,47 @@ CHECKS = (
         "widths-and-classes", "accepts other feature widths, and 2 to 7 classes", widths_and_classes
     ),
     Check("half-precision", "large half-precision features give finite numbers", half_precision),
-    Check("same-seed", "the same seed gives the same initial weights", same_seed),
-    Check("stacks", "runs under vmap over stacked folds, or declares that it does not", stacks),
+    Check("same-seed", "the same seed gives the same weights and the same step", same_seed),
+    Check("stacks", "folds stack under vmap, or it says no; none sees another's bags", stacks),
     Check("learns", "beats chance on simple bags with known witnesses", learns),
 )
 """All checks, in the order in which they are reported."""
 
 
 def check_method(method: type[Method]) -> list[CheckResult]:
-    """Run all checks; a check that fails does not stop the others."""
-    return [CheckResult(check, _reason(check, method)) for check in CHECKS]
+    """Run all checks; a check that fails does not stop the others.
+
+    If ``forward`` or ``loss`` returns something of another form, that is the fault of the check
+    "output", and the others that meet it say nothing.
+    """
+    errors = {check: _error_of(check, method) for check in CHECKS}
+    explained = any(check.name == "output" and _is_form(error) for check, error in errors.items())
+    return [
+        CheckResult(check, "", "forward or loss returns something else; see output")
+        if explained and _is_form(error) and check.name != "output"
+        else CheckResult(check, _reason(error))
+        for check, error in errors.items()
+    ]
 
 
-def _reason(check: Check, method: type[Method]) -> str:
+def _error_of(check: Check, method: type[Method]) -> BaseException | None:
     try:
         check(method)
-    except AssertionError as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a method under test may raise anything, or leave
+        return error
+    return None
+
+
+def _is_form(error: BaseException | None) -> bool:
+    """Whether a method has returned something of another form."""
+    return any(isinstance(e, OutputFormError) for e in (error, getattr(error, "__cause__", None)))
+
+
+def _reason(error: BaseException | None) -> str:
+    if error is None:
+        return ""
+    if isinstance(error, AssertionError) and not place_in_method(error):
         return str(error) or "failed"
-    except Exception as error:  # a method under test may raise anything
-        return f"{type(error).__name__}: {error}"
-    return ""
+    return reason_of(error)

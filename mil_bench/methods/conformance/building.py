@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from mil_bench.methods.conformance.bags import build, random_bags
+from mil_bench.methods.conformance.repeating import assert_repeatable
 from mil_bench.methods.method import Method
 from mil_bench.methods.recipe import Recipe
 
@@ -50,3 +51,4 @@ def same_seed(method: type[Method]) -> None:
     first, second = build(method).state_dict(), build(method).state_dict()
     different = [name for name in first if not torch.equal(first[name], second[name])]
     assert not different, f"weights differ under one seed: {', '.join(different[:3])}"
+    assert_repeatable(method)

@@ -39,7 +39,14 @@ class Check:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """A check of a method, with the reason why it failed, or "" if it passed."""
+    """A check of a method.
+
+    Args:
+        check: the check.
+        reason: why it failed, "" if it did not.
+        skipped: why it says nothing, "" if it does: what it needs is the fault of another check.
+    """
 
     check: Check
     reason: str
+    skipped: str = ""

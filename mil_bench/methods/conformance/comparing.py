@@ -15,27 +15,27 @@ if TYPE_CHECKING:
 _CLOSE = 1e-9  # relative and absolute, in float64: only the rounding of reordered sums
 
 
-def assert_close(actual: Tensor, expected: Tensor, what: str) -> None:
+def assert_close(actual: Tensor, expected: Tensor, what: str, remedy: str = "") -> None:
     """Two tensors are equal up to rounding."""
     difference = (actual - expected).abs().max().item() if actual.numel() else 0.0
     close = torch.allclose(actual, expected, rtol=_CLOSE, atol=_CLOSE, equal_nan=True)
-    assert close, f"{what}: differs by {difference:.1e}"
+    assert close, f"{what}: differs by {difference:.1e}" + (f". {remedy}" if remedy else "")
 
 
-def assert_same_output(actual: Output, expected: Output, what: str) -> None:
+def assert_same_output(actual: Output, expected: Output, what: str, remedy: str = "") -> None:
     """Logits are equal up to rounding."""
-    assert_close(actual.fine, expected.fine, what)
+    assert_close(actual.fine, expected.fine, what, remedy)
     if expected.coarse is not None:
         assert actual.coarse is not None, f"{what}: the coarse logits are missing"
-        assert_close(actual.coarse, expected.coarse, what)
+        assert_close(actual.coarse, expected.coarse, what, remedy)
 
 
 def assert_same_gradients(
-    actual: dict[str, Tensor], expected: dict[str, Tensor], what: str
+    actual: dict[str, Tensor], expected: dict[str, Tensor], what: str, remedy: str = ""
 ) -> None:
     """All entries of ``expected`` are equal up to rounding."""
     for name in expected:
-        assert_close(actual[name], expected[name], f"{what}, {name}")
+        assert_close(actual[name], expected[name], f"{what}, {name}", remedy)
 
 
 def loss_and_gradients(
@@ -43,8 +43,7 @@ def loss_and_gradients(
 ) -> dict[str, Tensor]:
     """The loss, as "loss", and the gradient of every parameter, by autograd."""
     method.zero_grad()
-    loss = method.loss(method(bags), bags, weight, progress)
-    assert loss.ndim == 0, f"the loss has the shape {tuple(loss.shape)}, expected a scalar"
+    loss = method.training_loss(bags, weight, progress)
     loss.backward()
     return stored_gradients(method) | {"loss": loss.detach()}
 

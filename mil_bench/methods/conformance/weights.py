@@ -9,10 +9,20 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mil_bench.methods.conformance.bags import build, random_bags
+from mil_bench.methods.conformance.bags import (
+    APART,
+    TRAINING_SIZES,
+    build,
+    others_changed,
+    random_bags,
+)
+from mil_bench.methods.conformance.building import same_seed
 from mil_bench.methods.conformance.comparing import assert_same_gradients, loss_and_gradients
+from mil_bench.methods.conformance.repeating import training_step, unless_fails
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from mil_bench.methods.method import Method
 
 
@@ -36,6 +46,24 @@ def weight_zero(method: type[Method]) -> None:
         without = loss_and_gradients(built, bags.select(kept), weight[kept], progress)
         what = f"bags of weight 0 have influence at progress {progress}"
         assert_same_gradients(with_others, without, what)
+    if method.stackable:  # otherwise a fold is handed no bag of weight 0 in training
+        _weight_zero_in_training(method, weight)
+
+
+def _weight_zero_in_training(method: type[Method], weight: Tensor) -> None:
+    """Bags of the same sizes, so that dropout and other randomness draw the same numbers."""
+    bags = random_bags(TRAINING_SIZES)
+    changed = others_changed(bags, weight)
+    with unless_fails(method, same_seed):
+        for progress in (0.0, 0.5, 1.0):
+            found, expected = (
+                training_step(method, batch, weight, progress) for batch in (changed, bags)
+            )
+            what = (
+                f"in training mode, at progress {progress}, features and labels of bags of weight "
+                "0 have influence"
+            )
+            assert_same_gradients(found, expected, what, APART)
 
 
 def all_weights_zero(method: type[Method]) -> None:

@@ -8,20 +8,17 @@ plugin that cannot be imported does not affect the others.
 from __future__ import annotations
 
 import ast
-import hashlib
 import importlib.util
 import re
-import sys
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mil_bench.errors import PluginError, UnknownNameError
-
-if TYPE_CHECKING:
-    from types import ModuleType
+from mil_bench.registry.class_digest import class_digest
+from mil_bench.registry.plugin_files import import_file
 
 _THIS_PACKAGE = "mil-bench"
 
@@ -87,7 +84,9 @@ class Registry:
         point = self._points[name]
         try:
             return point.load()
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a package may raise anything, or end the program
             raise PluginError(
                 f"The {self.kind} '{name}' of {_origin(point)} cannot be loaded: "
                 f"{type(error).__name__}: {error}. Repair or uninstall that package."
@@ -106,7 +105,7 @@ class Registry:
         Raises:
             PluginError: the file cannot be imported, defines no such class, or a name is taken.
         """
-        module = _import_file(path)
+        module, digest = import_file(path)
         classes = {
             _hyphened(name): value
             for name, value in vars(module).items()
@@ -118,9 +117,13 @@ class Registry:
             raise PluginError(
                 f"{path} defines no {self.kind}: no subclass of {base.__module__}.{base.__name__}."
             )
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+        own = {
+            name for name, other in self._files.items() if other.path.resolve() == path.resolve()
+        }
+        for name in own - classes.keys():  # the file has been edited
+            del self._files[name]
         for name, value in classes.items():
-            if name in self._points or (name in self._files and self._files[name].path != path):
+            if name in self._points or (name in self._files and name not in own):
                 raise PluginError(
                     f"{path} and {self.origin(name)} both claim the {self.kind} '{name}'. "
                     "Rename the class."
@@ -129,12 +132,44 @@ class Registry:
         return sorted(classes)
 
     def add(self, name: str, value: Any) -> None:
-        """Offer an object under a name in this process, for notebooks and tests."""
-        self._files[name] = FromFile(value, Path(), "")
+        """Offer an object under a name in this process, for notebooks and tests.
+
+        Raises:
+            PluginError: a package or a file has the name.
+        """
+        if name in self._points or (name in self._files and not self.is_of_session(name)):
+            raise PluginError(f"The {self.kind} '{name}' is already there: {self.origin(name)}.")
+        digest = class_digest(value) if isinstance(value, type) else ""
+        self._files[name] = FromFile(value, Path(), digest)
+
+    def add_class(self, value: type) -> str:
+        """Offer a class in this process; its name, as a file's, or that of its package.
+
+        Raises:
+            PluginError: see ``add``.
+        """
+        place = f"{value.__module__}:{value.__qualname__}"
+        for name, point in self._points.items():
+            if point.value == place:
+                return name
+        for name, known in self._files.items():
+            if known.value is value and not self.is_of_session(name):
+                return name
+        name = _hyphened(value.__name__)
+        self.add(name, value)
+        return name
+
+    def is_of_session(self, name: str) -> bool:
+        """Whether an object was given by value, so that no other process has it."""
+        return name in self._files and self._files[name].path == Path()
 
     def origin(self, name: str) -> str:
         """The package and entry point, or the file, that offers a name."""
-        return _origin(self._points[name]) if name in self._points else str(self._files[name].path)
+        if name in self._points:
+            return _origin(self._points[name])
+        return (
+            "a class of this session" if self.is_of_session(name) else str(self._files[name].path)
+        )
 
     def digest(self, name: str) -> str:
         """Digest of the file that offers a name, '' for installed packages, which have versions."""
@@ -169,22 +204,6 @@ class Registry:
             if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == point.attr:
                 return (ast.get_docstring(node) or "").partition("\n")[0]
         return (ast.get_docstring(tree) or "").partition("\n")[0]
-
-
-def _import_file(path: Path) -> ModuleType:
-    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
-    name = f"mil_bench_plugin_{digest}_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise PluginError(f"{path} is not a Python file.")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # pickle looks classes up here
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
-        raise PluginError(f"{path} cannot be imported: {type(error).__name__}: {error}.") from error
-    return module
 
 
 def _hyphened(class_name: str) -> str:
