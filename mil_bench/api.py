@@ -6,6 +6,7 @@ import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mil_bench.cluster.elsewhere import FoldsElsewhere
 from mil_bench.errors import StorageError, UnknownNameError
 from mil_bench.planning.prepare import Prepared
 from mil_bench.planning.prepare import prepare as prepare_request
@@ -15,7 +16,7 @@ from mil_bench.progress import progress_bar
 from mil_bench.results import Results
 from mil_bench.running.result_store import ResultStore
 from mil_bench.running.runner import MissingFolds
-from mil_bench.running.setup import Setup, data_folder
+from mil_bench.running.setup import ELSEWHERE, Cluster, Setup, data_folder
 from mil_bench.runs.result import RunResult
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def run(
     on: str = "local",
     patience_minutes: float = 240,
     debug: bool = False,
+    cluster: Cluster | None = None,
     tracking: bool = True,
     progress: bool = True,
     **unknown: object,
@@ -76,6 +78,7 @@ def run(
         on: what runs the trainings: "local" (processes) or "inline" (this process).
         patience_minutes: a training that ends no epoch for so long is ended; 0 for never.
         debug: train in this process, and raise the first error of a training.
+        cluster: how other machines are used, for ``on="slurm"`` and ``on="workers"``.
         tracking: log to MLflow.
         progress: show progress.
         unknown: refused, with the nearest name there is.
@@ -113,6 +116,7 @@ def run(
         on=on,
         patience_minutes=patience_minutes,
         debug=debug,
+        cluster=cluster or Cluster(),
         tracking=tracking,
         progress=progress,
     )
@@ -157,7 +161,11 @@ def execute(prepared: Prepared, setup: Setup) -> RunResult:
     plan, store = prepared.plan, ResultStore(setup.folder.runs)
     store.save_plan(plan)
     listeners = _listeners(setup)
-    source = MissingFolds(prepared, store, setup.machine, setup.folder.logs, listeners)
+    source: MissingFolds | FoldsElsewhere
+    if setup.on in ELSEWHERE:
+        source = FoldsElsewhere(prepared, store, setup, listeners)
+    else:
+        source = MissingFolds(prepared, store, setup.machine, setup.folder.logs, listeners)
     try:
         for listener in listeners:
             listener.on_start(plan, len(source.stored), len(plan.trainings))
@@ -166,6 +174,8 @@ def execute(prepared: Prepared, setup: Setup) -> RunResult:
             for listener in listeners:
                 listener.on_stored_fold(job, stored)
         source.train()
+        if source.is_detached:
+            return RunResult.collect(store, plan)
         failures = (*source.failures, *source.vanished())
         result = RunResult.collect(store, plan, failures)
         try:

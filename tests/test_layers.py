@@ -37,6 +37,7 @@ LAYERS = [
     "tuning",
     "runs",
     "tracking",
+    "cluster",
     "api",
     "papers",
     "commands",

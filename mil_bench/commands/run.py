@@ -64,11 +64,26 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     results = []
     for planned in prepared:
-        results.append(execute(planned, setup))
+        result = execute(planned, setup)
+        if setup.cluster.detach and (waiting := _waiting(result)):
+            print(waiting)
+            continue
+        results.append(result)
         folder = setup.folder.reports / results[-1].run_id
         show(results[-1], folder, words_again(arguments, "results"))
     show_ranking(results, setup.folder.reports)
     return 1 if any(result.failures for result in results) else 0
+
+
+def _waiting(result: Any) -> str:
+    """What is said of a run whose trainings other machines do; "" if it is complete."""
+    stored, planned = sum(map(len, result.trained.values())), len(result.plan.trainings)
+    if stored == planned:
+        return ""
+    return (
+        f"{result.run_id}: {stored} of {planned} trainings are stored, the others are left to "
+        "workers. The same command without --detach waits for them and prints the tables."
+    )
 
 
 def _print_plan(plan: RunPlan, store: ResultStore) -> None:

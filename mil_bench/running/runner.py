@@ -35,6 +35,7 @@ class MissingFolds:
     """
 
     is_waiting = False
+    is_detached = False  # it returns when all is trained
 
     def __init__(
         self,

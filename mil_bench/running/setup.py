@@ -11,6 +11,47 @@ from mil_bench.errors import InputError, UnknownNameError
 from mil_bench.planning.options import option
 from mil_bench.results import Results
 
+ELSEWHERE = ("slurm", "workers")
+"""Values of ``Setup.on`` with which this process trains nothing itself."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """How a run uses other machines.
+
+    Args:
+        sbatch: a file with lines for Slurm and for the shell, put before the worker's command.
+        array_limit: number of elements of an array that run at the same time, None for any.
+        bundle: minutes that a worker's tasks should take together.
+        detach: submit and return; the same request without it waits and shows the tables.
+    """
+
+    sbatch: Path | None = option(
+        None,
+        "file with #SBATCH lines and commands (module load ...) for every worker",
+        parse=Path,
+        metavar="FILE",
+    )
+    array_limit: int | None = option(
+        None, "most workers at the same time (default: no limit)", parse=int, metavar="N"
+    )
+    bundle: float = option(
+        20.0,
+        "minutes that the tasks of a worker should take (default: 20)",
+        parse=float,
+        metavar="MINUTES",
+    )
+    detach: bool = option(False, "submit and return; the same command later waits and prints")
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.array_limit is not None and not self.array_limit >= 1:
+            problems.append(f"array_limit must be a whole number from 1 on, not {self.array_limit}")
+        if not 0 < self.bundle < float("inf"):
+            problems.append(f"bundle must be a number of minutes above 0, not {self.bundle!r}")
+        if problems:
+            raise InputError("the request", problems, "See mil-bench run --help.")
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -74,10 +115,11 @@ class Setup:
         data: folder of the packed features.
         workers: number of trainings at the same time; None: one per core on a CPU, one on a GPU.
         device: "auto", "cpu" or "cuda".
-        on: name of the executor that runs the trainings.
+        on: name of the executor that runs the trainings, or "slurm" or "workers".
         patience_minutes: a training that ends no epoch for so long is ended and its row fails; 0
             for never.
         debug: train in this process, and let the first error of a training end the run.
+        cluster: how other machines are used.
         tracking: log to MLflow.
         progress: show progress.
     """
@@ -99,8 +141,8 @@ class Setup:
     )
     on: str = option(
         "local",
-        "executor of the trainings: local (default), processes on this machine; inline, this "
-        "process, for a debugger",
+        "what trains: local (default), processes on this machine; slurm, arrays of workers; "
+        "workers, those that you start with mil-bench worker; inline, this process",
         metavar="NAME",
     )
     patience_minutes: float = option(
@@ -116,6 +158,7 @@ class Setup:
     )
     tracking: bool = option(True, "do not log to MLflow")
     progress: bool = True
+    cluster: Cluster = Cluster()
 
     def __post_init__(self) -> None:
         problems = []
@@ -127,8 +170,9 @@ class Setup:
             problems.append(f"patience_minutes must be 0 or more, not {self.patience_minutes!r}")
         if problems:
             raise InputError("the request", problems, "See mil-bench run --help.")
-        if self.on not in registry.executors.names():
-            raise UnknownNameError("executor", self.on, registry.executors.names())
+        names = [*registry.executors.names(), *ELSEWHERE]
+        if self.on not in names:
+            raise UnknownNameError("executor", self.on, names)
 
     @property
     def folder(self) -> Results:
