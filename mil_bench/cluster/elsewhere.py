@@ -97,12 +97,18 @@ class FoldsElsewhere:
         while missing:
             missing, has_news = self._news(tasks, missing)
             if slurm is not None and missing:
-                bundles = _bundles_of(tasks, missing)
+                bundles = _missing_in_bundles(tasks, missing)
                 living = slurm.waiting_or_running()
-                idle = [] if living is None else [b for b in bundles if b not in living]
+                idle = (
+                    {}
+                    if living is None
+                    else {
+                        bundle: count for bundle, count in bundles.items() if bundle not in living
+                    }
+                )
                 absent = absent + 1 if idle else 0
-                if absent >= _LOOKS or (idle and not slurm.records()):
-                    self._send_again(tasks, slurm, idle, missing)
+                if absent >= _LOOKS or (idle and not slurm.arrays()):
+                    self._send(tasks, slurm, idle, missing)
                     absent = 0
             if self._setup.cluster.detach:
                 self.is_detached = bool(missing)
@@ -132,13 +138,13 @@ class FoldsElsewhere:
                 left.append(task)
         return left, len(left) < len(missing)
 
-    def _send_again(
-        self, tasks: OpenTasks, slurm: Slurm, idle: list[int], missing: list[int]
+    def _send(
+        self, tasks: OpenTasks, slurm: Slurm, idle: dict[int, int], missing: list[int]
     ) -> None:
         """Send bundles without a living worker; those that never gave anything are lost."""
-        sent = slurm.times_sent()
-        slurm.submit([bundle for bundle in idle if sent[bundle] < _MOST_SENT])
-        for bundle in [bundle for bundle in idle if sent[bundle] >= _MOST_SENT]:
+        vain = {bundle: slurm.times_in_vain(bundle, count) for bundle, count in idle.items()}
+        slurm.submit({b: count for b, count in idle.items() if vain[b] < _MOST_SENT})
+        for bundle in [bundle for bundle in idle if vain[bundle] >= _MOST_SENT]:
             log = slurm.log(bundle)
             where = (
                 f"what it printed: {log}"
@@ -157,10 +163,14 @@ class FoldsElsewhere:
             listener.on_failure(job, folds, reason)
 
 
-def _bundles_of(tasks: OpenTasks, missing: Sequence[int]) -> list[int]:
-    """The bundles that hold missing tasks."""
+def _missing_in_bundles(tasks: OpenTasks, missing: Sequence[int]) -> dict[int, int]:
+    """The bundles that hold missing tasks, each with their number."""
     wanted = set(missing)
-    return [n for n, bundle in enumerate(tasks.frozen.bundles) if wanted.intersection(bundle.tasks)]
+    counts = {
+        number: len(wanted.intersection(bundle.tasks))
+        for number, bundle in enumerate(tasks.frozen.bundles)
+    }
+    return {number: count for number, count in counts.items() if count}
 
 
 def _reason(tasks: OpenTasks, task: int) -> str:

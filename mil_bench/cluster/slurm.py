@@ -8,16 +8,16 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mil_bench import durable
 from mil_bench.errors import InputError, StorageError
-from mil_bench.file_values import read_object
+from mil_bench.file_values import read_object, typed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
     from mil_bench.cluster.frozen import OpenTasks
     from mil_bench.running.setup import Cluster
@@ -30,6 +30,15 @@ bundles=({bundles})
 exec {python} -m mil_bench worker --tasks {path} --index "${{bundles[$SLURM_ARRAY_TASK_ID]}}" \\
   --results {results}{data}
 """
+
+
+@dataclass(frozen=True)
+class _Array:
+    """An array that was sent: its job, and its bundles with the number of missing tasks."""
+
+    job: str
+    bundles: tuple[int, ...]
+    missing: tuple[int, ...]
 
 
 class Slurm:
@@ -57,19 +66,24 @@ class Slurm:
         size = re.search(r"^MaxArraySize\s*=\s*(\d+)", config, re.MULTILINE)
         self._most = int(size[1]) if size else 1001
 
-    def submit(self, bundles: Sequence[int]) -> None:
-        """Send bundles, as many arrays as Slurm's largest array size asks for.
+    def submit(self, missing: Mapping[int, int]) -> None:
+        """Send bundles, in as many arrays as Slurm's largest array size asks for.
+
+        Args:
+            missing: the bundles, each with the number of its tasks that are missing.
 
         Raises:
             InputError: Slurm refuses; the message holds its words.
         """
         frozen = self._tasks.frozen
         for device in ("cpu", "cuda"):
-            chosen = [number for number in bundles if frozen.bundles[number].device == device]
+            chosen = [number for number in missing if frozen.bundles[number].device == device]
             for start in range(0, len(chosen), self._most):
-                self._send(chosen[start : start + self._most], device)
+                part = chosen[start : start + self._most]
+                self._send({number: missing[number] for number in part}, device)
 
-    def _send(self, bundles: list[int], device: str) -> None:
+    def _send(self, missing: Mapping[int, int], device: str) -> None:
+        bundles = list(missing)
         folder, limit = self._tasks.folder, self._options.array_limit
         logs = folder.logs.resolve()
         logs.mkdir(parents=True, exist_ok=True)
@@ -86,7 +100,8 @@ class Slurm:
         ]
         answer = _call(words, self._script(bundles))
         number = answer.strip().split(";")[0]
-        record = json.dumps({"job": number, "bundles": bundles}).encode()
+        content = {"job": number, "bundles": bundles, "missing": list(missing.values())}
+        record = json.dumps(content).encode()
         durable.write_once(folder.submitted / f"{number}.json", lambda file: file.write(record))
 
     def _script(self, bundles: list[int]) -> str:
@@ -113,21 +128,21 @@ class Slurm:
             )
         )
 
-    def records(self) -> dict[str, list[int]]:
-        """Number of each array that was sent, to its bundles."""
-        records = {}
-        for path in sorted(self._tasks.folder.submitted.glob("*.json")):
+    def arrays(self) -> dict[str, _Array]:
+        """What was sent, by number of the job, in that order."""
+        arrays = {}
+        for path in self._tasks.folder.submitted.glob("*.json"):
             try:
-                value = read_object(path)
-                records[str(value["job"])] = [int(number) for number in value["bundles"]]
-            except (OSError, ValueError, KeyError, TypeError) as error:
+                array = typed(_Array, read_object(path))
+            except (OSError, ValueError) as error:
                 raise StorageError(f"{path} cannot be used: {error}. Remove it.") from error
-        return records
+            arrays[array.job] = array
+        return dict(sorted(arrays.items(), key=lambda item: (len(item[0]), item[0])))
 
     def waiting_or_running(self) -> set[int] | None:
         """Bundles with a living element; None if Slurm does not answer at the moment."""
-        records = self.records()
-        if not records:
+        arrays = self.arrays()
+        if not arrays:
             return set()
         try:
             lines = _call(["squeue", "--noheader", "--array", "--me", "--format=%F %K"])
@@ -136,20 +151,28 @@ class Slurm:
         living = set()
         for line in lines.splitlines():
             job, _, element = line.strip().partition(" ")
-            if job in records and element.isdigit() and int(element) < len(records[job]):
-                living.add(records[job][int(element)])
+            if job in arrays and element.isdigit() and int(element) < len(arrays[job].bundles):
+                living.add(arrays[job].bundles[int(element)])
         return living
 
-    def times_sent(self) -> Counter[int]:
-        """How often each bundle was sent."""
-        return Counter(number for bundles in self.records().values() for number in bundles)
+    def times_in_vain(self, bundle: int, missing: int) -> int:
+        """How often a bundle was sent without a result since.
+
+        Args:
+            bundle: the bundle.
+            missing: number of its tasks that are missing now.
+        """
+        return sum(
+            dict(zip(array.bundles, array.missing, strict=True)).get(bundle) == missing
+            for array in self.arrays().values()
+        )
 
     def log(self, bundle: int) -> Path | None:
         """What the last worker of a bundle printed; None if there is nothing."""
         logs = [
-            self._tasks.folder.logs / f"{job}_{bundles.index(bundle)}.log"
-            for job, bundles in self.records().items()
-            if bundle in bundles
+            self._tasks.folder.logs / f"{job}_{array.bundles.index(bundle)}.log"
+            for job, array in self.arrays().items()
+            if bundle in array.bundles
         ]
         return next((path for path in reversed(logs) if path.exists()), None)
 
