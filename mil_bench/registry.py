@@ -120,7 +120,9 @@ class Registry:
             )
         digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
         for name, value in classes.items():
-            if name in self._points or (name in self._files and self._files[name].path != path):
+            if name in self._points or (
+                name in self._files and not _same(self._files[name].path, path)
+            ):
                 raise PluginError(
                     f"{path} and {self.origin(name)} both claim the {self.kind} '{name}'. "
                     "Rename the class."
@@ -213,3 +215,8 @@ readers = Registry("mil_bench.readers", "reader")
 metrics = Registry("mil_bench.metrics", "metric")
 papers = Registry("mil_bench.papers", "paper")
 """Packages whose files are protocol files; see ``mil_bench.papers.items``."""
+
+
+def _same(path: Path, other: Path) -> bool:
+    """Whether two paths name the same file, however they are spelled."""
+    return path.absolute() == other.absolute()

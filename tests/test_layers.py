@@ -54,6 +54,7 @@ DOORS = {
     ),
     "openpyxl": ("mil_bench/datasets/tables/workbook.py",),
     "mlflow": ("mil_bench/tracking/",),
+    "distributed": ("mil_bench/cluster/dask.py",),
     "optuna": ("mil_bench/tuning/proposals.py",),
     "jinja2": ("mil_bench/report/render/page.py",),
     "matplotlib": ("mil_bench/report/figures/", "benchmarks/speed/race/picture.py"),

@@ -35,8 +35,8 @@ def add_setup(parser: Any, *more: str) -> Any:
     group = parser.add_argument_group("machine and folders")
     names = ("workers", "device", "on", "patience_minutes", "debug", "results", "data")
     add_options(group, Setup, *names, *more)
-    cluster = parser.add_argument_group("other machines (--on slurm, --on workers)")
-    add_options(cluster, Cluster, "sbatch", "array_limit", "bundle", "detach")
+    cluster = parser.add_argument_group("other machines (--on slurm, workers or dask)")
+    add_options(cluster, Cluster, "sbatch", "array_limit", "bundle", "detach", "scheduler")
     return group
 
 

@@ -2,7 +2,8 @@
 
 An executor is a function ``(workers: int) -> AbstractContextManager[Executor]``, registered in the
 entry-point group ``mil_bench.executors`` and chosen by ``--on NAME``. It must be able to run tasks
-that are pickled, and raise ``BrokenExecutor`` if a worker dies.
+that are pickled, and raise ``BrokenExecutor`` if a worker dies. One that needs an address takes it
+as ``address``; one that queues tasks itself says by an attribute ``slots`` how many it wants.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ _NEVER_BEGAN = (
 _SILENT = "no epoch ended within {minutes}; --patience-minutes allows for longer ones"
 
 TaskResult = Sequence[TrainedFold | PrunedFold] | Failure
-OpenExecutor = Callable[[int], AbstractContextManager[Executor]]
+OpenExecutor = Callable[..., AbstractContextManager[Executor]]
 
 
 class TaskSource(Protocol):
@@ -69,18 +69,21 @@ def train_all(
 
     train = worker.train if machine.debug else worker.attempt
     open_executor: OpenExecutor = registry.executors.load(machine.executor)
+    if machine.scheduler is not None:
+        open_executor = partial(open_executor, address=machine.scheduler)
     watch = _Watch(on_epoch, machine.patience)
     with Heartbeats(watch.receive) as heartbeats:
         attempt = partial(train, on_epoch=heartbeats.sender)
         while True:
             with open_executor(workers) as pool, _stopping(heartbeats):
-                lost = _drain(source, pool, workers, attempt, watch)
+                slots = getattr(pool, "slots", workers)  # of executors that queue themselves
+                lost = _drain(source, pool, slots, attempt, watch)
             if not lost:
                 return
             for task in lost:
                 with open_executor(1) as pool, _stopping(heartbeats):
                     lost_again = _drain(_Single(source, task), pool, 1, attempt, watch)
-                if lost_again and not watch.began(task):
+                if lost_again and machine.executor == "local" and not watch.began(task):
                     raise TrainingError(_NEVER_BEGAN)
                 if lost_again:
                     source.receive(task, Failure(_DIED))
@@ -164,9 +167,11 @@ def _drain(
     being stored.
     """
     running: dict[Future[TaskResult], Task] = {}
+    lost: list[Task] = []
     while True:
         while (
-            len(running) <= workers
+            not lost
+            and len(running) <= workers
             and not any(future.done() for future in running)
             and (task := source.next_task()) is not None
         ):
@@ -174,13 +179,12 @@ def _drain(
                 running[pool.submit(attempt, task)] = task
             except BrokenExecutor:
                 return [*running.values(), task]
-        if not running and not source.is_waiting:
-            return []
+        if not running and (lost or not source.is_waiting):
+            return lost
         if not running:
             time.sleep(_POLL)
             continue
         finished, _ = wait(running, _POLL, FIRST_COMPLETED)
-        lost = []
         for future in [future for future in running if future in finished]:  # as submitted
             task = running.pop(future)
             if isinstance(future.exception(), BrokenExecutor):
@@ -192,5 +196,3 @@ def _drain(
                 del running[future]
                 minutes = f"{watch.patience:g} minutes"
                 source.receive(task, Failure(_SILENT.format(minutes=minutes)))
-        if lost:
-            return [*lost, *running.values()]

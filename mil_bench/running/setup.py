@@ -24,6 +24,7 @@ class Cluster:
         array_limit: number of elements of an array that run at the same time, None for any.
         bundle: minutes that a worker's tasks should take together.
         detach: submit and return; the same request without it waits and shows the tables.
+        scheduler: address of Dask's scheduler.
     """
 
     sbatch: Path | None = option(
@@ -42,6 +43,11 @@ class Cluster:
         metavar="MINUTES",
     )
     detach: bool = option(False, "submit and return; the same command later waits and prints")
+    scheduler: str | None = option(
+        None,
+        "address of Dask's scheduler (default: DASK_SCHEDULER_ADDRESS)",
+        metavar="ADDRESS",
+    )
 
     def __post_init__(self) -> None:
         problems = []
@@ -63,6 +69,7 @@ class Machine:
         executor: name of an executor, as registered under ``mil_bench.executors``.
         patience: minutes after which a training that ends no epoch is ended, None for never.
         debug: whether an error of a training is raised instead of costing its row only.
+        scheduler: address that the executor is given, None for none.
     """
 
     workers: int | None = None
@@ -70,6 +77,7 @@ class Machine:
     executor: str = "local"
     patience: float | None = None
     debug: bool = False
+    scheduler: str | None = None
 
     def resolve(self, tasks: int) -> tuple[str, int]:
         """Device and number of workers for so many tasks.
@@ -142,7 +150,8 @@ class Setup:
     on: str = option(
         "local",
         "what trains: local (default), processes on this machine; slurm, arrays of workers; "
-        "workers, those that you start with mil-bench worker; inline, this process",
+        "workers, those that you start with mil-bench worker; dask, a cluster; inline, this "
+        "process",
         metavar="NAME",
     )
     patience_minutes: float = option(
@@ -185,4 +194,6 @@ class Setup:
         patience = self.patience_minutes or None
         if self.debug:
             return Machine(1, self.device, "inline", patience, debug=True)
-        return Machine(self.workers, self.device, self.on, patience)
+        return Machine(
+            self.workers, self.device, self.on, patience, scheduler=self.cluster.scheduler
+        )
