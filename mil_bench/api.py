@@ -48,6 +48,8 @@ def run(
     patience_minutes: float = 240,
     debug: bool = False,
     cluster: Cluster | None = None,
+    shard: str | None = None,
+    collect: bool = False,
     tracking: bool = True,
     progress: bool = True,
     **unknown: object,
@@ -79,6 +81,8 @@ def run(
         patience_minutes: a training that ends no epoch for so long is ended; 0 for never.
         debug: train in this process, and raise the first error of a training.
         cluster: how other machines are used, for ``on="slurm"`` and ``on="workers"``.
+        shard: "I/N" to train only part I of N.
+        collect: train nothing; take what is stored.
         tracking: log to MLflow.
         progress: show progress.
         unknown: refused, with the nearest name there is.
@@ -117,6 +121,8 @@ def run(
         patience_minutes=patience_minutes,
         debug=debug,
         cluster=cluster or Cluster(),
+        shard=shard,
+        collect=collect,
         tracking=tracking,
         progress=progress,
     )
@@ -173,9 +179,10 @@ def execute(prepared: Prepared, setup: Setup) -> RunResult:
             stored = store.load_fold(job, fold)
             for listener in listeners:
                 listener.on_stored_fold(job, stored)
-        source.train()
-        if source.is_detached:
-            return RunResult.collect(store, plan)
+        if not setup.collect:
+            source.train()
+        if source.is_detached or setup.shard:
+            return RunResult.collect(store, plan, tuple(source.failures))
         failures = (*source.failures, *source.vanished())
         result = RunResult.collect(store, plan, failures)
         try:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -77,12 +78,13 @@ def train_all(
         while True:
             with open_executor(workers) as pool, _stopping(heartbeats):
                 slots = getattr(pool, "slots", workers)  # of executors that queue themselves
-                lost = _drain(source, pool, slots, attempt, watch)
+                lost = _drain(source, pool, slots, attempt, watch, machine.gpus)
             if not lost:
                 return
             for task in lost:
                 with open_executor(1) as pool, _stopping(heartbeats):
-                    lost_again = _drain(_Single(source, task), pool, 1, attempt, watch)
+                    one = _Single(source, task)
+                    lost_again = _drain(one, pool, 1, attempt, watch, machine.gpus)
                 if lost_again and machine.executor == "local" and not watch.began(task):
                     raise TrainingError(_NEVER_BEGAN)
                 if lost_again:
@@ -160,6 +162,7 @@ def _drain(
     workers: int,
     attempt: Callable[[Task], TaskResult],
     watch: _Watch,
+    gpus: Sequence[str],
 ) -> list[Task]:
     """Hand out tasks and take in results until there are none; the tasks lost with a dead process.
 
@@ -167,6 +170,7 @@ def _drain(
     being stored.
     """
     running: dict[Future[TaskResult], Task] = {}
+    device_of: dict[Future[TaskResult], str] = {}
     lost: list[Task] = []
     while True:
         while (
@@ -175,10 +179,15 @@ def _drain(
             and not any(future.done() for future in running)
             and (task := source.next_task()) is not None
         ):
+            device = task.device
+            if device == "cuda" and gpus:  # the one with the fewest tasks
+                busy = Counter(device_of[future] for future in running)
+                device = min(gpus, key=lambda gpu: busy[gpu])
             try:
-                running[pool.submit(attempt, task)] = task
+                future = pool.submit(attempt, replace(task, device=device))
             except BrokenExecutor:
                 return [*running.values(), task]
+            running[future], device_of[future] = task, device
         if not running and (lost or not source.is_waiting):
             return lost
         if not running:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,11 +66,12 @@ class Machine:
 
     Args:
         workers: number of trainings at the same time; None: one per core on a CPU, one on a GPU.
-        device: "auto", "cpu" or "cuda".
+        device: "auto", "cpu", "cuda" (all visible GPUs) or "cuda:3" (one of them).
         executor: name of an executor, as registered under ``mil_bench.executors``.
         patience: minutes after which a training that ends no epoch is ended, None for never.
         debug: whether an error of a training is raised instead of costing its row only.
         scheduler: address that the executor is given, None for none.
+        shard: (I, N) to train only the I-th of N parts, None for everything.
     """
 
     workers: int | None = None
@@ -78,26 +80,37 @@ class Machine:
     patience: float | None = None
     debug: bool = False
     scheduler: str | None = None
+    shard: tuple[int, int] | None = None
 
     def resolve(self, tasks: int) -> tuple[str, int]:
         """Device and number of workers for so many tasks.
 
         Raises:
-            InputError: "cuda" was asked for and torch finds no GPU.
+            InputError: a GPU was asked for that torch does not find.
         """
         import torch
 
-        device = self.device
-        if device == "cuda" and not torch.cuda.is_available():
-            raise InputError(
-                "the request",
-                ["device=cuda, but torch finds no GPU on this machine"],
-                "Use --device auto or --device cpu.",
-            )
+        device, gpus = self.device, torch.cuda.device_count()
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        workers = self.workers or (1 if device == "cuda" else cores())
-        return device, max(1, min(workers, tasks))
+        kind, _, number = device.partition(":")
+        if kind == "cuda" and int(number or 0) >= gpus:
+            found = f"only the GPUs 0 to {gpus - 1}" if gpus else "no GPU"
+            raise InputError(
+                "the request",
+                [f"device={device}, but torch finds {found} on this machine"],
+                "Use --device auto or --device cpu.",
+            )
+        default = {"cpu": cores(), "cuda": gpus}.get(device, 1)
+        return device, max(1, min(self.workers or default, tasks))
+
+    @property
+    def gpus(self) -> list[str]:
+        """The devices that tasks for "cuda" are spread over; [] if there is one or none."""
+        import torch
+
+        count = torch.cuda.device_count()
+        return [f"cuda:{number}" for number in range(count)] if count > 1 else []
 
 
 def cores() -> int:
@@ -122,11 +135,13 @@ class Setup:
         results: folder of results, reports and the MLflow file.
         data: folder of the packed features.
         workers: number of trainings at the same time; None: one per core on a CPU, one on a GPU.
-        device: "auto", "cpu" or "cuda".
+        device: "auto", "cpu", "cuda" (all visible GPUs) or "cuda:3" (one of them).
         on: name of the executor that runs the trainings, or "slurm" or "workers".
         patience_minutes: a training that ends no epoch for so long is ended and its row fails; 0
             for never.
         debug: train in this process, and let the first error of a training end the run.
+        shard: "I/N" to train only the I-th of N equal parts, counted from 1; None for everything.
+        collect: train nothing; show what is stored.
         cluster: how other machines are used.
         tracking: log to MLflow.
         progress: show progress.
@@ -142,10 +157,13 @@ class Setup:
         metavar="DIR",
     )
     workers: int | None = option(
-        None, "trainings at the same time (default: one per core)", parse=int, metavar="N"
+        None, "trainings at the same time (default: one per core or GPU)", parse=int, metavar="N"
     )
     device: str = option(
-        "auto", "auto (default): a GPU if there is one", choices=("auto", "cpu", "cuda")
+        "auto",
+        "cpu; cuda, all visible GPUs, one worker on each; cuda:3, one of them; auto (default), "
+        "GPUs if there are any",
+        metavar="NAME",
     )
     on: str = option(
         "local",
@@ -167,21 +185,37 @@ class Setup:
     )
     tracking: bool = option(True, "do not log to MLflow")
     progress: bool = True
+    shard: str | None = option(
+        None,
+        "train only part I of N, for instance on each of N machines; then --collect",
+        metavar="I/N",
+    )
+    collect: bool = option(False, "train nothing; print what is stored, and write the report")
     cluster: Cluster = Cluster()
 
     def __post_init__(self) -> None:
         problems = []
-        if self.device not in ("auto", "cpu", "cuda"):
-            problems.append(f"device must be auto, cpu or cuda, not {self.device!r}")
+        if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", str(self.device)):
+            problems.append(f"device must be auto, cpu, cuda or cuda:NUMBER, not {self.device!r}")
         if self.workers is not None and not (isinstance(self.workers, int) and self.workers >= 1):
             problems.append(f"workers must be a whole number from 1 on, not {self.workers!r}")
         if not self.patience_minutes >= 0:
             problems.append(f"patience_minutes must be 0 or more, not {self.patience_minutes!r}")
+        if self.shard is not None and self._part is None:
+            problems.append(f"shard must be I/N with I from 1 to N, not {self.shard!r}")
         if problems:
             raise InputError("the request", problems, "See mil-bench run --help.")
         names = [*registry.executors.names(), *ELSEWHERE]
         if self.on not in names:
             raise UnknownNameError("executor", self.on, names)
+
+    @property
+    def _part(self) -> tuple[int, int] | None:
+        """The shard as two numbers; None if it is none."""
+        numbers = re.fullmatch(r"(\d+)/(\d+)", str(self.shard))
+        if numbers is None or not 1 <= int(numbers[1]) <= int(numbers[2]):
+            return None
+        return int(numbers[1]), int(numbers[2])
 
     @property
     def folder(self) -> Results:
@@ -193,7 +227,8 @@ class Setup:
         """What trains."""
         patience = self.patience_minutes or None
         if self.debug:
-            return Machine(1, self.device, "inline", patience, debug=True)
+            return Machine(1, self.device, "inline", patience, debug=True, shard=self._part)
+        scheduler = self.cluster.scheduler
         return Machine(
-            self.workers, self.device, self.on, patience, scheduler=self.cluster.scheduler
+            self.workers, self.device, self.on, patience, scheduler=scheduler, shard=self._part
         )
