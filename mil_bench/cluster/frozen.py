@@ -217,9 +217,11 @@ class OpenTasks:
             if not stored[self.plan.jobs[job].key].issuperset(folds)
         ]
 
-    def is_stored(self, task: int) -> bool:
-        """Whether all folds of a task are stored."""
-        return self.store.done(self.job(task)).issuperset(self.folds(task))
+    def is_finished(self, task: int) -> bool:
+        """Whether all folds of a task are stored, or it has failed."""
+        if self.store.done(self.job(task)).issuperset(self.folds(task)):
+            return True
+        return self.failure(task).exists()
 
     def failure(self, task: int) -> Path:
         """The record of a task that failed, if it did."""

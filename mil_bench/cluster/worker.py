@@ -53,10 +53,10 @@ class ClaimedTasks:
         """The next task that is neither stored nor failed nor claimed by another worker."""
         tasks = self._tasks
         for position in list(self._open) if not self.is_ending else ():
-            if tasks.is_stored(position) or tasks.failure(position).exists():
+            if tasks.is_finished(position):
                 self._forget(position)
             elif self._claim(position):
-                if tasks.is_stored(position):  # another worker has just finished it
+                if tasks.is_finished(position):  # another worker has just finished it
                     self._forget(position)
                     continue
                 self._open.remove(position)
