@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mil_bench import registry
+from mil_bench.cluster.elsewhere import FoldsElsewhere
 from mil_bench.errors import InputError, StorageError, UnknownNameError
 from mil_bench.planning.prepare import Prepared
 from mil_bench.planning.prepare import prepare as prepare_request
@@ -18,7 +19,7 @@ from mil_bench.progress import progress_bar, unwatched
 from mil_bench.results import Results
 from mil_bench.running.result_store import ResultStore
 from mil_bench.running.runner import MissingFolds
-from mil_bench.running.setup import Setup, data_folder
+from mil_bench.running.setup import ELSEWHERE, Cluster, Setup, data_folder
 from mil_bench.runs.result import RunResult
 
 if TYPE_CHECKING:
@@ -51,6 +52,9 @@ def run(
     on: str = "local",
     patience_minutes: float = 240,
     debug: bool = False,
+    cluster: Cluster | None = None,
+    shard: str | None = None,
+    collect: bool = False,
     tracking: bool = True,
     progress: bool = True,
     **unknown: object,
@@ -83,6 +87,9 @@ def run(
         on: what runs the trainings: "local" (processes) or "inline" (this process).
         patience_minutes: a training that ends no epoch for so long is ended; 0 for never.
         debug: train in this process, and raise the first error of a training.
+        cluster: how other machines are used, for ``on="slurm"`` and ``on="workers"``.
+        shard: "I/N" to train only part I of N.
+        collect: train nothing; take what is stored.
         tracking: log to MLflow.
         progress: show progress.
         unknown: refused, with the nearest name there is.
@@ -121,6 +128,9 @@ def run(
         on=on,
         patience_minutes=patience_minutes,
         debug=debug,
+        cluster=cluster or Cluster(),
+        shard=shard,
+        collect=collect,
         tracking=tracking,
         progress=progress,
     )
@@ -199,8 +209,12 @@ def execute(prepared: Prepared, setup: Setup) -> RunResult:
         prepared = tune_settings(prepared, setup)
     plan, store = prepared.plan, ResultStore(setup.folder.runs)
     listeners = _listeners(setup)
-    source = MissingFolds(prepared, store, setup.machine, setup.folder.logs, listeners)
-    if not source.is_complete:
+    source: MissingFolds | FoldsElsewhere
+    if setup.on in ELSEWHERE:
+        source = FoldsElsewhere(prepared, store, setup, listeners)
+    else:
+        source = MissingFolds(prepared, store, setup.machine, setup.folder.logs, listeners)
+    if not (source.is_complete or setup.collect):
         prepared.bags.verify(progress_bar if setup.progress else unwatched)
     store.save_plan(plan)
     try:
@@ -210,7 +224,10 @@ def execute(prepared: Prepared, setup: Setup) -> RunResult:
             stored = store.load_fold(job, fold)
             for listener in listeners:
                 listener.on_stored_fold(job, stored)
-        source.train()
+        if not setup.collect:
+            source.train()
+        if source.is_detached or setup.shard:
+            return RunResult.collect(store, plan, tuple(source.failures))
         failures = (*source.failures, *source.vanished())
         result = RunResult.collect(store, plan, failures)
         try:

@@ -13,7 +13,7 @@ import unicodedata
 from typing import TYPE_CHECKING, Any, TextIO
 
 from mil_bench import __version__
-from mil_bench.commands import data, methods, report, reproduce, run, runs, splits, tune
+from mil_bench.commands import data, methods, report, reproduce, run, runs, splits, tune, worker
 from mil_bench.errors import MilBenchError, printable
 from mil_bench.wording import shortened
 
@@ -199,12 +199,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"mil-bench {__version__}")
     subparsers = parser.add_subparsers(
         title="commands",
-        description="The first four train and compare methods; the others manage what is compared "
+        description="The first five train and compare methods; the others manage what is compared "
         "and what is stored.",
         required=True,
         metavar="COMMAND",
     )
-    verbs = (run.add_run, tune.add_tune, reproduce.add_reproduce, report.add_report)
+    verbs = (
+        run.add_run,
+        tune.add_tune,
+        reproduce.add_reproduce,
+        report.add_report,
+        worker.add_worker,
+    )
     nouns = (data.add_data, splits.add_splits, methods.add_methods, runs.add_runs)
     for add in (*verbs, *nouns):
         add(subparsers)

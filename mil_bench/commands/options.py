@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mil_bench.planning.options import add_options, from_arguments, words_of
 from mil_bench.planning.request import RunRequest
-from mil_bench.running.setup import Setup, data_folder
+from mil_bench.running.setup import Cluster, Setup, data_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +35,8 @@ def add_setup(parser: Any, *more: str) -> Any:
     group = parser.add_argument_group("machine and folders")
     names = ("workers", "device", "on", "patience_minutes", "debug", "results", "data")
     add_options(group, Setup, *names, *more)
+    cluster = parser.add_argument_group("other machines (--on slurm, workers or dask)")
+    add_options(cluster, Cluster, "sbatch", "array_limit", "bundle", "detach", "scheduler")
     return group
 
 
@@ -46,7 +48,7 @@ def requests_of(arguments: argparse.Namespace, **more: Any) -> Sequence[Any]:
 
 def setup_of(arguments: argparse.Namespace, **more: Any) -> Any:
     """The setup in the arguments."""
-    return from_arguments(Setup, arguments, **more)
+    return from_arguments(Setup, arguments, cluster=from_arguments(Cluster, arguments), **more)
 
 
 def add_results_folder(parser: Any) -> None:

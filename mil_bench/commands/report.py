@@ -9,7 +9,10 @@ from mil_bench.errors import InputError, one_line
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from mil_bench.planning.plan import RunPlan
 
 
 def add_report(subparsers: Any) -> None:
@@ -18,9 +21,9 @@ def add_report(subparsers: Any) -> None:
         "report",
         help="print a run's tables again and write its report",
         description="Print a run's tables and verdicts again, and write its report: report.html, "
-        "one file with all tables and figures, and the tables as Markdown, CSV and LaTeX. For "
-        "several runs on different datasets, the methods are also ranked over the datasets, with "
-        "a critical-difference diagram.",
+        "one file with all tables and figures, and the tables as Markdown, CSV and LaTeX. Runs on "
+        "the same split (other methods, other seeds) are joined. For runs on different datasets, "
+        "the methods are also ranked over the datasets, with a critical-difference diagram.",
     )
     parser.set_defaults(call=report)
     parser.add_argument(
@@ -38,12 +41,25 @@ def report(arguments: argparse.Namespace) -> int:
     folder = Results(arguments.results)
     store, reports = ResultStore(folder.runs), folder.reports
     # All plans are loaded before the first one is shown.
-    plans = [store.load_plan(name) for name in dict.fromkeys(arguments.run)]
+    plans = _joined([store.load_plan(name) for name in dict.fromkeys(arguments.run)])
+    for plan in plans:
+        store.save_plan(plan)  # of joined runs, so that they can be named together
     results = [RunResult.collect(store, plan) for plan in plans]
     for result in results:
         show(result, reports / result.run_id, words_again(arguments, "results"))
     show_ranking(results, reports)
     return 0
+
+
+def _joined(plans: Sequence[RunPlan]) -> list[RunPlan]:
+    """The plans, those of the same bags and split as one."""
+    from mil_bench.planning.plan import joined
+
+    parts: dict[object, list[RunPlan]] = {}
+    for plan in plans:
+        same = (plan.dataset, plan.splits.digest, {job.data_digest for job in plan.jobs})
+        parts.setdefault(plan.run_id if plan.tuning else repr(same), []).append(plan)
+    return [joined(same) if len(same) > 1 else same[0] for same in parts.values()]
 
 
 def show(result: Any, folder: Path, again: str) -> None:

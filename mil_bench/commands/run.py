@@ -38,7 +38,7 @@ def add_run(subparsers: Any) -> None:
     tuning = parser.add_argument_group("settings (default: the authors' recipes)")
     add_options(tuning.add_mutually_exclusive_group(), RunRequest, "tune", "tuned")
     add_options(tuning, RunRequest, "select", "pruning")
-    how = add_setup(parser, "tracking")
+    how = add_setup(parser, "tracking", "shard", "collect")
     how.add_argument(
         "--dry-run", action="store_true", help="print what would be trained, and train nothing"
     )
@@ -64,11 +64,28 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     results = []
     for planned in prepared:
-        results.append(execute(planned, setup))
+        result = execute(planned, setup)
+        results.append(result)
+        if (setup.cluster.detach or setup.shard) and (waiting := _waiting(result)):
+            print(waiting)
+            continue
         folder = setup.folder.reports / results[-1].run_id
         show(results[-1], folder, words_again(arguments, "results"))
-    show_ranking(results, setup.folder.reports)
+    if not (setup.cluster.detach or setup.shard):
+        show_ranking(results, setup.folder.reports)
     return 1 if any(result.failures for result in results) else 0
+
+
+def _waiting(result: Any) -> str:
+    """What is said of a run whose trainings other machines do; "" if it is complete."""
+    stored, planned = sum(map(len, result.trained.values())), len(result.plan.trainings)
+    if stored == planned:
+        return ""
+    return (
+        f"{result.run_id}: {stored} of {planned} trainings are stored; others do the rest. The "
+        "same command with --collect prints what is stored, without --detach or --shard it waits "
+        "for the rest or trains it."
+    )
 
 
 def _print_plan(plan: RunPlan, store: ResultStore) -> None:

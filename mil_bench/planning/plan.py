@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from mil_bench.errors import InputError
 from mil_bench.file_values import typed
 from mil_bench.hierarchy import LabelHierarchy  # noqa: TC001 - as above
 from mil_bench.planning.choice import Tuning  # noqa: TC001 - as above
@@ -195,6 +196,44 @@ class RunPlan:
             MilBenchError: its classes contradict each other.
         """
         return typed(cls, {**value, "splits": plan_from_json(value.get("splits"))})
+
+
+def joined(plans: Sequence[RunPlan]) -> RunPlan:
+    """One plan for runs on the same split, for instance of other methods or seeds.
+
+    Args:
+        plans: at least one; of the same dataset and split, not tuned.
+
+    Raises:
+        InputError: a row is called the same and has other settings.
+    """
+    first, jobs = plans[0], {job.key: job for plan in plans for job in plan.jobs}
+    problems = []
+    for job in jobs.values():
+        for other in jobs.values():
+            same_row = (job.label, job.seed) == (other.label, other.seed)
+            if same_row and job.key < other.key:
+                problems.append(f"{job.label} seed {job.seed} has other settings in another run")
+    if problems:
+        raise InputError("joining runs", problems, "Name runs with the same settings.")
+    # In the order of the runs, each method with all its seeds, yardsticks last: as in one run.
+    labels = list(dict.fromkeys(job.label for job in jobs.values()))
+    ordered = sorted(
+        jobs.values(), key=lambda job: (not job.is_trained, labels.index(job.label), job.seed)
+    )
+    trained = {job.label for job in ordered}
+    return dataclasses.replace(
+        first,
+        jobs=tuple(ordered),
+        skipped={
+            label: reason
+            for plan in plans
+            for label, reason in plan.skipped.items()
+            if label not in trained
+        },
+        remarks={label: remark for plan in plans for label, remark in plan.remarks.items()},
+        command="; ".join(dict.fromkeys(plan.command for plan in plans)),
+    )
 
 
 def _hash(value: Mapping[str, Any] | Sequence[Any]) -> str:

@@ -2,7 +2,8 @@
 
 An executor is a function ``(workers: int) -> AbstractContextManager[Executor]``, registered in the
 entry-point group ``mil_bench.executors`` and chosen by ``--on NAME``. It must be able to run tasks
-that are pickled, and raise ``BrokenExecutor`` if a worker dies.
+that are pickled, and raise ``BrokenExecutor`` if a worker dies. One that needs an address takes it
+as ``address``; one that queues tasks itself says by an attribute ``slots`` how many it wants.
 """
 
 from __future__ import annotations
@@ -24,15 +25,17 @@ _SECONDS_TO_END = 10  # that a worker has after its last task
 def local(workers: int) -> Iterator[Executor]:
     """Processes on this machine: a training that crashes or runs out of memory ends alone."""
     context = processes.WorkerContext()  # spawns: torch does not survive a fork with threads
-    others = set(multiprocessing.active_children())
+    others, patience = set(multiprocessing.active_children()), _SECONDS_TO_END
     pool = ProcessPoolExecutor(workers, context, initializer=processes.start_worker)
     try:
         yield pool
+    except BaseException:  # Ctrl-C: what is being trained is lost anyway
+        patience = 0
+        raise
     finally:
-        # By now every task has its result, or the run was interrupted and asked them to stop.
         pool.shutdown(wait=False, cancel_futures=True)
         for process in set(multiprocessing.active_children()) - others:
-            process.join(_SECONDS_TO_END)
+            process.join(patience)
             if process.is_alive():  # a method has left a thread behind, or does not end
                 process.kill()
         pool.shutdown()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -31,7 +32,7 @@ _NEVER_BEGAN = (
 _SILENT = "no epoch ended within {minutes}; --patience-minutes allows for longer ones"
 
 TaskResult = Sequence[TrainedFold | PrunedFold] | Failure
-OpenExecutor = Callable[[int], AbstractContextManager[Executor]]
+OpenExecutor = Callable[..., AbstractContextManager[Executor]]
 
 
 class TaskSource(Protocol):
@@ -69,18 +70,22 @@ def train_all(
 
     train = worker.train if machine.debug else worker.attempt
     open_executor: OpenExecutor = registry.executors.load(machine.executor)
+    if machine.scheduler is not None:
+        open_executor = partial(open_executor, address=machine.scheduler)
     watch = _Watch(on_epoch, machine.patience)
     with Heartbeats(watch.receive) as heartbeats:
         attempt = partial(train, on_epoch=heartbeats.sender)
         while True:
             with open_executor(workers) as pool, _stopping(heartbeats):
-                lost = _drain(source, pool, workers, attempt, watch)
+                slots = getattr(pool, "slots", workers)  # of executors that queue themselves
+                lost = _drain(source, pool, slots, attempt, watch, machine.gpus)
             if not lost:
                 return
             for task in lost:
                 with open_executor(1) as pool, _stopping(heartbeats):
-                    lost_again = _drain(_Single(source, task), pool, 1, attempt, watch)
-                if lost_again and not watch.began(task):
+                    one = _Single(source, task)
+                    lost_again = _drain(one, pool, 1, attempt, watch, machine.gpus)
+                if lost_again and machine.executor == "local" and not watch.began(task):
                     raise TrainingError(_NEVER_BEGAN)
                 if lost_again:
                     source.receive(task, Failure(_DIED))
@@ -157,6 +162,7 @@ def _drain(
     workers: int,
     attempt: Callable[[Task], TaskResult],
     watch: _Watch,
+    gpus: Sequence[str],
 ) -> list[Task]:
     """Hand out tasks and take in results until there are none; the tasks lost with a dead process.
 
@@ -164,23 +170,30 @@ def _drain(
     being stored.
     """
     running: dict[Future[TaskResult], Task] = {}
+    device_of: dict[Future[TaskResult], str] = {}
+    lost: list[Task] = []
     while True:
         while (
-            len(running) <= workers
+            not lost
+            and len(running) <= workers
             and not any(future.done() for future in running)
             and (task := source.next_task()) is not None
         ):
+            device = task.device
+            if device == "cuda" and gpus:  # the one with the fewest tasks
+                busy = Counter(device_of[future] for future in running)
+                device = min(gpus, key=lambda gpu: busy[gpu])
             try:
-                running[pool.submit(attempt, task)] = task
+                future = pool.submit(attempt, replace(task, device=device))
             except BrokenExecutor:
                 return [*running.values(), task]
-        if not running and not source.is_waiting:
-            return []
+            running[future], device_of[future] = task, device
+        if not running and (lost or not source.is_waiting):
+            return lost
         if not running:
             time.sleep(_POLL)
             continue
         finished, _ = wait(running, _POLL, FIRST_COMPLETED)
-        lost = []
         for future in [future for future in running if future in finished]:  # as submitted
             task = running.pop(future)
             if isinstance(future.exception(), BrokenExecutor):
@@ -192,5 +205,3 @@ def _drain(
                 del running[future]
                 minutes = f"{watch.patience:g} minutes"
                 source.receive(task, Failure(_SILENT.format(minutes=minutes)))
-        if lost:
-            return [*lost, *running.values()]

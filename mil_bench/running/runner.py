@@ -35,6 +35,7 @@ class MissingFolds:
     """
 
     is_waiting = False
+    is_detached = False  # it returns when all is trained
 
     def __init__(
         self,
@@ -71,7 +72,14 @@ class MissingFolds:
         prepared = self._prepared
         plugins = prepared.request.plugins
         self._maker = TaskMaker(prepared.plan.splits, prepared.bags, device, plugins)
-        self._waiting.extend(tasks_of(self._missing, self._prepared.plan.trainings, device))
+        trainings = prepared.plan.trainings
+        tasks = tasks_of(self._missing, trainings, device)
+        if self._machine.shard is not None:
+            part, parts = self._machine.shard
+            own = tasks_of(trainings, trainings, device)[part - 1 :: parts]
+            keys = {(job.key, folds) for job, folds in own}
+            tasks = [task for task in tasks if (task[0].key, task[1]) in keys]
+        self._waiting.extend(tasks)
         train_all(self, self._machine, workers, self._on_epoch)
 
     def next_task(self) -> Task | None:

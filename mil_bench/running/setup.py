@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,53 @@ from mil_bench.errors import InputError, UnknownNameError
 from mil_bench.planning.options import option
 from mil_bench.results import Results
 
+ELSEWHERE = ("slurm", "workers")
+"""Values of ``Setup.on`` with which this process trains nothing itself."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """How a run uses other machines.
+
+    Args:
+        sbatch: a file with lines for Slurm and for the shell, put before the worker's command.
+        array_limit: number of elements of an array that run at the same time, None for any.
+        bundle: minutes that a worker's tasks should take together.
+        detach: submit and return; the same request without it waits and shows the tables.
+        scheduler: address of Dask's scheduler.
+    """
+
+    sbatch: Path | None = option(
+        None,
+        "file with #SBATCH lines and commands (module load ...) for every worker",
+        parse=Path,
+        metavar="FILE",
+    )
+    array_limit: int | None = option(
+        None, "most workers at the same time (default: no limit)", parse=int, metavar="N"
+    )
+    bundle: float = option(
+        20.0,
+        "minutes that the tasks of a worker should take (default: 20)",
+        parse=float,
+        metavar="MINUTES",
+    )
+    detach: bool = option(False, "submit and return; the same command later waits and prints")
+    scheduler: str | None = option(
+        None,
+        "address of Dask's scheduler (default: DASK_SCHEDULER_ADDRESS)",
+        metavar="ADDRESS",
+    )
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.array_limit is not None and not self.array_limit >= 1:
+            problems.append(f"array_limit must be a whole number from 1 on, not {self.array_limit}")
+        if not 0 < self.bundle < float("inf"):
+            problems.append(f"bundle must be a number of minutes above 0, not {self.bundle!r}")
+        if problems:
+            raise InputError("the request", problems, "See mil-bench run --help.")
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -18,10 +66,12 @@ class Machine:
 
     Args:
         workers: number of trainings at the same time; None: one per core on a CPU, one on a GPU.
-        device: "auto", "cpu" or "cuda".
+        device: "auto", "cpu", "cuda" (all visible GPUs) or "cuda:3" (one of them).
         executor: name of an executor, as registered under ``mil_bench.executors``.
         patience: minutes after which a training that ends no epoch is ended, None for never.
         debug: whether an error of a training is raised instead of costing its row only.
+        scheduler: address that the executor is given, None for none.
+        shard: (I, N) to train only the I-th of N parts, None for everything.
     """
 
     workers: int | None = None
@@ -29,26 +79,38 @@ class Machine:
     executor: str = "local"
     patience: float | None = None
     debug: bool = False
+    scheduler: str | None = None
+    shard: tuple[int, int] | None = None
 
     def resolve(self, tasks: int) -> tuple[str, int]:
         """Device and number of workers for so many tasks.
 
         Raises:
-            InputError: "cuda" was asked for and torch finds no GPU.
+            InputError: a GPU was asked for that torch does not find.
         """
         import torch
 
-        device = self.device
-        if device == "cuda" and not torch.cuda.is_available():
-            raise InputError(
-                "the request",
-                ["device=cuda, but torch finds no GPU on this machine"],
-                "Use --device auto or --device cpu.",
-            )
+        device, gpus = self.device, torch.cuda.device_count()
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        workers = self.workers or (1 if device == "cuda" else cores())
-        return device, max(1, min(workers, tasks))
+        kind, _, number = device.partition(":")
+        if kind == "cuda" and int(number or 0) >= gpus:
+            found = f"only the GPUs 0 to {gpus - 1}" if gpus else "no GPU"
+            raise InputError(
+                "the request",
+                [f"device={device}, but torch finds {found} on this machine"],
+                "Use --device auto or --device cpu.",
+            )
+        default = {"cpu": cores(), "cuda": gpus}.get(device, 1)
+        return device, max(1, min(self.workers or default, tasks))
+
+    @property
+    def gpus(self) -> list[str]:
+        """The devices that tasks for "cuda" are spread over; [] if there is one or none."""
+        import torch
+
+        count = torch.cuda.device_count()
+        return [f"cuda:{number}" for number in range(count)] if count > 1 else []
 
 
 def cores() -> int:
@@ -73,11 +135,14 @@ class Setup:
         results: folder of results, reports and the MLflow file.
         data: folder of the packed features.
         workers: number of trainings at the same time; None: one per core on a CPU, one on a GPU.
-        device: "auto", "cpu" or "cuda".
-        on: name of the executor that runs the trainings.
+        device: "auto", "cpu", "cuda" (all visible GPUs) or "cuda:3" (one of them).
+        on: name of the executor that runs the trainings, or "slurm" or "workers".
         patience_minutes: a training that ends no epoch for so long is ended and its row fails; 0
             for never.
         debug: train in this process, and let the first error of a training end the run.
+        shard: "I/N" to train only the I-th of N equal parts, counted from 1; None for everything.
+        collect: train nothing; show what is stored.
+        cluster: how other machines are used.
         tracking: log to MLflow.
         progress: show progress.
     """
@@ -92,15 +157,19 @@ class Setup:
         metavar="DIR",
     )
     workers: int | None = option(
-        None, "trainings at the same time (default: one per core)", parse=int, metavar="N"
+        None, "trainings at the same time (default: one per core or GPU)", parse=int, metavar="N"
     )
     device: str = option(
-        "auto", "auto (default): a GPU if there is one", choices=("auto", "cpu", "cuda")
+        "auto",
+        "cpu; cuda, all visible GPUs, one worker on each; cuda:3, one of them; auto (default), "
+        "GPUs if there are any",
+        metavar="NAME",
     )
     on: str = option(
         "local",
-        "executor of the trainings: local (default), processes on this machine; inline, this "
-        "process, for a debugger",
+        "what trains: local (default), processes on this machine; slurm, arrays of workers; "
+        "workers, those that you start with mil-bench worker; dask, a cluster; inline, this "
+        "process",
         metavar="NAME",
     )
     patience_minutes: float = option(
@@ -116,19 +185,37 @@ class Setup:
     )
     tracking: bool = option(True, "do not log to MLflow")
     progress: bool = True
+    shard: str | None = option(
+        None,
+        "train only part I of N, for instance on each of N machines; then --collect",
+        metavar="I/N",
+    )
+    collect: bool = option(False, "train nothing; print what is stored, and write the report")
+    cluster: Cluster = Cluster()
 
     def __post_init__(self) -> None:
         problems = []
-        if self.device not in ("auto", "cpu", "cuda"):
-            problems.append(f"device must be auto, cpu or cuda, not {self.device!r}")
+        if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", str(self.device)):
+            problems.append(f"device must be auto, cpu, cuda or cuda:NUMBER, not {self.device!r}")
         if self.workers is not None and not (isinstance(self.workers, int) and self.workers >= 1):
             problems.append(f"workers must be a whole number from 1 on, not {self.workers!r}")
         if not self.patience_minutes >= 0:
             problems.append(f"patience_minutes must be 0 or more, not {self.patience_minutes!r}")
+        if self.shard is not None and self._part is None:
+            problems.append(f"shard must be I/N with I from 1 to N, not {self.shard!r}")
         if problems:
             raise InputError("the request", problems, "See mil-bench run --help.")
-        if self.on not in registry.executors.names():
-            raise UnknownNameError("executor", self.on, registry.executors.names())
+        names = [*registry.executors.names(), *ELSEWHERE]
+        if self.on not in names:
+            raise UnknownNameError("executor", self.on, names)
+
+    @property
+    def _part(self) -> tuple[int, int] | None:
+        """The shard as two numbers; None if it is none."""
+        numbers = re.fullmatch(r"(\d+)/(\d+)", str(self.shard))
+        if numbers is None or not 1 <= int(numbers[1]) <= int(numbers[2]):
+            return None
+        return int(numbers[1]), int(numbers[2])
 
     @property
     def folder(self) -> Results:
@@ -140,5 +227,8 @@ class Setup:
         """What trains."""
         patience = self.patience_minutes or None
         if self.debug:
-            return Machine(1, self.device, "inline", patience, debug=True)
-        return Machine(self.workers, self.device, self.on, patience)
+            return Machine(1, self.device, "inline", patience, debug=True, shard=self._part)
+        scheduler = self.cluster.scheduler
+        return Machine(
+            self.workers, self.device, self.on, patience, scheduler=scheduler, shard=self._part
+        )

@@ -150,7 +150,7 @@ class TaskMaker:
             self._mean_train,
             Path(self._bags.path).absolute(),  # a plugin may change the current folder
             self._device,
-            self._plugins,
+            tuple(path.absolute() for path in self._plugins),
         )
 
     def _bits(self, positions: np.ndarray) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""Runs that other machines train: frozen tasks, workers, Slurm, and the process that watches."""

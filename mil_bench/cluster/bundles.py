@@ -1,0 +1,72 @@
+"""Bundles: tasks that one worker trains, of some minutes together, for one kind of device."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mil_bench.cluster.frozen import Bundle
+from mil_bench.running.runner import tasks_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mil_bench.planning.plan import Job, RunPlan
+    from mil_bench.running.result_store import ResultStore
+
+_SECONDS_PER_SLIDE = {"cpu": 0.004, "cuda": 0.001}
+"""Assumed per training slide and epoch if no fold of the method is stored."""
+_SECONDS_UNTRAINED = 0.2
+
+
+def frozen_tasks(plan: RunPlan, device: str) -> list[tuple[int, tuple[int, ...]]]:
+    """All tasks of a plan: the position of a job, and the folds that are trained together."""
+    position = {id(job): number for number, job in enumerate(plan.jobs)}
+    trained = [item for item in plan.trainings if item[0].is_trained]
+    others = [item for item in plan.trainings if not item[0].is_trained]
+    tasks = [*tasks_of(trained, trained, device), *tasks_of(others, others, "cpu")]
+    return [(position[id(job)], folds) for job, folds in tasks]
+
+
+def bundles_of(
+    plan: RunPlan,
+    tasks: Sequence[tuple[int, tuple[int, ...]]],
+    store: ResultStore,
+    device: str,
+    minutes: float,
+) -> list[Bundle]:
+    """Tasks in bundles that take about so many minutes; what needs no GPU is apart.
+
+    Args:
+        plan: the plan.
+        tasks: its tasks.
+        store: stored folds of the plan say how long a training takes.
+        device: "cpu" or "cuda".
+        minutes: time that a bundle should take.
+    """
+    seconds = [_seconds(plan, job, store, device) for job in plan.jobs]
+    bundles: list[Bundle] = []
+    for kind in dict.fromkeys(("cpu", device)):
+        open_tasks: list[int] = []
+        total = 0.0
+        for number, (position, folds) in enumerate(tasks):
+            if (device if plan.jobs[position].is_trained else "cpu") != kind:
+                continue
+            duration = seconds[position] * len(folds)
+            if open_tasks and total + duration > 60 * minutes:
+                bundles.append(Bundle(kind, tuple(open_tasks)))
+                open_tasks, total = [], 0.0
+            open_tasks.append(number)
+            total += duration
+        if open_tasks:
+            bundles.append(Bundle(kind, tuple(open_tasks)))
+    return bundles
+
+
+def _seconds(plan: RunPlan, job: Job, store: ResultStore, device: str) -> float:
+    """How long a fold of a job takes, as its stored folds say or as is assumed."""
+    if not job.is_trained:
+        return _SECONDS_UNTRAINED
+    if stored := sorted(store.done(job)):
+        return store.load_fold(job, stored[0]).seconds
+    slides = len(plan.splits.folds[0].train)
+    return job.recipe["epochs"] * slides * _SECONDS_PER_SLIDE[device.partition(":")[0]]

@@ -1,0 +1,190 @@
+"""The trainings of a run that workers on other machines do: freeze, send, watch."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import Timeout
+
+from mil_bench import durable
+from mil_bench.cluster.bundles import bundles_of, frozen_tasks
+from mil_bench.cluster.frozen import OpenTasks, TaskFolder, environment, freeze
+from mil_bench.cluster.slurm import Slurm
+from mil_bench.errors import InputError, printable
+from mil_bench.file_values import read_object
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mil_bench.planning.plan import Job
+    from mil_bench.planning.prepare import Prepared
+    from mil_bench.running.listeners import Listener
+    from mil_bench.running.result_store import ResultStore
+    from mil_bench.running.setup import Setup
+
+_POLL_SECONDS = (1.0, 10.0)  # between two looks at the store, the longer the less happens
+_MOST_SENT = 3  # how often a bundle is sent that gives nothing
+_LOOKS = 2  # a shared folder may show a file late: so often an element is missing before it is lost
+
+
+class FoldsElsewhere:
+    """The trainings of a plan that the result store lacks, done by workers on other machines.
+
+    Args:
+        prepared: the plan and its bags.
+        store: where results go.
+        setup: names the engine and its options.
+        listeners: are told what happens.
+    """
+
+    def __init__(
+        self, prepared: Prepared, store: ResultStore, setup: Setup, listeners: Sequence[Listener]
+    ) -> None:
+        self._prepared, self._store, self._setup = prepared, store, setup
+        self._listeners = listeners
+        self.failures: list[str] = []
+        """What could not be trained and why, one line each."""
+        stored = {job.key: store.done(job) for job in prepared.plan.jobs}
+        self.stored = [item for item in prepared.plan.trainings if item[1] in stored[item[0].key]]
+        self.is_detached = False
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything is stored already."""
+        return len(self.stored) == len(self._prepared.plan.trainings)
+
+    def train(self) -> None:
+        """Let them all be trained; returns when every task is stored or has failed."""
+        path = self._freeze()
+        tasks = OpenTasks.read(path, self._setup.folder)
+        slurm = None
+        if self._setup.on == "slurm":
+            slurm = Slurm(tasks, path, Path(self._prepared.bags.path).parent, self._setup.cluster)
+        with contextlib.ExitStack() as stack:
+            try:
+                lock = durable.acquired(tasks.folder.folder / ".lock", patience=0)
+                stack.callback(lock.release)
+            except Timeout:  # another process submits; this one watches
+                slurm = None
+            self._watch(tasks, slurm)
+
+    def vanished(self) -> list[str]:
+        """Folds that were stored before and are no longer there, one line each."""
+        return [
+            f"{job.label} seed {job.seed} fold {fold}: its stored result was removed during the run"
+            for job, fold in self.stored
+            if fold not in self._store.done(job)
+        ]
+
+    def _freeze(self) -> Path:
+        """The run's task file: the newest one if it is of this environment, else a new one."""
+        plan, folder = (
+            self._prepared.plan,
+            TaskFolder(self._setup.folder, self._prepared.plan.run_id),
+        )
+        device, _ = self._setup.machine.resolve(1)
+        tasks = frozen_tasks(plan, device)
+        if (newest := folder.newest()) is not None:
+            with contextlib.suppress(InputError):
+                frozen = OpenTasks.read(newest, self._setup.folder).frozen
+                if frozen.environment == environment() and list(frozen.tasks) == tasks:
+                    return newest
+        minutes = self._setup.cluster.bundle
+        return freeze(
+            self._prepared, folder, tasks, bundles_of(plan, tasks, self._store, device, minutes)
+        )
+
+    def _watch(self, tasks: OpenTasks, slurm: Slurm | None) -> None:
+        missing, pause, absent = tasks.missing(), _POLL_SECONDS[0], 0
+        while missing:
+            missing, has_news = self._news(tasks, missing)
+            if slurm is not None and missing:
+                bundles = _missing_in_bundles(tasks, missing)
+                living = slurm.waiting_or_running()
+                idle = (
+                    {}
+                    if living is None
+                    else {
+                        bundle: count for bundle, count in bundles.items() if bundle not in living
+                    }
+                )
+                absent = absent + 1 if idle else 0
+                if absent >= _LOOKS or (idle and not slurm.arrays()):
+                    self._send(tasks, slurm, idle, missing)
+                    absent = 0
+            if self._setup.cluster.detach:
+                self.is_detached = bool(missing)
+                return
+            pause = _POLL_SECONDS[0] if has_news else min(1.3 * pause, _POLL_SECONDS[1])
+            if missing:
+                time.sleep(pause)
+        if slurm is not None:
+            slurm.forget()
+
+    def _news(self, tasks: OpenTasks, missing: list[int]) -> tuple[list[int], bool]:
+        """What is still missing, after listeners were told what is not, and whether that is new."""
+        now = set(tasks.missing())
+        failed = {path.stem for path in tasks.folder.failed.glob("*.json")}
+        left = []
+        for task in missing:
+            job, folds = tasks.job(task), tasks.folds(task)
+            if task not in now:
+                for fold in folds:
+                    if (job, fold) not in self.stored:
+                        result = self._store.load_fold(job, fold)
+                        for listener in self._listeners:
+                            listener.on_fold(job, result)
+            elif tasks.key(task) in failed:
+                self._fail(job, folds, _reason(tasks, task))
+            else:
+                left.append(task)
+        return left, len(left) < len(missing)
+
+    def _send(
+        self, tasks: OpenTasks, slurm: Slurm, idle: dict[int, int], missing: list[int]
+    ) -> None:
+        """Send bundles without a living worker; those that never gave anything are lost."""
+        vain = {bundle: slurm.times_in_vain(bundle, count) for bundle, count in idle.items()}
+        slurm.submit({b: count for b, count in idle.items() if vain[b] < _MOST_SENT})
+        for bundle in [bundle for bundle in idle if vain[bundle] >= _MOST_SENT]:
+            log = slurm.log(bundle)
+            where = (
+                f"what it printed: {log}"
+                if log
+                else f"it left nothing in {tasks.folder.logs}; do the nodes see this folder?"
+            )
+            for task in set(tasks.frozen.bundles[bundle].tasks) & set(missing):
+                reason = f"its job ended {_MOST_SENT} times without a result; {where}"
+                self._fail(tasks.job(task), tasks.folds(task), reason)
+                missing.remove(task)
+
+    def _fail(self, job: Job, folds: tuple[int, ...], reason: str) -> None:
+        numbers = ", ".join(map(str, folds))
+        self.failures.append(f"{job.label} seed {job.seed} fold {numbers} failed: {reason}")
+        for listener in self._listeners:
+            listener.on_failure(job, folds, reason)
+
+
+def _missing_in_bundles(tasks: OpenTasks, missing: Sequence[int]) -> dict[int, int]:
+    """The bundles that hold missing tasks, each with their number."""
+    wanted = set(missing)
+    counts = {
+        number: len(wanted.intersection(bundle.tasks))
+        for number, bundle in enumerate(tasks.frozen.bundles)
+    }
+    return {number: count for number, count in counts.items() if count}
+
+
+def _reason(tasks: OpenTasks, task: int) -> str:
+    """Why a task failed, after which it may be tried again by the next call."""
+    path = tasks.failure(task)
+    try:
+        record = read_object(path)
+        reason, log = printable(str(record["reason"])), str(record["log"])
+    except (OSError, ValueError, KeyError):
+        reason, log = "its record cannot be read", ""
+    path.unlink(missing_ok=True)
+    return f"{reason}; traceback: {path.with_name(log)}" if log else reason

@@ -1,0 +1,84 @@
+"""Train a share of a run that another process has frozen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mil_bench.commands.options import add_results_folder
+from mil_bench.errors import InputError
+from mil_bench.planning.options import add_options
+from mil_bench.running.setup import Setup
+from mil_bench.wording import plural
+
+if TYPE_CHECKING:
+    import argparse
+
+_EXAMPLES = """\
+examples:
+  Freeze a run on one machine, train it on as many as share the folder, see the tables:
+    mil-bench run --methods all --dataset bracs --on workers --detach
+    mil-bench worker RUN            (on every machine)
+    mil-bench run --methods all --dataset bracs --on workers
+"""
+
+
+def add_worker(subparsers: Any) -> None:
+    """``mil-bench worker``."""
+    parser = subparsers.add_parser(
+        "worker",
+        help="train a share of a run that another machine has frozen",
+        description="Train tasks of a run that was frozen with --on workers or --on slurm, and "
+        "store the results. Several workers may share a folder of results: each claims the tasks "
+        "it trains, and claims of workers that died expire after a minute.",
+        epilog=_EXAMPLES,
+    )
+    parser.set_defaults(call=worker)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("run", nargs="?", metavar="RUN", help="name of the run")
+    what.add_argument("--tasks", type=Path, metavar="FILE", help="its task file")
+    parser.add_argument(
+        "--index", type=int, metavar="N", help="train only bundle N of the task file"
+    )
+    add_results_folder(parser)
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="folder of packed features (default: MIL_BENCH_DATA, else the folder of the run)",
+    )
+    add_options(parser, Setup, "workers", "device", "patience_minutes")
+
+
+def worker(arguments: argparse.Namespace) -> int:
+    """Train; returns 1 if a task failed."""
+    import os
+
+    from mil_bench.cluster.frozen import OpenTasks, TaskFolder
+    from mil_bench.cluster.worker import work
+    from mil_bench.results import Results
+    from mil_bench.running.setup import Machine
+
+    results = Results(arguments.results)
+    path = arguments.tasks or TaskFolder(results, arguments.run).newest()
+    if path is None:
+        problem = f"no tasks of {arguments.run} are frozen in {arguments.results}"
+        remedy = "Freeze them: mil-bench run ... --on workers --detach"
+        raise InputError("mil-bench worker", [problem], remedy)
+    tasks = OpenTasks.read(path, results)
+    bundles = tasks.frozen.bundles
+    if arguments.index is not None and not 0 <= arguments.index < len(bundles):
+        problem = f"index {arguments.index} is outside 0..{len(bundles) - 1}"
+        raise InputError(f"task file {path}", [problem], "Name a bundle of this file.")
+    chosen = bundles if arguments.index is None else (bundles[arguments.index],)
+    device = arguments.device
+    if all(bundle.device == "cpu" for bundle in chosen):
+        device = "cpu"
+    patience = arguments.patience_minutes or None
+    machine = Machine(arguments.workers, device, patience=patience)
+    device, _ = machine.resolve(len(tasks.frozen.tasks))
+    named = arguments.data or (Path(d) if (d := os.environ.get("MIL_BENCH_DATA")) else None)
+    positions = [task for bundle in chosen for task in bundle.tasks]
+    done = work(tasks, positions, tasks.maker(named, device), machine)
+    print(f"{plural(done.trained, 'fold')} trained, {plural(done.failed, 'task')} failed")
+    return 1 if done.failed else 0
