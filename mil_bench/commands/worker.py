@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """\
 examples:
-  Freeze a run on one machine, train it on as many as share the folder, see the tables:
+  Freeze a run, train it on machines that share the folder, see the tables:
     mil-bench run --methods all --dataset bracs --on workers --detach
     mil-bench worker RUN            (on every machine)
     mil-bench run --methods all --dataset bracs --on workers
