@@ -244,7 +244,17 @@ def execute(prepared: Prepared, setup: Setup) -> RunResult:
 
 
 def tune_settings(prepared: Prepared, setup: Setup) -> Prepared:
-    """The plan with chosen settings; missing trials are made first if that was asked for."""
+    """The plan with chosen settings; missing trials are made first if that was asked for.
+
+    Raises:
+        InputError: the setup leaves trials to other machines.
+    """
+    if prepared.request.tune and setup.on in ELSEWHERE:
+        remedy = (
+            "Call mil-bench tune on each machine that shares the folder of results, without --on: "
+            "the calls share the studies. Then compare with --tuned."
+        )
+        raise InputError("the request", [f"trials cannot be made with on={setup.on}"], remedy)
     from mil_bench.tuning.display import DashboardFile, TuningDisplay
     from mil_bench.tuning.tuner import tuned
 

@@ -323,6 +323,17 @@ def test_where_no_tasks_are_frozen_a_worker_says_how_to_freeze_them(
     assert "mil-bench run ... --on workers --detach" in error
 
 
+@pytest.mark.parametrize("on", ["slurm", "workers"])
+def test_trials_are_not_left_to_other_machines(
+    on: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main([*words("r", "mean-pool"), "--tune", "2", "--on", on]) == 2
+    error = capsys.readouterr().err
+    assert f"trials cannot be made with on={on}" in error
+    assert "Call mil-bench tune on each machine" in error
+
+
 def test_slurm_without_sbatch_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
