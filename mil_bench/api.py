@@ -82,12 +82,13 @@ def run(
         pruning: end trials without prospect early.
         results: folder of results.
         data: folder of packed features, None for ``data`` or the value of ``MIL_BENCH_DATA``.
-        workers: trainings at the same time, None for one per core (on a GPU, one).
-        device: "auto", "cpu" or "cuda".
-        on: what runs the trainings: "local" (processes) or "inline" (this process).
+        workers: trainings at the same time, None for one per core or GPU.
+        device: "auto", "cpu", "cuda" (all visible GPUs) or "cuda:3" (one of them).
+        on: what trains: "local" (processes), "inline" (this process), "slurm", "workers", "dask"
+            or an executor of another package.
         patience_minutes: a training that ends no epoch for so long is ended; 0 for never.
         debug: train in this process, and raise the first error of a training.
-        cluster: how other machines are used, for ``on="slurm"`` and ``on="workers"``.
+        cluster: how other machines are used, for ``on="slurm"``, "workers" and "dask".
         shard: "I/N" to train only part I of N.
         collect: train nothing; take what is stored.
         tracking: log to MLflow.

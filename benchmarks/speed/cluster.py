@@ -28,7 +28,7 @@ from mil_bench.benchmarks.speed.timing import table
 from mil_bench.api import prepare
 from mil_bench.cluster.bundles import bundles_of, frozen_tasks
 from mil_bench.cluster.elsewhere import FoldsElsewhere
-from mil_bench.cluster.frozen import OpenTasks, TaskFolder, freeze
+from mil_bench.cluster.frozen import OpenTasks, TaskFolder, freeze, write_tasks
 from mil_bench.cluster.worker import ClaimedTasks
 from mil_bench.planning.request import RunRequest
 from mil_bench.results import Results
@@ -121,7 +121,8 @@ def width(folder: Path, workers: int) -> tuple[float, Counter[int]]:
     ResultStore(setup.folder.runs).save_plan(prepared.plan)
     tasks, store = frozen_tasks(prepared.plan, "cpu"), ResultStore(setup.folder.runs)
     bundles = bundles_of(prepared.plan, tasks, store, "cpu", 20)
-    path = freeze(prepared, TaskFolder(setup.folder, prepared.plan.run_id), tasks, bundles)
+    where = TaskFolder(setup.folder, prepared.plan.run_id)
+    path = write_tasks(freeze(prepared, where, tasks, bundles), where)
     notes = folder / "notes"
     notes.mkdir()
     context = get_context("fork")

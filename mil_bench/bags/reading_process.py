@@ -76,7 +76,7 @@ class ReadingProcess:
             connection.send((work, item, computing))
             if not connection.poll(waiting):
                 self._end()
-                raise NoEndError(f"gave nothing for {waiting:.0f} seconds and was given up")
+                raise NoEndError(f"could not be read within {waiting:.0f} seconds")
             is_result, value = connection.recv()
         except (EOFError, OSError) as error:
             raise self._ended(computing) from error
@@ -126,7 +126,7 @@ class ReadingProcess:
             return MilBenchError("Stopped.")
         if code == -getattr(signal, "SIGXCPU", 0):
             return NoEndError(
-                f"has no end for the library that reads it, which was given up after "
+                f"has no end for the library that reads it, which was stopped after "
                 f"{computing:.0f} seconds of computing"
             )
         if code == -getattr(signal, "SIGKILL", 9):

@@ -69,4 +69,4 @@ def _seconds(plan: RunPlan, job: Job, store: ResultStore, device: str) -> float:
     if stored := sorted(store.done(job)):
         return store.load_fold(job, stored[0]).seconds
     slides = len(plan.splits.folds[0].train)
-    return job.recipe["epochs"] * slides * _SECONDS_PER_SLIDE[device.partition(":")[0]]
+    return job.recipe["epochs"] * slides * _SECONDS_PER_SLIDE[device]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,10 +12,11 @@ from filelock import Timeout
 
 from mil_bench import durable
 from mil_bench.cluster.bundles import bundles_of, frozen_tasks
-from mil_bench.cluster.frozen import OpenTasks, TaskFolder, environment, freeze
+from mil_bench.cluster.frozen import OpenTasks, TaskFolder, freeze, write_tasks
 from mil_bench.cluster.slurm import Slurm
 from mil_bench.errors import InputError, printable
 from mil_bench.file_values import read_object
+from mil_bench.running.runner import failure_line, removed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,6 +51,7 @@ class FoldsElsewhere:
         """What could not be trained and why, one line each."""
         stored = {job.key: store.done(job) for job in prepared.plan.jobs}
         self.stored = [item for item in prepared.plan.trainings if item[1] in stored[item[0].key]]
+        self._stored = {(job.key, fold) for job, fold in self.stored}
         self.is_detached = False
 
     @property
@@ -62,7 +65,7 @@ class FoldsElsewhere:
         tasks = OpenTasks.read(path, self._setup.folder)
         slurm = None
         if self._setup.on == "slurm":
-            slurm = Slurm(tasks, path, Path(self._prepared.bags.path).parent, self._setup.cluster)
+            slurm = Slurm(tasks, path, Path(self._prepared.bags.path).parent, self._setup)
         with contextlib.ExitStack() as stack:
             try:
                 lock = durable.acquired(tasks.folder.folder / ".lock", patience=0)
@@ -73,29 +76,27 @@ class FoldsElsewhere:
 
     def vanished(self) -> list[str]:
         """Folds that were stored before and are no longer there, one line each."""
-        return [
-            f"{job.label} seed {job.seed} fold {fold}: its stored result was removed during the run"
-            for job, fold in self.stored
-            if fold not in self._store.done(job)
-        ]
+        return removed(self._store, self.stored)
 
     def _freeze(self) -> Path:
-        """The run's task file: the newest one if it is of this environment, else a new one."""
-        plan, folder = (
-            self._prepared.plan,
-            TaskFolder(self._setup.folder, self._prepared.plan.run_id),
-        )
-        device, _ = self._setup.machine.resolve(1)
+        """The run's task file: the newest one if only its bundles may differ, else a new one."""
+        plan = self._prepared.plan
+        folder = TaskFolder(self._setup.folder, plan.run_id)
+        device = self._setup.device.partition(":")[
+            0
+        ]  # the workers' GPUs, not those of this machine
+        if device == "auto":
+            device, _ = self._setup.machine.resolve(1)
         tasks = frozen_tasks(plan, device)
+        minutes = self._setup.cluster.bundle
+        bundles = bundles_of(plan, tasks, self._store, device, minutes)
+        frozen = freeze(self._prepared, folder, tasks, bundles)
         if (newest := folder.newest()) is not None:
             with contextlib.suppress(InputError):
-                frozen = OpenTasks.read(newest, self._setup.folder).frozen
-                if frozen.environment == environment() and list(frozen.tasks) == tasks:
+                stored = OpenTasks.read(newest, self._setup.folder).frozen
+                if dataclasses.replace(frozen, bundles=stored.bundles) == stored:
                     return newest
-        minutes = self._setup.cluster.bundle
-        return freeze(
-            self._prepared, folder, tasks, bundles_of(plan, tasks, self._store, device, minutes)
-        )
+        return write_tasks(frozen, folder)
 
     def _watch(self, tasks: OpenTasks, slurm: Slurm | None) -> None:
         missing, pause, absent = tasks.missing(), _POLL_SECONDS[0], 0
@@ -133,7 +134,7 @@ class FoldsElsewhere:
             job, folds = tasks.job(task), tasks.folds(task)
             if task not in now:
                 for fold in folds:
-                    if (job, fold) not in self.stored:
+                    if (job.key, fold) not in self._stored:
                         result = self._store.load_fold(job, fold)
                         for listener in self._listeners:
                             listener.on_fold(job, result)
@@ -162,8 +163,7 @@ class FoldsElsewhere:
                 missing.remove(task)
 
     def _fail(self, job: Job, folds: tuple[int, ...], reason: str) -> None:
-        numbers = ", ".join(map(str, folds))
-        self.failures.append(f"{job.label} seed {job.seed} fold {numbers} failed: {reason}")
+        self.failures.append(failure_line(job, folds, reason))
         for listener in self._listeners:
             listener.on_failure(job, folds, reason)
 

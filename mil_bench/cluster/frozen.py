@@ -120,21 +120,18 @@ def freeze(
     folder: TaskFolder,
     tasks: list[tuple[int, tuple[int, ...]]],
     bundles: list[Bundle],
-) -> Path:
-    """Write the tasks of a plan to a file.
+) -> FrozenTasks:
+    """The tasks of a plan with all that a worker must know.
 
     Args:
         prepared: the plan with its bags and request.
-        folder: where.
+        folder: where they will be written; paths are relative to its folder of results.
         tasks: the tasks.
         bundles: the tasks in bundles.
-
-    Raises:
-        StorageError: the folder cannot be written to.
     """
     results = Path(folder.results.folder).resolve()
     store = Path(prepared.bags.path).resolve()
-    frozen = FrozenTasks(
+    return FrozenTasks(
         version=VERSION,
         run=prepared.plan.run_id,
         data=os.path.relpath(store.parent, results),
@@ -151,6 +148,14 @@ def freeze(
         tasks=tuple(tasks),
         bundles=tuple(bundles),
     )
+
+
+def write_tasks(frozen: FrozenTasks, folder: TaskFolder) -> Path:
+    """Write tasks to a file whose name has their digest.
+
+    Raises:
+        StorageError: the folder cannot be written to.
+    """
     content = json.dumps(dataclasses.asdict(frozen), indent=1, ensure_ascii=True).encode() + b"\n"
     path = folder.folder / f"tasks-{_digest(content)}.json"
     durable.write_once(path, lambda file: file.write(content))

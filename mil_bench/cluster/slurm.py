@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mil_bench.cluster.frozen import OpenTasks
-    from mil_bench.running.setup import Cluster
+    from mil_bench.running.setup import Setup
 
 _SECONDS_BEFORE_THE_LIMIT = 120  # the signal that lets a worker finish its trainings
 _PATIENCE = 60  # seconds for an answer of Slurm
@@ -28,7 +28,7 @@ _SCRIPT = """
 # Written by mil-bench. One element trains one bundle of tasks.
 bundles=({bundles})
 exec {python} -m mil_bench worker --tasks {path} --index "${{bundles[$SLURM_ARRAY_TASK_ID]}}" \\
-  --results {results}{data}
+  --results {results} --data {data} --patience-minutes {patience:g}
 """
 
 
@@ -48,14 +48,15 @@ class Slurm:
         tasks: the frozen tasks.
         path: of the task file.
         data: folder of the packed features, as this machine knows it.
-        options: header, limit of elements at the same time.
+        setup: header, limit of elements at the same time, patience of the workers.
 
     Raises:
         InputError: there is no Slurm here, or it does not answer.
     """
 
-    def __init__(self, tasks: OpenTasks, path: Path, data: Path, options: Cluster) -> None:
-        self._tasks, self._path, self._data, self._options = tasks, path, data, options
+    def __init__(self, tasks: OpenTasks, path: Path, data: Path, setup: Setup) -> None:
+        self._tasks, self._path, self._data = tasks, path, data
+        self._options, self._patience = setup.cluster, setup.patience_minutes
         if shutil.which("sbatch") is None:
             raise InputError(
                 "the request",
@@ -124,7 +125,8 @@ class Slurm:
                 python=shlex.quote(sys.executable),
                 path=shlex.quote(str(self._path.resolve())),
                 results=shlex.quote(str(results)),
-                data=f" --data {shlex.quote(str(self._data.resolve()))}",
+                data=shlex.quote(str(self._data.resolve())),
+                patience=self._patience,
             )
         )
 
@@ -177,7 +179,7 @@ class Slurm:
         return next((path for path in reversed(logs) if path.exists()), None)
 
     def forget(self) -> None:
-        """Remove the records of what was sent, once every task is stored or given up."""
+        """Remove the records of what was sent, once every task is stored or has failed."""
         for path in self._tasks.folder.submitted.glob("*.json"):
             path.unlink(missing_ok=True)
 

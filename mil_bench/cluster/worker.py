@@ -121,7 +121,7 @@ def work(
     """Train tasks until none is left; what fails costs only itself.
 
     On SIGUSR1, which schedulers send before the time limit, trainings are finished and none is
-    begun. On SIGTERM they are given up.
+    begun. On SIGTERM trainings are stopped.
 
     Returns:
         What was done.

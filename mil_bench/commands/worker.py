@@ -72,8 +72,8 @@ def worker(arguments: argparse.Namespace) -> int:
         raise InputError(f"task file {path}", [problem], "Name a bundle of this file.")
     chosen = bundles if arguments.index is None else (bundles[arguments.index],)
     device = arguments.device
-    if all(bundle.device == "cpu" for bundle in chosen):
-        device = "cpu"
+    if device == "auto":  # as frozen: a GPU that is missing here must be said
+        device = "cuda" if any(bundle.device == "cuda" for bundle in chosen) else "cpu"
     patience = arguments.patience_minutes or None
     machine = Machine(arguments.workers, device, patience=patience)
     device, _ = machine.resolve(len(tasks.frozen.tasks))

@@ -24,7 +24,7 @@ WORDS_FOR_NONE = frozenset(
         *("unknown", "missing", "undefined", "not available", "not known", "-", "--", "?", "."),
     }
 )
-"""What stands in tables for a value that is missing, in lower case."""
+"""Words that tables use for a missing value, in lower case."""
 
 _JOINERS = "\u200c\u200d"  # without a width, but part of how some scripts are written
 _BLANKS = re.compile(r"(?<=\w)[\s_\-\u2010-\u2015\u2212]+(?=\w)")  # not the sign of a number

@@ -93,8 +93,7 @@ class MissingFolds:
         """Store a fold, or note why there is none; a task that fails does not stop the others."""
         job = task.job
         if isinstance(result, Failure):
-            folds = ", ".join(map(str, task.numbers))
-            failure = f"{job.label} seed {job.seed} fold {folds} failed: {result.reason}"
+            failure = failure_line(job, task.numbers, result.reason)
             if result.traceback:
                 failure += f"; traceback: {self._log(task, result.traceback)}"
             self.failures.append(failure)
@@ -114,11 +113,7 @@ class MissingFolds:
 
     def vanished(self) -> list[str]:
         """Folds that were stored, now or earlier, and are no longer there, one line each."""
-        return [
-            f"{job.label} seed {job.seed} fold {fold}: its stored result was removed during the run"
-            for job, fold in (*self.stored, *self._saved)
-            if fold not in self._store.done(job)
-        ]
+        return removed(self._store, [*self.stored, *self._saved])
 
     def _log(self, task: Task, traceback: str) -> Path:
         """Write a traceback to a file."""
@@ -131,6 +126,21 @@ class MissingFolds:
     def _on_epoch(self, event: Any) -> None:
         for listener in self._listeners:
             listener.on_epoch(event)
+
+
+def failure_line(job: Job, folds: Sequence[int], reason: str) -> str:
+    """What a run says of folds that gave no result."""
+    numbers = ", ".join(map(str, folds))
+    return f"{job.label} seed {job.seed} fold {numbers} failed: {reason}"
+
+
+def removed(store: ResultStore, folds: Sequence[tuple[Job, int]]) -> list[str]:
+    """The folds that are no longer stored, one line each."""
+    return [
+        f"{job.label} seed {job.seed} fold {fold}: its stored result was removed during the run"
+        for job, fold in folds
+        if fold not in store.done(job)
+    ]
 
 
 def tasks_of(

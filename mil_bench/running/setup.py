@@ -201,6 +201,16 @@ class Setup:
             problems.append(f"workers must be a whole number from 1 on, not {self.workers!r}")
         if not self.patience_minutes >= 0:
             problems.append(f"patience_minutes must be 0 or more, not {self.patience_minutes!r}")
+        is_elsewhere = self.on in ELSEWHERE
+        if self.cluster.detach and not is_elsewhere:
+            problems.append(f"detach is for on=slurm and on=workers, not for on={self.on}")
+        if self.cluster.scheduler and (is_elsewhere or self.on in ("local", "inline")):
+            problems.append(f"scheduler is for on=dask, not for on={self.on}")
+        problems += [
+            f"{name} trains here, and on={self.on} trains on other machines"
+            for name, given in (("debug", self.debug), ("shard", self.shard))
+            if given and is_elsewhere
+        ]
         if self.shard is not None and self._part is None:
             problems.append(f"shard must be I/N with I from 1 to N, not {self.shard!r}")
         if problems:

@@ -33,7 +33,7 @@ def cut_validations(
         seed: decides among equally good groups.
 
     Returns:
-        Per fold, the row numbers that train and those that validate, as they stand in its rest.
+        Per fold, positions in its rest: those that train, and those that validate.
 
     Raises:
         SplitError: a fold has less than two groups.

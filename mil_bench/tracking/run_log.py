@@ -125,14 +125,14 @@ class RunLog:
         return experiment.experiment_id
 
     def stop(self) -> None:
-        """Let the next step fail, so that a thread that is given up does not go on."""
+        """Let the next step fail, so that an abandoned thread does not go on."""
         self._is_stopped = True
 
     def _step(self) -> None:
         """Something was done, and something follows."""
         self.last_step = time.monotonic()
         if self._is_stopped:
-            raise TrackingError("it was given up")
+            raise TrackingError("it was abandoned")
 
     @property
     def where(self) -> str:

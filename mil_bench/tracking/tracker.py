@@ -106,7 +106,7 @@ class MlflowTracker(Listener):
                 self._turn.end()
             self._say(
                 f"MLflow was not done {LONGEST_END:.0f} seconds after the end of the run and is "
-                f"given up. {self._later(self._log)}"
+                f"not waited for any longer. {self._later(self._log)}"
             )
 
     def _add(self, task: _Task) -> None:
@@ -145,7 +145,7 @@ class MlflowTracker(Listener):
         return f"To log what is missing later: {command}"
 
     def _say(self, words: str) -> None:
-        """Say how it ended, once: the thread may end at the moment when it is given up."""
+        """Say how it ended, once: the thread may end at the moment when it is abandoned."""
         if self._voice.acquire(blocking=False):
             sys.stderr.write(f"{words}\n")
 
@@ -202,7 +202,7 @@ def _log_end(log: RunLog, folder: Path, result: RunResult) -> None:
 
 
 def _watched(log: RunLog, work: Callable[[], _Outcome]) -> _Outcome:
-    """What ``work`` returns; it is done in a thread that is given up if MLflow falls silent."""
+    """What ``work`` returns; it is done in a thread that is abandoned if MLflow does not answer."""
     outcome: Future[_Outcome] = Future()
 
     def do() -> None:

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from cluster_runs import METHODS, assert_equal_tables
 from conftest import SMALL_TWIN
 
 from mil_bench import cli
@@ -20,23 +21,6 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow, pytest.mark.dask]
 
-METHODS = """
-import os, signal, time
-from mil_bench.baselines.pooling import MeanPool
-
-class Slow(MeanPool):
-    '''Takes some seconds per epoch.'''
-
-    def loss(self, out, bags, weight, progress):
-        time.sleep(0.1)
-        return super().loss(out, bags, weight, progress)
-
-class Killer(MeanPool):
-    '''Dies as a process does when memory runs out.'''
-
-    def loss(self, out, bags, weight, progress):
-        os.kill(os.getpid(), signal.SIGKILL)
-"""
 CLUSTER = """
 import sys
 import dask
@@ -48,7 +32,6 @@ if __name__ == "__main__":
         print(cluster.scheduler_address, *pids, flush=True)
         sys.stdin.read()
 """
-TABLES = ("fine.csv", "coarse.csv", "classwise_auc.csv", "verdicts.csv")
 
 
 @pytest.fixture
@@ -99,9 +82,7 @@ def test_a_worker_that_is_killed_costs_time_alone(cluster: list[str], tmp_path: 
     output, _ = run.communicate(timeout=300)
     assert run.returncode == 0, output
     [report] = (tmp_path / "remote" / "reports").iterdir()
-    for name in TABLES:
-        same = tmp_path / "local" / "reports" / report.name / name
-        assert (report / name).read_bytes() == same.read_bytes(), name
+    assert_equal_tables(tmp_path, "local", "remote", report.name)
 
 
 @pytest.mark.parametrize("cluster", [0], indirect=True)

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from cluster_runs import METHODS, assert_equal_tables
 from conftest import SMALL_TWIN
 from slurm_here import MAX_ARRAY_SIZE, SlurmHere, skip_without_slurm
 
@@ -18,31 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
-
-METHODS = """
-import os, signal, time
-from mil_bench.baselines.pooling import MeanPool
-
-class Slow(MeanPool):
-    '''Takes some seconds per epoch.'''
-
-    def loss(self, out, bags, weight, progress):
-        time.sleep(0.05)
-        return super().loss(out, bags, weight, progress)
-
-class Killer(MeanPool):
-    '''Dies as a process does when memory runs out.'''
-
-    def loss(self, out, bags, weight, progress):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-class Typo(MeanPool):
-    '''Fails.'''
-
-    def loss(self, out, bags, weight, progress):
-        return bags.labls
-"""
-TABLES = ("fine.csv", "coarse.csv", "classwise_auc.csv", "verdicts.csv")
 
 
 @pytest.fixture(scope="module")
@@ -94,11 +70,9 @@ def ended(run: subprocess.Popen) -> str:
     return errors
 
 
-def assert_equal_tables(folder: Path, results: str) -> None:
+def assert_as_local(folder: Path, results: str) -> None:
     [report] = (folder / results / "reports").iterdir()
-    for name in TABLES:
-        local = folder / "local" / "reports" / report.name / name
-        assert (report / name).read_bytes() == local.read_bytes(), name
+    assert_equal_tables(folder, results, "local", report.name)
 
 
 def until(true: Callable[[], object], seconds: float = 120) -> None:
@@ -121,7 +95,7 @@ def test_arrays_are_split_and_a_failing_or_crashing_method_costs_only_its_rows(
     assert run.returncode == 1
     assert "killer seed 0 fold 0 failed: the process died" in errors
     assert "typo seed 0 fold 0 failed: AttributeError" in errors
-    assert_equal_tables(place, "split")
+    assert_as_local(place, "split")
     [tasks] = (place / "split" / "tasks").iterdir()
     elements = [path.stem.split("_") for path in (tasks / "logs").glob("*.log")]
     assert max(int(element) for _, element in elements) < MAX_ARRAY_SIZE
@@ -141,7 +115,7 @@ def test_a_cancelled_a_requeued_and_a_killed_element_are_trained_again(
     os.kill(workers("disturbed")[0], signal.SIGKILL)
     ended(run)
     assert run.returncode == 0
-    assert_equal_tables(place, "disturbed")
+    assert_as_local(place, "disturbed")
 
 
 def workers(results: str) -> list[int]:
@@ -166,7 +140,7 @@ def test_a_node_that_goes_down_and_comes_back_costs_time_alone(
     slurm.call(*change, "state=resume")
     ended(run)
     assert run.returncode == 0
-    assert_equal_tables(place, "down")
+    assert_as_local(place, "down")
 
 
 def test_a_submitter_may_detach_be_killed_or_have_a_twin(slurm: SlurmHere, place: Path) -> None:
@@ -183,7 +157,7 @@ def test_a_submitter_may_detach_be_killed_or_have_a_twin(slurm: SlurmHere, place
     for run in twins:
         ended(run)
         assert run.returncode == 0
-    assert_equal_tables(place, "again")
+    assert_as_local(place, "again")
     [tasks] = (place / "again" / "tasks").iterdir()
     assert len(list(tasks.glob("tasks-*.json"))) == 1
     assert len(list((tasks / "logs").glob("*.log"))) == 2  # nothing was sent twice
@@ -206,7 +180,7 @@ def test_a_header_goes_before_the_worker(slurm: SlurmHere, place: Path) -> None:
     run = on_slurm(slurm, place, "header", "mean-pool", more=("--sbatch", "header.sh"))
     ended(run)
     assert run.returncode == 0
-    assert_equal_tables(place, "header")
+    assert_as_local(place, "header")
     for log in (place / "header" / "tasks").rglob("*.log"):
         assert log.read_text().startswith("this is the header\n")
 

@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from cluster_runs import METHODS, assert_equal_tables
 from conftest import SMALL_TWIN
 
 from mil_bench import cli, registry
 from mil_bench.api import prepare
 from mil_bench.cluster import frozen
 from mil_bench.cluster.bundles import bundles_of, frozen_tasks
-from mil_bench.cluster.frozen import OpenTasks, TaskFolder, freeze
+from mil_bench.cluster.frozen import OpenTasks, TaskFolder, freeze, write_tasks
 from mil_bench.cluster.worker import ClaimedTasks
 from mil_bench.errors import InputError
 from mil_bench.planning.request import RunRequest
@@ -35,19 +36,6 @@ from mil_bench.running.setup import Machine, Setup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-TABLES = ("fine.csv", "coarse.csv", "classwise_auc.csv", "verdicts.csv")
-SLOW = """
-import time
-from mil_bench.baselines.pooling import MeanPool
-
-class Slow(MeanPool):
-    '''Takes some seconds per epoch.'''
-
-    def loss(self, out, bags, weight, progress):
-        time.sleep(0.05)
-        return super().loss(out, bags, weight, progress)
-"""
 
 
 def words(results: str, *methods: str) -> list[str]:
@@ -72,17 +60,11 @@ def ended(process: subprocess.Popen, code: int = 0) -> str:
     return output
 
 
-def assert_equal_tables(folder: Path, results: str, other: str, run: str) -> None:
-    for name in TABLES:
-        first, second = (folder / place / "reports" / run / name for place in (results, other))
-        assert first.read_bytes() == second.read_bytes(), name
-
-
 @pytest.mark.slow
 def test_three_workers_on_one_folder_of_which_one_is_killed_give_the_tables_of_one_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "own.py").write_text(SLOW)
+    (tmp_path / "own.py").write_text(METHODS)
     plugin = ["--plugin", "own.py"]
     ended(start(tmp_path, *words("local", "slow", "abmil"), *plugin))
     frozen_run = [*words("shared", "slow", "abmil"), *plugin, "--on", "workers"]
@@ -156,7 +138,8 @@ def tasks(tmp_path: Path) -> tuple[Path, OpenTasks, Results]:
     store.save_plan(prepared.plan)
     numbers = frozen_tasks(prepared.plan, "cpu")
     bundles = bundles_of(prepared.plan, numbers, store, "cpu", 0.0001)
-    path = freeze(prepared, TaskFolder(setup.folder, prepared.plan.run_id), numbers, bundles)
+    folder = TaskFolder(setup.folder, prepared.plan.run_id)
+    path = write_tasks(freeze(prepared, folder, numbers, bundles), folder)
     return path, OpenTasks.read(path, setup.folder), setup.folder
 
 
@@ -300,17 +283,15 @@ def pool_tasks(prepared):
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_a_run_within_two_seconds(tmp_path: Path) -> None:
-    (tmp_path / "own.py").write_text(SLOW)
+def test_ctrl_c_ends_a_run_in_the_middle_of_its_trainings(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(METHODS)
     line = [*words("r", "mean-pool", "slow"), "--plugin", "own.py", "--epochs", "40"]
     run = start(tmp_path, *line)
     until = time.monotonic() + 120
     while not list(tmp_path.glob("r/runs/*/mean-pool/*/fold-*.json")) and time.monotonic() < until:
         time.sleep(0.1)
-    began = time.monotonic()
     run.send_signal(signal.SIGINT)
-    ended(run, code=130)
-    assert time.monotonic() - began < 20  # 2 on a free machine; the tests share theirs
+    assert "Finished work is stored" in ended(run, code=130)
 
 
 def test_where_no_tasks_are_frozen_a_worker_says_how_to_freeze_them(
@@ -332,6 +313,47 @@ def test_trials_are_not_left_to_other_machines(
     error = capsys.readouterr().err
     assert f"trials cannot be made with on={on}" in error
     assert "Call mil-bench tune on each machine" in error
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--detach"], "detach is for on=slurm and on=workers, not for on=local"),
+        (["--scheduler", "tcp://x:1"], "scheduler is for on=dask, not for on=local"),
+        (["--on", "workers", "--shard", "1/2"], "shard trains here, and on=workers trains on"),
+        (["--on", "slurm", "--debug"], "debug trains here, and on=slurm trains on other machines"),
+        (["--shard", "3/2"], "shard must be I/N with I from 1 to N, not '3/2'"),
+        (["--bundle", "0"], "bundle must be a number of minutes above 0"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(
+    options: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main([*words("r", "mean-pool"), *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_gpus_are_asked_for_on_a_machine_without_any_and_a_worker_says_if_it_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    line = [*words("r", "mean-pool"), "--on", "workers", "--detach", "--device", "cuda"]
+    assert cli.main(line) == 0
+    [run] = [path.name for path in Path("r/tasks").iterdir()]
+    newest = TaskFolder(Results(Path("r")), run).newest()
+    assert newest is not None
+    devices = [bundle["device"] for bundle in json.loads(newest.read_text())["bundles"]]
+    assert sorted(devices) == ["cpu", "cuda"]
+    assert cli.main(line) == 0
+    assert len(list(newest.parent.glob("tasks-*.json"))) == 1
+    assert cli.main(["worker", run, "--results", "r"]) == 2
+    assert "device=cuda, but torch finds no GPU on this machine" in capsys.readouterr().err
 
 
 def test_slurm_without_sbatch_is_refused(

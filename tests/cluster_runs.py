@@ -1,0 +1,40 @@
+"""Methods that disturb a run on other machines, and the tables that must be equal all the same."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+METHODS = """
+import os, signal, time
+from mil_bench.baselines.pooling import MeanPool
+
+class Slow(MeanPool):
+    '''Takes some seconds per epoch.'''
+
+    def loss(self, out, bags, weight, progress):
+        time.sleep(0.05)
+        return super().loss(out, bags, weight, progress)
+
+class Killer(MeanPool):
+    '''Dies as a process does when memory runs out.'''
+
+    def loss(self, out, bags, weight, progress):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+class Typo(MeanPool):
+    '''Fails.'''
+
+    def loss(self, out, bags, weight, progress):
+        return bags.labls
+"""
+TABLES = ("fine.csv", "coarse.csv", "classwise_auc.csv", "verdicts.csv")
+
+
+def assert_equal_tables(folder: Path, results: str, other: str, run: str) -> None:
+    """Two folders of results have the same tables of a run, byte for byte."""
+    for name in TABLES:
+        first, second = (folder / place / "reports" / run / name for place in (results, other))
+        assert first.read_bytes() == second.read_bytes(), name
