@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 METHODS = """
 import os, signal, time
-from mil_bench.baselines.pooling import MeanPool
+from mil_bench.baselines.simple.pooling import MeanPool
 
 class Slow(MeanPool):
     '''Takes some seconds per epoch.'''

@@ -3,13 +3,16 @@
 ``tests/golden/<method>__<case>.json`` holds our measurements, without weights and features: a
 weight of the released name ``n`` is ``0.05 * default_rng(crc32(n)).standard_normal(shape)``, plus 1
 for the scale of a normalisation; an input is ``default_rng(seed).standard_normal((N, D))``.
-Differences are divided by ``max(1, |golden|)``.
+Differences are divided by ``max(1, |golden|)``. The many files of newer methods are kept together:
+``<method>.json.xz`` is a JSON object of what would be the files, by name.
 """
 
 from __future__ import annotations
 
 import json
+import lzma
 import zlib
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,12 +30,23 @@ TOLERANCE = {torch.float64: 1e-10, torch.float32: 5e-5}
 
 def read(name: str) -> dict[str, Any]:
     """One golden file."""
-    return json.loads((FOLDER / f"{name}.json").read_text())
+    path = FOLDER / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else _together()[name]
 
 
 def cases(method: str) -> list[str]:
     """Names of the golden files of a method."""
-    return sorted(path.stem for path in FOLDER.glob(f"{method}__*.json"))
+    alone = [path.stem for path in FOLDER.glob(f"{method}__*.json")]
+    return sorted([*alone, *(name for name in _together() if name.startswith(f"{method}__"))])
+
+
+@cache
+def _together() -> dict[str, Any]:
+    """The golden files that are kept together, by name."""
+    files = {}
+    for path in FOLDER.glob("*.json.xz"):
+        files.update(json.loads(lzma.decompress(path.read_bytes())))
+    return files
 
 
 def results(golden: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Any]:

@@ -177,7 +177,7 @@ def test_no_module_imports_itself_in_a_circle() -> None:
 def test_all_folders_are_installed() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     here = {".".join(p.parent.relative_to(ROOT).parts) for p in ROOT.glob("mil_bench/**/*.py")}
-    here |= {*(f"mil_bench.{name}" for name in GUESTS), "mil_bench.benchmarks.paper"}
+    here |= {f"mil_bench.{name}" for name in (*GUESTS, "baselines.simple", "benchmarks.paper")}
     assert set(settings["packages"]) == here
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import SMALL_TWIN
-from mil_bench.baselines.pooling import MeanPool
+from mil_bench.baselines.simple.pooling import MeanPool
 
 import mil_bench
 from mil_bench import registry

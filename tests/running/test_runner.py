@@ -195,7 +195,7 @@ def test_the_lookup_stands_in_the_table_and_is_at_chance_without_leaks(tmp_path:
 
 KILLER = """
 import os, signal
-from mil_bench.baselines.pooling import MeanPool
+from mil_bench.baselines.simple.pooling import MeanPool
 
 class Killer(MeanPool):
     '''Dies as a process does when memory runs out.'''
@@ -239,7 +239,7 @@ def test_a_gpu_trains_all_folds_of_a_job_at_once_also_when_one_is_missing(
 
 MISBEHAVING = """
 import os, sys, threading, time
-from mil_bench.baselines.pooling import MeanPool
+from mil_bench.baselines.simple.pooling import MeanPool
 
 class Leaves(MeanPool):
     def loss(self, out, bags, weight, progress):

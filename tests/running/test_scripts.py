@@ -43,7 +43,7 @@ def test_a_script_runs_once_and_its_trainings_succeed(tmp_path: Path, from_file:
 
 
 TYPO = """
-from mil_bench.baselines.pooling import MeanPool
+from mil_bench.baselines.simple.pooling import MeanPool
 
 class Typo(MeanPool):
     def loss(self, out, bags, weight, progress):

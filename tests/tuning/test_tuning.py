@@ -256,7 +256,7 @@ def test_a_shared_choice_is_one_job_and_says_that_it_is_not_blind(tmp_path: Path
 
 BREAKING = """
 import os, signal
-from mil_bench.baselines.pooling import MeanPool
+from mil_bench.baselines.simple.pooling import MeanPool
 from mil_bench.methods import Choice
 
 class Breaking(MeanPool):
@@ -301,7 +301,7 @@ def test_a_failed_trial_is_recorded_with_its_reason_and_the_others_continue(
 
 
 NEVER = """
-from mil_bench.baselines.pooling import MeanPool
+from mil_bench.baselines.simple.pooling import MeanPool
 
 class Never(MeanPool):
     '''Cannot be trained.'''

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import pytest
-from mil_bench.baselines.lookup import GroupLookup
+from mil_bench.baselines.simple.lookup import GroupLookup
 from mil_bench.benchmarks.bracs import BRACS
 from sklearn.metrics import recall_score, roc_auc_score
 

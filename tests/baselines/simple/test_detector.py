@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from conftest import SMALL_TWIN
-from mil_bench.baselines.detector import Detector
+from mil_bench.baselines.simple.detector import Detector
 
 import mil_bench
 from mil_bench.bags.batch import BagBatch

@@ -1,0 +1,1 @@
+"""Baselines that a method should beat: pooling, probes of the mean, references."""
