@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mil_bench import registry
-from mil_bench.cluster.elsewhere import FoldsElsewhere
+from mil_bench.cluster.folds import FoldsElsewhere
+from mil_bench.cluster.trials import TrialsElsewhere
 from mil_bench.errors import InputError, StorageError, UnknownNameError
 from mil_bench.planning.prepare import Prepared
 from mil_bench.planning.prepare import prepare as prepare_request
@@ -207,6 +208,10 @@ def prepare(request: RunRequest, setup: Setup) -> Prepared:
 def execute(prepared: Prepared, setup: Setup) -> RunResult:
     """Train what the result store lacks and collect everything; tunes first if asked to."""
     if prepared.request.is_tuned:
+        if prepared.request.tune and setup.cluster.detach:
+            remedy = "Call mil-bench tune ... --detach first, then mil-bench run ... --tuned."
+            problem = "the trials decide what is trained, so detach cannot send both"
+            raise InputError("the request", [problem], remedy)
         prepared = tune_settings(prepared, setup)
     plan, store = prepared.plan, ResultStore(setup.folder.runs)
     listeners = _listeners(setup)
@@ -248,23 +253,40 @@ def tune_settings(prepared: Prepared, setup: Setup) -> Prepared:
     """The plan with chosen settings; missing trials are made first if that was asked for.
 
     Raises:
-        InputError: the setup leaves trials to other machines.
+        InputError: trials are missing that were not asked for, or that other machines did not make.
     """
-    if prepared.request.tune and setup.on in ELSEWHERE:
-        remedy = (
-            "Call mil-bench tune on each machine that shares the folder of results, without --on: "
-            "the calls share the studies. Then compare with --tuned."
-        )
-        raise InputError("the request", [f"trials cannot be made with on={setup.on}"], remedy)
-    from mil_bench.tuning.display import DashboardFile, TuningDisplay
-    from mil_bench.tuning.tuner import tuned
+    from mil_bench.tuning.choosing import with_chosen_settings
 
     if prepared.request.tune:
-        prepared.bags.verify(progress_bar if setup.progress else unwatched)
+        make_missing_trials(prepared, setup)
+    return with_chosen_settings(prepared, setup.folder)
+
+
+def make_missing_trials(prepared: Prepared, setup: Setup) -> tuple[int, int]:
+    """Make the trials that a request asks for; with ``detach`` only hand them to other machines.
+
+    Returns:
+        How many trials are stored, and how many are asked for.
+
+    Raises:
+        InputError: other machines did not make all of them.
+    """
+    from mil_bench.tuning.choosing import stored_trials, studies_of
+    from mil_bench.tuning.display import DashboardFile, TuningDisplay
+    from mil_bench.tuning.tuner import make_trials
+
+    trials = prepared.request.tune
+    assert trials is not None
+    prepared.bags.verify(progress_bar if setup.progress else unwatched)
+    plans = studies_of(prepared)
     listeners: list[Listener] = [DashboardFile(setup.folder.dashboard_file)]
     if setup.progress:
         listeners.insert(0, TuningDisplay())
-    return tuned(prepared, setup.folder, setup.machine, listeners)
+    if setup.on in ELSEWHERE:
+        TrialsElsewhere(prepared, plans, setup, listeners).train()
+    else:
+        make_trials(prepared, plans, trials, setup.folder, setup.machine, listeners)
+    return stored_trials(plans, trials, setup.folder), trials * len(plans)
 
 
 def _listeners(setup: Setup) -> list[Listener]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,3 +39,13 @@ def assert_equal_tables(folder: Path, results: str, other: str, run: str) -> Non
     for name in TABLES:
         first, second = (folder / place / "reports" / run / name for place in (results, other))
         assert first.read_bytes() == second.read_bytes(), name
+
+
+def stored_trials(results: Path) -> dict[str, dict[str, Any]]:
+    """The stored trials of a folder of results by path, without the seconds that they took."""
+    files = {}
+    for path in (results / "studies").rglob("*.json"):
+        record = json.loads(path.read_text())
+        record.pop("seconds", None)
+        files[str(path.relative_to(results))] = record
+    return files

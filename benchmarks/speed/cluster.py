@@ -122,7 +122,7 @@ def width(folder: Path, workers: int) -> tuple[float, Counter[int]]:
     tasks, store = frozen_tasks(prepared.plan, "cpu"), ResultStore(setup.folder.runs)
     bundles = bundles_of(prepared.plan, tasks, store, "cpu", 20)
     where = TaskFolder(setup.folder, prepared.plan.run_id)
-    path = write_tasks(freeze(prepared, where, tasks, bundles), where)
+    path = write_tasks(freeze(prepared, setup.folder, tasks, bundles), where)
     notes = folder / "notes"
     notes.mkdir()
     context = get_context("fork")

@@ -43,26 +43,44 @@ def bundles_of(
         device: "cpu" or "cuda".
         minutes: time that a bundle should take.
     """
-    seconds = [_seconds(plan, job, store, device) for job in plan.jobs]
+    seconds = [seconds_of(plan, job, store, device) for job in plan.jobs]
+    durations = [seconds[position] * len(folds) for position, folds in tasks]
+    kinds = [device if plan.jobs[position].is_trained else "cpu" for position, _ in tasks]
+    return [
+        bundle
+        for kind in dict.fromkeys(("cpu", device))
+        for bundle in in_bundles(kind, durations, minutes, [k == kind for k in kinds])
+    ]
+
+
+def in_bundles(
+    device: str, durations: Sequence[float], minutes: float, chosen: Sequence[bool] | None = None
+) -> list[Bundle]:
+    """Tasks in bundles that take about so many minutes.
+
+    Args:
+        device: "cpu" or "cuda".
+        durations: seconds that each task takes.
+        minutes: time that a bundle should take.
+        chosen: whether a task is one of those; None for all.
+    """
     bundles: list[Bundle] = []
-    for kind in dict.fromkeys(("cpu", device)):
-        open_tasks: list[int] = []
-        total = 0.0
-        for number, (position, folds) in enumerate(tasks):
-            if (device if plan.jobs[position].is_trained else "cpu") != kind:
-                continue
-            duration = seconds[position] * len(folds)
-            if open_tasks and total + duration > 60 * minutes:
-                bundles.append(Bundle(kind, tuple(open_tasks)))
-                open_tasks, total = [], 0.0
-            open_tasks.append(number)
-            total += duration
-        if open_tasks:
-            bundles.append(Bundle(kind, tuple(open_tasks)))
+    waiting: list[int] = []
+    total = 0.0
+    for number, duration in enumerate(durations):
+        if chosen is not None and not chosen[number]:
+            continue
+        if waiting and total + duration > 60 * minutes:
+            bundles.append(Bundle(device, tuple(waiting)))
+            waiting, total = [], 0.0
+        waiting.append(number)
+        total += duration
+    if waiting:
+        bundles.append(Bundle(device, tuple(waiting)))
     return bundles
 
 
-def _seconds(plan: RunPlan, job: Job, store: ResultStore, device: str) -> float:
+def seconds_of(plan: RunPlan, job: Job, store: ResultStore, device: str) -> float:
     """How long a fold of a job takes, as its stored folds say or as is assumed."""
     if not job.is_trained:
         return _SECONDS_UNTRAINED

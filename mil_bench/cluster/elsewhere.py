@@ -1,30 +1,27 @@
-"""The trainings of a run that workers on other machines do: freeze, send, watch."""
+"""Tasks that workers on other machines do: freeze, send, watch."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import Timeout
 
 from mil_bench import durable
-from mil_bench.cluster.bundles import bundles_of, frozen_tasks
-from mil_bench.cluster.frozen import OpenTasks, TaskFolder, freeze, write_tasks
+from mil_bench.cluster.frozen import OpenTasks, TaskFolder, write_tasks
 from mil_bench.cluster.slurm import Slurm
 from mil_bench.errors import InputError, printable
 from mil_bench.file_values import read_object
-from mil_bench.running.runner import failure_line, removed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mil_bench.planning.plan import Job
+    from mil_bench.cluster.frozen import FrozenTasks
     from mil_bench.planning.prepare import Prepared
-    from mil_bench.running.listeners import Listener
-    from mil_bench.running.result_store import ResultStore
     from mil_bench.running.setup import Setup
 
 _POLL_SECONDS = (1.0, 10.0)  # between two looks at the store, the longer the less happens
@@ -32,37 +29,45 @@ _MOST_SENT = 3  # how often a bundle is sent that gives nothing
 _LOOKS = 2  # a shared folder may show a file late: so often an element is missing before it is lost
 
 
-class FoldsElsewhere:
-    """The trainings of a plan that the result store lacks, done by workers on other machines.
+class Elsewhere(ABC):
+    """Tasks that this process freezes, has sent and watches, but never does itself.
 
     Args:
         prepared: the plan and its bags.
-        store: where results go.
         setup: names the engine and its options.
-        listeners: are told what happens.
     """
 
-    def __init__(
-        self, prepared: Prepared, store: ResultStore, setup: Setup, listeners: Sequence[Listener]
-    ) -> None:
-        self._prepared, self._store, self._setup = prepared, store, setup
-        self._listeners = listeners
-        self.failures: list[str] = []
-        """What could not be trained and why, one line each."""
-        stored = {job.key: store.done(job) for job in prepared.plan.jobs}
-        self.stored = [item for item in prepared.plan.trainings if item[1] in stored[item[0].key]]
-        self._stored = {(job.key, fold) for job, fold in self.stored}
+    def __init__(self, prepared: Prepared, setup: Setup) -> None:
+        self._prepared, self._setup = prepared, setup
         self.is_detached = False
 
-    @property
-    def is_complete(self) -> bool:
-        """Whether everything is stored already."""
-        return len(self.stored) == len(self._prepared.plan.trainings)
+    @abstractmethod
+    def freeze(self, device: str) -> FrozenTasks:
+        """The tasks.
+
+        Args:
+            device: the workers', "cpu" or "cuda".
+        """
+
+    @abstractmethod
+    def open(self, path: Path) -> OpenTasks:
+        """The tasks of a task file that this process has written."""
+
+    @abstractmethod
+    def tell(self, tasks: OpenTasks, task: int) -> None:
+        """Tell listeners of a task that is finished."""
+
+    @abstractmethod
+    def tell_failure(self, tasks: OpenTasks, task: int, reason: str) -> None:
+        """Tell listeners of a task that failed."""
+
+    def look(self, tasks: OpenTasks, missing: Sequence[int]) -> None:  # noqa: B027 - folds need none
+        """Tell listeners what happened in tasks that are not finished."""
 
     def train(self) -> None:
-        """Let them all be trained; returns when every task is stored or has failed."""
+        """Let all tasks be done; returns when every task is finished or has failed."""
         path = self._freeze()
-        tasks = OpenTasks.read(path, self._setup.folder)
+        tasks = self.open(path)
         slurm = None
         if self._setup.on == "slurm":
             slurm = Slurm(tasks, path, Path(self._prepared.bags.path).parent, self._setup)
@@ -74,26 +79,17 @@ class FoldsElsewhere:
                 slurm = None
             self._watch(tasks, slurm)
 
-    def vanished(self) -> list[str]:
-        """Folds that were stored before and are no longer there, one line each."""
-        return removed(self._store, self.stored)
-
     def _freeze(self) -> Path:
-        """The run's task file: the newest one if only its bundles may differ, else a new one."""
-        plan = self._prepared.plan
-        folder = TaskFolder(self._setup.folder, plan.run_id)
-        device = self._setup.device.partition(":")[
-            0
-        ]  # the workers' GPUs, not those of this machine
+        """The task file: the newest one if only its bundles may differ, else a new one."""
+        # The workers' GPUs count, not those of this machine.
+        device = self._setup.device.partition(":")[0]
         if device == "auto":
             device, _ = self._setup.machine.resolve(1)
-        tasks = frozen_tasks(plan, device)
-        minutes = self._setup.cluster.bundle
-        bundles = bundles_of(plan, tasks, self._store, device, minutes)
-        frozen = freeze(self._prepared, folder, tasks, bundles)
+        frozen = self.freeze(device)
+        folder = TaskFolder(self._setup.folder, frozen.name)
         if (newest := folder.newest()) is not None:
             with contextlib.suppress(InputError):
-                stored = OpenTasks.read(newest, self._setup.folder).frozen
+                stored = self.open(newest).frozen
                 if dataclasses.replace(frozen, bundles=stored.bundles) == stored:
                     return newest
         return write_tasks(frozen, folder)
@@ -131,17 +127,13 @@ class FoldsElsewhere:
         failed = {path.stem for path in tasks.folder.failed.glob("*.json")}
         left = []
         for task in missing:
-            job, folds = tasks.job(task), tasks.folds(task)
             if task not in now:
-                for fold in folds:
-                    if (job.key, fold) not in self._stored:
-                        result = self._store.load_fold(job, fold)
-                        for listener in self._listeners:
-                            listener.on_fold(job, result)
+                self.tell(tasks, task)
             elif tasks.key(task) in failed:
-                self._fail(job, folds, _reason(tasks, task))
+                self.tell_failure(tasks, task, _reason(tasks, task))
             else:
                 left.append(task)
+        self.look(tasks, left)
         return left, len(left) < len(missing)
 
     def _send(
@@ -159,13 +151,8 @@ class FoldsElsewhere:
             )
             for task in set(tasks.frozen.bundles[bundle].tasks) & set(missing):
                 reason = f"its job ended {_MOST_SENT} times without a result; {where}"
-                self._fail(tasks.job(task), tasks.folds(task), reason)
+                self.tell_failure(tasks, task, reason)
                 missing.remove(task)
-
-    def _fail(self, job: Job, folds: tuple[int, ...], reason: str) -> None:
-        self.failures.append(failure_line(job, folds, reason))
-        for listener in self._listeners:
-            listener.on_failure(job, folds, reason)
 
 
 def _missing_in_bundles(tasks: OpenTasks, missing: Sequence[int]) -> dict[int, int]:

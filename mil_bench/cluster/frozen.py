@@ -1,10 +1,12 @@
 """Frozen tasks: a file beside a run that says what any worker with access to it can train.
 
-    <results>/tasks/<run>/tasks-<digest>.json    the tasks, in bundles; never changed
-    <results>/tasks/<run>/claims/                one lease per task that is being trained
-    <results>/tasks/<run>/failed/                one record per task that failed
-    <results>/tasks/<run>/submitted/             one record per array of a scheduler
-    <results>/tasks/<run>/logs/                  what the workers printed
+    <results>/tasks/<name>/tasks-<digest>.json   the tasks, in bundles; never changed
+    <results>/tasks/<name>/claims/               one lease per task that is being trained
+    <results>/tasks/<name>/failed/               one record per task that failed
+    <results>/tasks/<name>/submitted/            one record per array of a scheduler
+    <results>/tasks/<name>/logs/                 what the workers printed
+
+The name is that of the run; the studies of its tuning have a folder of their own.
 
 Paths in the file are relative to the folder of results, so that machines may mount it anywhere.
 """
@@ -18,7 +20,7 @@ import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import mil_bench
 from mil_bench import durable, registry
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from mil_bench.planning.prepare import Prepared
     from mil_bench.results import Results
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class FrozenTasks:
         environment: versions of what trains, by name.
         tasks: position of a job in the plan, and the folds that are trained together.
         bundles: the tasks in bundles; every task is in one.
+        trials: number of trials per study, if the tasks are studies; else 0.
+        studies: the studies, each with its label and its description; ``tasks`` is then empty.
     """
 
     version: int
@@ -75,19 +79,29 @@ class FrozenTasks:
     environment: dict[str, str]
     tasks: tuple[tuple[int, tuple[int, ...]], ...]
     bundles: tuple[Bundle, ...]
+    trials: int = 0
+    studies: tuple[tuple[str, dict[str, Any]], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Names the tasks: the run, with the number of trials and a digest if it is tuned."""
+        if not self.trials:
+            return self.run
+        studies = hashlib.sha256(json.dumps(self.studies, sort_keys=True).encode()).hexdigest()
+        return f"{self.run}-trials{self.trials}-{studies[:6]}"
 
 
 class TaskFolder:
-    """Paths of a run's frozen tasks.
+    """Paths of frozen tasks.
 
     Args:
         results: the folder of results.
-        run: name of the run.
+        name: of the tasks.
     """
 
-    def __init__(self, results: Results, run: str) -> None:
-        self.results, self.run = results, run
-        self.folder = Path(results.folder) / "tasks" / run
+    def __init__(self, results: Results, name: str) -> None:
+        self.results = results
+        self.folder = Path(results.folder) / "tasks" / name
 
     def __getattr__(self, name: str) -> Path:
         """``claims``, ``failed``, ``submitted`` and ``logs``."""
@@ -117,7 +131,7 @@ def environment() -> dict[str, str]:
 
 def freeze(
     prepared: Prepared,
-    folder: TaskFolder,
+    results: Results,
     tasks: list[tuple[int, tuple[int, ...]]],
     bundles: list[Bundle],
 ) -> FrozenTasks:
@@ -125,21 +139,21 @@ def freeze(
 
     Args:
         prepared: the plan with its bags and request.
-        folder: where they will be written; paths are relative to its folder of results.
+        results: where they will be written; paths are relative to this folder.
         tasks: the tasks.
         bundles: the tasks in bundles.
     """
-    results = Path(folder.results.folder).resolve()
+    folder = Path(results.folder).resolve()
     store = Path(prepared.bags.path).resolve()
     return FrozenTasks(
         version=VERSION,
         run=prepared.plan.run_id,
-        data=os.path.relpath(store.parent, results),
+        data=os.path.relpath(store.parent, folder),
         store=store.name,
         data_digest=prepared.bags.digest,
         plugins=tuple(
             (
-                os.path.relpath(path.resolve(), results),
+                os.path.relpath(path.resolve(), folder),
                 hashlib.sha256(path.read_bytes()).hexdigest(),
             )
             for path in prepared.request.plugins
@@ -162,6 +176,26 @@ def write_tasks(frozen: FrozenTasks, folder: TaskFolder) -> Path:
     return path
 
 
+def read_tasks(path: Path) -> FrozenTasks:
+    """What a task file holds.
+
+    Raises:
+        InputError: it is not a task file, of another version, or was changed.
+    """
+    try:
+        content = path.read_bytes()
+        version = read_object(path).get("version")
+        if version != VERSION:
+            raise ValueError(f"it has version {version}, this mil-bench reads {VERSION}")
+        if path.name != f"tasks-{_digest(content)}.json":
+            raise ValueError("it was changed after it was written")
+        return typed(FrozenTasks, read_object(path))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        remedy = "Freeze the tasks again: the command that gave them, with --on workers --detach"
+        raise InputError(f"task file {path}", [f"{reason}"], remedy) from error
+
+
 @dataclass(frozen=True, eq=False)
 class OpenTasks:
     """Frozen tasks with the plan, the bags and the store of results that they refer to.
@@ -180,26 +214,14 @@ class OpenTasks:
 
     @classmethod
     def read(cls, path: Path, results: Results) -> OpenTasks:
-        """Open a task file.
+        """Open a task file with trainings.
 
         Raises:
             InputError: it is not a task file, of another version, or was changed.
             MilBenchError: the plan is missing or broken.
         """
-        try:
-            content = path.read_bytes()
-            version = read_object(path).get("version")
-            if version != VERSION:
-                raise ValueError(f"it has version {version}, this mil-bench reads {VERSION}")
-            if path.name != f"tasks-{_digest(content)}.json":
-                raise ValueError("it was changed after it was written")
-            frozen = typed(FrozenTasks, read_object(path))
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            remedy = "Freeze the run again: mil-bench run ... --on workers --detach"
-            raise InputError(f"task file {path}", [f"{reason}"], remedy) from error
-        store = ResultStore(results.runs)
-        return cls(frozen, TaskFolder(results, frozen.run), store.load_plan(frozen.run), store)
+        frozen, store = read_tasks(path), ResultStore(results.runs)
+        return cls(frozen, TaskFolder(results, frozen.name), store.load_plan(frozen.run), store)
 
     def job(self, task: int) -> Job:
         """The job of a task."""

@@ -92,7 +92,7 @@ class Slurm:
             "sbatch",
             "--parsable",
             f"--array=0-{len(bundles) - 1}{f'%{limit}' if limit else ''}",
-            f"--job-name={self._tasks.frozen.run}",
+            f"--job-name={self._tasks.frozen.name}",
             "--requeue",
             "--open-mode=append",
             f"--signal=B:USR1@{_SECONDS_BEFORE_THE_LIMIT}",

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mil_bench.cluster.frozen import OpenTasks
+    from mil_bench.running.pool import TaskSource
     from mil_bench.running.setup import Machine
     from mil_bench.running.task import Task, TaskMaker
+    from mil_bench.tuning.tuner import Tuner
 
 LEASE_SECONDS = 60.0  # after which the claim of a worker that is silent expires
 
@@ -41,18 +43,17 @@ class ClaimedTasks:
         self._open = list(positions)
         self._claims: dict[int, SoftFileLease] = {}
         self._running: dict[str, int] = {}
-        self.is_ending = False
         self.trained = self.failed = 0
 
     @property
     def is_waiting(self) -> bool:
         """Whether tasks are left that other workers have claimed."""
-        return bool(self._open) and not self.is_ending
+        return bool(self._open)
 
     def next_task(self) -> Task | None:
         """The next task that is neither stored nor failed nor claimed by another worker."""
         tasks = self._tasks
-        for position in list(self._open) if not self.is_ending else ():
+        for position in list(self._open):
             if tasks.is_finished(position):
                 self._forget(position)
             elif self._claim(position):
@@ -115,21 +116,39 @@ class ClaimedTasks:
         durable.replace(self._tasks.failure(position), json.dumps(record))
 
 
-def work(
-    tasks: OpenTasks, positions: Sequence[int], maker: TaskMaker, machine: Machine
-) -> ClaimedTasks:
+class _Ending:
+    """A source that can be told to give no further task."""
+
+    def __init__(self, source: TaskSource) -> None:
+        self._source = source
+        self.is_ending = False
+
+    @property
+    def is_waiting(self) -> bool:
+        return not self.is_ending and self._source.is_waiting
+
+    def next_task(self) -> Task | None:
+        return None if self.is_ending else self._source.next_task()
+
+    def receive(self, task: Task, result: TaskResult) -> None:
+        self._source.receive(task, result)
+
+
+def work(source: ClaimedTasks | Tuner, machine: Machine, workers: int) -> None:
     """Train tasks until none is left; what fails costs only itself.
 
     On SIGUSR1, which schedulers send before the time limit, trainings are finished and none is
     begun. On SIGTERM trainings are stopped.
 
-    Returns:
-        What was done.
+    Args:
+        source: of the tasks; its claims are released at the end.
+        machine: names the executor, and says how long a training may be silent.
+        workers: number of tasks at the same time.
     """
-    source = ClaimedTasks(tasks, positions, maker)
+    ending = _Ending(source)
 
     def end(number: int, frame: Any) -> None:  # noqa: ARG001 - as signal asks for
-        source.is_ending = True
+        ending.is_ending = True
 
     def stop(number: int, frame: Any) -> None:  # noqa: ARG001
         raise KeyboardInterrupt
@@ -137,10 +156,8 @@ def work(
     calls = {signal.SIGUSR1: end, signal.SIGTERM: stop}
     before = {number: signal.signal(number, call) for number, call in calls.items()}
     try:
-        _, workers = machine.resolve(max(1, len(positions)))
-        train_all(source, machine, workers, lambda event: None)  # noqa: ARG005 - nobody watches
+        train_all(ending, machine, workers, lambda event: None)  # noqa: ARG005 - nobody watches
     finally:
         source.release()
         for number, call in before.items():
             signal.signal(number, call)
-    return source

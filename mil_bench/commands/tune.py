@@ -15,6 +15,7 @@ from mil_bench.commands.options import (
 )
 from mil_bench.planning.options import add_options
 from mil_bench.planning.request import RunRequest
+from mil_bench.wording import plural
 
 if TYPE_CHECKING:
     import argparse
@@ -59,7 +60,7 @@ def add_tune(subparsers: Any) -> None:
 
 def tune(arguments: argparse.Namespace) -> int:
     """Make the trials, print cost and choice; returns 1 if a method has no complete trial."""
-    from mil_bench.api import prepare, tune_settings
+    from mil_bench.api import make_missing_trials, prepare, tune_settings
     from mil_bench.report.render.terminal import print_tables
     from mil_bench.report.tuning_tables import chosen_table, spent_table
     from mil_bench.tuning.trial_store import TrialStore
@@ -68,6 +69,14 @@ def tune(arguments: argparse.Namespace) -> int:
     failed = False
     # All requests are checked before the first one trains.
     for prepared in [prepare(r, setup) for r in requests_of(arguments, tune=arguments.trials)]:
+        if setup.cluster.detach:
+            stored, wanted = make_missing_trials(prepared, setup)
+            if stored < wanted:
+                print(
+                    f"{prepared.plan.dataset}: {stored} of {plural(wanted, 'trial')} are stored; "
+                    "others make the rest. The same command without --detach waits for them."
+                )
+                continue
         plan = tune_settings(prepared, setup).plan
         records = TrialStore(setup.folder.studies).of_plan(plan)
         print_tables([spent_table(records, plan.caption), chosen_table(records, plan.caption)])

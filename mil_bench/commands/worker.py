@@ -35,7 +35,7 @@ def add_worker(subparsers: Any) -> None:
     )
     parser.set_defaults(call=worker)
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("run", nargs="?", metavar="RUN", help="name of the run")
+    what.add_argument("run", nargs="?", metavar="RUN", help="name of the run, or of its trials")
     what.add_argument("--tasks", type=Path, metavar="FILE", help="its task file")
     parser.add_argument(
         "--index", type=int, metavar="N", help="train only bundle N of the task file"
@@ -54,10 +54,12 @@ def worker(arguments: argparse.Namespace) -> int:
     """Train; returns 1 if a task failed."""
     import os
 
-    from mil_bench.cluster.frozen import OpenTasks, TaskFolder
-    from mil_bench.cluster.worker import work
+    from mil_bench.cluster.frozen import TaskFolder
+    from mil_bench.cluster.trials import OpenStudies, open_tasks
+    from mil_bench.cluster.worker import ClaimedTasks, work
     from mil_bench.results import Results
     from mil_bench.running.setup import Machine
+    from mil_bench.tuning.tuner import Tuner
 
     results = Results(arguments.results)
     path = arguments.tasks or TaskFolder(results, arguments.run).newest()
@@ -65,7 +67,7 @@ def worker(arguments: argparse.Namespace) -> int:
         problem = f"no tasks of {arguments.run} are frozen in {arguments.results}"
         remedy = "Freeze them: mil-bench run ... --on workers --detach"
         raise InputError("mil-bench worker", [problem], remedy)
-    tasks = OpenTasks.read(path, results)
+    tasks = open_tasks(path, results)
     bundles = tasks.frozen.bundles
     if arguments.index is not None and not 0 <= arguments.index < len(bundles):
         problem = f"index {arguments.index} is outside 0..{len(bundles) - 1}"
@@ -76,9 +78,17 @@ def worker(arguments: argparse.Namespace) -> int:
         device = "cuda" if any(bundle.device == "cuda" for bundle in chosen) else "cpu"
     patience = arguments.patience_minutes or None
     machine = Machine(arguments.workers, device, patience=patience)
-    device, _ = machine.resolve(len(tasks.frozen.tasks))
     named = arguments.data or (Path(d) if (d := os.environ.get("MIL_BENCH_DATA")) else None)
     positions = [task for bundle in chosen for task in bundle.tasks]
-    done = work(tasks, positions, tasks.maker(named, device), machine)
-    print(f"{plural(done.trained, 'fold')} trained, {plural(done.failed, 'task')} failed")
-    return 1 if done.failed else 0
+    device, workers = machine.resolve(len(positions))
+    maker = tasks.maker(named, device)
+    if isinstance(tasks, OpenStudies):
+        studies = [tasks.studies[position] for position in positions]
+        tuner = Tuner(tasks.plan, studies, tasks.frozen.trials, maker, results)
+        work(tuner, machine, workers)
+        print(f"{plural(tuner.made, 'trial')} made")
+        return 0
+    claimed = ClaimedTasks(tasks, positions, maker)
+    work(claimed, machine, workers)
+    print(f"{plural(claimed.trained, 'fold')} trained, {plural(claimed.failed, 'task')} failed")
+    return 1 if claimed.failed else 0

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 
 @dataclass(frozen=True)
@@ -39,3 +43,25 @@ class Choice:
 
 
 Range = Float | Int | Choice
+_KINDS: Mapping[str, Callable[..., Range]] = {kind.__name__: kind for kind in (Float, Int, Choice)}
+
+
+def space_to_json(space: Mapping[str, Range]) -> dict[str, Any]:
+    """Ranges by setting, as a value that JSON can hold."""
+    return {name: [type(values).__name__, asdict(values)] for name, values in space.items()}
+
+
+def space_from_json(stored: Mapping[str, Any]) -> dict[str, Range]:
+    """Ranges by setting, from what ``space_to_json`` gave.
+
+    Raises:
+        KeyError: there is no such kind of range.
+        TypeError: the fields of a range are others.
+        ValueError: an entry is not a kind with its fields.
+    """
+    return {
+        name: _KINDS[kind](
+            **{key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
+        )
+        for name, (kind, fields) in stored.items()
+    }

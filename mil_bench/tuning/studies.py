@@ -16,16 +16,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mil_bench.evaluation.trials import COMPLETE, FAILED, PRUNED, Trial
+from mil_bench.methods.space import space_from_json, space_to_json
+from mil_bench.planning.plan import Job
 from mil_bench.running.result_store import Failure, PrunedFold
 from mil_bench.tuning import proposals as tuning
 from mil_bench.tuning.pruning import Pruning, first_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from mil_bench.evaluation.predictions import TrainedFold
     from mil_bench.methods.space import Range
-    from mil_bench.planning.plan import Job
+    from mil_bench.tuning.trial_store import TrialStore
 
 _BY_EPOCHS = "its lowest validation loss was above the pruning limit after epoch {epoch}"
 _BY_FOLDS = "worse than the best trial on the first {folds} folds (Wilcoxon signed-rank test)"
@@ -65,18 +68,37 @@ class StudyPlan:
         """Everything that decides the trials, as a value that JSON can hold."""
         return {
             "job": {name: value for name, value in self.base.to_json().items() if name != "label"},
-            "space": {
-                name: [type(r).__name__, dataclasses.asdict(r)] for name, r in self.space.items()
-            },
+            "space": space_to_json(self.space),
             "folds": list(self.folds),
             "select": self.select,
             "pruning": self.pruning and dataclasses.asdict(self.pruning),
         }
 
+    @classmethod
+    def from_about(cls, about: Mapping[str, Any], label: str) -> StudyPlan:
+        """The plan of which ``about`` is given.
+
+        Args:
+            about: its description.
+            label: of its row in tables, which the description leaves out.
+        """
+        pruning = about["pruning"]
+        return cls(
+            base=Job.from_json({**about["job"], "label": label}),
+            space=space_from_json(about["space"]),
+            folds=tuple(about["folds"]),
+            select=about["select"],
+            pruning=None if pruning is None else Pruning(**pruning),
+        )
+
     @cached_property
     def key(self) -> str:
         """16 hex digits that name the study; they do not depend on the number of trials."""
         return hashlib.sha256(json.dumps(self.about, sort_keys=True).encode()).hexdigest()[:16]
+
+    def folder_in(self, store: TrialStore) -> Path:
+        """Where a store keeps the trials."""
+        return store.folder(self.base.dataset, self.base.method, self.key)
 
     @property
     def sampler(self) -> tuple[str | int, ...]:
@@ -102,7 +124,6 @@ class Study:
     Args:
         plan: the plan of the study.
         records: the finished trials.
-        job_of: makes the job of a trial from its settings.
         finish: called with every new record.
     """
 
@@ -110,11 +131,10 @@ class Study:
         self,
         plan: StudyPlan,
         records: Sequence[Trial],
-        job_of: Callable[[StudyPlan, Mapping[str, Any]], Job],
         finish: Callable[[Trial], None],
     ) -> None:
         self.plan, self.records = plan, list(records)
-        self._job_of, self._finish = job_of, finish
+        self._finish = finish
         self._trial: _Trial | None = None
 
     def next_training(self, trials: int) -> tuple[Job, int] | None:
@@ -166,7 +186,7 @@ class Study:
     def _begin(self) -> None:
         plan = self.plan
         settings = tuning.suggest(plan.space, plan.defaults, self.records, plan.sampler)
-        self._trial = _Trial(len(self.records), settings, self._job_of(plan, settings))
+        self._trial = _Trial(len(self.records), settings, trial_job(plan, settings))
 
     def _end(self, state: str, reason: str = "") -> None:
         trial, base = self._trial, self.plan.base
@@ -190,3 +210,20 @@ class Study:
         self._trial = None
         self.records.append(record)
         self._finish(record)
+
+
+def trial_job(plan: StudyPlan, settings: Mapping[str, Any]) -> Job:
+    """The job of a trial; a method that refuses the settings fails when it is trained.
+
+    Building the method here would draw random numbers that a training in another thread uses.
+    """
+    base = plan.base
+    params = {
+        **base.params,
+        **{name: value for name, value in settings.items() if name in base.params},
+    }
+    recipe = {
+        **base.recipe,
+        **{name: value for name, value in settings.items() if name in base.recipe},
+    }
+    return dataclasses.replace(base, params=params, recipe=recipe)

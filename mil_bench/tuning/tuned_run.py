@@ -7,13 +7,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mil_bench.methods.space import Choice, Float, Int, Range
+from mil_bench.methods.space import space_from_json
 from mil_bench.report.tuning_tables import by_study, chosen_table, gain_table, spent_table
 from mil_bench.results import Results
 from mil_bench.tuning.trial_store import TrialStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from mil_bench.evaluation.metrics import Measure
     from mil_bench.evaluation.predictions import TrainedFold
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from mil_bench.report.figures.gallery import Picture
     from mil_bench.report.tables import ResultTable
     from mil_bench.running.result_store import ResultStore
-
-_RANGES: Mapping[str, Callable[..., Range]] = {kind.__name__: kind for kind in (Float, Int, Choice)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +49,7 @@ class TunedRun:
             folder = trials.folder(plan.dataset, choice.method, choice.study)
             about[choice.study] = trials.about(folder)
             try:
-                _space(about[choice.study])
+                space_from_json(about[choice.study]["space"])
                 _defaults(about[choice.study])
             except (AttributeError, KeyError, TypeError, ValueError) as error:
                 raise trials.broken(folder, error) from error
@@ -126,19 +124,11 @@ class TunedRun:
         shares: dict[str, dict[str, list[float]]] = {}
         for records in by_study(self.records).values():
             about, label = self.about[records[0].study], records[0].label
-            for name, share in importances(_space(about), _defaults(about), records).items():
+            for name, share in importances(
+                space_from_json(about["space"]), _defaults(about), records
+            ).items():
                 shares.setdefault(label, {}).setdefault(name, []).append(share)
         return shares
-
-
-def _space(about: Mapping[str, Any]) -> dict[str, Range]:
-    """The ranges in the description of a study."""
-    return {
-        name: _RANGES[kind](
-            **{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
-        )
-        for name, (kind, fields) in about["space"].items()
-    }
 
 
 def _defaults(about: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from cluster_runs import METHODS, assert_equal_tables
+from cluster_runs import METHODS, assert_equal_tables, stored_trials
 from conftest import SMALL_TWIN
 from slurm_here import MAX_ARRAY_SIZE, SlurmHere, skip_without_slurm
 
@@ -194,3 +194,26 @@ def test_jobs_that_never_give_anything_are_given_up_with_the_path_of_their_log(
     assert run.returncode == 1
     assert "mean-pool seed 0 fold 0 failed: its job ended 3 times without a result" in errors
     assert "vain/tasks" in errors.replace("\n", "")
+
+
+def test_trials_are_made_by_elements_of_which_one_is_cancelled(
+    slurm: SlurmHere, place: Path
+) -> None:
+    words = ["tune", "--methods", "mean-pool", "abmil", "--dataset", SMALL_TWIN, "--folds", "2"]
+    words += ["--epochs", "2", "--data", "data", "--trials", "3"]
+    for results, more in (("tuned-local", []), ("tuned", ["--on", "slurm", "--bundle", "0.01"])):
+        run = subprocess.Popen(
+            [sys.executable, "-m", "mil_bench", *words, "--results", results, *more],
+            cwd=place,
+            env=slurm.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        if more:
+            until(slurm.elements)
+            slurm.call("scancel", slurm.elements()[0])
+        ended(run)
+        assert run.returncode == 0
+    assert stored_trials(place / "tuned") == stored_trials(place / "tuned-local")
+    assert (place / "tuned" / "optuna.log").exists()

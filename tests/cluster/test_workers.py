@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from cluster_runs import METHODS, assert_equal_tables
+from cluster_runs import METHODS, assert_equal_tables, stored_trials
 from conftest import SMALL_TWIN
 
 from mil_bench import cli, registry
@@ -139,7 +139,7 @@ def tasks(tmp_path: Path) -> tuple[Path, OpenTasks, Results]:
     numbers = frozen_tasks(prepared.plan, "cpu")
     bundles = bundles_of(prepared.plan, numbers, store, "cpu", 0.0001)
     folder = TaskFolder(setup.folder, prepared.plan.run_id)
-    path = write_tasks(freeze(prepared, folder, numbers, bundles), folder)
+    path = write_tasks(freeze(prepared, setup.folder, numbers, bundles), folder)
     return path, OpenTasks.read(path, setup.folder), setup.folder
 
 
@@ -165,7 +165,7 @@ def test_a_task_file_of_another_version_or_that_was_changed_is_refused(
     path, _, results = tasks
     value = json.loads(path.read_text())
     for change, message in (
-        ({"version": 99}, "it has version 99, this mil-bench reads 1"),
+        ({"version": 99}, "it has version 99, this mil-bench reads 2"),
         ({"run": "x"}, "it was changed after it was written"),
     ):
         path.write_text(json.dumps(value | change))
@@ -304,15 +304,37 @@ def test_where_no_tasks_are_frozen_a_worker_says_how_to_freeze_them(
     assert "mil-bench run ... --on workers --detach" in error
 
 
-@pytest.mark.parametrize("on", ["slurm", "workers"])
-def test_trials_are_not_left_to_other_machines(
-    on: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+def test_trials_and_the_trainings_that_they_decide_are_not_sent_in_one_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert cli.main([*words("r", "mean-pool"), "--tune", "2", "--on", on]) == 2
+    line = [*words("r", "mean-pool"), "--tune", "2", "--on", "workers", "--detach"]
+    assert cli.main(line) == 2
     error = capsys.readouterr().err
-    assert f"trials cannot be made with on={on}" in error
-    assert "Call mil-bench tune on each machine" in error
+    assert "the trials decide what is trained" in error
+    assert "Call mil-bench tune ... --detach first" in error
+
+
+@pytest.mark.slow
+def test_studies_that_two_workers_share_give_the_trials_of_one_machine(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(METHODS)
+    tune = ["--dataset", SMALL_TWIN, "--folds", "2", "--epochs", "2", "--data", "data"]
+    tune = ["tune", "--methods", "slow", "abmil", *tune, "--plugin", "own.py", "--trials", "3"]
+    ended(start(tmp_path, *tune, "--results", "local"))
+    shared = [*tune, "--results", "shared", "--on", "workers"]
+    output = ended(start(tmp_path, *shared, "--detach"))
+    assert "0 of 12 trials are stored" in output
+    [name] = [path.name for path in (tmp_path / "shared" / "tasks").iterdir()]
+    worker = ["worker", name, "--results", "shared", "--workers", "1"]
+    workers = [start(tmp_path, *worker) for _ in range(2)]
+    time.sleep(5)
+    workers[0].kill()
+    workers[0].communicate()
+    watching = start(tmp_path, *shared)
+    ended(workers[1])
+    ended(watching)
+    assert stored_trials(tmp_path / "shared") == stored_trials(tmp_path / "local")
+    assert (tmp_path / "shared" / "optuna.log").exists()
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,8 @@ from mil_bench.evaluation.trials import Trial, best_of
 from mil_bench.planning.request import RunRequest
 from mil_bench.registry import Registry
 from mil_bench.running.setup import Setup
+from mil_bench.tuning.choosing import studies_of
 from mil_bench.tuning.trial_store import TrialStore
-from mil_bench.tuning.tuner import studies_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
