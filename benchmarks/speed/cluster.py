@@ -27,7 +27,7 @@ from mil_bench.benchmarks.speed.timing import table
 
 from mil_bench.api import prepare
 from mil_bench.cluster.bundles import bundles_of, frozen_tasks
-from mil_bench.cluster.elsewhere import FoldsElsewhere
+from mil_bench.cluster.folds import FoldsElsewhere
 from mil_bench.cluster.frozen import OpenTasks, TaskFolder, freeze, write_tasks
 from mil_bench.cluster.worker import ClaimedTasks
 from mil_bench.planning.request import RunRequest
