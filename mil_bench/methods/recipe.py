@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from mil_bench.errors import InputError, UnknownNameError
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 OPTIMIZERS = ("adam", "adamw", "lookahead-radam")
-SCHEDULES = ("constant", "cosine")
+SCHEDULES = ("constant", "cosine", "step")
 _LARGEST = 1_000_000  # of what is counted; larger ones are mistakes
 
 
@@ -47,7 +47,39 @@ _RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: value is None or _is_count(value),
         f"none, or a whole number from 1 to {_LARGEST:,}",
     ),
+    "milestones": (
+        lambda value: all(_is_number(share) and 0 < share < 1 for share in value),
+        "shares of the training, greater than 0 and less than 1",
+    ),
+    "step_factor": (
+        lambda value: _is_number(value) and 0 < value < math.inf,
+        "a finite number greater than 0",
+    ),
+    "warm_up": (lambda value: _is_number(value) and 0 <= value < 1, "a number from 0 to below 1"),
+    "clip_norm": (
+        lambda value: value is None or (_is_number(value) and 0 < value < math.inf),
+        "none, or a finite number greater than 0",
+    ),
+    "clip_modules": (
+        lambda value: all(isinstance(prefix, str) and prefix for prefix in value),
+        "prefixes of parameter names",
+    ),
 }
+_FIRST = (
+    "learning_rate",
+    "epochs",
+    "batch_size",
+    "optimizer",
+    "weight_decay",
+    "betas",
+    "schedule",
+    "final_learning_rate",
+    "patience",
+)
+"""Fields that every stored recipe has; others are stored where they differ from their default, so
+that a new field changes no key of a job that does not use it."""
+OPTIONAL_NUMBERS: Mapping[str, type] = {"patience": int, "clip_norm": float}
+"""Fields that are numbers or None, with the number's type."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +93,23 @@ class Recipe:
         optimizer: one of ``OPTIMIZERS``.
         weight_decay: in the optimizer's own sense (L2 inside Adam, decoupled in AdamW).
         betas: decay rates of the moments.
-        schedule: "constant", or "cosine" from ``learning_rate`` to ``final_learning_rate``, changed
-            after every epoch.
-        final_learning_rate: the learning rate at which a schedule ends.
+        schedule: how the learning rate changes after every epoch: "constant"; "cosine", from
+            ``learning_rate`` to ``final_learning_rate``; "step", times ``step_factor`` at each
+            milestone.
+        final_learning_rate: the learning rate at which the cosine ends.
         patience: a fold stops after this many epochs without a lower validation loss; None disables
             early stopping.
+        milestones: of the schedule "step", as shares of the training: 0.5 is epoch 100 of 200, and
+            epoch 20 where a preset allows 40.
+        step_factor: of the schedule "step".
+        warm_up: share of the training in which the learning rate rises evenly, epoch by epoch, up
+            to the schedule's. The cosine begins afterwards; milestones do not move.
+        clip_norm: gradients whose L2 norm is larger are scaled down to it, with the factor
+            ``clip_norm / (norm + 1e-6)`` of ``torch.nn.utils.clip_grad_norm_``; None for no
+            clipping.
+        clip_modules: prefixes of parameter names ("attention", "head.0"). Each one's parameters are
+            clipped by their own norm, and other parameters are not clipped. () is one norm over all
+            parameters.
 
     Raises:
         UnknownNameError: there is no such optimizer or schedule.
@@ -81,6 +125,28 @@ class Recipe:
     schedule: str = "constant"
     final_learning_rate: float = 0.0
     patience: int | None = None
+    milestones: tuple[float, ...] = ()
+    step_factor: float = 0.1
+    warm_up: float = 0.0
+    clip_norm: float | None = None
+    clip_modules: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Recipe:
+        """The inverse of ``to_json``."""
+        values: dict[str, Any] = {
+            name: tuple(each) if isinstance(each, list) else each for name, each in value.items()
+        }
+        return cls(**values)
+
+    def to_json(self) -> dict[str, Any]:
+        """A value that JSON can hold, the same as before for recipes without newer fields."""
+        default = {field.name: field.default for field in fields(self)}
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()
+            if name in _FIRST or value != default[name]
+        }
 
     def __post_init__(self) -> None:
         for kind, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
@@ -96,7 +162,15 @@ class Recipe:
 
     def learning_rate_at(self, progress: float) -> float:
         """Step size after a share of the training, in [0, 1]."""
-        if self.schedule == "constant":
-            return self.learning_rate
-        fall = (1 + math.cos(math.pi * progress)) / 2
-        return self.final_learning_rate + (self.learning_rate - self.final_learning_rate) * fall
+        epoch = round(progress * self.epochs, 6)
+        rising = self.warm_up * self.epochs  # epochs
+        warm = min(1.0, (epoch + 1) / (rising + 1))
+        if self.schedule == "cosine":
+            progress = max(0.0, (progress - self.warm_up) / (1 - self.warm_up))
+            fall = (1 + math.cos(math.pi * progress)) / 2
+            span = self.learning_rate - self.final_learning_rate
+            return warm * (self.final_learning_rate + span * fall)
+        if self.schedule == "step":
+            past = sum(epoch >= share * self.epochs - 1e-6 for share in self.milestones)
+            return warm * self.learning_rate * self.step_factor**past
+        return warm * self.learning_rate

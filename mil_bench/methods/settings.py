@@ -9,6 +9,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from mil_bench.errors import InputError, MilBenchError, UnknownNameError
+from mil_bench.methods.recipe import OPTIONAL_NUMBERS
 from mil_bench.methods.space import Choice, Float, Int
 
 if TYPE_CHECKING:
@@ -52,16 +53,22 @@ def parse_settings(
         if name not in defaults:
             raise UnknownNameError(f"setting of {method}", name, defaults)
         try:
-            values[name] = _fitted(value, defaults[name])
+            values[name] = _fitted(value, defaults[name], OPTIONAL_NUMBERS.get(name))
         except (ValueError, KeyError):
-            kind = "int" if defaults[name] is None else type(defaults[name]).__name__
+            default = 0 if defaults[name] is None else defaults[name]
+            kind = OPTIONAL_NUMBERS.get(name, type(default)).__name__
             problems.append(f"'{name}={value}': {name} takes a value of type {kind}")
     if problems:
         raise InputError(f"settings of {method}", problems, "Write them as name=value.")
     return values
 
 
-def _fitted(value: Any, default: Any) -> Any:
+def _fitted(value: Any, default: Any, number: type | None = None) -> Any:
+    """A value in the type of its default; ``number`` is the type of one that may also be None."""
+    if number is not None:
+        if value is None or (isinstance(value, str) and value.lower() == "none"):
+            return None
+        default = number(0)
     if isinstance(value, str):
         if isinstance(default, bool):
             return {"true": True, "false": False}[value.lower()]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mil_bench import registry
 from mil_bench.datasets.slides import packed_slides
 from mil_bench.errors import InputError, PluginError
+from mil_bench.methods import Recipe
 from mil_bench.methods.settings import (
     defaults_of,
     parse_settings,
@@ -165,8 +166,7 @@ def _settings(
     row: MethodRow, method: Any, request: RunRequest, store: BagStore
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """All constructor parameters and the whole recipe; the row's settings override all others."""
-    params, recipe = defaults_of(method), dataclasses.asdict(method.recipe)
-    recipe["betas"] = list(recipe["betas"])
+    params, recipe = defaults_of(method), method.recipe.to_json()
     preset = PRESETS[request.preset]
     if request.epochs is not None:
         recipe["epochs"] = request.epochs
@@ -176,17 +176,19 @@ def _settings(
         recipe["epochs"] = min(recipe["epochs"], preset.most_epochs)
     settings = parse_settings(row.method, row.settings, params | recipe_of(method))
     params |= {name: value for name, value in settings.items() if name in params}
-    recipe |= {name: value for name, value in settings.items() if name in recipe}
+    recipe |= {
+        name: value for name, value in settings.items() if name in recipe or name not in params
+    }
     if settings:  # report a value that the method refuses now, not after hours
         require_ranges(row.label, method, settings)
-        _require_recipe(row.label, method, recipe)
+        recipe = _checked_recipe(row.label, recipe)
         try_to_build(row.label, method, store.width, store.hierarchy, params)
     return params, recipe
 
 
-def _require_recipe(label: str, method: Any, recipe: Mapping[str, Any]) -> None:
-    """Refuse a recipe that no training could follow, by the name of its row."""
+def _checked_recipe(label: str, recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe as it is stored; one that no training could follow is refused by its row."""
     try:
-        dataclasses.replace(method.recipe, **{**recipe, "betas": tuple(recipe["betas"])})
+        return Recipe.from_json(recipe).to_json()
     except InputError as error:
         raise InputError(f"settings of {label}", error.problems, error.remedy) from None

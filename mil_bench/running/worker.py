@@ -79,7 +79,7 @@ def train(
     if not job.is_trained:
         return [_measure(task, store, part) for part in task.folds]
     feed = Feed(store, device)
-    recipe = Recipe(**{**job.recipe, "betas": tuple(job.recipe["betas"])})
+    recipe = Recipe.from_json(job.recipe)
     bags = Task.positions(task.ever_train)
     identity = (job.seed, job.dataset, job.method)
     schedule = Schedule.over(bags, task.mean_train, recipe, identity)

@@ -8,14 +8,17 @@ reference for other stacks; ``mil_bench.training.fold_stack.FoldStack`` computes
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
 
 from mil_bench import seeds
 from mil_bench.bags.feed import BYTES_TOGETHER
 from mil_bench.methods import Method, Output, Recipe
+from mil_bench.training.clipping import clipped_groups
 from mil_bench.training.optim import MAKERS, set_learning_rate
 
 if TYPE_CHECKING:
@@ -103,7 +106,10 @@ def one_a_fold(recipe: Recipe | Sequence[Recipe], folds: int) -> list[Recipe]:
             a loop.
     """
     recipes = [recipe] * folds if isinstance(recipe, Recipe) else list(recipe)
-    shared = {(r.epochs, r.batch_size, r.optimizer, r.betas, r.patience) for r in recipes}
+    shared = {
+        replace(r, learning_rate=1, weight_decay=0, schedule="constant", final_learning_rate=0)
+        for r in recipes
+    }
     if len(recipes) != folds or len(shared) != 1:
         raise ValueError(
             f"{len(recipes)} recipes for {folds} folds; they may differ in learning rate and "
@@ -134,6 +140,13 @@ class LoopedStack:
         self._optimizers = [
             MAKERS[r.optimizer](m, r) for m, r in zip(self._methods, self._recipes, strict=True)
         ]
+        self._clipped = [
+            [
+                [m.get_parameter(name) for name in group]
+                for group in clipped_groups([name for name, _ in m.named_parameters()], r)
+            ]
+            for m, r in zip(self._methods, self._recipes, strict=True)
+        ]
         self._best = [self.state(k) for k in range(len(self))]
 
     def __len__(self) -> int:
@@ -161,6 +174,10 @@ class LoopedStack:
         if not method.training:
             method.train()
         loss = method.backward(bags, weight, progress)
+        largest = self._recipes[k].clip_norm
+        if largest is not None:
+            for group in self._clipped[k]:
+                clip_grad_norm_(group, largest)
         set_learning_rate(optimizer, self._recipes[k].learning_rate_at(progress))
         optimizer.step()
         optimizer.zero_grad()  # now, so that the next fold's gradients use the same memory

@@ -7,11 +7,13 @@ it names.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from mil_bench.training.clipping import CLIP_EPSILON, clipped_groups
 from mil_bench.training.lookahead import PERIOD, PULL, decays
 
 if TYPE_CHECKING:
@@ -20,6 +22,35 @@ if TYPE_CHECKING:
     from mil_bench.methods import Recipe
 
 _EPSILON = 1e-8  # torch's default for all of them
+
+
+class _Clip:
+    """Scales the gradients of each fold down to the recipe's norms."""
+
+    def __init__(self, values: Tensor, named: Mapping[str, Tensor], recipe: Recipe) -> None:
+        self._largest = recipe.clip_norm
+        ends = dict(zip(named, accumulate(p.numel() for p in named.values()), strict=True))
+        self._columns: list[Tensor] = []
+        """Of every group ``[P']``; none if the only group is everything."""
+        for group in clipped_groups(named, recipe):
+            parts = [torch.arange(ends[n] - named[n].numel(), ends[n]) for n in group]
+            if len(group) < len(named):
+                self._columns.append(torch.cat(parts).to(values.device))
+
+    def __call__(self, gradients: Tensor) -> None:
+        """Change the gradients ``[F, P]`` in place."""
+        if self._largest is None:
+            return
+        if not self._columns:
+            gradients.mul_(self._factor(gradients))
+        for columns in self._columns:
+            part = gradients[:, columns]
+            gradients[:, columns] = part * self._factor(part)
+
+    def _factor(self, gradients: Tensor) -> Tensor:
+        assert self._largest is not None
+        norm = gradients.norm(dim=1, keepdim=True)
+        return (self._largest / (norm + CLIP_EPSILON)).clamp(max=1)
 
 
 class StackedRule(ABC):
@@ -34,7 +65,7 @@ class StackedRule(ABC):
     def __init__(
         self,
         values: Tensor,
-        named: Mapping[str, Tensor],  # noqa: ARG002  # for rules that treat parameters differently
+        named: Mapping[str, Tensor],  # for rules that treat parameters differently
         recipes: Sequence[Recipe],
     ) -> None:
         self._values, self._recipes, self._betas = values, recipes, recipes[0].betas
@@ -42,6 +73,7 @@ class StackedRule(ABC):
         self._steps = values.new_zeros((len(values), 1), dtype=torch.float64)
         self._decay = values.new_tensor([[r.weight_decay] for r in recipes])  # [K, 1]
         self._progress = -1.0
+        self._clip = _Clip(values, named, recipes[0])
 
     def step(self, gradients: Tensor, folds: Tensor | None, progress: float) -> None:
         """One step of some folds.
@@ -61,6 +93,7 @@ class StackedRule(ABC):
         rate, decay = (
             each if folds is None else each[folds] for each in (self._rates, self._decay)
         )
+        self._clip(gradients)
         own[3] += 1
         self._move(gradients, own, rate, decay)
         if folds is not None:

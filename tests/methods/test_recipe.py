@@ -18,9 +18,28 @@ def test_an_optimizer_that_does_not_exist_is_refused_with_a_suggestion() -> None
 
 
 def test_a_schedule_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(UnknownNameError, match="There is no schedule 'step'"):
-        Recipe(learning_rate=1e-4, epochs=1, schedule="step")
+    with pytest.raises(UnknownNameError, match="There is no schedule 'steps'"):
+        Recipe(learning_rate=1e-4, epochs=1, schedule="steps")
 
 
 def test_every_optimizer_a_recipe_may_name_can_be_made() -> None:
     assert set(OPTIMIZERS) == set(MAKERS)
+
+
+def test_a_recipe_without_newer_fields_is_stored_as_before() -> None:
+    plain = Recipe(learning_rate=1e-4, epochs=3)
+    assert list(plain.to_json()) == [
+        "learning_rate",
+        "epochs",
+        "batch_size",
+        "optimizer",
+        "weight_decay",
+        "betas",
+        "schedule",
+        "final_learning_rate",
+        "patience",
+    ]
+    more = Recipe(1e-4, 3, clip_norm=5.0, clip_modules=("head", "gate"))
+    assert more.to_json() == plain.to_json() | {"clip_norm": 5.0, "clip_modules": ["head", "gate"]}
+    for recipe in (plain, more):
+        assert Recipe.from_json(recipe.to_json()) == recipe

@@ -41,6 +41,20 @@ def test_a_row_may_change_the_recipe_and_its_epochs_override_all_others(
     assert made.jobs[0].recipe["learning_rate"] == 0.001
 
 
+def test_fields_that_a_recipe_does_not_use_are_no_part_of_its_key(small_store: BagStore) -> None:
+    made = plan(
+        small_store,
+        "abmil",
+        "abmil:clip_norm=none",
+        "abmil:clip_norm=0.5,schedule=step",
+        "abmil:patience=none",
+    )
+    plain, unused, used, other, _ = made.jobs
+    assert plain.key == unused.key == other.key
+    assert used.recipe == {**plain.recipe, "clip_norm": 0.5, "schedule": "step"}
+    assert used.key != plain.key
+
+
 def test_a_label_changes_the_row_and_not_the_result(small_store: BagStore) -> None:
     named = plan(
         small_store, MethodRow("hmil", {"align_bags": False}, "HMIL without bag alignment")
