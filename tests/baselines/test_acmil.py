@@ -1,0 +1,126 @@
+"""ACMIL against values measured on its authors' code."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import goldens
+import pytest
+import torch
+from goldens import TOLERANCE, assert_golden, assert_summary
+from mil_bench.baselines.acmil import ACMIL
+
+from mil_bench.errors import InputError
+from mil_bench.hierarchy import LabelHierarchy
+
+if TYPE_CHECKING:
+    from mil_bench.bags.batch import BagBatch
+
+CASES = goldens.cases("acmil_ga")
+both_precisions = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+
+
+def flat(classes: int) -> LabelHierarchy:
+    return LabelHierarchy.flat([f"c{c}" for c in range(classes)])
+
+
+def read(case: str, dtype: torch.dtype) -> tuple[dict, ACMIL, BagBatch]:
+    golden = goldens.read(case)
+    settings = golden["settings"]
+    model = ACMIL(
+        settings["D_feat"],
+        flat(settings["n_class"]),
+        branches=settings["n_token"],
+        hidden_top=settings["n_masked_patch"],
+        hidden_share=settings["mask_drop"],
+        embed_dim=settings["D_inner"],
+        attention_dim=settings["attention_dim"],
+    )
+    model.load_official_state(goldens.official_state(golden))
+    if (mask := golden.get("mask")) is not None and settings["n_masked_patch"]:
+        drawn = torch.full((1, settings["n_masked_patch"], settings["n_token"]), 3.0)
+        uniform = torch.tensor(mask["uniform"]).T  # [M', K]
+        drawn[0, : len(uniform)] = uniform
+        model._draw = lambda bags: drawn
+    bags = goldens.bags_of(golden, dtype, [golden["labels"]["bag"]])
+    return golden, model.to(dtype), bags
+
+
+def assert_forward(model: ACMIL, bags: BagBatch, expected: dict, tolerance: float) -> None:
+    out = model(bags)
+    assert_golden(out.fine, expected["logits"], tolerance)
+    assert_golden(out.fine.softmax(1), expected["probabilities"], tolerance)
+    assert out.fine.argmax().item() == expected["prediction"]
+    assert_golden(out.extras["branch_logits"][0], expected["sub_logits"], tolerance)
+    for name, found in (
+        ("attention_raw", out.extras["scores"].T),
+        ("attention", out.extras["branch_attention"].T),
+        ("bag_attention", out.attention.T),
+        ("branch_embedding", out.extras["embeddings"][0]),
+        ("bag_embedding", out.extras["embeddings"].mean(1)),
+    ):
+        for row, recorded in zip(found, expected[name], strict=True):
+            # Where -1e9 stands among the scores, sums have few digits left and equal ones tie.
+            keys = recorded.keys() - ({"argmax"} if name == "attention_raw" else set())
+            assert_summary(row, {key: recorded[key] for key in keys}, tolerance, name)
+
+
+@both_precisions
+@pytest.mark.parametrize("case", CASES)
+def test_everything_agrees_with_the_released_code(case: str, dtype: torch.dtype) -> None:
+    golden, model, bags = read(case, dtype)
+    expected, tolerance = goldens.results(golden, dtype), TOLERANCE[dtype]
+    with torch.no_grad():
+        assert_forward(model.eval(), bags, expected["forward"], tolerance)
+        if "training_forward" in expected:
+            assert_forward(model.train(), bags, expected["training_forward"], tolerance)
+    model.train()
+    out = model(bags)
+    terms = model.terms(out, bags)
+    for name in ("sub", "diff", "slide"):
+        assert_golden(
+            terms.get(name, torch.zeros(1)).sum(), expected["losses"][name], tolerance, name
+        )
+    loss = model.loss(out, bags, torch.ones(1, dtype=dtype), 0.0)
+    assert_golden(loss, expected["losses"]["total"], tolerance)
+    loss.backward()
+    goldens.assert_gradients(released(model), expected["gradients"], tolerance)
+
+
+def released(model: ACMIL) -> dict[str, torch.nn.Parameter]:
+    """Parameters with their gradients, by released name."""
+    ours = dict(ACMIL.official_names)
+    found = {}
+    for name, parameter in model.named_parameters():
+        if name.startswith("branch_"):
+            for k in range(model.branches):
+                part = torch.nn.Parameter(parameter[k].detach())
+                part.grad = None if parameter.grad is None else parameter.grad[k]
+                found[f"classifier.{k}.fc.{name.removeprefix('branch_')}"] = part
+            continue
+        theirs = next(t for t, own in ours.items() if name.startswith(own))
+        found[theirs + name.removeprefix(ours[theirs])] = parameter
+    return found
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if goldens.read(c).get("mask")])
+def test_the_hidden_instances_are_those_of_the_released_code(case: str) -> None:
+    golden, model, bags = read(case, torch.float64)
+    if not golden["settings"]["n_masked_patch"]:
+        return
+    scores = model.eval()(bags).extras["scores"]
+    hidden = model._hidden(scores, bags)
+    for k, recorded in enumerate(golden["mask"]["masked_instances"]):
+        assert hidden[:, k].nonzero()[:, 0].tolist() == sorted(recorded)
+
+
+def test_it_has_as_many_parameters_as_the_release() -> None:
+    for branches, count in ((5, 677_807), (1, 662_927)):
+        model = ACMIL(1024, flat(7), branches=branches)
+        assert sum(p.numel() for p in model.parameters()) == count
+
+
+@pytest.mark.parametrize("wrong", [{"branches": 0}, {"hidden_top": -1}, {"hidden_share": 1.5}])
+def test_settings_that_make_no_sense_are_refused(wrong: dict) -> None:
+    with pytest.raises(InputError, match=f"{next(iter(wrong))}="):
+        ACMIL(8, flat(2), **wrong)
