@@ -64,6 +64,30 @@ class _Residual(nn.Module):
         return rows + self.second(self.first(rows).relu()).relu()
 
 
+class _Embedding(nn.Module):
+    """``[N, D]`` -> ``[N, M]``."""
+
+    def __init__(self, in_dim: int, width: int, residual_blocks: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(in_dim, width, bias=False)
+        self.residual = nn.ModuleList(_Residual(width) for _ in range(residual_blocks))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        rows = self.fc1(rows).relu_()
+        for block in self.residual:
+            rows = block(rows)
+        return rows
+
+
+class _SecondTier(nn.Module):
+    """Gate and head of the second tier."""
+
+    def __init__(self, width: int, attention_dim: int, classes: int) -> None:
+        super().__init__()
+        self.attention = _Gate(width, attention_dim)
+        self.classifier = nn.Linear(width, classes)
+
+
 class DTFD(Method):
     """Two tiers of gated attention: on pseudo-bags, then on what is distilled from them.
 
@@ -81,9 +105,17 @@ class DTFD(Method):
         attention_dim: width of the gates.
     """
 
-    # Main_DTFD_MIL.py. It also clips the gradient of four parts of the model to a norm of 5 each,
-    # multiplies the learning rate by 0.2 after 100 epochs, and chooses among the last 39 epochs.
-    recipe = Recipe(learning_rate=1e-4, epochs=200, weight_decay=1e-4)
+    # Main_DTFD_MIL.py. It chooses among the last 39 epochs.
+    recipe = Recipe(
+        learning_rate=1e-4,
+        epochs=200,
+        weight_decay=1e-4,
+        schedule="step",
+        milestones=(0.5,),
+        step_factor=0.2,
+        clip_norm=5.0,
+        clip_modules=("dim_reduction", "attention", "classifier", "att_classifier"),
+    )
     search_space = {
         "learning_rate": Float(1e-5, 1e-3, log=True),
         "weight_decay": Float(1e-6, 1e-2, log=True),
@@ -91,15 +123,14 @@ class DTFD(Method):
         "pseudo_bags": Int(2, 4),
     }
     official_names = {
-        "dim_reduction.fc1.": "embed.",
         "classifier.fc.": "classifier.",
         "attention.attention_V.0.": "attention.v.",
         "attention.attention_U.0.": "attention.u.",
         "attention.attention_weights.": "attention.w.",
-        "att_classifier.attention.attention_V.0.": "attention2.v.",
-        "att_classifier.attention.attention_U.0.": "attention2.u.",
-        "att_classifier.attention.attention_weights.": "attention2.w.",
-        "att_classifier.classifier.fc.": "classifier2.",
+        "att_classifier.attention.attention_V.0.": "att_classifier.attention.v.",
+        "att_classifier.attention.attention_U.0.": "att_classifier.attention.u.",
+        "att_classifier.attention.attention_weights.": "att_classifier.attention.w.",
+        "att_classifier.classifier.fc.": "att_classifier.classifier.",
     }
 
     def __init__(
@@ -128,12 +159,10 @@ class DTFD(Method):
             raise InputError("dtfd", problems, "See mil-bench methods show dtfd.")
         self.distillation, self.pseudo_bags = distillation, pseudo_bags
         self.taken = total_instances // pseudo_bags
-        self.embed = nn.Linear(in_dim, embed_dim, bias=False)
-        self.residual = nn.ModuleList(_Residual(embed_dim) for _ in range(residual_blocks))
+        self.dim_reduction = _Embedding(in_dim, embed_dim, residual_blocks)
         self.attention = _Gate(embed_dim, attention_dim)
         self.classifier = nn.Linear(embed_dim, hierarchy.n_fine)
-        self.attention2 = _Gate(embed_dim, attention_dim)
-        self.classifier2 = nn.Linear(embed_dim, hierarchy.n_fine)
+        self.att_classifier = _SecondTier(embed_dim, attention_dim, hierarchy.n_fine)
 
     def forward(self, bags: BagBatch) -> Output:
         """Logits of the second tier, and the softmax of the first tier's scores ``[N, 1]``.
@@ -142,9 +171,7 @@ class DTFD(Method):
         ``pseudo_attention`` ``[N, G]`` (0 in other pseudo-bags), ``scores`` ``[N, 1]``,
         ``attention2`` ``[B, L]`` and ``embedding`` ``[B, M]`` of the second tier.
         """
-        embedded = self.embed(bags.features).relu_()  # [N, M]
-        for block in self.residual:
-            embedded = block(embedded)
+        embedded = self.dim_reduction(bags.features)  # [N, M]
         scores = self.attention(embedded)
         pieces = torch.arange(self.pseudo_bags, device=scores.device)
         members = (self._pieces(bags)[:, None] == pieces).to(scores.dtype)  # [N, G]
@@ -152,11 +179,13 @@ class DTFD(Method):
         attention = segment_softmax(masked, bags) * members  # of an empty pseudo-bag: 0
         pooled = attention_pool(attention, embedded, bags)  # [B, G, M]
         distilled, counts = self._distil(embedded, attention, members, pooled, bags)
-        again = self.attention2(distilled.flatten(0, 1)).unflatten(0, distilled.shape[:2])
+        again = self.att_classifier.attention(distilled.flatten(0, 1)).unflatten(
+            0, distilled.shape[:2]
+        )
         weights = torch.where(counts, again[..., 0], -torch.inf).softmax(1)  # [B, L]
         embedding = (weights[:, None] @ distilled)[:, 0]
         return Output(
-            fine=self.classifier2(embedding),
+            fine=self.att_classifier.classifier(embedding),
             attention=segment_softmax(scores, bags),
             extras={
                 "pseudo_logits": self.classifier(pooled),
@@ -239,8 +268,8 @@ class DTFD(Method):
                 flat |= {f"{name}.{inner}": part for inner, part in value.items()}
             else:
                 flat[name] = value
-        for block in range(len(self.residual)):
+        for block in range(len(self.dim_reduction.residual)):
             for ours, theirs in (("first", 0), ("second", 2)):
                 official = f"dim_reduction.resBlocks.{block}.block.{theirs}.weight"
-                flat[f"residual.{block}.{ours}.weight"] = flat.pop(official)
+                flat[f"dim_reduction.residual.{block}.{ours}.weight"] = flat.pop(official)
         return super().from_official(flat)
