@@ -41,6 +41,7 @@ def run(
     seeds: int | Sequence[int] = 0,
     preset: str = "paper",
     epochs: int | None = None,
+    class_weights: str | None = None,
     plugins: Path | str | Sequence[Path | str] = (),
     tune: int | None = None,
     tuned: bool = False,
@@ -76,6 +77,7 @@ def run(
         seeds: training seeds; every method is trained once per fold and seed.
         preset: "paper", the authors' recipes on all folds; or "quick", 3 folds, at most 40 epochs.
         epochs: epochs for every method, None for recipe and preset.
+        class_weights: for every method, "balanced" or "none"; None for the recipe's.
         plugins: Python files with methods.
         tune: first run a search of so many trials per method.
         tuned: use the settings that stored trials have chosen.
@@ -116,6 +118,7 @@ def run(
         seeds=(seeds,) if isinstance(seeds, int) else tuple(seeds),
         preset=preset,
         epochs=epochs,
+        class_weights=class_weights,
         plugins=_paths(plugins),
         tune=tune,
         tuned=tuned,

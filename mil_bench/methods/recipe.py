@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 OPTIMIZERS = ("adam", "adamw", "lookahead-radam")
+CLASS_WEIGHTS = ("none", "balanced")
 SCHEDULES = ("constant", "cosine", "step")
 _LARGEST = 1_000_000  # of what is counted; larger ones are mistakes
 
@@ -110,9 +111,12 @@ class Recipe:
         clip_modules: prefixes of parameter names ("attention", "head.0"). Each one's parameters are
             clipped by their own norm, and other parameters are not clipped. () is one norm over all
             parameters.
+        class_weights: "none", or "balanced": in every fold, a training bag's loss counts ``n / (c *
+            n_y)`` times, for n training bags of which n_y have its fine class y, and c classes
+            that occur.
 
     Raises:
-        UnknownNameError: there is no such optimizer or schedule.
+        UnknownNameError: there is no such optimizer, schedule or class weighting.
         InputError: a number is outside its range.
     """
 
@@ -130,6 +134,7 @@ class Recipe:
     warm_up: float = 0.0
     clip_norm: float | None = None
     clip_modules: tuple[str, ...] = ()
+    class_weights: str = "none"
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Recipe:
@@ -149,9 +154,15 @@ class Recipe:
         }
 
     def __post_init__(self) -> None:
-        for kind, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+        names = {
+            "optimizer": OPTIMIZERS,
+            "schedule": SCHEDULES,
+            "class_weights": CLASS_WEIGHTS,
+        }
+        for kind, known in names.items():
             if getattr(self, kind) not in known:
-                raise UnknownNameError(kind, str(getattr(self, kind)), known)
+                words = kind.replace("_weights", " weighting")
+                raise UnknownNameError(words, str(getattr(self, kind)), known)
         problems = [
             f"'{name}={getattr(self, name)!r}': {name} is {words}"
             for name, (fits, words) in _RANGES.items()

@@ -174,6 +174,9 @@ def _settings(
         recipe["epochs"] = preset.tuned_epochs
     elif preset.most_epochs is not None:
         recipe["epochs"] = min(recipe["epochs"], preset.most_epochs)
+    if request.class_weights is not None:
+        recipe["class_weights"] = request.class_weights
+    recipe = Recipe.from_json(recipe).to_json()
     settings = parse_settings(row.method, row.settings, params | recipe_of(method))
     params |= {name: value for name, value in settings.items() if name in params}
     recipe |= {

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mil_bench import registry
 from mil_bench.errors import InputError, UnknownNameError
+from mil_bench.methods.recipe import CLASS_WEIGHTS
 from mil_bench.planning.choice import SELECTIONS
 from mil_bench.planning.options import option, words_of
 from mil_bench.planning.rows import MethodRow
@@ -56,6 +57,7 @@ class RunRequest:
             depend on them.
         preset: a key of ``PRESETS``.
         epochs: epochs for every method, None for those of recipe and preset.
+        class_weights: for every method, "none" or "balanced"; None for the recipe's.
         plugins: Python files whose methods are available in addition to the installed ones.
         tune: number of trials per method, None for no search.
         tuned: use the settings chosen by stored trials.
@@ -102,6 +104,12 @@ class RunRequest:
         parse=int,
         metavar="N",
     )
+    class_weights: str | None = option(
+        None,
+        "for every method: balanced, a training slide's loss counts inversely to the frequency of "
+        "its class in the fold; or none (default: from the recipe)",
+        metavar="NAME",
+    )
     plugins: tuple[Path, ...] = option(
         (),
         "Python files with methods of your own; the class MyMethod becomes my-method",
@@ -134,6 +142,8 @@ class RunRequest:
             raise UnknownNameError("preset", str(self.preset), PRESETS)
         if self.select not in SELECTIONS:
             raise UnknownNameError("way to select trials", str(self.select), SELECTIONS)
+        if self.class_weights not in (None, *CLASS_WEIGHTS):
+            raise UnknownNameError("class weighting", str(self.class_weights), CLASS_WEIGHTS)
         for name in ("epochs", "folds", "tune"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int) and value >= 1):

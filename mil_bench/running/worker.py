@@ -27,7 +27,7 @@ from mil_bench.running.task import Begun, EpochDone, FoldTask, Task
 from mil_bench.training.fold_stack import FoldStack
 from mil_bench.training.memory import freed_memory_kept
 from mil_bench.training.stack import LoopedStack, Stack
-from mil_bench.training.trainer import FoldHistory, FoldRoles, Schedule, fit, predict
+from mil_bench.training.trainer import FoldHistory, FoldRoles, Schedule, balanced, fit, predict
 from mil_bench.training.witnesses import WitnessWatch
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def train(
 
     with _one_thread(), freed_memory_kept():
         stack = _build_stack(task, store, recipe, device)
-        histories = fit(stack, feed, _roles(task), schedule, recipe, report)
+        histories = fit(stack, feed, _roles(task, store, recipe), schedule, recipe, report)
         predictions = [
             None if histories[k].pruned else _predict(stack, feed, store, part.test, k)
             for k, part in enumerate(task.folds)
@@ -127,12 +127,14 @@ def train(
     return results
 
 
-def _roles(task: Task) -> list[FoldRoles]:
+def _roles(task: Task, store: BagStore, recipe: Recipe) -> list[FoldRoles]:
     """What each fold of a task trains and validates on."""
-    return [
-        FoldRoles(Task.positions(part.train), part.val.astype(np.int64), part.limits)
-        for part in task.folds
-    ]
+    roles = []
+    for part in task.folds:
+        train = Task.positions(part.train)
+        worth = balanced(store.labels[train]) if recipe.class_weights == "balanced" else None
+        roles.append(FoldRoles(train, part.val.astype(np.int64), part.limits, worth))
+    return roles
 
 
 def _sizes(part: FoldTask) -> dict[str, int]:

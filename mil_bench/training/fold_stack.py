@@ -20,7 +20,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mil_bench import seeds
-from mil_bench.training.stack import Identity, LoopedStack, Step, one_a_fold
+from mil_bench.training.stack import Identity, LoopedStack, Step, mean_weight, one_a_fold
 from mil_bench.training.stacked_optim import RULES
 from mil_bench.training.trial import why_looped
 
@@ -106,6 +106,10 @@ class FoldStack:
         seed = seeds.of_step(self._seed, step.number)
         self._mapped.set_mode(training=True)
         gradients, values = self._mapped.step(bags, weight[moved], progress, seed, folds)
+        share = mean_weight(self._recipes[0], weight[moved])
+        if share is not None:
+            share = share.to(gradients)
+            gradients, values = gradients * share, values * share[:, 0]
         losses[slice(None) if folds is None else folds] = values
         self._rule.step(gradients, folds, progress)
         return losses

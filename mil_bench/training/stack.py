@@ -118,6 +118,22 @@ def one_a_fold(recipe: Recipe | Sequence[Recipe], folds: int) -> list[Recipe]:
     return recipes
 
 
+def mean_weight(recipe: Recipe, weight: Tensor) -> Tensor | None:
+    """What multiplies the loss of each fold's step, ``[K, 1]``; None for 1.
+
+    Methods average over bags by weight, so of a single bag, or of bags of one class, its class's
+    weight would cancel out. With this factor a step's loss is the sum of weighted losses over the
+    number of bags.
+
+    Args:
+        recipe: its class weights.
+        weight: ``[K, B]``; every fold has a bag.
+    """
+    if recipe.class_weights == "none":
+        return None
+    return weight.sum(1, keepdim=True) / (weight > 0).sum(1, keepdim=True)
+
+
 class LoopedStack:
     """K modules, each with its own optimizer and its own randomness.
 
@@ -170,10 +186,16 @@ class LoopedStack:
     def _step(self, k: int, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:
         """One optimizer step of fold k; its loss."""
         method, optimizer = self._methods[k], self._optimizers[k]
+        share = mean_weight(self._recipes[k], weight[None])
         weight = weight.to(bags.features.device)
         if not method.training:
             method.train()
         loss = method.backward(bags, weight, progress)
+        if share is not None:
+            loss = loss * share.item()
+            for parameter in method.parameters():
+                if parameter.grad is not None:
+                    parameter.grad *= share.item()
         largest = self._recipes[k].clip_norm
         if largest is not None:
             for group in self._clipped[k]:

@@ -31,12 +31,13 @@ class FoldRoles:
     """Positions in the store of the bags on which fold k trains and validates.
 
     ``limits`` has one number per epoch: a fold is pruned if its lowest validation loss so far is
-    above it.
+    above it. ``worth`` has the weight of every training bag in the loss; None is 1 for all.
     """
 
     train: np.ndarray
     val: np.ndarray
     limits: np.ndarray | None = None  # [epochs]
+    worth: np.ndarray | None = None  # [len(train)]
 
 
 @dataclass(frozen=True)
@@ -135,10 +136,10 @@ def fit(
     """
     histories = [FoldHistory() for _ in roles]
     active = np.ones(len(roles), dtype=bool)
-    trains = np.stack([np.isin(schedule.bags, r.train) for r in roles])  # [K, schedule.bags]
+    trains = np.stack([_weights(schedule.bags, r) for r in roles])  # [K, schedule.bags]
     for epoch in range(recipe.epochs):
         progress = epoch / recipe.epochs
-        mean_loss = _epoch(stack, feed, schedule, trains & active[:, None], epoch, progress)
+        mean_loss = _epoch(stack, feed, schedule, trains * active[:, None], epoch, progress)
         for k in np.flatnonzero(active).tolist():
             history = histories[k]
             _close_epoch(stack, feed, roles[k].val, history, mean_loss[k], k)
@@ -149,6 +150,23 @@ def fit(
             break
     stack.restore()
     return histories
+
+
+def _weights(bags: np.ndarray, roles: FoldRoles) -> np.ndarray:
+    """A fold's weights of these bags, which are ascending, ``[bags]``."""
+    weights = np.zeros(len(bags), dtype=np.float32)
+    weights[np.searchsorted(bags, roles.train)] = 1.0 if roles.worth is None else roles.worth
+    return weights
+
+
+def balanced(labels: np.ndarray) -> np.ndarray:
+    """A weight per bag, inversely proportional to the frequency of its class, with mean 1.
+
+    Args:
+        labels: of the bags ``[B]``.
+    """
+    _, position, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    return (len(labels) / (len(counts) * counts))[position]
 
 
 def _epoch(
@@ -163,7 +181,8 @@ def _epoch(
         stack: the folds.
         feed: reads batches.
         schedule: the order of bags.
-        trains: whether a fold trains on a bag of the schedule ``[K, schedule.bags]``.
+        trains: a fold's weight of a bag of the schedule ``[K, schedule.bags]``, 0 if it does not
+            train on it.
         epoch: its number.
         progress: share of the training that is over.
     """

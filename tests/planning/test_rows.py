@@ -55,6 +55,15 @@ def test_fields_that_a_recipe_does_not_use_are_no_part_of_its_key(small_store: B
     assert used.key != plain.key
 
 
+def test_class_weights_for_every_method_are_part_of_its_key(small_store: BagStore) -> None:
+    plain = plan(small_store, "abmil", "hmil").jobs
+    weighted = plan(small_store, "abmil", "hmil", class_weights="balanced").jobs
+    assert plan(small_store, "abmil", "hmil", class_weights="none").jobs == plain
+    for before, after in zip(plain[:2], weighted[:2], strict=True):
+        assert after.recipe == {**before.recipe, "class_weights": "balanced"}
+        assert after.key != before.key
+
+
 def test_a_label_changes_the_row_and_not_the_result(small_store: BagStore) -> None:
     named = plan(
         small_store, MethodRow("hmil", {"align_bags": False}, "HMIL without bag alignment")

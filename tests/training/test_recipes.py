@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import random_batch
@@ -26,6 +27,7 @@ from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.methods import Recipe
 from mil_bench.training.fold_stack import FoldStack
 from mil_bench.training.stack import LoopedStack, Step
+from mil_bench.training.trainer import balanced
 
 HIERARCHY = LabelHierarchy.from_groups({"a": ["a0", "a1", "a2"], "b": ["b0", "b1"]})
 FOLDS, STEPS = 2, 12
@@ -165,3 +167,36 @@ def test_a_schedule_reaches_the_optimizer(kind: type) -> None:
             optimizer.step()
             scheduler.step()
         assert_equal(found[k], method)
+
+
+@KINDS
+def test_class_weights_are_those_of_torchs_loss_also_for_single_bags(kind: type) -> None:
+    recipe = Recipe(0.05, STEPS, class_weights="balanced")
+    classes = torch.tensor([0.5, 2.0, 1.5, 0.25, 3.0], dtype=torch.float64)
+    stack = kind([new(k) for k in range(FOLDS)], recipe, [("fold", k) for k in range(FOLDS)])
+    weighted = []
+    for step in steps():
+        present = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
+        weighted.append(step._replace(weight=present * classes[step.bags.labels]))
+    losses = torch.cat([stack.train([step], step.number / STEPS) for step in weighted])
+    for k in range(FOLDS):
+        method = new(k)
+        optimizer = Adam(method.parameters(), 0.05)
+        for step in weighted:
+            own = step.weight[k] > 0
+            every = nn.functional.cross_entropy(
+                method(step.bags).fine, step.bags.labels, classes, reduction="none"
+            )
+            loss = every[own].mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            torch.testing.assert_close(losses[step.number, k], loss.detach())
+        assert_equal(stack.state(k), method)
+
+
+def test_balanced_weights_give_every_class_the_same_sum_and_a_mean_of_one() -> None:
+    labels = np.array([3, 0, 3, 3, 0, 5])
+    found = balanced(labels)
+    assert found.mean() == pytest.approx(1)
+    assert [found[labels == c].sum() for c in (0, 3, 5)] == pytest.approx([2, 2, 2])
