@@ -1,0 +1,100 @@
+"""SimpleMIL against values measured on its authors' code."""
+
+from __future__ import annotations
+
+import goldens
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from goldens import TOLERANCE, assert_golden, assert_summary
+from mil_bench.baselines.simple_mil import SimpleMIL
+
+from mil_bench.bags.batch import BagBatch
+from mil_bench.errors import InputError
+from mil_bench.hierarchy import LabelHierarchy
+
+CASES = goldens.cases("simplemil")
+both_precisions = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+
+
+def flat(classes: int) -> LabelHierarchy:
+    return LabelHierarchy.flat([f"c{c}" for c in range(classes)])
+
+
+def read(case: str, dtype: torch.dtype) -> tuple[dict, SimpleMIL, BagBatch]:
+    golden = goldens.read(case)
+    s = golden["settings"]
+    labels = golden["labels"].get("bags") or [golden["labels"]["bag"]]
+    model = SimpleMIL(
+        s["input_dim"],
+        flat(s["pred_num"]),
+        s["hidden_dim"],
+        0.0,
+        s["activation"],
+        s["stride_divisor"],
+        not s["no_feature_select"],
+    )
+    model.load_official_state(goldens.official_state(golden))
+    return golden, model.to(dtype).eval(), padded(golden, dtype, labels)
+
+
+def padded(golden: dict, dtype: torch.dtype, labels: list[int]) -> BagBatch:
+    """The bags, with the zero rows that the release puts behind them."""
+    bags, rows = goldens.bags_of(golden, dtype, labels), golden["settings"]["padded_to"]
+    if not rows:
+        return bags
+    parts = [F.pad(x, (0, 0, 0, rows - len(x))) for x in bags.features.split(bags.lengths)]
+    return BagBatch.pack(torch.cat(parts), torch.tensor([rows] * len(parts)), bags.labels)
+
+
+@both_precisions
+@pytest.mark.parametrize("case", CASES)
+def test_evaluation_agrees_with_the_released_code(case: str, dtype: torch.dtype) -> None:
+    golden, model, bags = read(case, dtype)
+    expected, tolerance = goldens.results(golden, dtype)["forward"], TOLERANCE[dtype]
+    with torch.no_grad():
+        out = model(bags)
+    assert_golden(out.fine, expected["logits"], tolerance)
+    assert_golden(out.fine.softmax(1), expected["probabilities"], tolerance)
+    for b, part in enumerate(out.attention.split(bags.lengths)):
+        assert_summary(part, expected["attention"][b], tolerance, "attention")
+        assert_summary(
+            out.extras["embeddings"][b], expected["bag_embedding"][b], tolerance, "embedding"
+        )
+    if golden.get("cover"):
+        assert golden["cover"]["starts"] == model.starts
+        assert golden["cover"]["keep"] == model.keep
+
+
+@both_precisions
+@pytest.mark.parametrize("case", CASES)
+def test_training_agrees_with_the_released_code(case: str, dtype: torch.dtype) -> None:
+    golden, model, bags = read(case, dtype)
+    expected, tolerance = goldens.results(golden, dtype), TOLERANCE[dtype]
+    index = golden.get("feature_index")
+    if index and model.select:
+        drawn = np.random.default_rng(index["seed"]).permutation(model.in_dim)[: model.keep]
+        out = model.seeing(bags, torch.from_numpy(drawn))
+    else:
+        out = model(bags)
+    loss = model.loss(out, bags, torch.ones(bags.n_bags, dtype=dtype), 0.0)
+    loss.backward()
+    assert_golden(out.fine, expected["training_forward"]["logits"], tolerance)
+    assert_golden(loss, expected["losses"]["total"], tolerance)
+    goldens.assert_gradients(dict(model.named_parameters()), expected["gradients"], tolerance)
+
+
+@pytest.mark.parametrize("width", [257, 300, 384, 512, 768, 1024, 1536, 2560])
+def test_the_channels_are_in_the_order_of_the_release(width: int) -> None:
+    recorded = goldens.read(f"simplemil_permutation_{width}")["permutation"]
+    assert SimpleMIL(width, flat(2))._order.tolist() == recorded
+
+
+def test_it_has_as_many_parameters_as_the_released_model() -> None:
+    assert sum(p.numel() for p in SimpleMIL(1024, flat(7)).parameters()) == 532_232
+
+
+def test_an_unknown_activation_is_refused() -> None:
+    with pytest.raises(InputError, match="activation is 'cube'"):
+        SimpleMIL(8, flat(2), activation="cube")
