@@ -11,12 +11,28 @@ from mil_bench.methods.recipe import Recipe
 from mil_bench.methods.space import Choice, Float, Int
 
 if TYPE_CHECKING:
+    from mil_bench.methods.adapter import BagByBag, bag_by_bag
     from mil_bench.methods.method import Method, Output, add_gradients, weighted_mean
 
-__all__ = ["Choice", "Float", "Int", "Method", "Output", "Recipe", "add_gradients", "weighted_mean"]
+__all__ = [
+    "BagByBag",
+    "Choice",
+    "Float",
+    "Int",
+    "Method",
+    "Output",
+    "Recipe",
+    "add_gradients",
+    "bag_by_bag",
+    "weighted_mean",
+]
 
 
 def __getattr__(name: str) -> Any:
+    if name in ("BagByBag", "bag_by_bag"):
+        from mil_bench.methods import adapter
+
+        return getattr(adapter, name)
     if name in __all__:
         from mil_bench.methods import method
 
