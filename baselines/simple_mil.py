@@ -13,6 +13,7 @@ the device.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -25,6 +26,8 @@ from mil_bench.methods import Choice, Float, Method, Output, Recipe
 from mil_bench.methods.fused.dropout import Dropout
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mil_bench.bags.batch import BagBatch
     from mil_bench.hierarchy import LabelHierarchy
 
@@ -127,7 +130,7 @@ class SimpleMIL(Method):
             torch.cat([self.V.bias, self.U.bias]),
         )
         products = {}
-        for first, last in zip(limits[:-1], limits[1:], strict=True):
+        for first, last in pairwise(limits):
             part = self._order[first:last]
             products[first] = F.linear(
                 bags.features.index_select(1, part), both.index_select(1, part)
@@ -144,9 +147,12 @@ class SimpleMIL(Method):
     def _attention(self, scores: Tensor, bags: BagBatch) -> Tensor:
         if self.activation == "softmax":
             return segment_softmax(scores, bags)
-        return {"sigmoid": torch.sigmoid, "relu": F.relu, "leaky_relu": F.leaky_relu}[
-            self.activation
-        ](scores)
+        activations: dict[str, Callable[[Tensor], Tensor]] = {
+            "sigmoid": torch.sigmoid,
+            "relu": F.relu,
+            "leaky_relu": F.leaky_relu,
+        }
+        return activations[self.activation](scores)
 
     def _pooled(self, bags: BagBatch, attention: Tensor) -> Output:
         embeddings = attention_pool(attention, bags.features, bags)[:, 0]

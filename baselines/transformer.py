@@ -20,7 +20,7 @@ as does attention dropout over the rows that training draws.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
@@ -178,8 +178,8 @@ class _Block(nn.ModuleList):
     def forward(self, bags: BagBatch, seen: Tensor | None, last: bool) -> Tensor:
         """Tokens ``[T, E]``; those of the classes ``[B, E]`` from the last layer."""
         tokens, firsts = bags.features, bags.offsets[:-1]
-        normed = replace(bags, features=self[0].norm(tokens))
-        attention = self[0].mhsa
+        normed = replace(bags, features=self[0].get_submodule("norm")(tokens))
+        attention = self[0].get_submodule("mhsa")
         if last and seen is None and isinstance(attention, _Attention):
             tokens = tokens[firsts] + attention.class_rows(normed)
         else:
@@ -283,7 +283,8 @@ class Transformer(Method):
         """Cross-entropy times the weight of the class; its mean over the bags."""
         entropy = F.cross_entropy(out.fine, bags.labels, reduction="none")
         if self._class_weights is not None:
-            entropy = entropy * self._class_weights.to(entropy.dtype)[bags.labels]
+            class_weights = cast("Tensor", self._class_weights).to(entropy.dtype)
+            entropy = entropy * class_weights[bags.labels]
         return weighted_mean(entropy, weight)
 
     def training_loss(self, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:
@@ -306,10 +307,10 @@ class Transformer(Method):
             own = F.pad(padding, (1, 0))
             seen = ~(own[:, None] & own)
             seen[1:, 0] = False
-        blocks = self.transformer.layers
+        blocks = cast("nn.ModuleList", self.transformer.layers)
         for block in blocks:
             tokens = replace(tokens, features=block(tokens, seen, block is blocks[-1]))
-        return self.transformer.norm(tokens.features)
+        return self.transformer.get_submodule("norm")(tokens.features)
 
     def _tokens(self, bags: BagBatch) -> BagBatch:
         """Each bag's class token and embedded rows."""

@@ -52,7 +52,7 @@ class BagByBag(Method):
 
     def build(self, in_dim: int, hierarchy: LabelHierarchy) -> nn.Module:
         """The model; override it if ``net(in_dim, n_classes)`` does not build it."""
-        make = self.net
+        make = type(self).net
         if make is None:
             remedy = "Set net to the class of your model, or override build(in_dim, hierarchy)."
             raise InputError(type(self).__name__, ["it names no model"], remedy)

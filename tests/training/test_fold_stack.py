@@ -38,7 +38,9 @@ def bags_of(sizes: Sequence[int], dtype: torch.dtype, identity: int = 0) -> BagB
 
 
 def without_dropout(method: type[Method]) -> dict[str, float]:
-    return {"dropout": 0.0} if "dropout" in method.__init__.__annotations__ else {}
+    """Settings with which a method draws no random numbers."""
+    none = {"dropout": 0.0, "hidden_share": 0.0, "pseudo_bags": 1}
+    return {n: value for n, value in none.items() if n in method.__init__.__annotations__}
 
 
 def folds_of(

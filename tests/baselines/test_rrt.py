@@ -1,0 +1,139 @@
+"""RRT-MIL against values measured on its authors' code."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import goldens
+import pytest
+import torch
+from goldens import assert_golden, assert_summary
+from mil_bench.baselines.rrt import RRT
+
+from mil_bench.errors import InputError
+from mil_bench.hierarchy import LabelHierarchy
+
+if TYPE_CHECKING:
+    from mil_bench.bags.batch import BagBatch
+
+LEFT_OUT = (
+    "ppeg",
+    "value",
+    "min500",
+    "minratio",
+    "regionsize",
+    "ffnrelu",
+)  # ablations, see the module
+IMPOSSIBLE = ("epeg8", "poolavg", "mlpdim256")  # the released code raises
+CASES = [c for c in goldens.cases("rrt") if not any(w in c for w in (*LEFT_OUT, *IMPOSSIBLE))]
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 3e-4}
+both_precisions = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+
+
+def flat(classes: int) -> LabelHierarchy:
+    return LabelHierarchy.flat([f"c{c}" for c in range(classes)])
+
+
+def read(case: str, dtype: torch.dtype) -> tuple[dict, RRT, BagBatch]:
+    golden = goldens.read(case)
+    settings = golden["settings"]
+    crossing = settings["cr_msa"]
+    model = RRT(
+        settings["input_dim"],
+        flat(settings["n_classes"]),
+        kernel=settings["epeg_k"] if settings["epeg"] else 0,
+        slots=settings["crmsa_k"] if crossing else 0,
+        slot_heads=settings["crmsa_heads"],
+        slot_mlp=settings["crmsa_mlp"],
+        shortcut=settings["all_shortcut"],
+        layers=settings["n_layers"] - 1,
+        heads=settings["n_heads"],
+        regions=settings["region_num"],
+        feed_forward=settings["ffn"],
+        activation=settings["act"],
+        pooling_activation=settings["da_act"],
+        gated=settings["da_gated"],
+        embed_dim=settings["mlp_dim"],
+    )
+    state = goldens.official_state(golden)
+    for name, value in model.state_dict().items():  # a bias that has no effect may be missing
+        if name.endswith(".pe.bias"):
+            state.setdefault(f"online_encoder.{name}", torch.zeros_like(value))
+    model.load_official_state(state)
+    bags = goldens.bags_of(golden, dtype, [golden["labels"]["bag"]])
+    return goldens.results(golden, dtype), model.to(dtype).eval(), bags
+
+
+@both_precisions
+@pytest.mark.parametrize("case", CASES)
+def test_logits_loss_and_gradients_agree_with_the_released_code(
+    case: str, dtype: torch.dtype
+) -> None:
+    expected, model, bags = read(case, dtype)
+    tolerance = TOLERANCE[dtype]
+    out = model(bags)
+    assert_golden(out.fine, expected["forward"]["logits"], tolerance)
+    assert_golden(out.fine.softmax(1), expected["forward"]["probabilities"], tolerance)
+    assert out.fine.argmax().item() == expected["forward"]["prediction"]
+    assert_summary(out.attention, expected["forward"]["attention"][0], tolerance, "attention")
+    assert_summary(out.extras["scores"], expected["forward"]["attention_raw"][0], tolerance)
+    recorded = expected["forward"]["bag_embedding"][0]
+    assert_summary(out.extras["embedding"], recorded, tolerance, "embedding")
+    loss = model.loss(out, bags, torch.ones(1, dtype=dtype), 0.0)
+    assert_golden(loss, expected["losses"]["total"], tolerance)
+    loss.backward()
+    gradients = {n: g for n, g in expected["gradients"].items() if not n.endswith(".pe.bias")}
+    found = {n: p for n, p in released(model).items() if not n.endswith(".pe.bias")}
+    assert gradients.keys() == found.keys()
+    goldens.assert_gradients(found, gradients, tolerance)
+
+
+def released(model: RRT) -> dict[str, torch.nn.Parameter]:
+    """Parameters by released name."""
+    names = {ours: theirs for theirs, ours in RRT.official_names.items()}
+    if model.pool_b is None:
+        names |= {"pool_a.0.": "pool_fn.attention.attention.0."}
+        names |= {"pool_c.": "pool_fn.attention.attention.2."}
+    found = {}
+    for name, parameter in model.named_parameters():
+        prefix = next(ours for ours in names if name.startswith(ours))
+        official = names[prefix] + name.removeprefix(prefix)
+        official = official.replace(".mlp.0.", ".mlp.fc1.").replace(".mlp.2.", ".mlp.fc2.")
+        found[official] = parameter
+    return found
+
+
+@both_precisions
+@pytest.mark.parametrize("case", CASES)
+@torch.no_grad()
+def test_every_stage_agrees_with_the_released_code(case: str, dtype: torch.dtype) -> None:
+    expected, model, bags = read(case, dtype)
+    stages, tolerance = model.stages(bags), TOLERANCE[dtype]
+    for stage, tokens in stages.items():
+        recorded = expected["forward"]["stages"][stage]
+        assert len(tokens) == recorded["tokens"]
+        assert_summary(tokens, {key: recorded[key] for key in ("sum", "sumsq")}, tolerance, stage)
+        assert_golden(tokens[0, :8], recorded["first_token_first8"], tolerance, stage)
+        assert_golden(tokens[-1, :8], recorded["last_token_first8"], tolerance, stage)
+
+
+@pytest.mark.parametrize(
+    ("settings", "count"),
+    [
+        ({}, 2_700_039),
+        ({"slots": 1}, 2_699_015),
+        ({"slot_mlp": True}, 2_764_423),
+        ({"slots": 0}, 1_646_855),
+        ({"kernel": 0}, 2_699_911),
+    ],
+)
+def test_it_has_as_many_parameters_as_the_release(settings: dict, count: int) -> None:
+    assert sum(p.numel() for p in RRT(1024, flat(7), **settings).parameters()) == count
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"kernel": 8}, {"slots": -1}, {"heads": 7}, {"activation": "x"}, {"layers": 0}]
+)
+def test_settings_that_make_no_sense_are_refused(wrong: dict) -> None:
+    with pytest.raises(InputError, match=f"{next(iter(wrong))}="):
+        RRT(8, flat(2), **wrong)
