@@ -16,14 +16,8 @@ from mil_bench.hierarchy import LabelHierarchy
 if TYPE_CHECKING:
     from mil_bench.bags.batch import BagBatch
 
-LEFT_OUT = (
-    "ppeg",
-    "value",
-    "min500",
-    "minratio",
-    "regionsize",
-    "ffnrelu",
-)  # ablations, see the module
+# Ablations, see the module.
+LEFT_OUT = ("ppeg", "value", "min500", "minratio", "regionsize", "ffnrelu")
 IMPOSSIBLE = ("epeg8", "poolavg", "mlpdim256")  # the released code raises
 CASES = [c for c in goldens.cases("rrt") if not any(w in c for w in (*LEFT_OUT, *IMPOSSIBLE))]
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 3e-4}

@@ -15,6 +15,7 @@ from mil_bench.methods.conformance.comparing import (
 from mil_bench.methods.method import Method
 
 _STEPS = 120  # of training; methods that start slowly, such as DSMIL, need more than forty
+_LEARNING_RATES = (2e-3, 5e-4)
 
 
 def gradients(method: type[Method]) -> None:
@@ -42,10 +43,25 @@ def gradients(method: type[Method]) -> None:
 
 
 def learns(method: type[Method]) -> None:
-    """Some steps on bags of which half have two clear witnesses, then a test on other bags."""
+    """Some steps on bags of which half have two clear witnesses, then a test on other bags.
+
+    Deep attention does not train with large steps, so a smaller learning rate is tried as well.
+    """
+    accuracy = 0.0
+    for rate in _LEARNING_RATES:
+        accuracy = max(accuracy, _accuracy(method, rate))
+        if accuracy > 0.7:
+            return
+    raise AssertionError(
+        f"accuracy {accuracy:.0%} on simple bags with two clear witnesses; chance is 50 %"
+    )
+
+
+def _accuracy(method: type[Method], learning_rate: float) -> float:
+    """On new bags, after training with Adam."""
     rng = seeds.generator("conformance", "toy")
     built = build(method, LabelHierarchy.flat(["without", "with"])).float().train()
-    optimizer = torch.optim.Adam(built.parameters(), 2e-3)
+    optimizer = torch.optim.Adam(built.parameters(), learning_rate)
     with seeds.torch_seeded("conformance", "dropout"):
         for step in range(_STEPS):
             bags = learnable_bags(8, rng)
@@ -54,7 +70,5 @@ def learns(method: type[Method]) -> None:
             optimizer.step()
     bags = learnable_bags(60, rng)
     with torch.no_grad():
-        accuracy = (built.eval()(bags).fine.argmax(1) == bags.labels).float().mean().item()
-    assert accuracy > 0.7, (
-        f"accuracy {accuracy:.0%} on simple bags with two clear witnesses; chance is 50 %"
-    )
+        hits = built.eval()(bags).fine.argmax(1) == bags.labels
+    return hits.float().mean().item()
