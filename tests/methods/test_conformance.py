@@ -25,6 +25,12 @@ SLOW = {
     "hmil": ("stacks", "learns"),
     "clam-sb": ("learns",),
     "clam-mb": ("learns",),
+    "dtfd": ("bag-sizes", "stacks", "learns"),
+    "acmil": ("bag-sizes", "stacks", "learns"),
+    "ilra": ("bag-sizes", "stacks", "learns"),
+    "rrt": ("weight-zero", "bag-sizes", "stacks", "learns"),
+    "transformer": ("weight-zero", "bag-sizes", "stacks", "learns"),
+    "wikg": ("weight-zero", "bag-sizes", "stacks", "learns"),
 }
 """Checks that take longer than about 1.5 s, by method."""
 CASES = [
