@@ -34,7 +34,7 @@ _SMALLEST_NORM = 1e-8
 
 
 class ACMIL(Method):
-    """Gated attention with K branches that must differ, some of whose best instances are hidden.
+    """ACMIL: attention branches that must differ, with some of their best instances hidden.
 
     The loss of a bag is the cross-entropy of the bag's logits, plus the mean cross-entropy of the
     branches, plus the mean cosine between the attentions of two branches.

@@ -89,7 +89,7 @@ class _SecondTier(nn.Module):
 
 
 class DTFD(Method):
-    """Two tiers of gated attention: on pseudo-bags, then on what is distilled from them.
+    """DTFD-MIL: gated attention on pseudo-bags, then on what is distilled from them.
 
     Args:
         in_dim: feature width D.

@@ -156,7 +156,7 @@ class _Pooling(nn.Module):
 
 
 class ILRA(Method):
-    """Iterative low-rank attention: rows and a few learned vectors attend to each other in turn.
+    """ILRA-MIL: rows and a few learned vectors attend to each other in turn.
 
     Args:
         in_dim: feature width D.

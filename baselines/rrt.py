@@ -174,7 +174,7 @@ class _Layer(nn.Module):
 
 
 class RRT(Method):
-    """Re-embedding by attention inside and between regions of a square, then attention pooling.
+    """RRT-MIL: attention inside and between regions of a square, then attention pooling.
 
     The order of the rows is their position: as the tiler stored them, line by line.
 

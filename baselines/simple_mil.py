@@ -36,7 +36,7 @@ _ORDER_SEED = 42
 
 
 class SimpleMIL(Method):
-    """Gated attention over random channels in training, over windows of channels in evaluation.
+    """SimpleMIL: attention by random channels in training, by windows of them in evaluation.
 
     The head is linear, so the mean of the windows' logits is the logits of the bag pooled with the
     mean of their attentions, which is the attention that ``forward`` returns.

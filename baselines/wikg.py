@@ -40,7 +40,7 @@ _UNUSED = ("gate_U.", "gate_V.", "gate_W.")
 
 
 class WiKG(Method):
-    """Directed graph of the best head-tail pairs, with a message from each instance's neighbours.
+    """WiKG: each instance takes a message from those whose tail suits its head best.
 
     Args:
         in_dim: feature width D.

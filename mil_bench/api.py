@@ -66,7 +66,8 @@ def run(
     Repeating a call trains only what is missing.
 
     Args:
-        methods: "all", a name, or names; with settings as ``"hmil:align_bags=false"``. Or classes:
+        methods: "all", "core" (HMIL, ABMIL, CLAM, TransMIL, DSMIL and pooling), a name, or several
+            of these; with settings as ``"hmil:align_bags=false"``. Or classes:
             ``MyMethod`` of a notebook is ``my-method``, and all trainings run in this process.
         dataset: a dataset's name, with settings if it is generated (``"bracs-sim:slides=200"``), or
             the path of a card file.

@@ -48,8 +48,8 @@ class RunRequest:
 
     Args:
         dataset: name of a dataset, with settings if it is generated (``bracs-sim:slides=200``).
-        methods: names of methods, ("all",), names with settings (``"hmil:align_bags=false"``), or
-            ``MethodRow`` values.
+        methods: names of methods or of groups ("all", "core"), names with settings
+            (``"hmil:align_bags=false"``), or ``MethodRow`` values.
         protocol: name of a protocol, None for the dataset's default.
         folds: number of folds, None for the preset's.
         splits: a split file; all its folds are used.
@@ -69,7 +69,8 @@ class RunRequest:
     dataset: str
     methods: tuple[str | MethodRow, ...] = option(
         ("all",),
-        "one or more names, or all (default); with settings: hmil:align_bags=false,temperature=0.2",
+        "one or more names, core (HMIL, ABMIL, CLAM, TransMIL, DSMIL, pooling) or all (default); "
+        "with settings: hmil:align_bags=false,temperature=0.2",
         metavar="NAME",
         shown=True,
     )
@@ -169,9 +170,10 @@ class RunRequest:
 
     @property
     def rows(self) -> list[MethodRow]:
-        """The requested methods without repetition, in their order; "all" is every registered one.
+        """The requested methods without repetition, in their order.
 
-        Yardsticks may be named but are not returned, because every table has them.
+        "all" is every registered one; a group, such as "core", names some. Yardsticks may be
+        named but are not returned, because every table has them.
 
         Raises:
             UnknownNameError: a method does not exist.
@@ -179,10 +181,10 @@ class RunRequest:
         names, yardsticks = registry.methods.names(), registry.yardsticks.names()
         chosen: dict[str, MethodRow] = {}
         for method in self.methods:
-            rows = [MethodRow(name) for name in names] if method == "all" else [_row(method)]
-            for row in rows:
+            for row in _rows_of(method):
                 if row.method not in names and row.method not in yardsticks:
-                    raise UnknownNameError("method", row.method, [*names, "all"])
+                    known = [*names, "all", *registry.groups.names()]
+                    raise UnknownNameError("method", row.method, known)
                 chosen.setdefault(row.label, row)
         return [row for row in chosen.values() if row.method not in yardsticks]
 
@@ -210,8 +212,18 @@ class RunRequest:
 
     def names(self, row: MethodRow) -> bool:
         """Whether the request names the row itself, not only "all"."""
-        return any(name != "all" and _row(name).label == row.label for name in self.methods)
+        return any(
+            name != "all" and row.label in [named.label for named in _rows_of(name)]
+            for name in self.methods
+        )
 
 
-def _row(method: str | MethodRow) -> MethodRow:
-    return method if isinstance(method, MethodRow) else MethodRow.parse(method)
+def _rows_of(method: str | MethodRow) -> list[MethodRow]:
+    """The rows that a name stands for: one, or those of "all" or of a group."""
+    if isinstance(method, MethodRow):
+        return [method]
+    if method == "all":
+        return [MethodRow(name) for name in registry.methods.names()]
+    if method in registry.groups.names():
+        return [MethodRow(name) for name in registry.groups.load(method)]
+    return [MethodRow.parse(method)]

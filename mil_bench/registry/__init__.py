@@ -225,6 +225,8 @@ def _source_of(module: str) -> str:
 
 
 methods = Registry("mil_bench.methods", "method")
+groups = Registry("mil_bench.groups", "group of methods")
+"""Tuples of methods' names, for requests that name several at once."""
 yardsticks = Registry("mil_bench.yardsticks", "yardstick")
 datasets = Registry("mil_bench.datasets", "dataset")
 executors = Registry("mil_bench.executors", "executor")
