@@ -34,6 +34,7 @@ _Outcome = TypeVar("_Outcome")
 
 LONGEST_END = 30.0  # seconds that tracking may take at the end of a run, whatever a server does
 _UNNOTICED = 3.0  # seconds of them that pass without a word
+_INTERRUPTED = 0.5  # seconds for which whoever interrupts a run is kept
 _LONGEST_TURN = 5.0  # seconds to wait for another process that logs the same run
 _LONGEST_SILENCE = 120.0  # seconds without an answer in a command that only tracks
 
@@ -88,7 +89,10 @@ class MlflowTracker(Listener):
         self._add(lambda log: log.log_report(folder, sentences, tables))
 
     def on_end(self) -> None:
-        """Log what is missing and the means over folds, end the runs, and wait for it, not long."""
+        """Log what is missing and the means over folds, end the runs, and wait for it, not long.
+
+        Whoever interrupts a run is kept for a moment only, and told how to log the rest.
+        """
         if self._log is None:
             return
         self._latest_turn = time.monotonic() + _LONGEST_TURN
@@ -96,16 +100,18 @@ class MlflowTracker(Listener):
         self._tasks.put(None)
         if self._thread is None:
             return
-        self._thread.join(min(_UNNOTICED, LONGEST_END))
-        if self._thread.is_alive():
-            sys.stderr.write(f"Waiting for MLflow, at most {LONGEST_END:.0f} seconds ...\n")
-            self._thread.join(LONGEST_END - _UNNOTICED)
+        is_interrupted = isinstance(sys.exception(), KeyboardInterrupt)
+        longest = _INTERRUPTED if is_interrupted else LONGEST_END
+        self._thread.join(min(_UNNOTICED, longest))
+        if self._thread.is_alive() and longest > _UNNOTICED:
+            sys.stderr.write(f"Waiting for MLflow, at most {longest:.0f} seconds ...\n")
+            self._thread.join(longest - _UNNOTICED)
         if self._thread.is_alive():
             self._log.stop()
             if self._turn is not None:
                 self._turn.end()
             self._say(
-                f"MLflow was not done {LONGEST_END:.0f} seconds after the end of the run and is "
+                f"MLflow was not done {longest:g} seconds after the end of the run and is "
                 f"not waited for any longer. {self._later(self._log)}"
             )
 
