@@ -12,7 +12,7 @@ description). Three things about the release may surprise:
 
 The release holds the scores of all pairs of instances. Here neighbours are found block by block,
 without a gradient, and the scores of the chosen ones are computed again: values and gradients are
-the same. 50,000 instances take about 3 GB in training, of which the pairs take 64 MB.
+the same, and 64 MB of scores are held at a time.
 """
 
 from __future__ import annotations
