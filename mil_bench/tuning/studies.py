@@ -225,7 +225,11 @@ def trial_job(plan: StudyPlan, settings: Mapping[str, Any]) -> Job:
         **{name: value for name, value in settings.items() if name in base.params},
     }
     recipe = {
-        **base.recipe,
-        **{name: value for name, value in settings.items() if name in base.recipe},
+        **base.recipe,  # without fields that have their default
+        **{
+            name: value
+            for name, value in settings.items()
+            if name in base.recipe or name not in base.params
+        },
     }
     return dataclasses.replace(base, params=params, recipe=recipe)

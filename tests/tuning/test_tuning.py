@@ -23,6 +23,7 @@ from mil_bench.planning.request import RunRequest
 from mil_bench.registry import Registry
 from mil_bench.running.setup import Setup
 from mil_bench.tuning.choosing import studies_of
+from mil_bench.tuning.studies import trial_job
 from mil_bench.tuning.trial_store import TrialStore
 
 if TYPE_CHECKING:
@@ -405,6 +406,16 @@ def test_a_process_killed_while_it_writes_the_dashboard_file_blocks_no_other(
     storage = JournalStorage(JournalFileBackend(str(tmp_path / "results" / "optuna.log")))
     (study,) = optuna.get_all_study_summaries(storage)
     assert study.n_trials == 1
+
+
+def test_a_trial_trains_with_fields_that_its_recipe_has_at_their_default(tmp_path: Path) -> None:
+    setup = Setup(tmp_path / "results", tmp_path / "data", **QUIET)
+    plan = studies_of(prepare(RunRequest(SMALL_TWIN, ("abmil",), **SMALL), setup))[0]
+    assert "clip_norm" not in plan.base.recipe
+    job = trial_job(plan, {"clip_norm": 2.0, "dropout": 0.5, "learning_rate": 0.01})
+    assert job.recipe == {**plan.base.recipe, "clip_norm": 2.0, "learning_rate": 0.01}
+    assert job.params == {**plan.base.params, "dropout": 0.5}
+    assert job.key != trial_job(plan, {"dropout": 0.5, "learning_rate": 0.01}).key
 
 
 @pytest.mark.slow
