@@ -48,7 +48,7 @@ class ACMIL(Method):
         hidden_share: share of these that is hidden, rounded down; the authors call 0 sometimes
             better.
         embed_dim: width of the embedding; the release has 128, 256, 384, 512 and 768 for features
-            of 384, 512, 768, 1024 and 1536 numbers, except that it gives 384 to 768.
+            of 384, 512, 768, 1024 and 1536 numbers.
         attention_dim: width of the gate.
     """
 
@@ -93,7 +93,9 @@ class ACMIL(Method):
         if not 0 <= hidden_share <= 1:
             problems.append(f"hidden_share={hidden_share} is not from 0 to 1")
         if problems:
-            raise InputError("acmil", problems, "See mil-bench methods show acmil.")
+            raise InputError(
+                "acmil", problems, "The docstring of the method says what each setting means."
+            )
         self.branches, self.hidden_top, self.hidden_share = branches, hidden_top, hidden_share
         self.embed = nn.Linear(in_dim, embed_dim, bias=False)
         self.attention_v = nn.Linear(embed_dim, attention_dim)

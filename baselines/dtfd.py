@@ -120,7 +120,7 @@ class DTFD(Method):
         "learning_rate": Float(1e-5, 1e-3, log=True),
         "weight_decay": Float(1e-6, 1e-2, log=True),
         "distillation": Choice(DISTILLATIONS),
-        "pseudo_bags": Int(2, 4),
+        "pseudo_bags": Int(2, 4),  # total_instances is 4, and each gives one at least
     }
     official_names = {
         "classifier.fc.": "classifier.",
@@ -156,7 +156,9 @@ class DTFD(Method):
                 "nothing would be distilled"
             )
         if problems:
-            raise InputError("dtfd", problems, "See mil-bench methods show dtfd.")
+            raise InputError(
+                "dtfd", problems, "The docstring of the method says what each setting means."
+            )
         self.distillation, self.pseudo_bags = distillation, pseudo_bags
         self.taken = total_instances // pseudo_bags
         self.dim_reduction = _Embedding(in_dim, embed_dim, residual_blocks)

@@ -197,7 +197,9 @@ class ILRA(Method):
         if not problems and embed_dim % heads:
             problems.append(f"heads={heads} does not divide embed_dim={embed_dim}")
         if problems:
-            raise InputError("ilra", problems, "See mil-bench methods show ilra.")
+            raise InputError(
+                "ilra", problems, "The docstring of the method says what each setting means."
+            )
         widths = [in_dim, *[embed_dim] * (blocks - 1)]
         self.gab_blocks = nn.ModuleList(
             _Block(width, embed_dim, heads, rank, norm) for width in widths

@@ -32,6 +32,8 @@ from mil_bench.methods import Choice, Float, Method, Output, Recipe
 from mil_bench.methods.fused.dropout import Dropout
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mil_bench.bags.batch import BagBatch
     from mil_bench.hierarchy import LabelHierarchy
 
@@ -258,28 +260,9 @@ class RRT(Method):
         embed_dim: int = 512,
     ) -> None:
         super().__init__(in_dim, hierarchy)
-        problems = [
-            f"{name}='{value}' is none of {', '.join(ACTIVATIONS)}"
-            for name, value in (
-                ("activation", activation),
-                ("pooling_activation", pooling_activation),
-            )
-            if value not in ACTIVATIONS
-        ]
-        if kernel < 0 or (kernel and kernel % 2 == 0):
-            problems.append(f"kernel={kernel} is not 0 or an odd number")
-        if slots < 0:
-            problems.append(f"slots={slots} is negative")
         counts = {"layers": layers, "heads": heads, "slot_heads": slot_heads, "regions": regions}
-        problems += [f"{name}={n} is not 1 or more" for name, n in counts.items() if n < 1]
-        if not problems:
-            problems += [
-                f"{name}={counts[name]} does not divide embed_dim={embed_dim}"
-                for name in ("heads", "slot_heads")
-                if embed_dim % counts[name]
-            ]
-        if problems:
-            raise InputError("rrt", problems, "See mil-bench methods show rrt.")
+        names = {"activation": activation, "pooling_activation": pooling_activation}
+        _refuse(kernel, slots, embed_dim, counts, names)
         self.shortcut = shortcut
         self.embed = nn.Sequential(nn.Linear(in_dim, embed_dim), ACTIVATIONS[activation]())
         self.drop = Dropout(dropout)
@@ -344,3 +327,31 @@ class RRT(Method):
             name.replace(".mlp.fc1.", ".mlp.0.").replace(".mlp.fc2.", ".mlp.2."): value
             for name, value in super().from_official(state).items()
         }
+
+
+def _refuse(
+    kernel: int, slots: int, embed_dim: int, counts: Mapping[str, int], names: Mapping[str, str]
+) -> None:
+    """Refuse settings with which the method cannot be built.
+
+    Raises:
+        InputError: names them all.
+    """
+    problems = [
+        f"{name}='{value}' is none of {', '.join(ACTIVATIONS)}"
+        for name, value in names.items()
+        if value not in ACTIVATIONS
+    ]
+    if kernel < 0 or (kernel and kernel % 2 == 0):
+        problems.append(f"kernel={kernel} is not 0 or an odd number")
+    if slots < 0:
+        problems.append(f"slots={slots} is negative")
+    problems += [f"{name}={n} is not 1 or more" for name, n in counts.items() if n < 1]
+    problems += [
+        f"{name}={counts[name]} does not divide embed_dim={embed_dim}"
+        for name in ("heads", "slot_heads")
+        if counts[name] >= 1 and embed_dim % counts[name]
+    ]
+    if problems:
+        remedy = "The docstring of the method says what each setting means."
+        raise InputError("rrt", problems, remedy)

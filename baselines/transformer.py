@@ -9,7 +9,8 @@ are kept:
   (0, 0).
 
 The release fills shorter training bags with zero rows that it does not mask; here no row is added.
-Its class weights sum to 1, and its loss is divided by the number of bags.
+Its class weights sum to 1 and are otherwise those of this project's recipes, "balanced"; its loss
+is divided by the number of bags, as theirs is. AdamW does not see the constant between them.
 
 Only the class token leaves the last layer, so that layer projects no key and no value: the class
 token's query is taken through the keys' weight, and the mean of the rows through the values'.
@@ -29,12 +30,10 @@ from torch import Tensor, nn
 from mil_bench.bags.batch import BagBatch
 from mil_bench.bags.segments import attention_pool, segment_softmax
 from mil_bench.errors import InputError
-from mil_bench.methods import Choice, Float, Method, Output, Recipe, weighted_mean
+from mil_bench.methods import Choice, Float, Method, Output, Recipe
 from mil_bench.methods.fused.dropout import Dropout
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from mil_bench.hierarchy import LabelHierarchy
 
 FEED_FORWARD_DROPOUT = 0.5
@@ -204,8 +203,6 @@ class Transformer(Method):
             Training with dropout takes 8 bytes per head, layer and pair of rows.
         alibi: subtract the distance of two tokens from their attention, as the release's
             experimental option does; the data need coordinates.
-        class_weights: weight of each class in the loss, or None for equal ones. The release takes
-            the inverse of the class's share of the training bags, scaled to a sum of 1.
     """
 
     # config.yaml of the release. Its one-cycle schedule advances once per epoch although it is
@@ -218,6 +215,7 @@ class Transformer(Method):
         weight_decay=0.01,
         schedule="cosine",
         patience=16,
+        class_weights="balanced",
     )
     search_space = {
         "learning_rate": Float(1e-5, 1e-2, log=True),
@@ -241,10 +239,16 @@ class Transformer(Method):
         dropout: float = 0.25,
         rows: int = 512,
         alibi: bool = False,
-        class_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__(in_dim, hierarchy)
-        self._refuse(dim, heads, rows, class_weights)
+        problems = []
+        if heads < 1 or dim % heads:
+            problems.append(f"dim is {dim}, which {heads} heads do not divide")
+        if rows < 0:
+            problems.append(f"rows is {rows}")
+        if problems:
+            remedy = "Choose heads that divide dim, and rows >= 0."
+            raise InputError("building Transformer", problems, remedy)
         self.rows, self.alibi = rows, alibi
         self.class_token = nn.Parameter(torch.randn(dim))
         self.project_features = nn.Sequential(nn.Linear(in_dim, dim), nn.GELU(), Dropout(dropout))
@@ -255,37 +259,11 @@ class Transformer(Method):
         )
         self.transformer.norm = nn.LayerNorm(dim)
         self.mlp_head = nn.Sequential(nn.Linear(dim, hierarchy.n_fine))
-        weights = None if class_weights is None else torch.tensor(class_weights)
-        self.register_buffer("_class_weights", weights, persistent=False)
-
-    def _refuse(
-        self, dim: int, heads: int, rows: int, class_weights: Sequence[float] | None
-    ) -> None:
-        problems = []
-        if heads < 1 or dim % heads:
-            problems.append(f"dim is {dim}, which {heads} heads do not divide")
-        if rows < 0:
-            problems.append(f"rows is {rows}")
-        if class_weights is not None and len(class_weights) != self.hierarchy.n_fine:
-            problems.append(
-                f"{len(class_weights)} class weights for {self.hierarchy.n_fine} classes"
-            )
-        if problems:
-            remedy = "Choose heads that divide dim, rows >= 0, and one weight per class."
-            raise InputError("building Transformer", problems, remedy)
 
     def forward(self, bags: BagBatch) -> Output:
         """Logits; training draws the rows."""
         embeddings = self.embed(self._drawn(bags))
         return Output(fine=self.mlp_head(embeddings), extras={"embeddings": embeddings})
-
-    def loss(self, out: Output, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:  # noqa: ARG002  # of the contract
-        """Cross-entropy times the weight of the class; its mean over the bags."""
-        entropy = F.cross_entropy(out.fine, bags.labels, reduction="none")
-        if self._class_weights is not None:
-            class_weights = cast("Tensor", self._class_weights).to(entropy.dtype)
-            entropy = entropy * class_weights[bags.labels]
-        return weighted_mean(entropy, weight)
 
     def training_loss(self, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:
         """The loss; in training, ALiBi first adds the bags that count to its mean distance."""

@@ -98,7 +98,9 @@ class WiKG(Method):
         if neighbours < 1:
             problems.append(f"neighbours={neighbours} is not 1 or more")
         if problems:
-            raise InputError("wikg", problems, "See mil-bench methods show wikg.")
+            raise InputError(
+                "wikg", problems, "The docstring of the method says what each setting means."
+            )
         self.neighbours, self.aggregation = neighbours, aggregation
         self.pooling, self.neighbour_score = pooling, neighbour_score
         self.embed = nn.Linear(in_dim, embed_dim)

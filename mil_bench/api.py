@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from mil_bench import registry
 from mil_bench.cluster.folds import FoldsElsewhere
-from mil_bench.cluster.trials import TrialsElsewhere
 from mil_bench.errors import InputError, StorageError, UnknownNameError
 from mil_bench.planning.prepare import Prepared
 from mil_bench.planning.prepare import prepare as prepare_request
@@ -275,6 +274,7 @@ def make_missing_trials(prepared: Prepared, setup: Setup) -> tuple[int, int]:
     Raises:
         InputError: other machines did not make all of them.
     """
+    from mil_bench.cluster.trials import TrialsElsewhere  # brings optuna
     from mil_bench.tuning.choosing import stored_trials, studies_of
     from mil_bench.tuning.display import DashboardFile, TuningDisplay
     from mil_bench.tuning.tuner import make_trials

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from mil_bench.bags.batch import BagBatch
+from mil_bench.hierarchy import LabelHierarchy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,6 +83,11 @@ def bags_of(golden: Mapping[str, Any], dtype: torch.dtype, labels: list[int]) ->
     return BagBatch.pack(features, torch.tensor([len(p) for p in parts]), torch.tensor(labels))
 
 
+def flat(classes: int) -> LabelHierarchy:
+    """So many classes without coarse ones."""
+    return LabelHierarchy.flat([f"c{c}" for c in range(classes)])
+
+
 def assert_golden(found: torch.Tensor, golden: object, tolerance: float, what: str = "") -> None:
     """Equal up to ``tolerance * max(1, |golden|)``."""
     expected = np.asarray(golden, dtype=np.float64)
@@ -108,6 +114,16 @@ def assert_summary(
     }
     for key in golden.keys() & summary.keys():
         assert_golden(summary[key], golden[key], tolerance, f"{what} {key}")
+
+
+def assert_tokens(
+    tokens: torch.Tensor, golden: Mapping[str, Any], tolerance: float, stage: str
+) -> None:
+    """The rows after a stage, by their number, sums, and the first numbers of two of them."""
+    assert len(tokens) == golden["tokens"]
+    assert_summary(tokens, {key: golden[key] for key in ("sum", "sumsq")}, tolerance, stage)
+    assert_golden(tokens[0, :8], golden["first_token_first8"], tolerance, stage)
+    assert_golden(tokens[-1, :8], golden["last_token_first8"], tolerance, stage)
 
 
 def assert_gradients(

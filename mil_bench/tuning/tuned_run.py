@@ -7,9 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mil_bench.methods.space import space_from_json
 from mil_bench.report.tuning_tables import by_study, chosen_table, gain_table, spent_table
 from mil_bench.results import Results
+from mil_bench.tuning.studies import StudyPlan
 from mil_bench.tuning.trial_store import TrialStore
 
 if TYPE_CHECKING:
@@ -31,12 +31,12 @@ class TunedRun:
 
     Args:
         records: the trials, study by study.
-        about: key of a study to its description.
+        studies: key of a study to its plan.
         recipe: method to the trained folds of its own recipe, the first trial of each study.
     """
 
     records: Sequence[Trial]
-    about: Mapping[str, Mapping[str, Any]]
+    studies: Mapping[str, StudyPlan]
     recipe: Mapping[str, tuple[TrainedFold, ...]]
 
     @classmethod
@@ -44,13 +44,13 @@ class TunedRun:
         """Read everything about a plan's trials."""
         trials = TrialStore(Results(Path(store.root).parent).studies)
         records = trials.of_plan(plan)
-        about = {}
+        studies = {}
         for choice in plan.tuning.chosen if plan.tuning else ():
             folder = trials.folder(plan.dataset, choice.method, choice.study)
-            about[choice.study] = trials.about(folder)
+            about = trials.about(folder)
             try:
-                space_from_json(about[choice.study]["space"])
-                _defaults(about[choice.study])
+                studies[choice.study] = study = StudyPlan.from_about(about, choice.label)
+                study.defaults  # noqa: B018 - a job without a tuned setting is reported now
             except (AttributeError, KeyError, TypeError, ValueError) as error:
                 raise trials.broken(folder, error) from error
         recipe: dict[str, tuple[TrainedFold, ...]] = {}
@@ -59,7 +59,7 @@ class TunedRun:
                 job = store.load_job(plan.dataset, record.method, record.job_key)
                 folds = tuple(store.load_fold(job, fold) for fold in sorted(record.curves))
                 recipe[record.label] = recipe.get(record.label, ()) + folds
-        return cls(records, about, recipe)
+        return cls(records, studies, recipe)
 
     def tables(self, tuned: Evidence, figure: Measure, caption: str) -> list[ResultTable]:
         """Cost of the trials, gain over the recipes, chosen settings.
@@ -114,7 +114,7 @@ class TunedRun:
     @cached_property
     def _defaults(self) -> dict[str, dict[str, Any]]:
         """Method to its own values of the tuned settings."""
-        return {record.label: _defaults(self.about[record.study]) for record in self.records}
+        return {record.label: self.studies[record.study].defaults for record in self.records}
 
     @cached_property
     def _importances(self) -> dict[str, dict[str, list[float]]]:
@@ -123,14 +123,7 @@ class TunedRun:
 
         shares: dict[str, dict[str, list[float]]] = {}
         for records in by_study(self.records).values():
-            about, label = self.about[records[0].study], records[0].label
-            for name, share in importances(
-                space_from_json(about["space"]), _defaults(about), records
-            ).items():
+            study, label = self.studies[records[0].study], records[0].label
+            for name, share in importances(study.space, study.defaults, records).items():
                 shares.setdefault(label, {}).setdefault(name, []).append(share)
         return shares
-
-
-def _defaults(about: Mapping[str, Any]) -> dict[str, Any]:
-    values = {**about["job"]["params"], **about["job"]["recipe"]}
-    return {name: values[name] for name in about["space"]}

@@ -9,12 +9,11 @@ import goldens
 import pytest
 import torch
 from conftest import random_batch
-from goldens import TOLERANCE, assert_golden, assert_summary
+from goldens import TOLERANCE, assert_golden, assert_summary, flat
 from mil_bench.baselines.abmil import ABMIL, GatedABMIL
 
 from mil_bench import seeds
 from mil_bench.errors import InputError
-from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.methods import Method
 from mil_bench.methods.fused import linear
 
@@ -26,10 +25,6 @@ if TYPE_CHECKING:
 CASES = goldens.cases("abmil") + goldens.cases("abmil_gated")
 CLASSES = {"sigmoid": 2, "linear2_softmax": 2, "linear7_softmax": 7}
 DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-
-
-def flat(classes: int) -> LabelHierarchy:
-    return LabelHierarchy.flat([f"c{c}" for c in range(classes)])
 
 
 def build(golden: dict[str, Any]) -> ABMIL:

@@ -7,21 +7,16 @@ from typing import TYPE_CHECKING
 import goldens
 import pytest
 import torch
-from goldens import TOLERANCE, assert_golden, assert_summary
+from goldens import TOLERANCE, assert_golden, assert_summary, flat
 from mil_bench.baselines.acmil import ACMIL
 
 from mil_bench.errors import InputError
-from mil_bench.hierarchy import LabelHierarchy
 
 if TYPE_CHECKING:
     from mil_bench.bags.batch import BagBatch
 
 CASES = goldens.cases("acmil_ga")
 both_precisions = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-
-
-def flat(classes: int) -> LabelHierarchy:
-    return LabelHierarchy.flat([f"c{c}" for c in range(classes)])
 
 
 def read(case: str, dtype: torch.dtype) -> tuple[dict, ACMIL, BagBatch]:
@@ -103,11 +98,11 @@ def released(model: ACMIL) -> dict[str, torch.nn.Parameter]:
     return found
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if goldens.read(c).get("mask")])
+@pytest.mark.parametrize(
+    "case", [c for c in CASES if goldens.read(c)["settings"]["n_masked_patch"]]
+)
 def test_the_hidden_instances_are_those_of_the_released_code(case: str) -> None:
     golden, model, bags = read(case, torch.float64)
-    if not golden["settings"]["n_masked_patch"]:
-        return
     scores = model.eval()(bags).extras["scores"]
     hidden = model._hidden(scores, bags)
     for k, recorded in enumerate(golden["mask"]["masked_instances"]):

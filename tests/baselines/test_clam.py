@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import random_batch
-from goldens import TOLERANCE, assert_golden, assert_summary
+from goldens import TOLERANCE, assert_golden, assert_summary, flat
 from mil_bench.baselines.clam import _CLAM, CLAMMB, CLAMSB, smooth_top1_svm
 from torch.func import functional_call, grad, stack_module_state, vmap
 
@@ -18,7 +18,6 @@ from mil_bench import seeds
 from mil_bench.bags.batch import BagBatch
 from mil_bench.bags.segments import attention_pool, extreme_rows
 from mil_bench.errors import InputError, UnknownNameError
-from mil_bench.hierarchy import LabelHierarchy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,10 +43,6 @@ both_branches = pytest.mark.parametrize("method", [CLAMSB, CLAMMB])
 def _seeded() -> Iterator[None]:
     with seeds.torch_seeded("test", "clam"):
         yield
-
-
-def flat(classes: int) -> LabelHierarchy:
-    return LabelHierarchy.flat([f"c{c}" for c in range(classes)])
 
 
 def read(name: str, dtype: torch.dtype, **changed: Any) -> tuple[dict, dict, _CLAM, BagBatch]:

@@ -10,14 +10,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import random_batch
-from goldens import TOLERANCE, assert_golden, assert_summary
+from goldens import TOLERANCE, assert_golden, assert_summary, flat
 from mil_bench.baselines.dsmil import DSMIL
 from torch.func import functional_call, grad, stack_module_state, vmap
 
 from mil_bench import seeds
 from mil_bench.bags.batch import BagBatch
 from mil_bench.errors import InputError
-from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.methods import Method
 from mil_bench.methods.fused import linear
 
@@ -31,10 +30,6 @@ VARIANTS = [
     {"none_class": True, "positive_weight": 2.5},
     {"none_class": True, "nonlinear": False, "passing_v": True},
 ]
-
-
-def flat(classes: int) -> LabelHierarchy:
-    return LabelHierarchy.flat([f"c{c}" for c in range(classes)])
 
 
 def build(classes: int = 7, in_dim: int = 12, **params: Any) -> DSMIL:

@@ -8,11 +8,10 @@ import goldens
 import pytest
 import torch
 from conftest import random_batch
-from goldens import TOLERANCE, assert_golden, assert_summary
+from goldens import TOLERANCE, assert_golden, assert_summary, flat
 from mil_bench.baselines.dtfd import DTFD
 
 from mil_bench.errors import InputError
-from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.training.stack import LoopedStack, Step
 
 if TYPE_CHECKING:
@@ -21,10 +20,6 @@ if TYPE_CHECKING:
 WITHOUT_ROWS = [c for c in goldens.cases("dtfd") if "_g8_t4_" in c]
 CASES = [c for c in goldens.cases("dtfd") if c not in WITHOUT_ROWS]
 both_precisions = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-
-
-def flat(classes: int) -> LabelHierarchy:
-    return LabelHierarchy.flat([f"c{c}" for c in range(classes)])
 
 
 def build(golden: dict) -> DTFD:

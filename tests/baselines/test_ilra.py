@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 import goldens
 import pytest
 import torch
-from goldens import assert_golden, assert_summary
+from goldens import assert_golden, assert_summary, flat
 from mil_bench.baselines.ilra import ILRA
 
 from mil_bench.errors import InputError
-from mil_bench.hierarchy import LabelHierarchy
 
 if TYPE_CHECKING:
     from mil_bench.bags.batch import BagBatch
@@ -19,10 +18,6 @@ if TYPE_CHECKING:
 CASES = goldens.cases("ilra")
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-4}
 both_precisions = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-
-
-def flat(classes: int) -> LabelHierarchy:
-    return LabelHierarchy.flat([f"c{c}" for c in range(classes)])
 
 
 def read(case: str, dtype: torch.dtype) -> tuple[dict, ILRA, BagBatch]:

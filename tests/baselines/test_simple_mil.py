@@ -7,19 +7,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from goldens import TOLERANCE, assert_golden, assert_summary
+from goldens import TOLERANCE, assert_golden, assert_summary, flat
 from mil_bench.baselines.simple_mil import SimpleMIL
 
 from mil_bench.bags.batch import BagBatch
 from mil_bench.errors import InputError
-from mil_bench.hierarchy import LabelHierarchy
 
 CASES = goldens.cases("simplemil")
 both_precisions = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-
-
-def flat(classes: int) -> LabelHierarchy:
-    return LabelHierarchy.flat([f"c{c}" for c in range(classes)])
 
 
 def read(case: str, dtype: torch.dtype) -> tuple[dict, SimpleMIL, BagBatch]:

@@ -10,21 +10,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import random_batch
-from goldens import assert_golden, assert_summary
+from goldens import assert_golden, assert_summary, flat
 from mil_bench.baselines.transformer import Transformer
 
 from mil_bench.bags.batch import BagBatch
 from mil_bench.errors import InputError
-from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.methods import Output
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 3e-4}
 CASES = goldens.cases("vit")
 both_precisions = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-
-
-def flat(classes: int) -> LabelHierarchy:
-    return LabelHierarchy.flat([f"c{c}" for c in range(classes)])
 
 
 def coordinates(golden: dict) -> list[torch.Tensor]:
@@ -50,9 +45,7 @@ def read(case: str, dtype: torch.dtype) -> tuple[dict, Transformer, BagBatch]:
         s["n_layers"],
         0.0,
         alibi=s["use_alibi"],
-        class_weights=s["category_weights"],
     )
-    model._class_weights = torch.tensor(s["category_weights"], dtype=dtype)
     state = goldens.official_state(golden)
     for name in state:
         for buffer, value in (s.get("buffers_before") or {}).items():
@@ -105,7 +98,9 @@ def test_logits_loss_and_gradients_agree_with_the_released_code(
         assert_summary(embeddings[b], recorded, tolerance, "embedding")
     measured_in_training(model, expected)
     out = Output(fine=model.mlp_head(model.embed(bags, padding(golden, bags))))
-    loss = model.loss(out, bags, torch.ones(bags.n_bags, dtype=dtype), 0.0)
+    weight = torch.tensor(golden["settings"]["category_weights"], dtype=dtype)[bags.labels]
+    # As the trainer does: the release divides by the number of bags, not by their weights.
+    loss = model.loss(out, bags, weight, 0.0) * weight.mean()
     loss.backward()
     assert_golden(loss, expected["losses"]["total"], tolerance)
     plain = F.cross_entropy(out.fine, bags.labels)

@@ -316,7 +316,9 @@ def test_trials_and_the_trainings_that_they_decide_are_not_sent_in_one_call(
 
 
 @pytest.mark.slow
-def test_studies_that_two_workers_share_give_the_trials_of_one_machine(tmp_path: Path) -> None:
+def test_studies_whose_worker_is_killed_are_continued_by_another_as_on_one_machine(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "own.py").write_text(METHODS)
     tune = ["--dataset", SMALL_TWIN, "--folds", "2", "--epochs", "2", "--data", "data"]
     tune = ["tune", "--methods", "slow", "abmil", *tune, "--plugin", "own.py", "--trials", "3"]
@@ -326,12 +328,16 @@ def test_studies_that_two_workers_share_give_the_trials_of_one_machine(tmp_path:
     assert "0 of 12 trials are stored" in output
     [name] = [path.name for path in (tmp_path / "shared" / "tasks").iterdir()]
     worker = ["worker", name, "--results", "shared", "--workers", "1"]
-    workers = [start(tmp_path, *worker) for _ in range(2)]
-    time.sleep(5)
-    workers[0].kill()
-    workers[0].communicate()
-    watching = start(tmp_path, *shared)
-    ended(workers[1])
+    doomed = start(tmp_path, *worker)
+    until = time.monotonic() + 120
+    while not list((tmp_path / "shared" / "studies").rglob("trial-*.json")):
+        assert time.monotonic() < until, "no trial was made"
+        time.sleep(0.05)
+    doomed.kill()
+    doomed.communicate()
+    assert len(list((tmp_path / "shared" / "studies").rglob("trial-*.json"))) < 12
+    other, watching = start(tmp_path, *worker), start(tmp_path, *shared)
+    ended(other)
     ended(watching)
     assert stored_trials(tmp_path / "shared") == stored_trials(tmp_path / "local")
     assert (tmp_path / "shared" / "optuna.log").exists()

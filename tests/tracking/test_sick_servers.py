@@ -143,6 +143,21 @@ def test_a_sick_server_costs_seconds_and_is_named_once(
     assert "\x1b" not in said.err
 
 
+def test_whoever_interrupts_a_run_does_not_wait_for_a_server(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(tracker, "LONGEST_END", 600.0)
+    with served(hang) as address:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            end_tracked(trained)
+    said = capfd.readouterr().err
+    assert "MLflow was not done 0.5 seconds after the end of the run" in said
+    assert "Waiting for MLflow" not in said
+
+
 @pytest.mark.parametrize("name", ["drips its body", "429 with an hour to wait"])
 def test_a_process_ends_although_its_server_does_not(name: str, tmp_path: Path) -> None:
     code = (
