@@ -37,6 +37,8 @@ _DASHES = (
     (1, 2.5), (10, 2), (3, 3), (9, 1, 2, 1), (6, 1, 1, 1, 1, 1, 1, 1),
 )  # fmt: skip
 
+_THIN = 0.5  # width of a line that goes with hollow markers, relative to others
+
 _SETTINGS: dict[RcKeyType, Any] = {
     "font.family": "sans-serif",
     # Names are text: "$" starts no formula, whatever the user's own settings are.
@@ -69,7 +71,7 @@ class Style:
         colour: of lines, markers and faces.
         marker: matplotlib's name for it.
         dashes: lengths on and off; () for a solid line.
-        filled: whether markers are filled.
+        filled: whether markers are filled, and lines of full width.
     """
 
     colour: str
@@ -81,7 +83,7 @@ class Style:
         """Matplotlib's arguments for a line without markers."""
         return {
             "color": self.colour,
-            "linewidth": width,
+            "linewidth": width if self.filled else _THIN * width,
             "linestyle": (0, self.dashes) if self.dashes else "-",
         }
 
@@ -107,7 +109,7 @@ def styles(names: Sequence[str]) -> dict[str, Style]:
     places: dict[str, int] = {}
     for name in [*registered, *sorted(set(names) - set(registered))]:
         size = len(_COLOURS)
-        # Once all colours are used, they are used again with hollow markers.
+        # Once all colours are used, they are used again with hollow markers and thin lines.
         turn = len(places) // size * size
         place = int(hashlib.sha256(name.encode(errors="backslashreplace")).hexdigest(), 16) % size
         while turn + place in places.values():
@@ -118,7 +120,7 @@ def styles(names: Sequence[str]) -> dict[str, Style]:
 
 def _style(place: int) -> Style:
     turn, colour = divmod(place, len(_COLOURS))
-    other = colour + 5 * turn  # the first twelve also differ in black and white
+    other = colour + 5 * turn  # so the same colour has another marker and other dashes
     return Style(
         _COLOURS[colour],
         _MARKERS[other % len(_MARKERS)],
