@@ -20,7 +20,6 @@ from mil_bench.methods import Recipe
 from mil_bench.methods.space import space_from_json, space_to_json
 from mil_bench.planning.plan import Job
 from mil_bench.running.result_store import Failure, PrunedFold
-from mil_bench.tuning import proposals as tuning
 from mil_bench.tuning.pruning import Pruning, first_over
 
 if TYPE_CHECKING:
@@ -177,7 +176,7 @@ class Study:
             self._end(PRUNED, reason=_BY_EPOCHS.format(epoch=over + 1))
         elif len(trial.curves) == len(self.plan.folds):
             self._end(COMPLETE)
-        elif self.plan.pruning and tuning.is_hopeless(self.records, self._lowest):
+        elif self.plan.pruning and self._is_hopeless():
             self._end(PRUNED, reason=_BY_FOLDS.format(folds=len(trial.curves)))
 
     @property
@@ -185,9 +184,17 @@ class Study:
         assert self._trial is not None
         return [min(curve) for curve in self._trial.curves.values()]
 
+    def _is_hopeless(self) -> bool:
+        # Imported here: stored runs are listed and compared without Optuna.
+        from mil_bench.tuning.proposals import is_hopeless
+
+        return is_hopeless(self.records, self._lowest)
+
     def _begin(self) -> None:
+        from mil_bench.tuning.proposals import suggest
+
         plan = self.plan
-        settings = tuning.suggest(plan.space, plan.defaults, self.records, plan.sampler)
+        settings = suggest(plan.space, plan.defaults, self.records, plan.sampler)
         self._trial = _Trial(len(self.records), settings, trial_job(plan, settings))
 
     def _end(self, state: str, reason: str = "") -> None:

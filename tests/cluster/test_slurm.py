@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -111,11 +112,18 @@ def test_a_cancelled_a_requeued_and_a_killed_element_are_trained_again(
     first, second = slurm.elements()[:2]
     slurm.call("scancel", first)
     slurm.call("scontrol", "requeue", second)
-    until(lambda: workers("disturbed"))
-    os.kill(workers("disturbed")[0], signal.SIGKILL)
+    until(lambda: kill_a_worker("disturbed"))
     ended(run)
     assert run.returncode == 0
     assert_as_local(place, "disturbed")
+
+
+def kill_a_worker(results: str) -> bool:
+    """Kill a worker of a folder of results; False if none runs, or it ended meanwhile."""
+    with contextlib.suppress(IndexError, ProcessLookupError):
+        os.kill(workers(results)[0], signal.SIGKILL)
+        return True
+    return False
 
 
 def workers(results: str) -> list[int]:
