@@ -95,6 +95,12 @@ class _Attention(nn.Module):
             q = q + self._convolution(q.shape[2]) @ q
         return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
+    def attend_alone(self, rows: Tensor) -> Tensor:
+        """What ``attend`` gives for groups of one row: its value. ``[N, M]`` -> ``[N, M]``."""
+        width = rows.shape[1]
+        values = F.linear(rows, self.qkv.weight[2 * width :], self.qkv.bias[2 * width :])
+        return values if self.pe is None else values + _no_effect(self.pe)
+
     def _convolution(self, n: int) -> Tensor:
         """The convolution along n places as a matrix per head ``[h, n, n]``."""
         assert self.pe is not None
@@ -115,6 +121,8 @@ class _InRegions(nn.Module):
         self.attn = _Attention(width, heads, kernel, dropout)
 
     def forward(self, rows: Tensor) -> Tensor:
+        if len(rows) <= self.regions**2:  # one place per region
+            return self.attn.drop(self.attn.proj(self.attn.attend_alone(rows)))
         square = _Square.of(len(rows), self.regions, rows.device)
         qkv = self.attn.qkv(rows)
         places = square.lay(qkv, self.attn.qkv.bias.to(qkv.dtype))  # of a zero row: the bias
@@ -139,6 +147,8 @@ class _BetweenRegions(nn.Module):
             self.phi = nn.Parameter(torch.empty(width, slots).uniform_(-limit, limit))
 
     def forward(self, rows: Tensor) -> Tensor:
+        if len(rows) <= _BETWEEN**2:  # one place per region, whose share is 0
+            return torch.zeros_like(rows) + _no_effect(self)
         square = _Square.of(len(rows), _BETWEEN, rows.device)
         logits = rows @ self.phi if isinstance(self.phi, nn.Parameter) else self.phi(rows)  # [N, K]
         # In half precision the small number that keeps the quotient finite would be 0.
@@ -151,6 +161,14 @@ class _BetweenRegions(nn.Module):
         low, high = logits.amin(1, keepdim=True), logits.amax(1, keepdim=True)
         share = (logits - low) / (high - low + _EPSILON) * logits.softmax(2)
         return square.lift(share.to(attended.dtype) @ attended)
+
+
+def _no_effect(module: nn.Module) -> Tensor:
+    """0, whose gradient gives all parameters a gradient of 0.
+
+    An optimizer treats that differently from no gradient: weights decay and moments continue.
+    """
+    return sum(p.flatten()[0] for p in module.parameters()) * torch.zeros(())
 
 
 class _Layer(nn.Module):
