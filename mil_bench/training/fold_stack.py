@@ -89,8 +89,7 @@ class FoldStack:
         def two_folds() -> MappedFolds:
             return MappedFolds([copy.deepcopy(methods[0]), copy.deepcopy(methods[-1])])
 
-        classes = methods[0].hierarchy.n_fine
-        self.why_looped = why_looped(two_folds, bags, classes, progress)
+        self.why_looped = why_looped(two_folds, bags, methods[0], progress)
         if self.why_looped:
             self._loop = LoopedStack(methods, self._recipes, self._identities)
 
