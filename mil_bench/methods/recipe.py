@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 OPTIMIZERS = ("adam", "adamw", "lookahead-radam")
 CLASS_WEIGHTS = ("none", "balanced")
+SAMPLERS = ("shuffled", "balanced")
 SCHEDULES = ("constant", "cosine", "step")
 _LARGEST = 1_000_000  # of what is counted; larger ones are mistakes
 
@@ -114,9 +115,12 @@ class Recipe:
         class_weights: "none", or "balanced": in every fold, a training bag's loss counts ``n / (c *
             n_y)`` times, for n training bags of which n_y have its fine class y, and c classes
             that occur.
+        sampler: "shuffled", an epoch has every training bag once; or "balanced", an epoch has as
+            many bags as the fold trains on, drawn with replacement, with chances that are the same
+            for every class and, within a class, for every bag.
 
     Raises:
-        UnknownNameError: there is no such optimizer, schedule or class weighting.
+        UnknownNameError: there is no such optimizer, schedule, class weighting or sampler.
         InputError: a number is outside its range.
     """
 
@@ -135,6 +139,7 @@ class Recipe:
     clip_norm: float | None = None
     clip_modules: tuple[str, ...] = ()
     class_weights: str = "none"
+    sampler: str = "shuffled"
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Recipe:
@@ -158,6 +163,7 @@ class Recipe:
             "optimizer": OPTIMIZERS,
             "schedule": SCHEDULES,
             "class_weights": CLASS_WEIGHTS,
+            "sampler": SAMPLERS,
         }
         for kind, known in names.items():
             if getattr(self, kind) not in known:

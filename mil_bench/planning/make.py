@@ -187,6 +187,8 @@ def _settings(
         recipe["epochs"] = min(recipe["epochs"], preset.most_epochs)
     if request.class_weights is not None:
         recipe["class_weights"] = request.class_weights
+    if request.sampler is not None:
+        recipe["sampler"] = request.sampler
     recipe = Recipe.from_json(recipe).to_json()
     settings = parse_settings(row.method, row.settings, params | recipe_of(method))
     params |= {name: value for name, value in settings.items() if name in params}

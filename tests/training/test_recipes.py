@@ -26,8 +26,8 @@ from mil_bench.errors import InputError
 from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.methods import Recipe
 from mil_bench.training.fold_stack import FoldStack
+from mil_bench.training.sampling import balanced
 from mil_bench.training.stack import LoopedStack, Step
-from mil_bench.training.trainer import balanced
 
 HIERARCHY = LabelHierarchy.from_groups({"a": ["a0", "a1", "a2"], "b": ["b0", "b1"]})
 FOLDS, STEPS = 2, 12
