@@ -11,7 +11,7 @@ from mil_bench.errors import InputError, UnknownNameError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-OPTIMIZERS = ("adam", "adamw", "lookahead-radam")
+OPTIMIZERS = ("adam", "adamw", "lookahead-radam", "sgd")
 CLASS_WEIGHTS = ("none", "balanced")
 SAMPLERS = ("shuffled", "balanced")
 SCHEDULES = ("constant", "cosine", "step")
@@ -62,6 +62,10 @@ _RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: value is None or (_is_number(value) and 0 < value < math.inf),
         "none, or a finite number greater than 0",
     ),
+    "momentum": (
+        lambda value: _is_number(value) and 0 <= value < 1,
+        "a number from 0 on and less than 1",
+    ),
     "clip_modules": (
         lambda value: all(isinstance(prefix, str) and prefix for prefix in value),
         "prefixes of parameter names",
@@ -93,7 +97,7 @@ class Recipe:
         epochs: passes over the training bags.
         batch_size: bags per step.
         optimizer: one of ``OPTIMIZERS``.
-        weight_decay: in the optimizer's own sense (L2 inside Adam, decoupled in AdamW).
+        weight_decay: in the optimizer's own sense (L2 inside Adam and SGD, decoupled in AdamW).
         betas: decay rates of the moments.
         schedule: how the learning rate changes after every epoch: "constant"; "cosine", from
             ``learning_rate`` to ``final_learning_rate``; "step", times ``step_factor`` at each
@@ -118,6 +122,7 @@ class Recipe:
         sampler: "shuffled", an epoch has every training bag once; or "balanced", an epoch has as
             many bags as the fold trains on, drawn with replacement, with chances that are the same
             for every class and, within a class, for every bag.
+        momentum: of the optimizer "sgd".
 
     Raises:
         UnknownNameError: there is no such optimizer, schedule, class weighting or sampler.
@@ -140,6 +145,7 @@ class Recipe:
     clip_modules: tuple[str, ...] = ()
     class_weights: str = "none"
     sampler: str = "shuffled"
+    momentum: float = 0.0
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Recipe:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.optim import SGD
 from torch.optim.adam import adam
 from torch.optim.adamw import adamw
 
@@ -105,6 +106,7 @@ MAKERS: Mapping[str, Callable[[nn.Module, Recipe], Stepper]] = {
     "adam": _adam,
     "adamw": _adamw,
     "lookahead-radam": lambda m, r: LookaheadRAdam(m, r.learning_rate, r.betas, r.weight_decay),
+    "sgd": lambda m, r: SGD(m.parameters(), r.learning_rate, r.momentum, 0, r.weight_decay),
 }
 """Functions that make an optimizer of a module's parameters, by the names that recipes use."""
 

@@ -190,9 +190,21 @@ class StackedLookaheadRAdam(StackedRule):
         values.copy_(torch.where(due, pulled, values))
 
 
+class StackedSGD(StackedRule):
+    """SGD with momentum; weight decay is added to the gradients.
+
+    Torch's momentum buffer begins as the first gradient: from a buffer of 0, the same.
+    """
+
+    def _move(self, gradients: Tensor, own: list[Tensor], rate: Tensor, decay: Tensor) -> None:
+        gradients.addcmul_(own[0], decay)
+        own[0].sub_(own[1].mul_(self._recipes[0].momentum).add_(gradients).mul(rate))
+
+
 RULES: Mapping[str, type[StackedRule]] = {
     "adam": StackedAdam,
     "adamw": StackedAdamW,
     "lookahead-radam": StackedLookaheadRAdam,
+    "sgd": StackedSGD,
 }
 """By the names that recipes use."""

@@ -170,6 +170,24 @@ def test_a_schedule_reaches_the_optimizer(kind: type) -> None:
 
 
 @KINDS
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_sgd_is_that_of_torch(kind: type, momentum: float) -> None:
+    recipe = Recipe(
+        0.05, STEPS, optimizer="sgd", momentum=momentum, weight_decay=0.1, schedule="cosine"
+    )
+    found = trained(kind, recipe)
+    for k in range(FOLDS):
+        method = new(k)
+        optimizer = SGD(method.parameters(), 0.05, momentum, weight_decay=0.1)
+        scheduler = CosineAnnealingLR(optimizer, STEPS)
+        for step in steps():
+            backward(method, step, k)
+            optimizer.step()
+            scheduler.step()
+        assert_equal(found[k], method)
+
+
+@KINDS
 def test_class_weights_are_those_of_torchs_loss_also_for_single_bags(kind: type) -> None:
     recipe = Recipe(0.05, STEPS, class_weights="balanced")
     classes = torch.tensor([0.5, 2.0, 1.5, 0.25, 3.0], dtype=torch.float64)
