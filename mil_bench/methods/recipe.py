@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from mil_bench.errors import InputError, UnknownNameError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 OPTIMIZERS = ("adam", "adamw", "lookahead-radam", "sgd")
 CLASS_WEIGHTS = ("none", "balanced")
@@ -65,6 +66,14 @@ _RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "momentum": (
         lambda value: _is_number(value) and 0 <= value < 1,
         "a number from 0 on and less than 1",
+    ),
+    "rates": (
+        lambda value: (
+            isinstance(value, Mapping)
+            and all(isinstance(prefix, str) and prefix for prefix in value)
+            and all(_is_number(factor) and 0 < factor < math.inf for factor in value.values())
+        ),
+        "a mapping of prefixes of parameter names to numbers greater than 0",
     ),
     "clip_modules": (
         lambda value: all(isinstance(prefix, str) and prefix for prefix in value),
@@ -123,6 +132,8 @@ class Recipe:
             many bags as the fold trains on, drawn with replacement, with chances that are the same
             for every class and, within a class, for every bag.
         momentum: of the optimizer "sgd".
+        rates: prefixes of parameter names, as in ``clip_modules``, to factors: the parameters of
+            "encoder" learn at ``rates["encoder"]`` times the learning rate. The others have 1.
 
     Raises:
         UnknownNameError: there is no such optimizer, schedule, class weighting or sampler.
@@ -146,6 +157,7 @@ class Recipe:
     class_weights: str = "none"
     sampler: str = "shuffled"
     momentum: float = 0.0
+    rates: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Recipe:
@@ -157,7 +169,10 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """A value that JSON can hold, the same as before for recipes without newer fields."""
-        default = {field.name: field.default for field in fields(self)}
+        default = {
+            each.name: each.default if each.default_factory is MISSING else each.default_factory()
+            for each in fields(self)
+        }
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(self).items()

@@ -18,8 +18,8 @@ from torch.nn.utils import clip_grad_norm_
 from mil_bench import seeds
 from mil_bench.bags.feed import BYTES_TOGETHER
 from mil_bench.methods import Method, Output, Recipe
-from mil_bench.training.clipping import clipped_groups
 from mil_bench.training.optim import MAKERS, set_learning_rate
+from mil_bench.training.parameter_groups import clipped_groups
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from mil_bench.training.clipping import CLIP_EPSILON, clipped_groups
 from mil_bench.training.lookahead import PERIOD, PULL, decays
+from mil_bench.training.parameter_groups import CLIP_EPSILON, clipped_groups, rate_factors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -74,6 +74,11 @@ class StackedRule(ABC):
         self._decay = values.new_tensor([[r.weight_decay] for r in recipes])  # [K, 1]
         self._progress = -1.0
         self._clip = _Clip(values, named, recipes[0])
+        self._factors: Tensor | None = None  # of the learning rates [P], None for 1
+        if recipes[0].rates:
+            lengths = torch.tensor([p.numel() for p in named.values()])
+            factors = values.new_tensor(rate_factors(named, recipes[0]))
+            self._factors = factors.repeat_interleave(lengths.to(values.device))
 
     def step(self, gradients: Tensor, folds: Tensor | None, progress: float) -> None:
         """One step of some folds.
@@ -93,6 +98,8 @@ class StackedRule(ABC):
         rate, decay = (
             each if folds is None else each[folds] for each in (self._rates, self._decay)
         )
+        if self._factors is not None:
+            rate = rate * self._factors
         self._clip(gradients)
         own[3] += 1
         self._move(gradients, own, rate, decay)
@@ -111,7 +118,7 @@ class StackedRule(ABC):
         Args:
             gradients: ``[F, P]``.
             own: values and both moments ``[F, P]``, steps ``[F, 1]``, and what ``_more`` adds.
-            rate: learning rates ``[F, 1]``.
+            rate: learning rates ``[F, 1]``, or ``[F, P]`` if parameters differ.
             decay: weight decays ``[F, 1]``.
         """
 

@@ -41,5 +41,7 @@ def test_a_recipe_without_newer_fields_is_stored_as_before() -> None:
     ]
     more = Recipe(1e-4, 3, clip_norm=5.0, clip_modules=("head", "gate"))
     assert more.to_json() == plain.to_json() | {"clip_norm": 5.0, "clip_modules": ["head", "gate"]}
-    for recipe in (plain, more):
+    rated = Recipe(1e-4, 3, rates={"head": 0.1})
+    assert rated.to_json() == plain.to_json() | {"rates": {"head": 0.1}}
+    for recipe in (plain, more, rated):
         assert Recipe.from_json(recipe.to_json()) == recipe

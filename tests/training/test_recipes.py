@@ -11,7 +11,7 @@ import torch
 from conftest import random_batch
 from mil_bench.baselines.abmil import ABMIL
 from torch import nn
-from torch.optim import SGD, Adam
+from torch.optim import SGD, Adam, AdamW, RAdam
 from torch.optim.lr_scheduler import (
     ChainedScheduler,
     CosineAnnealingLR,
@@ -167,6 +167,52 @@ def test_a_schedule_reaches_the_optimizer(kind: type) -> None:
             optimizer.step()
             scheduler.step()
         assert_equal(found[k], method)
+
+
+RATED = {
+    "adam": Adam,
+    "adamw": AdamW,
+    "sgd": SGD,
+    "lookahead-radam": lambda groups, lr, weight_decay: RAdam(
+        groups, lr, weight_decay=weight_decay, decoupled_weight_decay=True
+    ),
+}
+
+
+@KINDS
+@pytest.mark.parametrize("optimizer", RATED)
+def test_modules_have_rates_of_their_own_as_torchs_parameter_groups(
+    kind: type, optimizer: str
+) -> None:
+    first, second = sorted({name.partition(".")[0] for name, _ in new(0).named_parameters()})[:2]
+    decay = 0.0 if optimizer == "lookahead-radam" else 0.1  # it does not decay all parameters
+    rates = {first: 0.1, second: 3.0}
+    recipe = Recipe(
+        0.02, 5, optimizer=optimizer, weight_decay=decay, rates=rates, schedule="cosine"
+    )
+    stack = kind([new(k) for k in range(FOLDS)], recipe, [("fold", k) for k in range(FOLDS)])
+    for step in steps()[:5]:  # before Lookahead's first synchronisation
+        stack.train([step], step.number / 5)
+    for k in range(FOLDS):
+        method = new(k)
+        groups = [
+            {"params": list(getattr(method, name).parameters()), "lr": 0.02 * factor}
+            for name, factor in rates.items()
+        ]
+        rest = [p for n, p in method.named_parameters() if n.partition(".")[0] not in rates]
+        theirs = RATED[optimizer]([*groups, {"params": rest}], lr=0.02, weight_decay=decay)
+        scheduler = CosineAnnealingLR(theirs, 5)
+        for step in steps()[:5]:
+            backward(method, step, k)
+            theirs.step()
+            scheduler.step()
+        assert_equal(stack.state(k), method)
+
+
+@KINDS
+def test_rates_of_modules_that_do_not_exist_are_refused(kind: type) -> None:
+    with pytest.raises(InputError, match=r"rates of the recipe(.|\n)*'nothing' is the start of no"):
+        trained(kind, Recipe(0.1, 1, rates={"nothing": 0.5}))
 
 
 @KINDS
