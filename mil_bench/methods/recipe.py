@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 OPTIMIZERS = ("adam", "adamw", "lookahead-radam", "sgd")
 CLASS_WEIGHTS = ("none", "balanced")
 SAMPLERS = ("shuffled", "balanced")
-SCHEDULES = ("constant", "cosine", "step")
+SCHEDULES = ("constant", "cosine", "step", "plateau")
 _LARGEST = 1_000_000  # of what is counted; larger ones are mistakes
 
 
@@ -67,6 +67,10 @@ _RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: _is_number(value) and 0 <= value < 1,
         "a number from 0 on and less than 1",
     ),
+    "plateau_patience": (
+        lambda value: type(value) is int and 0 <= value <= _LARGEST,
+        f"a whole number from 0 to {_LARGEST:,}",
+    ),
     "rates": (
         lambda value: (
             isinstance(value, Mapping)
@@ -110,13 +114,16 @@ class Recipe:
         betas: decay rates of the moments.
         schedule: how the learning rate changes after every epoch: "constant"; "cosine", from
             ``learning_rate`` to ``final_learning_rate``; "step", times ``step_factor`` at each
-            milestone.
-        final_learning_rate: the learning rate at which the cosine ends.
+            milestone; "plateau", times ``step_factor`` whenever a fold's validation loss has not
+            fallen for more than ``plateau_patience`` epochs, by the rule of torch's
+            ``ReduceLROnPlateau``. Each fold has a learning rate of its own then.
+        final_learning_rate: the learning rate at which the cosine ends, and the lowest that a
+            plateau leads to.
         patience: a fold stops after this many epochs without a lower validation loss; None disables
             early stopping.
         milestones: of the schedule "step", as shares of the training: 0.5 is epoch 100 of 200, and
             epoch 20 where a preset allows 40.
-        step_factor: of the schedule "step".
+        step_factor: of the schedules "step" and "plateau".
         warm_up: share of the training in which the learning rate rises evenly, epoch by epoch, up
             to the schedule's. The cosine begins afterwards; milestones do not move.
         clip_norm: gradients whose L2 norm is larger are scaled down to it, with the factor
@@ -134,6 +141,7 @@ class Recipe:
         momentum: of the optimizer "sgd".
         rates: prefixes of parameter names, as in ``clip_modules``, to factors: the parameters of
             "encoder" learn at ``rates["encoder"]`` times the learning rate. The others have 1.
+        plateau_patience: epochs without a lower validation loss that the schedule "plateau" allows.
 
     Raises:
         UnknownNameError: there is no such optimizer, schedule, class weighting or sampler.
@@ -158,6 +166,7 @@ class Recipe:
     sampler: str = "shuffled"
     momentum: float = 0.0
     rates: Mapping[str, float] = field(default_factory=dict, hash=False)
+    plateau_patience: int = 10
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Recipe:
@@ -199,7 +208,7 @@ class Recipe:
             raise InputError("recipe", problems, "Nothing was trained.")
 
     def learning_rate_at(self, progress: float) -> float:
-        """Step size after a share of the training, in [0, 1]."""
+        """Step size after a share of the training, in [0, 1]; for "plateau", before any fall."""
         epoch = round(progress * self.epochs, 6)
         rising = self.warm_up * self.epochs  # epochs
         warm = min(1.0, (epoch + 1) / (rising + 1))

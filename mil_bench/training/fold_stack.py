@@ -122,6 +122,13 @@ class FoldStack:
         """A copy of fold k's weights."""
         return self._loop.state(k) if self._loop else self._mapped.state(k)
 
+    def scale_rate(self, k: int, scale: float) -> None:
+        """From now on, fold k's learning rate is the recipe's times ``scale``."""
+        if self._loop:
+            self._loop.scale_rate(k, scale)
+        else:
+            self._rule.scale_rate(k, scale)
+
     def keep(self, k: int) -> None:
         """Store fold k's weights as its best."""
         if self._loop:

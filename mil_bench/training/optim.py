@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from mil_bench.methods import Recipe
 
 _EPSILON = 1e-8  # torch's default
+_THRESHOLD, _SMALLEST_FALL = 1e-4, 1e-8  # of ReduceLROnPlateau, torch's defaults
 
 
 class Stepper(Protocol):
@@ -122,6 +124,32 @@ MAKERS: Mapping[str, Callable[[nn.Module, Recipe], Stepper]] = {
     "sgd": _sgd,
 }
 """Functions that make an optimizer of a module's parameters, by the names that recipes use."""
+
+
+class Plateau:
+    """A fold's learning rate by the rule of torch's ``ReduceLROnPlateau``.
+
+    Args:
+        recipe: its learning rates, ``step_factor`` and ``plateau_patience``.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe, self._rate = recipe, recipe.learning_rate
+        self._best, self._waited = math.inf, 0
+
+    def after(self, val_loss: float) -> float:
+        """What multiplies the recipe's learning rate after an epoch with this validation loss."""
+        recipe = self._recipe
+        if val_loss < self._best * (1 - _THRESHOLD):
+            self._best, self._waited = val_loss, 0
+        else:
+            self._waited += 1
+        if self._waited > recipe.plateau_patience:
+            lower = max(self._rate * recipe.step_factor, recipe.final_learning_rate)
+            if self._rate - lower > _SMALLEST_FALL:
+                self._rate = lower
+            self._waited = 0
+        return self._rate / recipe.learning_rate
 
 
 def set_learning_rate(optimizer: Stepper, learning_rate: float) -> None:

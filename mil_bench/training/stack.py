@@ -89,6 +89,10 @@ class Stack(Protocol):
         """A copy of fold k's weights, named as in ``Method.state_dict()``."""
         ...
 
+    def scale_rate(self, k: int, scale: float) -> None:
+        """From now on, fold k's learning rate is the recipe's times ``scale``."""
+        ...
+
     def keep(self, k: int) -> None:
         """Store fold k's weights as its best."""
         ...
@@ -163,6 +167,7 @@ class LoopedStack:
             ]
             for m, r in zip(self._methods, self._recipes, strict=True)
         ]
+        self._scales = [1.0] * len(self)
         self._best = [self.state(k) for k in range(len(self))]
 
     def __len__(self) -> int:
@@ -200,7 +205,8 @@ class LoopedStack:
         if largest is not None:
             for group in self._clipped[k]:
                 clip_grad_norm_(group, largest)
-        set_learning_rate(optimizer, self._recipes[k].learning_rate_at(progress))
+        rate = self._scales[k] * self._recipes[k].learning_rate_at(progress)
+        set_learning_rate(optimizer, rate)
         optimizer.step()
         optimizer.zero_grad()  # now, so that the next fold's gradients use the same memory
         return loss
@@ -213,6 +219,10 @@ class LoopedStack:
     def state(self, k: int) -> dict[str, Tensor]:
         """A copy of fold k's weights."""
         return {name: value.clone() for name, value in self._methods[k].state_dict().items()}
+
+    def scale_rate(self, k: int, scale: float) -> None:
+        """From now on, fold k's learning rate is the recipe's times ``scale``."""
+        self._scales[k] = scale
 
     def keep(self, k: int) -> None:
         """Store fold k's weights as its best."""

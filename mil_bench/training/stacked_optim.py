@@ -73,6 +73,7 @@ class StackedRule(ABC):
         self._steps = values.new_zeros((len(values), 1), dtype=torch.float64)
         self._decay = values.new_tensor([[r.weight_decay] for r in recipes])  # [K, 1]
         self._progress = -1.0
+        self._scales = [1.0] * len(values)
         self._clip = _Clip(values, named, recipes[0])
         self._factors: Tensor | None = None  # of the learning rates [P], None for 1
         if recipes[0].rates:
@@ -90,7 +91,10 @@ class StackedRule(ABC):
         """
         if progress != self._progress:  # one transfer per epoch
             self._rates = self._values.new_tensor(
-                [[r.learning_rate_at(progress)] for r in self._recipes]
+                [
+                    [scale * r.learning_rate_at(progress)]
+                    for scale, r in zip(self._scales, self._recipes, strict=True)
+                ]
             )
             self._progress = progress
         state = [self._values, self._first, self._second, self._steps, *self._more()]
@@ -106,6 +110,11 @@ class StackedRule(ABC):
         if folds is not None:
             for each, moved in zip(state, own, strict=True):
                 each[folds] = moved
+
+    def scale_rate(self, k: int, scale: float) -> None:
+        """From now on, fold k's learning rate is the recipe's times ``scale``."""
+        self._scales[k] = scale
+        self._progress = -1.0
 
     def _more(self) -> list[Tensor]:
         """Further state ``[K, ...]``, handed to ``_move`` after values, moments and steps."""

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 
 from mil_bench import seeds
 from mil_bench.errors import TrainingError
+from mil_bench.training.optim import Plateau
 from mil_bench.training.sampling import BalancedDraws, drawn_batches
 from mil_bench.training.stack import Identity, Stack, Step, grouped
 
@@ -142,6 +143,7 @@ def fit(
     """
     histories = [FoldHistory() for _ in roles]
     active = np.ones(len(roles), dtype=bool)
+    plateaus = [Plateau(recipe) for _ in roles] if recipe.schedule == "plateau" else None
     for epoch in range(recipe.epochs):
         progress = epoch / recipe.epochs
         planned = list(_planned(schedule, roles, active, epoch))
@@ -149,6 +151,8 @@ def fit(
         for k in np.flatnonzero(active).tolist():
             history = histories[k]
             _close_epoch(stack, feed, roles[k].val, history, mean_loss[k], k)
+            if plateaus:
+                stack.scale_rate(k, plateaus[k].after(history.val_loss[-1]))
             history.pruned = history.is_over(roles[k].limits)
             active[k] = not (history.pruned or history.out_of_patience(recipe.patience))
         on_epoch(epoch, histories)

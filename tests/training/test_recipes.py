@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import (
     LinearLR,
     LRScheduler,
     MultiStepLR,
+    ReduceLROnPlateau,
     SequentialLR,
 )
 
@@ -26,6 +27,7 @@ from mil_bench.errors import InputError
 from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.methods import Recipe
 from mil_bench.training.fold_stack import FoldStack
+from mil_bench.training.optim import Plateau
 from mil_bench.training.sampling import balanced
 from mil_bench.training.stack import LoopedStack, Step
 
@@ -137,6 +139,49 @@ def test_warm_up_and_cosine_are_those_of_torch(schedule: str, rising: int) -> No
     expected = rates_of(optimizer, theirs, epochs)
     found = rates(recipe)
     assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("patience", "lowest"), [(0, 0.0), (2, 0.0), (2, 0.01), (3, 0.3)])
+def test_a_plateau_is_that_of_torch(patience: int, lowest: float) -> None:
+    recipe = Recipe(
+        0.3,
+        60,
+        schedule="plateau",
+        step_factor=0.5,
+        plateau_patience=patience,
+        final_learning_rate=lowest,
+    )
+    optimizer = SGD([nn.Parameter(torch.zeros(1))], 0.3)
+    theirs = ReduceLROnPlateau(optimizer, factor=0.5, patience=patience, min_lr=lowest)
+    rng = np.random.default_rng(patience)
+    losses = (np.maximum(2 - np.arange(60) / 20, 1) * rng.uniform(0.99995, 1.05, 60)).tolist()
+    ours, found, expected = Plateau(recipe), [], []
+    for loss in losses:
+        theirs.step(loss)
+        expected.append(optimizer.param_groups[0]["lr"])
+        found.append(0.3 * ours.after(loss))
+    assert found == pytest.approx(expected)
+    assert lowest == 0.3 or len(set(expected)) > 3
+
+
+@KINDS
+def test_each_fold_has_the_rate_of_its_own_plateau(kind: type) -> None:
+    recipe = Recipe(0.05, STEPS, schedule="plateau", weight_decay=0.1, optimizer="adamw")
+    scales = {4: (0.1, 1.0), 8: (0.1, 0.5)}
+    stack = kind([new(k) for k in range(FOLDS)], recipe, [("fold", k) for k in range(FOLDS)])
+    for step in steps():
+        for k, scale in enumerate(scales.get(step.number, ())):
+            stack.scale_rate(k, scale)
+        stack.train([step], 0.25)
+    for k in range(FOLDS):
+        method = new(k)
+        optimizer = AdamW(method.parameters(), 0.05, weight_decay=0.1)
+        for step in steps():
+            if step.number in scales:
+                optimizer.param_groups[0]["lr"] = 0.05 * scales[step.number][k]
+            backward(method, step, k)
+            optimizer.step()
+        assert_equal(stack.state(k), method)
 
 
 def rates(recipe: Recipe) -> list[float]:
