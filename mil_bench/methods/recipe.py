@@ -71,6 +71,11 @@ _RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: type(value) is int and 0 <= value <= _LARGEST,
         f"a whole number from 0 to {_LARGEST:,}",
     ),
+    "ema": (
+        lambda value: _is_number(value) and 0 <= value < 1,
+        "a number from 0 on and less than 1",
+    ),
+    "accumulate": (_is_count, f"a whole number from 1 to {_LARGEST:,}"),
     "rates": (
         lambda value: (
             isinstance(value, Mapping)
@@ -142,6 +147,11 @@ class Recipe:
         rates: prefixes of parameter names, as in ``clip_modules``, to factors: the parameters of
             "encoder" learn at ``rates["encoder"]`` times the learning rate. The others have 1.
         plateau_patience: epochs without a lower validation loss that the schedule "plateau" allows.
+        ema: decay of an exponential moving average of the weights, which is what is validated,
+            stored and tested: ``average = ema * average + (1 - ema) * weights`` after every step,
+            from the weights after the first. 0 for none.
+        accumulate: batches per step of the optimizer, whose gradients are averaged; also over the
+            end of an epoch. With a batch size of 1, bags per step.
 
     Raises:
         UnknownNameError: there is no such optimizer, schedule, class weighting or sampler.
@@ -167,6 +177,8 @@ class Recipe:
     momentum: float = 0.0
     rates: Mapping[str, float] = field(default_factory=dict, hash=False)
     plateau_patience: int = 10
+    ema: float = 0.0
+    accumulate: int = 1
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Recipe:

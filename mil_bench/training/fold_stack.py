@@ -20,6 +20,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mil_bench import seeds
+from mil_bench.training.averages import StackedAverage
 from mil_bench.training.stack import Identity, LoopedStack, Step, mean_weight, one_a_fold
 from mil_bench.training.stacked_optim import RULES
 from mil_bench.training.trial import why_looped
@@ -60,6 +61,13 @@ class FoldStack:
         self._mapped = MappedFolds(methods)
         self._values = self._mapped.values  # [K, P]
         self._best = self._values.clone()
+        first = self._recipes[0]
+        self._average: StackedAverage | None = None
+        if first.ema:
+            self._average = StackedAverage(self._values, first.ema)
+            self._mapped.shown = self._average.values
+        self._sums = torch.zeros_like(self._values) if first.accumulate > 1 else None
+        self._counts = torch.zeros(len(methods), dtype=torch.int64)  # batches in the sums
         named = dict(methods[0].named_parameters())
         self._rule = RULES[self._recipes[0].optimizer](self._values, named, self._recipes)
         self._untried: Sequence[Method] = methods
@@ -110,8 +118,31 @@ class FoldStack:
             share = share.to(gradients)
             gradients, values = gradients * share, values * share[:, 0]
         losses[slice(None) if folds is None else folds] = values
-        self._rule.step(gradients, folds, progress)
+        self._move(gradients, moved, progress)
         return losses
+
+    def _move(self, gradients: Tensor, moved: Tensor, progress: float) -> None:
+        """A step of the optimizer for the folds that have all their batches.
+
+        Args:
+            gradients: of a batch ``[F, P]``.
+            moved: numbers of the F folds ``[F]``, on the CPU.
+            progress: share of the training that is over.
+        """
+        if self._sums is not None:
+            batches = self._recipes[0].accumulate
+            self._sums.index_add_(0, moved.to(gradients.device), gradients / batches)
+            self._counts[moved] += 1
+            moved = (self._counts == batches).nonzero()[:, 0]
+            if not len(moved):
+                return
+            rows = moved.to(gradients.device)
+            gradients, self._sums[rows] = self._sums[rows], 0
+            self._counts[moved] = 0
+        folds = None if len(moved) == len(self) else moved.to(gradients.device)
+        self._rule.step(gradients, folds, progress)
+        if self._average:
+            self._average.update(folds)
 
     @torch.no_grad()
     def forward(self, k: int, bags: BagBatch) -> Output:
@@ -134,7 +165,7 @@ class FoldStack:
         if self._loop:
             self._loop.keep(k)
         else:
-            self._best[k] = self._values[k]
+            self._best[k] = self._mapped.shown[k]
 
     def restore(self) -> None:
         """Load every fold's best weights."""
@@ -142,6 +173,7 @@ class FoldStack:
             self._loop.restore()
         else:
             self._values.copy_(self._best)
+            self._mapped.shown.copy_(self._best)
 
 
 def _used(step: Step) -> tuple[BagBatch, Tensor]:
@@ -170,6 +202,8 @@ class MappedFolds:
         ]
         self.values = torch.stack(rows)
         """The parameters ``[K, P]``."""
+        self.shown = self.values
+        """What ``forward`` and ``state`` take for them, for instance their average."""
 
     def set_mode(self, *, training: bool) -> None:
         """Training or evaluation mode, for the next steps."""
@@ -216,7 +250,7 @@ class MappedFolds:
     def forward(self, k: int, bags: BagBatch) -> Output:
         """Fold k's output in evaluation mode."""
         with _arithmetic(bags.features.device):
-            out = functional_call(self._loss.method.eval(), self._unpacked(self.values[k]), (bags,))
+            out = functional_call(self._loss.method.eval(), self._unpacked(self.shown[k]), (bags,))
         return out._replace(fine=out.fine.float() if out.fine.dtype == torch.bfloat16 else out.fine)
 
     def state(self, k: int) -> dict[str, Tensor]:
@@ -227,7 +261,7 @@ class MappedFolds:
             if name not in self._names
         }
         return constants | {
-            name: value.clone() for name, value in self._unpacked(self.values[k]).items()
+            name: value.clone() for name, value in self._unpacked(self.shown[k]).items()
         }
 
     def _unpacked(self, row: Tensor, prefix: str = "") -> dict[str, Tensor]:
