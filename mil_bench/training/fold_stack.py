@@ -194,6 +194,7 @@ class MappedFolds:
 
     def __init__(self, methods: Sequence[Method]) -> None:
         self._loss = _Loss(copy.deepcopy(methods[0]))
+        self._buffers = _different_buffers(methods)
         named = dict(methods[0].named_parameters())
         self._names, self._shapes = list(named), [p.shape for p in named.values()]
         self._lengths = [p.numel() for p in named.values()]
@@ -228,15 +229,20 @@ class MappedFolds:
         """
         values = self.values if folds is None else self.values[folds]
 
-        def loss_of(row: Tensor, bag_weight: Tensor) -> Tensor:
-            parameters = self._unpacked(row, "method.")
-            return functional_call(self._loss, parameters, (bags, bag_weight, progress))
+        buffers = {
+            f"method.{name}": value if folds is None else value[folds]
+            for name, value in self._buffers.items()
+        }
+
+        def loss_of(row: Tensor, buffers: dict[str, Tensor], bag_weight: Tensor) -> Tensor:
+            tensors = self._unpacked(row, "method.") | buffers
+            return functional_call(self._loss, tensors, (bags, bag_weight, progress))
 
         # Also around the backward pass, since gradients written by hand compute matrix products.
         with seeds.torch_kept() as set_seed, _arithmetic(bags.features.device):
             set_seed(seed)
             mapped = vmap(grad_and_value(loss_of), randomness="different")
-            return mapped(values, weight.to(bags.features))
+            return mapped(values, buffers, weight.to(bags.features))
 
     def gradients(self, bags: BagBatch, weight: Tensor, progress: float, seed: int) -> Tensor:
         """Of all folds ``[K, P]`` in training mode; see ``step``."""
@@ -244,19 +250,22 @@ class MappedFolds:
         return self.step(bags, weight, progress, seed)[0]
 
     def buffers(self) -> dict[str, Tensor]:
-        """Copies of the method's buffers, which all folds share."""
-        return {name: value.clone() for name, value in self._loss.method.named_buffers()}
+        """Copies of the method's buffers, those that differ by fold ``[K, ...]``."""
+        shared = dict(self._loss.method.named_buffers())
+        return {name: value.clone() for name, value in (shared | self._buffers).items()}
 
     def forward(self, k: int, bags: BagBatch) -> Output:
         """Fold k's output in evaluation mode."""
         with _arithmetic(bags.features.device):
-            out = functional_call(self._loss.method.eval(), self._unpacked(self.shown[k]), (bags,))
+            tensors = self._unpacked(self.shown[k]) | self._buffers_of(k)
+            out = functional_call(self._loss.method.eval(), tensors, (bags,))
         return out._replace(fine=out.fine.float() if out.fine.dtype == torch.bfloat16 else out.fine)
 
     def state(self, k: int) -> dict[str, Tensor]:
         """A copy of fold k's weights, named as in ``Method.state_dict()``."""
+        own = self._buffers_of(k)
         constants = {
-            name: b.clone()
+            name: own.get(name, b).clone()
             for name, b in self._loss.method.state_dict().items()
             if name not in self._names
         }
@@ -264,10 +273,25 @@ class MappedFolds:
             name: value.clone() for name, value in self._unpacked(self.shown[k]).items()
         }
 
+    def _buffers_of(self, k: int) -> dict[str, Tensor]:
+        """Fold k's values of the buffers that differ by fold."""
+        return {name: value[k] for name, value in self._buffers.items()}
+
     def _unpacked(self, row: Tensor, prefix: str = "") -> dict[str, Tensor]:
         """A fold's parameters by name, from its row ``[P]``."""
         parts = zip(self._names, row.split(self._lengths), self._shapes, strict=True)
         return {prefix + name: part.view(shape) for name, part, shape in parts}
+
+
+def _different_buffers(methods: Sequence[Method]) -> dict[str, Tensor]:
+    """The buffers that are not the same in every fold ``[K, ...]``; some are drawn at random."""
+    named = [dict(method.named_buffers()) for method in methods]
+    stacked = {name: [each[name] for each in named] for name in named[0]}
+    return {
+        name: torch.stack(values)
+        for name, values in stacked.items()
+        if not all(torch.equal(values[0], value) for value in values)
+    }
 
 
 class _Loss(nn.Module):

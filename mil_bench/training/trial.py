@@ -32,7 +32,7 @@ class Folds(Protocol):
         ...
 
     def buffers(self) -> dict[str, Tensor]:
-        """Copies of the method's buffers, which all folds share."""
+        """Copies of the method's buffers, those that differ by fold ``[K, ...]``."""
         ...
 
 
