@@ -41,6 +41,7 @@ def run(
     preset: str = "paper",
     epochs: int | None = None,
     class_weights: str | None = None,
+    sampler: str | None = None,
     plugins: Path | str | Sequence[Path | str] = (),
     tune: int | None = None,
     tuned: bool = False,
@@ -78,6 +79,8 @@ def run(
         preset: "paper", the authors' recipes on all folds; or "quick", 3 folds, at most 40 epochs.
         epochs: epochs for every method, None for recipe and preset.
         class_weights: for every method, "balanced" or "none"; None for the recipe's.
+        sampler: for every method, "balanced" (the training slides of an epoch are drawn with
+            replacement, so that classes come equally often) or "shuffled"; None for the recipe's.
         plugins: Python files with methods.
         tune: first run a search of so many trials per method.
         tuned: use the settings that stored trials have chosen.
@@ -119,6 +122,7 @@ def run(
         preset=preset,
         epochs=epochs,
         class_weights=class_weights,
+        sampler=sampler,
         plugins=_paths(plugins),
         tune=tune,
         tuned=tuned,

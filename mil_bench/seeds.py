@@ -17,6 +17,8 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    import torch
+
 
 def derive(*identity: str | int) -> int:
     """A 63-bit seed from an identity; stable across processes, platforms and Python versions."""
@@ -27,6 +29,13 @@ def derive(*identity: str | int) -> int:
 def generator(*identity: str | int) -> np.random.Generator:
     """A NumPy generator seeded by an identity."""
     return np.random.default_rng(derive(*identity))
+
+
+def torch_generator(*identity: str | int) -> torch.Generator:
+    """A generator of torch's on the CPU, seeded by an identity."""
+    import torch
+
+    return torch.Generator().manual_seed(derive(*identity))
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ def add_comparison(parser: Any) -> None:
         "bracs-sim:slides=200,difficulty=1.5",
     )
     names = ("methods", "protocol", "folds", "splits", "allow_missing", "seeds", "preset", "epochs")
-    add_options(group, RunRequest, *names, "class_weights", "plugins")
+    add_options(group, RunRequest, *names, "class_weights", "sampler", "plugins")
 
 
 def add_setup(parser: Any, *more: str) -> Any:

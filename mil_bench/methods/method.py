@@ -44,6 +44,10 @@ class Method(nn.Module, ABC):
     search_space: ClassVar[Mapping[str, Range]] = {}
     needs_instance_labels: ClassVar[bool] = False
     """Whether the loss reads ``bags.instance_labels``; data without them omit the method."""
+    min_rows: ClassVar[int] = 1
+    """The fewest instances of a bag that the method accepts; a run with smaller bags is refused."""
+    max_rows: ClassVar[int | None] = None
+    """The most instances of a bag that the method accepts, None for any number."""
     order_matters: ClassVar[bool] = False
     """Whether the order of a bag's instances may change its output."""
     stackable: ClassVar[bool] = True

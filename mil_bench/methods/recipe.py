@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from mil_bench.errors import InputError, UnknownNameError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-OPTIMIZERS = ("adam", "adamw", "lookahead-radam")
+OPTIMIZERS = ("adam", "adamw", "lookahead-radam", "sgd")
 CLASS_WEIGHTS = ("none", "balanced")
-SCHEDULES = ("constant", "cosine", "step")
+SAMPLERS = ("shuffled", "balanced")
+SCHEDULES = ("constant", "cosine", "step", "plateau")
 _LARGEST = 1_000_000  # of what is counted; larger ones are mistakes
 
 
@@ -61,6 +63,27 @@ _RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: value is None or (_is_number(value) and 0 < value < math.inf),
         "none, or a finite number greater than 0",
     ),
+    "momentum": (
+        lambda value: _is_number(value) and 0 <= value < 1,
+        "a number from 0 on and less than 1",
+    ),
+    "plateau_patience": (
+        lambda value: type(value) is int and 0 <= value <= _LARGEST,
+        f"a whole number from 0 to {_LARGEST:,}",
+    ),
+    "ema": (
+        lambda value: _is_number(value) and 0 <= value < 1,
+        "a number from 0 on and less than 1",
+    ),
+    "accumulate": (_is_count, f"a whole number from 1 to {_LARGEST:,}"),
+    "rates": (
+        lambda value: (
+            isinstance(value, Mapping)
+            and all(isinstance(prefix, str) and prefix for prefix in value)
+            and all(_is_number(factor) and 0 < factor < math.inf for factor in value.values())
+        ),
+        "a mapping of prefixes of parameter names to numbers greater than 0",
+    ),
     "clip_modules": (
         lambda value: all(isinstance(prefix, str) and prefix for prefix in value),
         "prefixes of parameter names",
@@ -92,17 +115,20 @@ class Recipe:
         epochs: passes over the training bags.
         batch_size: bags per step.
         optimizer: one of ``OPTIMIZERS``.
-        weight_decay: in the optimizer's own sense (L2 inside Adam, decoupled in AdamW).
+        weight_decay: in the optimizer's own sense (L2 inside Adam and SGD, decoupled in AdamW).
         betas: decay rates of the moments.
         schedule: how the learning rate changes after every epoch: "constant"; "cosine", from
             ``learning_rate`` to ``final_learning_rate``; "step", times ``step_factor`` at each
-            milestone.
-        final_learning_rate: the learning rate at which the cosine ends.
+            milestone; "plateau", times ``step_factor`` whenever a fold's validation loss has not
+            fallen for more than ``plateau_patience`` epochs, by the rule of torch's
+            ``ReduceLROnPlateau``. Each fold has a learning rate of its own then.
+        final_learning_rate: the learning rate at which the cosine ends, and the lowest that a
+            plateau leads to.
         patience: a fold stops after this many epochs without a lower validation loss; None disables
             early stopping.
         milestones: of the schedule "step", as shares of the training: 0.5 is epoch 100 of 200, and
             epoch 20 where a preset allows 40.
-        step_factor: of the schedule "step".
+        step_factor: of the schedules "step" and "plateau".
         warm_up: share of the training in which the learning rate rises evenly, epoch by epoch, up
             to the schedule's. The cosine begins afterwards; milestones do not move.
         clip_norm: gradients whose L2 norm is larger are scaled down to it, with the factor
@@ -114,9 +140,21 @@ class Recipe:
         class_weights: "none", or "balanced": in every fold, a training bag's loss counts ``n / (c *
             n_y)`` times, for n training bags of which n_y have its fine class y, and c classes
             that occur.
+        sampler: "shuffled", an epoch has every training bag once; or "balanced", an epoch has as
+            many bags as the fold trains on, drawn with replacement, with chances that are the same
+            for every class and, within a class, for every bag.
+        momentum: of the optimizer "sgd".
+        rates: prefixes of parameter names, as in ``clip_modules``, to factors: the parameters of
+            "encoder" learn at ``rates["encoder"]`` times the learning rate. The others have 1.
+        plateau_patience: epochs without a lower validation loss that the schedule "plateau" allows.
+        ema: decay of an exponential moving average of the weights, which is what is validated,
+            stored and tested: ``average = ema * average + (1 - ema) * weights`` after every step,
+            from the weights after the first. 0 for none.
+        accumulate: batches per step of the optimizer, whose gradients are averaged; also over the
+            end of an epoch. With a batch size of 1, bags per step.
 
     Raises:
-        UnknownNameError: there is no such optimizer, schedule or class weighting.
+        UnknownNameError: there is no such optimizer, schedule, class weighting or sampler.
         InputError: a number is outside its range.
     """
 
@@ -135,6 +173,12 @@ class Recipe:
     clip_norm: float | None = None
     clip_modules: tuple[str, ...] = ()
     class_weights: str = "none"
+    sampler: str = "shuffled"
+    momentum: float = 0.0
+    rates: Mapping[str, float] = field(default_factory=dict, hash=False)
+    plateau_patience: int = 10
+    ema: float = 0.0
+    accumulate: int = 1
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Recipe:
@@ -146,7 +190,10 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """A value that JSON can hold, the same as before for recipes without newer fields."""
-        default = {field.name: field.default for field in fields(self)}
+        default = {
+            each.name: each.default if each.default_factory is MISSING else each.default_factory()
+            for each in fields(self)
+        }
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(self).items()
@@ -158,6 +205,7 @@ class Recipe:
             "optimizer": OPTIMIZERS,
             "schedule": SCHEDULES,
             "class_weights": CLASS_WEIGHTS,
+            "sampler": SAMPLERS,
         }
         for kind, known in names.items():
             if getattr(self, kind) not in known:
@@ -172,7 +220,7 @@ class Recipe:
             raise InputError("recipe", problems, "Nothing was trained.")
 
     def learning_rate_at(self, progress: float) -> float:
-        """Step size after a share of the training, in [0, 1]."""
+        """Step size after a share of the training, in [0, 1]; for "plateau", before any fall."""
         epoch = round(progress * self.epochs, 6)
         rising = self.warm_up * self.epochs  # epochs
         warm = min(1.0, (epoch + 1) / (rising + 1))

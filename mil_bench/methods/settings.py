@@ -30,7 +30,7 @@ def recipe_of(method: Any) -> dict[str, Any]:
     return {
         name: value
         for name, value in dataclasses.asdict(method.recipe).items()
-        if not isinstance(value, tuple)
+        if not isinstance(value, tuple | dict)
     }
 
 

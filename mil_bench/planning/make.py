@@ -21,6 +21,7 @@ from mil_bench.methods.settings import (
 from mil_bench.planning.plan import Job, RunPlan
 from mil_bench.planning.request import PRESETS, RunRequest
 from mil_bench.planning.rows import MethodRow
+from mil_bench.planning.slide_sizes import form_problems, require_sizes
 from mil_bench.split_files.formats.own import follow_file
 from mil_bench.splits.protocols import make_splits, protocol_named
 
@@ -43,14 +44,15 @@ def make_plan(request: RunRequest, spec: DatasetSpec, store: BagStore) -> RunPla
     Raises:
         UnknownNameError: a method, setting or protocol does not exist.
         SplitError: the splits cannot be made.
-        InputError: the split file cannot be followed, or a method refuses the value of a setting.
+        InputError: the split file cannot be followed, or a method refuses the value of a setting
+            or the sizes of bags.
         PluginError: a method has no recipe, or a parameter without a default that can be stored.
     """
     splits = _splits(request, spec, store)
     caption = spec.caption
     if spec.generator is None:
         caption += f" ({len(store)} slides; {store.origin}, {store.width} features)"
-    methods, skipped = _usable(request, store)
+    methods, skipped = _usable(request, store, splits)
     remarks = {
         row.label: method.without_hierarchy for row, method in methods if spec.hierarchy.is_flat
     }
@@ -118,12 +120,13 @@ def _splits(request: RunRequest, spec: DatasetSpec, store: BagStore) -> SplitPla
 
 
 def _usable(
-    request: RunRequest, store: BagStore
+    request: RunRequest, store: BagStore, splits: SplitPlan
 ) -> tuple[list[tuple[MethodRow, Any]], dict[str, str]]:
     """The requested rows that can be trained on these bags, and for the others the reason.
 
     Raises:
         PluginError: a method that the request names cannot be loaded or planned.
+        InputError: it does not accept bags of the sizes that slides of the split have.
     """
     methods, skipped = [], {}
     for row in request.rows:
@@ -137,8 +140,15 @@ def _usable(
             continue
         if method.needs_instance_labels and store.instance_labels is None:
             skipped[row.label] = f"it learns from instance labels, and {store.dataset} has none"
-        else:
-            methods.append((row, method))
+            continue
+        try:
+            require_sizes(row.label, method, splits, store)
+        except InputError as error:
+            if request.names(row):
+                raise
+            skipped[row.label] = "; ".join(error.problems)
+            continue
+        methods.append((row, method))
     return methods, skipped
 
 
@@ -155,6 +165,7 @@ def _require_form(name: str, method: Any) -> None:
             problems.append(
                 f"the default of '{param}' is a {kind}, not a number, text, bool or None"
             )
+    problems += form_problems(method)
     if problems:
         raise PluginError(
             f"The method '{name}' cannot be planned: {'; '.join(problems)}. "
@@ -176,6 +187,8 @@ def _settings(
         recipe["epochs"] = min(recipe["epochs"], preset.most_epochs)
     if request.class_weights is not None:
         recipe["class_weights"] = request.class_weights
+    if request.sampler is not None:
+        recipe["sampler"] = request.sampler
     recipe = Recipe.from_json(recipe).to_json()
     settings = parse_settings(row.method, row.settings, params | recipe_of(method))
     params |= {name: value for name, value in settings.items() if name in params}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mil_bench import registry
 from mil_bench.errors import InputError, UnknownNameError
-from mil_bench.methods.recipe import CLASS_WEIGHTS
+from mil_bench.methods.recipe import CLASS_WEIGHTS, SAMPLERS
 from mil_bench.planning.choice import SELECTIONS
 from mil_bench.planning.options import option, words_of
 from mil_bench.planning.rows import MethodRow
@@ -58,6 +58,7 @@ class RunRequest:
         preset: a key of ``PRESETS``.
         epochs: epochs for every method, None for those of recipe and preset.
         class_weights: for every method, "none" or "balanced"; None for the recipe's.
+        sampler: for every method, "shuffled" or "balanced"; None for the recipe's.
         plugins: Python files whose methods are available in addition to the installed ones.
         tune: number of trials per method, None for no search.
         tuned: use the settings chosen by stored trials.
@@ -111,6 +112,12 @@ class RunRequest:
         "its class in the fold; or none (default: from the recipe)",
         metavar="NAME",
     )
+    sampler: str | None = option(
+        None,
+        "for every method: balanced, the training slides of an epoch are drawn with replacement, "
+        "so that classes come equally often; or shuffled, each once (default: from the recipe)",
+        metavar="NAME",
+    )
     plugins: tuple[Path, ...] = option(
         (),
         "Python files with methods of your own; the class MyMethod becomes my-method",
@@ -145,6 +152,8 @@ class RunRequest:
             raise UnknownNameError("way to select trials", str(self.select), SELECTIONS)
         if self.class_weights not in (None, *CLASS_WEIGHTS):
             raise UnknownNameError("class weighting", str(self.class_weights), CLASS_WEIGHTS)
+        if self.sampler not in (None, *SAMPLERS):
+            raise UnknownNameError("sampler", str(self.sampler), SAMPLERS)
         for name in ("epochs", "folds", "tune"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int) and value >= 1):

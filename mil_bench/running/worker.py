@@ -26,8 +26,9 @@ from mil_bench.running.result_store import Failure, PrunedFold
 from mil_bench.running.task import Begun, EpochDone, FoldTask, Task
 from mil_bench.training.fold_stack import FoldStack
 from mil_bench.training.memory import freed_memory_kept
+from mil_bench.training.sampling import BalancedDraws, balanced
 from mil_bench.training.stack import LoopedStack, Stack
-from mil_bench.training.trainer import FoldHistory, FoldRoles, Schedule, balanced, fit, predict
+from mil_bench.training.trainer import FoldHistory, FoldRoles, Schedule, fit, predict
 from mil_bench.training.witnesses import WitnessWatch
 
 if TYPE_CHECKING:
@@ -132,8 +133,13 @@ def _roles(task: Task, store: BagStore, recipe: Recipe) -> list[FoldRoles]:
     roles = []
     for part in task.folds:
         train = Task.positions(part.train)
-        worth = balanced(store.labels[train]) if recipe.class_weights == "balanced" else None
-        roles.append(FoldRoles(train, part.val.astype(np.int64), part.limits, worth))
+        labels = store.labels[train]
+        worth = balanced(labels) if recipe.class_weights == "balanced" else None
+        identity = (task.job.seed, task.job.dataset, task.job.method, part.fold)
+        draws = (
+            BalancedDraws(train, labels, worth, identity) if recipe.sampler == "balanced" else None
+        )
+        roles.append(FoldRoles(train, part.val.astype(np.int64), part.limits, worth, draws))
     return roles
 
 

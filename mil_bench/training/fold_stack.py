@@ -20,6 +20,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mil_bench import seeds
+from mil_bench.training.averages import StackedAverage
 from mil_bench.training.stack import Identity, LoopedStack, Step, mean_weight, one_a_fold
 from mil_bench.training.stacked_optim import RULES
 from mil_bench.training.trial import why_looped
@@ -60,6 +61,13 @@ class FoldStack:
         self._mapped = MappedFolds(methods)
         self._values = self._mapped.values  # [K, P]
         self._best = self._values.clone()
+        first = self._recipes[0]
+        self._average: StackedAverage | None = None
+        if first.ema:
+            self._average = StackedAverage(self._values, first.ema)
+            self._mapped.shown = self._average.values
+        self._sums = torch.zeros_like(self._values) if first.accumulate > 1 else None
+        self._counts = torch.zeros(len(methods), dtype=torch.int64)  # batches in the sums
         named = dict(methods[0].named_parameters())
         self._rule = RULES[self._recipes[0].optimizer](self._values, named, self._recipes)
         self._untried: Sequence[Method] = methods
@@ -89,8 +97,7 @@ class FoldStack:
         def two_folds() -> MappedFolds:
             return MappedFolds([copy.deepcopy(methods[0]), copy.deepcopy(methods[-1])])
 
-        classes = methods[0].hierarchy.n_fine
-        self.why_looped = why_looped(two_folds, bags, classes, progress)
+        self.why_looped = why_looped(two_folds, bags, methods[0], progress)
         if self.why_looped:
             self._loop = LoopedStack(methods, self._recipes, self._identities)
 
@@ -111,8 +118,31 @@ class FoldStack:
             share = share.to(gradients)
             gradients, values = gradients * share, values * share[:, 0]
         losses[slice(None) if folds is None else folds] = values
-        self._rule.step(gradients, folds, progress)
+        self._move(gradients, moved, progress)
         return losses
+
+    def _move(self, gradients: Tensor, moved: Tensor, progress: float) -> None:
+        """A step of the optimizer for the folds that have all their batches.
+
+        Args:
+            gradients: of a batch ``[F, P]``.
+            moved: numbers of the F folds ``[F]``, on the CPU.
+            progress: share of the training that is over.
+        """
+        if self._sums is not None:
+            batches = self._recipes[0].accumulate
+            self._sums.index_add_(0, moved.to(gradients.device), gradients / batches)
+            self._counts[moved] += 1
+            moved = (self._counts == batches).nonzero()[:, 0]
+            if not len(moved):
+                return
+            rows = moved.to(gradients.device)
+            gradients, self._sums[rows] = self._sums[rows], 0
+            self._counts[moved] = 0
+        folds = None if len(moved) == len(self) else moved.to(gradients.device)
+        self._rule.step(gradients, folds, progress)
+        if self._average:
+            self._average.update(folds)
 
     @torch.no_grad()
     def forward(self, k: int, bags: BagBatch) -> Output:
@@ -123,12 +153,19 @@ class FoldStack:
         """A copy of fold k's weights."""
         return self._loop.state(k) if self._loop else self._mapped.state(k)
 
+    def scale_rate(self, k: int, scale: float) -> None:
+        """From now on, fold k's learning rate is the recipe's times ``scale``."""
+        if self._loop:
+            self._loop.scale_rate(k, scale)
+        else:
+            self._rule.scale_rate(k, scale)
+
     def keep(self, k: int) -> None:
         """Store fold k's weights as its best."""
         if self._loop:
             self._loop.keep(k)
         else:
-            self._best[k] = self._values[k]
+            self._best[k] = self._mapped.shown[k]
 
     def restore(self) -> None:
         """Load every fold's best weights."""
@@ -136,6 +173,7 @@ class FoldStack:
             self._loop.restore()
         else:
             self._values.copy_(self._best)
+            self._mapped.shown.copy_(self._best)
 
 
 def _used(step: Step) -> tuple[BagBatch, Tensor]:
@@ -156,6 +194,7 @@ class MappedFolds:
 
     def __init__(self, methods: Sequence[Method]) -> None:
         self._loss = _Loss(copy.deepcopy(methods[0]))
+        self._buffers = _different_buffers(methods)
         named = dict(methods[0].named_parameters())
         self._names, self._shapes = list(named), [p.shape for p in named.values()]
         self._lengths = [p.numel() for p in named.values()]
@@ -164,6 +203,8 @@ class MappedFolds:
         ]
         self.values = torch.stack(rows)
         """The parameters ``[K, P]``."""
+        self.shown = self.values
+        """What ``forward`` and ``state`` take for them, for instance their average."""
 
     def set_mode(self, *, training: bool) -> None:
         """Training or evaluation mode, for the next steps."""
@@ -188,15 +229,20 @@ class MappedFolds:
         """
         values = self.values if folds is None else self.values[folds]
 
-        def loss_of(row: Tensor, bag_weight: Tensor) -> Tensor:
-            parameters = self._unpacked(row, "method.")
-            return functional_call(self._loss, parameters, (bags, bag_weight, progress))
+        buffers = {
+            f"method.{name}": value if folds is None else value[folds]
+            for name, value in self._buffers.items()
+        }
+
+        def loss_of(row: Tensor, buffers: dict[str, Tensor], bag_weight: Tensor) -> Tensor:
+            tensors = self._unpacked(row, "method.") | buffers
+            return functional_call(self._loss, tensors, (bags, bag_weight, progress))
 
         # Also around the backward pass, since gradients written by hand compute matrix products.
         with seeds.torch_kept() as set_seed, _arithmetic(bags.features.device):
             set_seed(seed)
             mapped = vmap(grad_and_value(loss_of), randomness="different")
-            return mapped(values, weight.to(bags.features))
+            return mapped(values, buffers, weight.to(bags.features))
 
     def gradients(self, bags: BagBatch, weight: Tensor, progress: float, seed: int) -> Tensor:
         """Of all folds ``[K, P]`` in training mode; see ``step``."""
@@ -204,30 +250,48 @@ class MappedFolds:
         return self.step(bags, weight, progress, seed)[0]
 
     def buffers(self) -> dict[str, Tensor]:
-        """Copies of the method's buffers, which all folds share."""
-        return {name: value.clone() for name, value in self._loss.method.named_buffers()}
+        """Copies of the method's buffers, those that differ by fold ``[K, ...]``."""
+        shared = dict(self._loss.method.named_buffers())
+        return {name: value.clone() for name, value in (shared | self._buffers).items()}
 
     def forward(self, k: int, bags: BagBatch) -> Output:
         """Fold k's output in evaluation mode."""
         with _arithmetic(bags.features.device):
-            out = functional_call(self._loss.method.eval(), self._unpacked(self.values[k]), (bags,))
+            tensors = self._unpacked(self.shown[k]) | self._buffers_of(k)
+            out = functional_call(self._loss.method.eval(), tensors, (bags,))
         return out._replace(fine=out.fine.float() if out.fine.dtype == torch.bfloat16 else out.fine)
 
     def state(self, k: int) -> dict[str, Tensor]:
         """A copy of fold k's weights, named as in ``Method.state_dict()``."""
+        own = self._buffers_of(k)
         constants = {
-            name: b.clone()
+            name: own.get(name, b).clone()
             for name, b in self._loss.method.state_dict().items()
             if name not in self._names
         }
         return constants | {
-            name: value.clone() for name, value in self._unpacked(self.values[k]).items()
+            name: value.clone() for name, value in self._unpacked(self.shown[k]).items()
         }
+
+    def _buffers_of(self, k: int) -> dict[str, Tensor]:
+        """Fold k's values of the buffers that differ by fold."""
+        return {name: value[k] for name, value in self._buffers.items()}
 
     def _unpacked(self, row: Tensor, prefix: str = "") -> dict[str, Tensor]:
         """A fold's parameters by name, from its row ``[P]``."""
         parts = zip(self._names, row.split(self._lengths), self._shapes, strict=True)
         return {prefix + name: part.view(shape) for name, part, shape in parts}
+
+
+def _different_buffers(methods: Sequence[Method]) -> dict[str, Tensor]:
+    """The buffers that are not the same in every fold ``[K, ...]``; some are drawn at random."""
+    named = [dict(method.named_buffers()) for method in methods]
+    stacked = {name: [each[name] for each in named] for name in named[0]}
+    return {
+        name: torch.stack(values)
+        for name, values in stacked.items()
+        if not all(torch.equal(values[0], value) for value in values)
+    }
 
 
 class _Loss(nn.Module):

@@ -8,11 +8,14 @@ formula.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import RAdam
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 PERIOD, PULL = 6, 0.5  # steps between synchronisations, and the share of the way to go: the release
 
@@ -34,18 +37,30 @@ class LookaheadRAdam(RAdam):
         lr: learning rate.
         betas: decay rates of the moments.
         weight_decay: decoupled, ``p -= lr * weight_decay * p``.
+        factors: of the learning rate of every parameter, () for 1.
     """
 
     def __init__(
-        self, module: nn.Module, lr: float, betas: tuple[float, float], weight_decay: float
+        self,
+        module: nn.Module,
+        lr: float,
+        betas: tuple[float, float],
+        weight_decay: float,
+        factors: Sequence[float] = (),
     ) -> None:
         named = list(module.named_parameters())
-        kept = [parameter for name, parameter in named if not decays(name, parameter)]
-        decayed = [parameter for name, parameter in named if decays(name, parameter)]
+        chosen: dict[tuple[bool, float], list[nn.Parameter]] = {}
+        for (name, parameter), factor in zip(named, factors or [1.0] * len(named), strict=True):
+            chosen.setdefault((decays(name, parameter), factor), []).append(parameter)
         groups: list[dict[str, Any]] = [
-            {"params": parameters, "weight_decay": decay, "steps": 0, "slow": []}
-            for parameters, decay in ((kept, 0.0), (decayed, weight_decay))
-            if parameters
+            {
+                "params": parameters,
+                "weight_decay": weight_decay if decayed else 0.0,
+                "factor": factor,
+                "steps": 0,
+                "slow": [],
+            }
+            for (decayed, factor), parameters in sorted(chosen.items(), key=lambda pair: pair[0])
         ]
         super().__init__(
             groups, lr, betas, weight_decay=weight_decay, decoupled_weight_decay=True, foreach=True

@@ -1,13 +1,15 @@
 """The models of K folds behind one interface.
 
 A step is one batch for the whole stack, with a weight per fold and bag. Fold k is trained on the
-bags to which it gives weight. If it gives weight to none of them, neither its parameters nor its
+bags to which it gives weight, and the optimizer moves it after as many batches as the recipe
+accumulates. If it gives weight to none of them, neither its parameters nor its
 moments nor its step count change. ``LoopedStack`` goes through the folds one by one and is the
 reference for other stacks; ``mil_bench.training.fold_stack.FoldStack`` computes all folds as one.
 """
 
 from __future__ import annotations
 
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -18,8 +20,9 @@ from torch.nn.utils import clip_grad_norm_
 from mil_bench import seeds
 from mil_bench.bags.feed import BYTES_TOGETHER
 from mil_bench.methods import Method, Output, Recipe
-from mil_bench.training.clipping import clipped_groups
+from mil_bench.training.averages import WeightAverage
 from mil_bench.training.optim import MAKERS, set_learning_rate
+from mil_bench.training.parameter_groups import clipped_groups
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -87,6 +90,10 @@ class Stack(Protocol):
 
     def state(self, k: int) -> dict[str, Tensor]:
         """A copy of fold k's weights, named as in ``Method.state_dict()``."""
+        ...
+
+    def scale_rate(self, k: int, scale: float) -> None:
+        """From now on, fold k's learning rate is the recipe's times ``scale``."""
         ...
 
     def keep(self, k: int) -> None:
@@ -163,6 +170,14 @@ class LoopedStack:
             ]
             for m, r in zip(self._methods, self._recipes, strict=True)
         ]
+        self._scales = [1.0] * len(self)
+        self._gathered = [
+            _Gradients(m, r.accumulate) for m, r in zip(self._methods, self._recipes, strict=True)
+        ]
+        self._averages = [
+            WeightAverage(list(m.parameters()), r.ema) if r.ema else None
+            for m, r in zip(self._methods, self._recipes, strict=True)
+        ]
         self._best = [self.state(k) for k in range(len(self))]
 
     def __len__(self) -> int:
@@ -184,7 +199,7 @@ class LoopedStack:
         return losses
 
     def _step(self, k: int, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:
-        """One optimizer step of fold k; its loss."""
+        """One batch of fold k, and a step of its optimizer if it is due; the loss."""
         method, optimizer = self._methods[k], self._optimizers[k]
         share = mean_weight(self._recipes[k], weight[None])
         weight = weight.to(bags.features.device)
@@ -196,23 +211,41 @@ class LoopedStack:
             for parameter in method.parameters():
                 if parameter.grad is not None:
                     parameter.grad *= share.item()
+        if not self._gathered[k].is_due():
+            return loss
         largest = self._recipes[k].clip_norm
         if largest is not None:
             for group in self._clipped[k]:
                 clip_grad_norm_(group, largest)
-        set_learning_rate(optimizer, self._recipes[k].learning_rate_at(progress))
+        rate = self._scales[k] * self._recipes[k].learning_rate_at(progress)
+        set_learning_rate(optimizer, rate)
         optimizer.step()
         optimizer.zero_grad()  # now, so that the next fold's gradients use the same memory
+        if average := self._averages[k]:
+            average.update()
         return loss
 
     @torch.no_grad()
     def forward(self, k: int, bags: BagBatch) -> Output:
         """Fold k's output in evaluation mode, without gradients."""
-        return self._methods[k].eval()(bags)
+        with self._averaged(k) as method:
+            return method.eval()(bags)
 
     def state(self, k: int) -> dict[str, Tensor]:
         """A copy of fold k's weights."""
-        return {name: value.clone() for name, value in self._methods[k].state_dict().items()}
+        with self._averaged(k) as method:
+            return {name: value.clone() for name, value in method.state_dict().items()}
+
+    @contextmanager
+    def _averaged(self, k: int) -> Iterator[Method]:
+        """Fold k's method, inside the block with the average of its weights if the recipe asks."""
+        average = self._averages[k]
+        with average.shown() if average else nullcontext():
+            yield self._methods[k]
+
+    def scale_rate(self, k: int, scale: float) -> None:
+        """From now on, fold k's learning rate is the recipe's times ``scale``."""
+        self._scales[k] = scale
 
     def keep(self, k: int) -> None:
         """Store fold k's weights as its best."""
@@ -220,8 +253,43 @@ class LoopedStack:
 
     def restore(self) -> None:
         """Load every fold's best weights."""
-        for method, state in zip(self._methods, self._best, strict=True):
+        for method, state, average in zip(self._methods, self._best, self._averages, strict=True):
             method.load_state_dict(state)
+            if average:
+                average.restart()
+
+
+class _Gradients:
+    """Averages a method's gradients over batches.
+
+    Each batch's gradients are put aside, since class weights scale those of one batch only.
+
+    Args:
+        method: whose gradients.
+        batches: their number, 1 to leave the gradients as they are.
+    """
+
+    def __init__(self, method: Method, batches: int) -> None:
+        self._parameters, self._batches = list(method.parameters()), batches
+        self._sums: list[Tensor | None] = [None] * len(self._parameters)
+        self._count = 0
+
+    def is_due(self) -> bool:
+        """Add a batch's gradients; if they are all there, the parameters hold their average."""
+        if self._batches == 1:
+            return True
+        for i, parameter in enumerate(self._parameters):
+            if parameter.grad is not None:
+                part, before = parameter.grad / self._batches, self._sums[i]
+                self._sums[i] = part if before is None else before + part
+                parameter.grad = None
+        self._count += 1
+        if self._count < self._batches:
+            return False
+        for parameter, total in zip(self._parameters, self._sums, strict=True):
+            parameter.grad = total
+        self._sums, self._count = [None] * len(self._parameters), 0
+        return True
 
 
 def _selected(bags: BagBatch, weight: Tensor, used: Tensor) -> tuple[BagBatch, Tensor]:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from mil_bench.training.clipping import CLIP_EPSILON, clipped_groups
 from mil_bench.training.lookahead import PERIOD, PULL, decays
+from mil_bench.training.parameter_groups import CLIP_EPSILON, clipped_groups, rate_factors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -73,7 +73,13 @@ class StackedRule(ABC):
         self._steps = values.new_zeros((len(values), 1), dtype=torch.float64)
         self._decay = values.new_tensor([[r.weight_decay] for r in recipes])  # [K, 1]
         self._progress = -1.0
+        self._scales = [1.0] * len(values)
         self._clip = _Clip(values, named, recipes[0])
+        self._factors: Tensor | None = None  # of the learning rates [P], None for 1
+        if recipes[0].rates:
+            lengths = torch.tensor([p.numel() for p in named.values()])
+            factors = values.new_tensor(rate_factors(named, recipes[0]))
+            self._factors = factors.repeat_interleave(lengths.to(values.device))
 
     def step(self, gradients: Tensor, folds: Tensor | None, progress: float) -> None:
         """One step of some folds.
@@ -85,7 +91,10 @@ class StackedRule(ABC):
         """
         if progress != self._progress:  # one transfer per epoch
             self._rates = self._values.new_tensor(
-                [[r.learning_rate_at(progress)] for r in self._recipes]
+                [
+                    [scale * r.learning_rate_at(progress)]
+                    for scale, r in zip(self._scales, self._recipes, strict=True)
+                ]
             )
             self._progress = progress
         state = [self._values, self._first, self._second, self._steps, *self._more()]
@@ -93,12 +102,19 @@ class StackedRule(ABC):
         rate, decay = (
             each if folds is None else each[folds] for each in (self._rates, self._decay)
         )
+        if self._factors is not None:
+            rate = rate * self._factors
         self._clip(gradients)
         own[3] += 1
         self._move(gradients, own, rate, decay)
         if folds is not None:
             for each, moved in zip(state, own, strict=True):
                 each[folds] = moved
+
+    def scale_rate(self, k: int, scale: float) -> None:
+        """From now on, fold k's learning rate is the recipe's times ``scale``."""
+        self._scales[k] = scale
+        self._progress = -1.0
 
     def _more(self) -> list[Tensor]:
         """Further state ``[K, ...]``, handed to ``_move`` after values, moments and steps."""
@@ -111,7 +127,7 @@ class StackedRule(ABC):
         Args:
             gradients: ``[F, P]``.
             own: values and both moments ``[F, P]``, steps ``[F, 1]``, and what ``_more`` adds.
-            rate: learning rates ``[F, 1]``.
+            rate: learning rates ``[F, 1]``, or ``[F, P]`` if parameters differ.
             decay: weight decays ``[F, 1]``.
         """
 
@@ -190,9 +206,21 @@ class StackedLookaheadRAdam(StackedRule):
         values.copy_(torch.where(due, pulled, values))
 
 
+class StackedSGD(StackedRule):
+    """SGD with momentum; weight decay is added to the gradients.
+
+    Torch's momentum buffer begins as the first gradient: from a buffer of 0, the same.
+    """
+
+    def _move(self, gradients: Tensor, own: list[Tensor], rate: Tensor, decay: Tensor) -> None:
+        gradients.addcmul_(own[0], decay)
+        own[0].sub_(own[1].mul_(self._recipes[0].momentum).add_(gradients).mul(rate))
+
+
 RULES: Mapping[str, type[StackedRule]] = {
     "adam": StackedAdam,
     "adamw": StackedAdamW,
     "lookahead-radam": StackedLookaheadRAdam,
+    "sgd": StackedSGD,
 }
 """By the names that recipes use."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -16,10 +16,12 @@ import torch.nn.functional as F
 
 from mil_bench import seeds
 from mil_bench.errors import TrainingError
+from mil_bench.training.optim import Plateau
+from mil_bench.training.sampling import BalancedDraws, drawn_batches
 from mil_bench.training.stack import Identity, Stack, Step, grouped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from mil_bench.bags.batch import BagBatch
     from mil_bench.bags.feed import Feed
@@ -31,13 +33,15 @@ class FoldRoles:
     """Positions in the store of the bags on which fold k trains and validates.
 
     ``limits`` has one number per epoch: a fold is pruned if its lowest validation loss so far is
-    above it. ``worth`` has the weight of every training bag in the loss; None is 1 for all.
+    above it. ``worth`` has the weight of every training bag in the loss; None is 1 for all. With
+    ``draws``, which all folds have or none, a fold trains on what is drawn from its training bags.
     """
 
     train: np.ndarray
     val: np.ndarray
     limits: np.ndarray | None = None  # [epochs]
     worth: np.ndarray | None = None  # [len(train)]
+    draws: BalancedDraws | None = None
 
 
 @dataclass(frozen=True)
@@ -50,11 +54,13 @@ class Schedule:
         batch: bags per step, such that a fold's share of them is the recipe's batch size on
             average.
         identity: seeds the order of every epoch.
+        share: the recipe's batch size.
     """
 
     bags: np.ndarray
     batch: int
     identity: Identity
+    share: int
 
     @classmethod
     def of(cls, train_parts: Sequence[np.ndarray], recipe: Recipe, identity: Identity) -> Schedule:
@@ -68,7 +74,8 @@ class Schedule:
     ) -> Schedule:
         """From the bags on which any fold trains, ascending, and the mean number per fold."""
         share = mean_train / len(bags)
-        return cls(bags, max(1, math.floor(recipe.batch_size / share)), identity)
+        together = max(1, math.floor(recipe.batch_size / share))
+        return cls(bags, together, identity, recipe.batch_size)
 
     def epoch(self, epoch: int) -> list[np.ndarray]:
         """Batches of one epoch, of nearly equal size."""
@@ -136,13 +143,16 @@ def fit(
     """
     histories = [FoldHistory() for _ in roles]
     active = np.ones(len(roles), dtype=bool)
-    trains = np.stack([_weights(schedule.bags, r) for r in roles])  # [K, schedule.bags]
+    plateaus = [Plateau(recipe) for _ in roles] if recipe.schedule == "plateau" else None
     for epoch in range(recipe.epochs):
         progress = epoch / recipe.epochs
-        mean_loss = _epoch(stack, feed, schedule, trains * active[:, None], epoch, progress)
+        planned = list(_planned(schedule, roles, active, epoch))
+        mean_loss = _epoch(stack, feed, planned, progress)
         for k in np.flatnonzero(active).tolist():
             history = histories[k]
             _close_epoch(stack, feed, roles[k].val, history, mean_loss[k], k)
+            if plateaus:
+                stack.scale_rate(k, plateaus[k].after(history.val_loss[-1]))
             history.pruned = history.is_over(roles[k].limits)
             active[k] = not (history.pruned or history.out_of_patience(recipe.patience))
         on_epoch(epoch, histories)
@@ -159,50 +169,49 @@ def _weights(bags: np.ndarray, roles: FoldRoles) -> np.ndarray:
     return weights
 
 
-def balanced(labels: np.ndarray) -> np.ndarray:
-    """A weight per bag, inversely proportional to the frequency of its class, with mean 1.
-
-    Args:
-        labels: of the bags ``[B]``.
-    """
-    _, position, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    return (len(labels) / (len(counts) * counts))[position]
+class _Planned(NamedTuple):
+    bags: np.ndarray  # positions [B]
+    weight: np.ndarray  # [K, B], float32
+    number: int
 
 
-def _epoch(
-    stack: Stack, feed: Feed, schedule: Schedule, trains: np.ndarray, epoch: int, progress: float
-) -> list[float]:
-    """One pass over the bags; the mean loss of every fold.
+def _planned(
+    schedule: Schedule, roles: Sequence[FoldRoles], active: np.ndarray, epoch: int
+) -> Iterator[_Planned]:
+    """The steps of an epoch.
 
-    Bags on which only folds elsewhere train are not read. Their steps still count, so that the
+    Bags on which only folds elsewhere train are left out. Their steps still count, so that the
     number of a step, and thus its dropout, does not depend on which folds are trained together.
 
     Args:
-        stack: the folds.
-        feed: reads batches.
         schedule: the order of bags.
-        trains: a fold's weight of a bag of the schedule ``[K, schedule.bags]``, 0 if it does not
-            train on it.
+        roles: one entry per fold.
+        active: whether a fold is still trained ``[K]``.
         epoch: its number.
-        progress: share of the training that is over.
     """
+    if roles[0].draws is not None:
+        draws = [role.draws if on else None for role, on in zip(roles, active, strict=True)]
+        most = len(schedule.bags)  # no fold has more draws
+        for i, (bags, weight) in enumerate(drawn_batches(draws, schedule.share, epoch)):
+            yield _Planned(bags, weight, epoch * most + i)
+        return
+    trains = np.stack([_weights(schedule.bags, r) for r in roles]) * active[:, None]
     batches = schedule.epoch(epoch)
+    for i, bags in enumerate(batches):
+        weight = trains[:, np.searchsorted(schedule.bags, bags)]  # [K, B]
+        used = weight.any(0)
+        if used.any():
+            yield _Planned(bags[used], weight[:, used], epoch * len(batches) + i)
 
-    def trains_on(bags: np.ndarray) -> np.ndarray:
-        return trains[:, np.searchsorted(schedule.bags, bags)]  # [K, B]
 
-    used = [i for i, bags in enumerate(batches) if trains_on(bags).any()]
-    parts = (batches[i][trains_on(batches[i]).any(0)] for i in used)
-    weights = (trains_on(batches[i]) for i in used)
+def _epoch(stack: Stack, feed: Feed, planned: Sequence[_Planned], progress: float) -> list[float]:
+    """The steps of an epoch; the mean loss of every fold."""
+    batches = feed.ahead(step.bags for step in planned)
     steps = (
-        Step(
-            batch,
-            torch.from_numpy(weight[:, weight.any(0)].astype(np.float32)),
-            epoch * len(batches) + i,
-        )
-        for i, weight, batch in zip(used, weights, feed.ahead(parts), strict=True)
+        Step(batch, torch.from_numpy(step.weight.astype(np.float32)), step.number)
+        for step, batch in zip(planned, batches, strict=True)
     )
-    total, count = torch.zeros(len(trains), dtype=torch.float64), np.zeros(len(trains))
+    total, count = torch.zeros(len(stack), dtype=torch.float64), np.zeros(len(stack))
     for group in grouped(steps):
         moved = torch.stack([step.weight.any(1) for step in group])  # [steps, K]
         losses = stack.train(group, progress).double()

@@ -17,6 +17,8 @@ from mil_bench.bags.batch import BagBatch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mil_bench.methods import Method
+
 _MOST_BAGS, _MOST_ROWS = 4, 64  # so that the trial costs less than a step
 _SHARE = 1e-3  # of the largest gradient; far above rounding in bfloat16, far below mixed bags
 _NOISE = 10  # times what a repetition differs by: sums on a GPU come in any order
@@ -30,7 +32,7 @@ class Folds(Protocol):
         ...
 
     def buffers(self) -> dict[str, Tensor]:
-        """Copies of the method's buffers, which all folds share."""
+        """Copies of the method's buffers, those that differ by fold ``[K, ...]``."""
         ...
 
 
@@ -40,7 +42,7 @@ class _Steps(NamedTuple):
     changed: list[str]  # buffers
 
 
-def why_looped(make: Callable[[], Folds], bags: BagBatch, classes: int, progress: float) -> str:
+def why_looped(make: Callable[[], Folds], bags: BagBatch, method: Method, progress: float) -> str:
     """Why the folds have to be trained one after another; "" if they can be computed as one.
 
     Fold 0 trains on some bags, fold 1 on copies of them with other features and labels. If those
@@ -50,10 +52,10 @@ def why_looped(make: Callable[[], Folds], bags: BagBatch, classes: int, progress
     Args:
         make: two folds, new at every call.
         bags: a batch on which some fold trains.
-        classes: number of fine classes.
+        method: one of the folds, for the number of its classes and the sizes of bags it accepts.
         progress: share of the training that is over.
     """
-    own = _few(bags)
+    own, classes = _few(bags, method.min_rows), method.hierarchy.n_fine
     with_others = [_joined(own, _other(own, classes, times)) for times in (1, 2)]
     weight = torch.zeros(2, 2 * own.n_bags)
     weight[0, : own.n_bags] = weight[1, own.n_bags :] = 1
@@ -87,9 +89,9 @@ def _two_steps(
     return _Steps(first, second, changed)
 
 
-def _few(bags: BagBatch) -> BagBatch:
-    """The first rows of the first bags."""
-    lengths = [min(length, _MOST_ROWS) for length in bags.lengths[:_MOST_BAGS]]
+def _few(bags: BagBatch, least: int) -> BagBatch:
+    """The first rows of the first bags, not fewer per bag than the method accepts."""
+    lengths = [min(length, max(_MOST_ROWS, least)) for length in bags.lengths[:_MOST_BAGS]]
     starts = [0, *torch.tensor(bags.lengths).cumsum(0).tolist()]
     rows = torch.cat([torch.arange(a, a + n) for a, n in zip(starts, lengths, strict=False)])
     rows = rows.to(bags.features.device)

@@ -71,6 +71,17 @@ class Sound(Method):
         return bags.features
 
 
+class NeedsRows(Sound):
+    """Sound on bags of the sizes that it declares, and on no others."""
+
+    min_rows, max_rows = 4, 20
+
+    def forward(self, bags: BagBatch) -> Output:
+        if min(bags.lengths) < self.min_rows or max(bags.lengths) > self.max_rows:
+            raise ValueError(f"bags of {bags.lengths}")
+        return super().forward(bags)
+
+
 class NotPicklable(Sound):
     def __init__(self, in_dim: int, hierarchy: LabelHierarchy, dropout: float = 0.0):
         super().__init__(in_dim, hierarchy, dropout)
@@ -260,8 +271,9 @@ def test_every_check_has_a_broken_method() -> None:
     assert list(BROKEN) == [check.name for check in CHECKS]
 
 
-def test_a_sound_method_passes() -> None:
-    assert [o.reason for o in check_method(Sound) if o.reason] == []
+@pytest.mark.parametrize("method", [Sound, NeedsRows])
+def test_a_sound_method_passes(method: type[Method]) -> None:
+    assert [o.reason for o in check_method(method) if o.reason] == []
 
 
 @pytest.mark.parametrize("name", BROKEN)

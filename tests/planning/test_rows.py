@@ -64,6 +64,18 @@ def test_class_weights_for_every_method_are_part_of_its_key(small_store: BagStor
         assert after.key != before.key
 
 
+def test_a_sampler_for_every_method_is_part_of_its_key(small_store: BagStore) -> None:
+    plain = plan(small_store, "abmil", "hmil").jobs
+    drawn = plan(small_store, "abmil", "hmil", sampler="balanced").jobs
+    assert plan(small_store, "abmil", "hmil", sampler="shuffled").jobs == plain
+    assert plan(small_store, "abmil:sampler=balanced").jobs[0].key == drawn[0].key
+    for before, after in zip(plain[:2], drawn[:2], strict=True):
+        assert after.recipe == {**before.recipe, "sampler": "balanced"}
+        assert after.key != before.key
+    with pytest.raises(UnknownNameError, match="There is no sampler 'weighted'"):
+        plan(small_store, "abmil", sampler="weighted")
+
+
 def test_a_label_changes_the_row_and_not_the_result(small_store: BagStore) -> None:
     named = plan(
         small_store, MethodRow("hmil", {"align_bags": False}, "HMIL without bag alignment")

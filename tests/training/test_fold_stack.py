@@ -171,7 +171,7 @@ def test_steps_are_grouped_in_order_up_to_eight_megabytes_of_features() -> None:
     assert list(grouped([])) == []
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "lookahead-radam"])
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "lookahead-radam", "sgd"])
 def test_seeds_and_settings_share_a_stack(optimizer: str) -> None:
     settings = [(1e-3, 0.0), (1e-2, 0.3), (3e-3, 0.05)]
     recipes = [

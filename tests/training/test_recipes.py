@@ -11,13 +11,14 @@ import torch
 from conftest import random_batch
 from mil_bench.baselines.abmil import ABMIL
 from torch import nn
-from torch.optim import SGD, Adam
+from torch.optim import SGD, Adam, AdamW, RAdam
 from torch.optim.lr_scheduler import (
     ChainedScheduler,
     CosineAnnealingLR,
     LinearLR,
     LRScheduler,
     MultiStepLR,
+    ReduceLROnPlateau,
     SequentialLR,
 )
 
@@ -26,8 +27,9 @@ from mil_bench.errors import InputError
 from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.methods import Recipe
 from mil_bench.training.fold_stack import FoldStack
+from mil_bench.training.optim import Plateau
+from mil_bench.training.sampling import balanced
 from mil_bench.training.stack import LoopedStack, Step
-from mil_bench.training.trainer import balanced
 
 HIERARCHY = LabelHierarchy.from_groups({"a": ["a0", "a1", "a2"], "b": ["b0", "b1"]})
 FOLDS, STEPS = 2, 12
@@ -139,6 +141,49 @@ def test_warm_up_and_cosine_are_those_of_torch(schedule: str, rising: int) -> No
     assert found == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(("patience", "lowest"), [(0, 0.0), (2, 0.0), (2, 0.01), (3, 0.3)])
+def test_a_plateau_is_that_of_torch(patience: int, lowest: float) -> None:
+    recipe = Recipe(
+        0.3,
+        60,
+        schedule="plateau",
+        step_factor=0.5,
+        plateau_patience=patience,
+        final_learning_rate=lowest,
+    )
+    optimizer = SGD([nn.Parameter(torch.zeros(1))], 0.3)
+    theirs = ReduceLROnPlateau(optimizer, factor=0.5, patience=patience, min_lr=lowest)
+    rng = np.random.default_rng(patience)
+    losses = (np.maximum(2 - np.arange(60) / 20, 1) * rng.uniform(0.99995, 1.05, 60)).tolist()
+    ours, found, expected = Plateau(recipe), [], []
+    for loss in losses:
+        theirs.step(loss)
+        expected.append(optimizer.param_groups[0]["lr"])
+        found.append(0.3 * ours.after(loss))
+    assert found == pytest.approx(expected)
+    assert lowest == 0.3 or len(set(expected)) > 3
+
+
+@KINDS
+def test_each_fold_has_the_rate_of_its_own_plateau(kind: type) -> None:
+    recipe = Recipe(0.05, STEPS, schedule="plateau", weight_decay=0.1, optimizer="adamw")
+    scales = {4: (0.1, 1.0), 8: (0.1, 0.5)}
+    stack = kind([new(k) for k in range(FOLDS)], recipe, [("fold", k) for k in range(FOLDS)])
+    for step in steps():
+        for k, scale in enumerate(scales.get(step.number, ())):
+            stack.scale_rate(k, scale)
+        stack.train([step], 0.25)
+    for k in range(FOLDS):
+        method = new(k)
+        optimizer = AdamW(method.parameters(), 0.05, weight_decay=0.1)
+        for step in steps():
+            if step.number in scales:
+                optimizer.param_groups[0]["lr"] = 0.05 * scales[step.number][k]
+            backward(method, step, k)
+            optimizer.step()
+        assert_equal(stack.state(k), method)
+
+
 def rates(recipe: Recipe) -> list[float]:
     return [recipe.learning_rate_at(epoch / recipe.epochs) for epoch in range(recipe.epochs)]
 
@@ -162,6 +207,70 @@ def test_a_schedule_reaches_the_optimizer(kind: type) -> None:
         scheduler = ChainedScheduler(
             [MultiStepLR(optimizer, [6], 0.1), LinearLR(optimizer, 1 / 4, 1.0, 3)]
         )
+        for step in steps():
+            backward(method, step, k)
+            optimizer.step()
+            scheduler.step()
+        assert_equal(found[k], method)
+
+
+RATED = {
+    "adam": Adam,
+    "adamw": AdamW,
+    "sgd": SGD,
+    "lookahead-radam": lambda groups, lr, weight_decay: RAdam(
+        groups, lr, weight_decay=weight_decay, decoupled_weight_decay=True
+    ),
+}
+
+
+@KINDS
+@pytest.mark.parametrize("optimizer", RATED)
+def test_modules_have_rates_of_their_own_as_torchs_parameter_groups(
+    kind: type, optimizer: str
+) -> None:
+    first, second = sorted({name.partition(".")[0] for name, _ in new(0).named_parameters()})[:2]
+    decay = 0.0 if optimizer == "lookahead-radam" else 0.1  # it does not decay all parameters
+    rates = {first: 0.1, second: 3.0}
+    recipe = Recipe(
+        0.02, 5, optimizer=optimizer, weight_decay=decay, rates=rates, schedule="cosine"
+    )
+    stack = kind([new(k) for k in range(FOLDS)], recipe, [("fold", k) for k in range(FOLDS)])
+    for step in steps()[:5]:  # before Lookahead's first synchronisation
+        stack.train([step], step.number / 5)
+    for k in range(FOLDS):
+        method = new(k)
+        groups = [
+            {"params": list(getattr(method, name).parameters()), "lr": 0.02 * factor}
+            for name, factor in rates.items()
+        ]
+        rest = [p for n, p in method.named_parameters() if n.partition(".")[0] not in rates]
+        theirs = RATED[optimizer]([*groups, {"params": rest}], lr=0.02, weight_decay=decay)
+        scheduler = CosineAnnealingLR(theirs, 5)
+        for step in steps()[:5]:
+            backward(method, step, k)
+            theirs.step()
+            scheduler.step()
+        assert_equal(stack.state(k), method)
+
+
+@KINDS
+def test_rates_of_modules_that_do_not_exist_are_refused(kind: type) -> None:
+    with pytest.raises(InputError, match=r"rates of the recipe(.|\n)*'nothing' is the start of no"):
+        trained(kind, Recipe(0.1, 1, rates={"nothing": 0.5}))
+
+
+@KINDS
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_sgd_is_that_of_torch(kind: type, momentum: float) -> None:
+    recipe = Recipe(
+        0.05, STEPS, optimizer="sgd", momentum=momentum, weight_decay=0.1, schedule="cosine"
+    )
+    found = trained(kind, recipe)
+    for k in range(FOLDS):
+        method = new(k)
+        optimizer = SGD(method.parameters(), 0.05, momentum, weight_decay=0.1)
+        scheduler = CosineAnnealingLR(optimizer, STEPS)
         for step in steps():
             backward(method, step, k)
             optimizer.step()

@@ -10,11 +10,14 @@ import pytest
 import torch
 from conftest import slow, train_step
 from mil_bench.baselines.abmil import ABMIL
+from torch.optim import SGD
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from mil_bench import registry, seeds
 from mil_bench.bags.feed import Feed
 from mil_bench.errors import TrainingError
 from mil_bench.methods import Recipe
+from mil_bench.training.fold_stack import FoldStack
 from mil_bench.training.stack import LoopedStack
 from mil_bench.training.trainer import FoldHistory, FoldRoles, Schedule, fit, predict
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mil_bench.bags.store import BagStore
+    from mil_bench.training.stack import Stack
 
 CPU = torch.device("cpu")
 
@@ -187,3 +191,36 @@ def test_every_method_goes_through_the_loop(small_store: BagStore, name: str) ->
     )[0]
     assert np.isfinite(history.val_loss).all()
     assert len(set(history.val_loss)) == history.epochs == 4  # the weights move in every epoch
+
+
+@pytest.mark.parametrize("kind", [LoopedStack, FoldStack])
+def test_a_plateau_of_the_validation_loss_lowers_the_rate_of_its_fold(
+    small_store: BagStore, monkeypatch: pytest.MonkeyPatch, kind: type
+) -> None:
+    scaled: dict[int, list[float]] = {0: [], 1: []}
+    lower = kind.scale_rate
+
+    def scale_rate(stack: Stack, k: int, scale: float) -> None:
+        scaled[k].append(scale)
+        lower(stack, k, scale)
+
+    monkeypatch.setattr(kind, "scale_rate", scale_rate)
+    recipe = Recipe(5e-3, epochs=10, schedule="plateau", plateau_patience=0, step_factor=0.5)
+    roles = roles_of(small_store)[:2]
+    methods = []
+    for k in range(2):
+        with seeds.torch_seeded("plateau", k):
+            methods.append(ABMIL(small_store.width, small_store.hierarchy))
+    stack = kind(methods, recipe, [("plateau", k) for k in range(2)])
+    schedule = Schedule.of([r.train for r in roles], recipe, ("order",))
+    histories = fit(stack, Feed(small_store, CPU), roles, schedule, recipe, lambda *_: None)
+    for k, history in enumerate(histories):
+        optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], 5e-3)
+        theirs = ReduceLROnPlateau(optimizer, factor=0.5, patience=0)
+        expected = []
+        for loss in history.val_loss:
+            theirs.step(loss)
+            expected.append(optimizer.param_groups[0]["lr"] / 5e-3)
+        assert scaled[k] == pytest.approx(expected)
+    assert scaled[0] != scaled[1]
+    assert scaled[0][-1] < 1

@@ -181,3 +181,20 @@ def test_a_method_never_gets_a_bag_on_which_no_fold_trains(kind: type) -> None:
     forbidden = {tuple(row) for row in bags.features[20:].tolist()}
     assert seen
     assert not any(tuple(row) in forbidden for rows in seen for row in rows.tolist())
+
+
+class NeedsManyRows(Pooled):
+    min_rows = 100
+
+    def forward(self, bags: BagBatch) -> Output:
+        if min(bags.lengths) < self.min_rows:
+            raise ValueError(f"bags of {bags.lengths}")
+        return super().forward(bags)
+
+
+def test_the_trial_shows_a_method_no_bag_that_it_does_not_accept() -> None:
+    stack = stack_of(FoldStack, NeedsManyRows)
+    rows = torch.randn(480, WIDTH, generator=torch.Generator().manual_seed(0))
+    bags = BagBatch.pack(rows, torch.tensor([120] * 4), torch.arange(4) % 3)
+    stack.train([Step(bags, WEIGHT, 0)], 0.1)
+    assert stack.why_looped == ""

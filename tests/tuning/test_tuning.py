@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from conftest import SMALL_TWIN, permute_labels
+from mil_bench.baselines.abmil import ABMIL
 
 import mil_bench
 from mil_bench import registry
 from mil_bench.api import execute, prepare, tune_settings
 from mil_bench.errors import InputError, UnknownNameError
 from mil_bench.evaluation.trials import Trial, best_of
+from mil_bench.methods import Choice, Float, Int
 from mil_bench.planning.request import RunRequest
 from mil_bench.registry import Registry
 from mil_bench.running.setup import Setup
@@ -47,6 +49,29 @@ def records_of(folder: Path) -> dict[str, dict[str, Any]]:
         f"{path.parent.name}/{path.name}": json.loads(path.read_text()) | {"seconds": 0}
         for path in files
     }
+
+
+def test_newer_fields_of_recipes_can_be_tuned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = {
+        "sampler": Choice(("shuffled", "balanced")),
+        "optimizer": Choice(("adam", "sgd")),
+        "momentum": Float(0.0, 0.9),
+        "schedule": Choice((ABMIL.recipe.schedule, "plateau")),
+        "plateau_patience": Int(0, 10),
+        "ema": Float(0.0, 0.99),
+        "accumulate": Int(1, 3),
+    }
+    monkeypatch.setattr(ABMIL, "search_space", space)
+    result = tuned_run(tmp_path, ["abmil"], tune=4, epochs=2, pruning=False)
+    assert not result.failures
+    records = records_of(tmp_path)
+    assert len(records) == 8
+    assert {record["state"] for record in records.values()} == {"complete"}
+    tried = [record["settings"] for record in records.values()]
+    assert sum(settings == {} for settings in tried) == 2
+    assert all(settings.keys() == space.keys() for settings in tried if settings)
 
 
 @pytest.mark.slow

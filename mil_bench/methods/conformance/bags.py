@@ -40,14 +40,24 @@ def build(
         return method(in_dim, hierarchy).double().eval()
 
 
-def random_bags(sizes: tuple[int, ...] = SIZES, width: int = WIDTH, classes: int = 7) -> BagBatch:
-    """Normal features in float64, labels in turn; instances show some class or background."""
+def random_bags(
+    method: type[Method], sizes: tuple[int, ...] = SIZES, width: int = WIDTH, classes: int = 7
+) -> BagBatch:
+    """Normal features in float64, labels in turn; instances show some class or background.
+
+    Sizes that the method does not accept become the nearest ones that it does.
+    """
+    sizes = tuple(_accepted(method, size) for size in sizes)
     features = seeds.generator("conformance", "bags").standard_normal((sum(sizes), width))
     labels = torch.arange(len(sizes)) % classes
     shown = torch.arange(sum(sizes)) % (classes + 1) - 1  # -1 for background
     return BagBatch.pack(
         torch.from_numpy(features), torch.tensor(sizes), labels, instance_labels=shown
     )
+
+
+def _accepted(method: type[Method], size: int) -> int:
+    return max(method.min_rows, size if method.max_rows is None else min(size, method.max_rows))
 
 
 def others_changed(bags: BagBatch, weight: Tensor) -> BagBatch:
@@ -63,13 +73,14 @@ def others_changed(bags: BagBatch, weight: Tensor) -> BagBatch:
     )
 
 
-def learnable_bags(count: int, rng: np.random.Generator) -> BagBatch:
+def learnable_bags(method: type[Method], count: int, rng: np.random.Generator) -> BagBatch:
     """Bags of eight instances in float32; every other bag has two clear witnesses of class 1."""
-    features = rng.standard_normal((count, 8, WIDTH))
+    size = _accepted(method, 8)
+    features = rng.standard_normal((count, size, WIDTH))
     labels = np.arange(count) % 2
     features[labels == 1, :2, :3] += 4.0
     flat = torch.from_numpy(features.reshape(-1, WIDTH).astype(np.float32))
-    shown = torch.full((count, 8), -1)
+    shown = torch.full((count, size), -1)
     shown[labels == 1, :2] = 1
-    sizes, of_bags = torch.full((count,), 8), torch.from_numpy(labels)
+    sizes, of_bags = torch.full((count,), size), torch.from_numpy(labels)
     return BagBatch.pack(flat, sizes, of_bags, instance_labels=shown.flatten())

@@ -30,7 +30,7 @@ def builds(method: type[Method]) -> None:
     required = [p.name for p in parameters[2:] if p.default is inspect.Parameter.empty]
     assert not required, f"parameters without a default: {', '.join(required)}"
     restored = pickle.loads(pickle.dumps(build(method)))
-    assert restored(random_bags()).fine is not None
+    assert restored(random_bags(method)).fine is not None
 
 
 def search_ranges(method: type[Method]) -> None:

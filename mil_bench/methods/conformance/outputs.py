@@ -11,7 +11,6 @@ from mil_bench import seeds
 from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.methods.conformance.bags import (
     APART,
-    SIZES,
     TRAINING_SIZES,
     build,
     others_changed,
@@ -31,19 +30,20 @@ if TYPE_CHECKING:
 
 def output(method: type[Method]) -> None:
     """Metrics and attention maps rely on these shapes."""
-    out = build(method)(random_bags())
+    bags = random_bags(method)
+    out = build(method)(bags)
     assert out.fine.isfinite().all(), "fine is not finite"
     if out.coarse is not None:
         assert out.coarse.isfinite().all(), "coarse is not finite"
     if out.attention is not None:
-        sums = torch.stack([part.sum(0) for part in out.attention.split(SIZES)])
+        sums = torch.stack([part.sum(0) for part in out.attention.split(bags.lengths)])
         assert_close(sums, torch.ones_like(sums), "attention does not sum to 1 over each bag")
     _require_loss(method)
 
 
 def _require_loss(method: type[Method]) -> None:
     """The loss is a scalar in training too; what else goes wrong there is for other checks."""
-    bags, weight = random_bags(TRAINING_SIZES), torch.ones(8, dtype=torch.float64)
+    bags, weight = random_bags(method, TRAINING_SIZES), torch.ones(8, dtype=torch.float64)
     try:
         build(method).train().training_loss(bags, weight, 0.5)
     except OutputFormError:
@@ -54,20 +54,20 @@ def _require_loss(method: type[Method]) -> None:
 
 def bag_alone(method: type[Method]) -> None:
     """Bags are batched for speed only."""
-    built, bags = build(method), random_bags()
+    built, bags = build(method), random_bags(method)
     together = built(bags)
     for b in range(bags.n_bags):
         alone = built(bags.select(torch.tensor([b])))
         coarse = None if together.coarse is None else together.coarse[b : b + 1]
         expected = Output(together.fine[b : b + 1], coarse)
-        assert_same_output(alone, expected, f"bag of {SIZES[b]} instances alone")
+        assert_same_output(alone, expected, f"bag of {bags.lengths[b]} instances alone")
     if method.stackable:  # otherwise all bags of a batch are bags on which the fold trains
         _bag_alone_in_training(method)
 
 
 def _bag_alone_in_training(method: type[Method]) -> None:
     """The other bags change and keep their sizes, so that dropout draws the same numbers."""
-    bags = random_bags(TRAINING_SIZES)
+    bags = random_bags(method, TRAINING_SIZES)
     weight = torch.zeros(bags.n_bags)
     weight[::2] = 1
     kept, outs = weight.nonzero()[:, 0], []
@@ -84,8 +84,8 @@ def instance_order(method: type[Method]) -> None:
     """Instances are a set, unless the class sets ``order_matters``."""
     if method.order_matters:
         return
-    bags = random_bags()
-    reversed_rows = torch.cat([part.flip(0) for part in bags.features.split(SIZES)])
+    bags = random_bags(method)
+    reversed_rows = torch.cat([part.flip(0) for part in bags.features.split(bags.lengths)])
     built = build(method)
     out = built(replace(bags, features=reversed_rows))
     what = "instances in another order (set order_matters if that is intended)"
@@ -95,12 +95,14 @@ def instance_order(method: type[Method]) -> None:
 def bag_sizes(method: type[Method]) -> None:
     """Slides have one patch or many thousands."""
     with torch.no_grad():
-        bags = random_bags((50_000, 1))
+        bags = random_bags(method, (50_000, 1))
         out = build(method).float()(replace(bags, features=bags.features.float()))
-    assert out.fine.isfinite().all(), "bags of 50,000 and of 1 instance: fine is not finite"
+    tried = f"{bags.lengths[0]:,} and of {bags.lengths[1]:,}"
+    assert out.fine.isfinite().all(), f"bags of {tried} instances: fine is not finite"
     for sizes in ((1,), (2,), (1, 1), (1, 3)):
-        what = f"in training mode, a batch with bags of {' and '.join(map(str, sizes))} rows"
-        _trains_on(method, random_bags(sizes), what)
+        bags = random_bags(method, sizes)
+        what = f"in training mode, a batch with bags of {' and '.join(map(str, bags.lengths))} rows"
+        _trains_on(method, bags, what)
 
 
 def _trains_on(method: type[Method], bags: BagBatch, what: str) -> None:
@@ -119,14 +121,14 @@ def widths_and_classes(method: type[Method]) -> None:
     for in_dim, classes in ((3, 2), (1024, 3), (64, 7)):
         flat = LabelHierarchy.flat([f"c{c}" for c in range(classes)])
         try:
-            build(method, flat, in_dim)(random_bags((4, 6, 1), in_dim, classes))
+            build(method, flat, in_dim)(random_bags(method, (4, 6, 1), in_dim, classes))
         except OutputFormError as error:
             raise AssertionError(f"{in_dim} features, {classes} classes: {error}") from error
 
 
 def half_precision(method: type[Method]) -> None:
     """Packed features are often float16, and some encoders give large values."""
-    bags = random_bags()
+    bags = random_bags(method)
     rounded = replace(bags, features=(50 * bags.features).half().float())
     built = build(method).float()
     fine, loss = built(rounded).fine, built.training_loss(rounded, torch.ones(8), 0.5)

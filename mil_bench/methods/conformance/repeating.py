@@ -31,7 +31,7 @@ def training_step(
 
 def assert_repeatable(method: type[Method]) -> None:
     """The same step, made twice under one seed, is the same."""
-    bags, weight = random_bags(TRAINING_SIZES), torch.ones(8, dtype=torch.float64)
+    bags, weight = random_bags(method, TRAINING_SIZES), torch.ones(8, dtype=torch.float64)
     first, second = (training_step(method, bags, weight, 0.5) for _ in range(2))
     what = "in training mode, a step differs under one seed"
     assert_same_gradients(first, second, what, "Draw random numbers from torch alone")

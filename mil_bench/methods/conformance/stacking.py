@@ -45,7 +45,7 @@ def stacks(method: type[Method]) -> None:
 
 def _maps(method: type[Method]) -> None:
     """Losses and gradients of a stack are those of its folds alone."""
-    bags = random_bags(TRAINING_SIZES)
+    bags = random_bags(method, TRAINING_SIZES)
     weights = torch.tensor([[1.0] * 8, [1, 0] * 4], dtype=torch.float64)
     for mode in ("evaluation", "training"):
         folds = _folds(method, training=mode == "training")
@@ -83,7 +83,7 @@ def _assert_alone(
 
 def _keeps_folds_apart(method: type[Method]) -> None:
     """Some steps of training in both kinds of stacks; other folds' bags change nothing."""
-    bags = random_bags(TRAINING_SIZES[:4])
+    bags = random_bags(method, TRAINING_SIZES[:4])
     weights = torch.tensor([[1.0, 0, 1, 0], [0, 1, 0, 1]], dtype=torch.float64)
     changed = others_changed(bags, weights[0])
     kinds = (LoopedStack, FoldStack) if method.stackable else (LoopedStack,)

@@ -22,7 +22,7 @@ def gradients(method: type[Method]) -> None:
     """Gradients written by hand are those of the loss, with the same dropout."""
     if method.backward is Method.backward:
         return
-    built, bags = build(method).train(), random_bags()
+    built, bags = build(method).train(), random_bags(method)
     one = torch.ones(1, dtype=torch.float64)
     alone = [(bags.select(torch.tensor([b])), one) for b in range(bags.n_bags)]
     for part, weight in (
@@ -65,11 +65,11 @@ def _accuracy(method: type[Method], learning_rate: float) -> float:
     optimizer = torch.optim.Adam(built.parameters(), learning_rate)
     with seeds.torch_seeded("conformance", "dropout"):
         for step in range(_STEPS):
-            bags = learnable_bags(8, rng)
+            bags = learnable_bags(method, 8, rng)
             optimizer.zero_grad()
             built.training_loss(bags, torch.ones(8), step / _STEPS).backward()
             optimizer.step()
-    bags = learnable_bags(60, rng)
+    bags = learnable_bags(method, 60, rng)
     with torch.no_grad():
         hits = built.eval()(bags).fine.argmax(1) == bags.labels
     return hits.float().mean().item()

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def bag_order(method: type[Method]) -> None:
     """Where a bag is in its batch depends on the other folds."""
-    built, bags = build(method), random_bags()
+    built, bags = build(method), random_bags(method)
     order = torch.tensor([3, 0, 7, 1, 6, 2, 5, 4])
     weight = torch.linspace(0.1, 1.0, 8, dtype=torch.float64)
     reordered = loss_and_gradients(built, bags.select(order), weight[order], 0.5)
@@ -38,7 +38,7 @@ def bag_order(method: type[Method]) -> None:
 
 def weight_zero(method: type[Method]) -> None:
     """A bag of weight 0 belongs to another fold's training, or to this one's test."""
-    built, bags = build(method), random_bags()
+    built, bags = build(method), random_bags(method)
     weight = torch.tensor([1, 0, 1, 0.5, 0, 0, 1, 1], dtype=torch.float64)
     kept = weight.nonzero()[:, 0]
     for progress in (0.0, 0.5, 1.0):
@@ -52,7 +52,7 @@ def weight_zero(method: type[Method]) -> None:
 
 def _weight_zero_in_training(method: type[Method], weight: Tensor) -> None:
     """Bags of the same sizes, so that dropout and other randomness draw the same numbers."""
-    bags = random_bags(TRAINING_SIZES)
+    bags = random_bags(method, TRAINING_SIZES)
     changed = others_changed(bags, weight)
     with unless_fails(method, same_seed):
         for progress in (0.0, 0.5, 1.0):
@@ -69,7 +69,7 @@ def _weight_zero_in_training(method: type[Method], weight: Tensor) -> None:
 def all_weights_zero(method: type[Method]) -> None:
     """A fold may have no bag in a batch."""
     weight = torch.zeros(8, dtype=torch.float64)
-    gradients = loss_and_gradients(build(method), random_bags(), weight, 0.5)
+    gradients = loss_and_gradients(build(method), random_bags(method), weight, 0.5)
     assert gradients.pop("loss").isfinite(), "the loss is not finite"
     nonzero = [name for name, gradient in gradients.items() if gradient.any()]
     assert not nonzero, f"gradients are not 0: {', '.join(nonzero[:3])}"
