@@ -25,10 +25,11 @@ class Published(BaseModel):
     Args:
         row: label of the row.
         dataset: name of the real dataset.
-        standing: "read" if we read them in the publication, "second-hand" if somebody else quotes
-            them.
+        standing: "read" if we, or the user who gives them, read them in the publication;
+            "second-hand" if somebody else quotes them.
         source: where they were found.
         values: key of a metric to its value, in the unit of the tables (mostly percent).
+        deviations: key of a metric to its standard deviation, where it is known.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -38,6 +39,7 @@ class Published(BaseModel):
     standing: Literal["read", "second-hand"]
     source: Text
     values: dict[str, Annotated[float, Field(strict=True)]]
+    deviations: dict[str, Annotated[float, Field(strict=True)]] = {}
 
 
 class Named(BaseModel):
@@ -114,7 +116,8 @@ def _without_value(row: str, named: Named | None) -> str:
 def _compared(ours: Cell | str, published: Published, key: str) -> Cell:
     """A published value with the difference of ours from it."""
     value = published.values[key]
-    text = f"{value:g} {published.standing}"
+    deviation = f" ± {published.deviations[key]:g}" if key in published.deviations else ""
+    text = f"{value:g}{deviation} {published.standing}"
     if isinstance(ours, str) or np.isnan(ours.mean):
         return Cell(value, words=text)
     return Cell(value, words=f"{text} (ours {ours.mean - value:+.{ours.digits}f})")
@@ -124,10 +127,13 @@ def _sources(published: Sequence[Published], named: Named | None) -> str:
     if not published:
         sentences = ["Published values are not available: no source that we could read gives them."]
     else:
-        sources = "; ".join(f"{each.row}: {each.standing}, {each.source}" for each in published)
+        rows: dict[str, dict[str, None]] = {}
+        for each in published:
+            rows.setdefault(f"{each.standing}, {each.source}", {})[each.row] = None
+        sources = "; ".join(f"{', '.join(names)}: {source}" for source, names in rows.items())
         sentences = [
-            f"Published values of {sources}. All others are not available: no source that we "
-            "could read gives them."
+            f"Published values of {sources}. All others are not available: no source that was "
+            "read gives them."
         ]
     if named is not None:
         names = ", ".join(named.methods)

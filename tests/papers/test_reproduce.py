@@ -212,6 +212,12 @@ def test_on_packed_features_published_values_are_next_to_ours(
     table = pd.read_csv(next(folder.glob("*.csv")), comment="#", index_col=0)
     assert table.loc["hmil", "Accuracy, published"] == 55.6
     assert table.loc[["mean-pool", "abmil", "hipt"], "Accuracy, published"].isna().all()
+    values = tmp_path / "values.csv"  # made up, like all values of this file
+    values.write_text("table,page,method,metric,mean,std\n1,7,HIPT,Specificity,12.5,3\n")
+    assert call(tmp_path, "table1", "--published", str(values)) == 0
+    page = (folder / "report.md").read_text()
+    for part in ("12.5 ± 3 read", "55.6 second-hand", "read, page 7 of the paper, as typed in"):
+        assert part in page
 
 
 def only(item: object, *labels: str) -> object:
