@@ -86,7 +86,7 @@ class _Lines:
         if not name:
             self._say(row, f"{column} is empty")
         elif not meaning:
-            near = suggestion(shortened(name), known)
+            near = suggestion(shortened(name).casefold(), dict.fromkeys(known.values()))
             self._say(row, f"there is no {column} '{shortened(name)}'{near}")
         return meaning
 
