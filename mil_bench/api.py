@@ -231,8 +231,10 @@ def execute(prepared: Prepared, setup: Setup) -> RunResult:
         prepared.bags.verify(progress_bar if setup.progress else unwatched)
     store.save_plan(plan)
     try:
+        trainings, stored_keys = source.trainings, {(job.key, fold) for job, fold in source.stored}
+        done = sum((job.key, fold) in stored_keys for job, fold in trainings)
         for listener in listeners:
-            listener.on_start(plan, len(source.stored), len(plan.trainings))
+            listener.on_start(plan, trainings, done)
         for job, fold in source.stored:
             stored = store.load_fold(job, fold)
             for listener in listeners:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from conftest import SMALL_TWIN
 
+from mil_bench import registry
 from mil_bench.cli import _parser, main
 
 if TYPE_CHECKING:
@@ -314,3 +315,12 @@ def test_a_name_of_any_length_gets_one_short_message(
     assert main(words) == 2
     assert len(capsys.readouterr().err) < 1000
     assert not list(tmp_path.rglob("*x*"))
+
+
+def test_the_list_of_methods_marks_the_groups(capsys: pytest.CaptureFixture) -> None:
+    assert main(["methods", "list"]) == 0
+    *lines, last = capsys.readouterr().out.splitlines()
+    marked = {line.split()[0] for line in lines if line.split()[1] == "core"}
+    assert marked == {*registry.groups.load("core")}
+    assert [line.split()[0] for line in lines] == [*registry.methods.names(), "lookup"]
+    assert "--methods core dtfd" in last

@@ -38,7 +38,8 @@ def only_plan(results: Path) -> RunPlan:
 def end_tracked(results: Path) -> float:
     """Track a run that is over, as a call of ``run`` does; how many seconds its end took."""
     listener = MlflowTracker(Results(results))
-    listener.on_start(only_plan(results), TRAININGS, TRAININGS)
+    plan = only_plan(results)
+    listener.on_start(plan, plan.trainings, TRAININGS)
     begin = time.monotonic()
     listener.on_end()
     return time.monotonic() - begin

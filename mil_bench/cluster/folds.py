@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from mil_bench.planning.plan import Job
     from mil_bench.planning.prepare import Prepared
     from mil_bench.running.listeners import Listener
     from mil_bench.running.result_store import ResultStore
@@ -39,6 +40,11 @@ class FoldsElsewhere(Elsewhere):
         stored = {job.key: store.done(job) for job in prepared.plan.jobs}
         self.stored = [item for item in prepared.plan.trainings if item[1] in stored[item[0].key]]
         self._stored = {(job.key, fold) for job, fold in self.stored}
+
+    @property
+    def trainings(self) -> list[tuple[Job, int]]:
+        """Those that are to be trained or are stored: all of the plan."""
+        return self._prepared.plan.trainings
 
     @property
     def is_complete(self) -> bool:

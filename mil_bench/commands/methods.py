@@ -29,7 +29,9 @@ def add_methods(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = parser.add_subparsers(required=True, metavar="ACTION")
-    listing = actions.add_parser("list", help="list all methods, each with a line about it")
+    listing = actions.add_parser(
+        "list", help="list all methods, each with its groups and a line about it"
+    )
     listing.set_defaults(call=list_methods)
     _add_check(actions)
     _add_new(actions)
@@ -104,14 +106,22 @@ def _add_import(actions: Any) -> None:
 
 
 def list_methods(_: argparse.Namespace) -> int:
-    """All methods and yardsticks, each with the first line of its docstring."""
-    from mil_bench.registry import methods, yardsticks
+    """All methods and yardsticks: name, groups, first line of the docstring."""
+    from mil_bench.registry import groups, methods, yardsticks
 
+    members = {name: groups.load(name) for name in groups.names() if not groups.fault(name)}
     rows = [(name, methods.fault(name) or methods.summary(name)) for name in methods.names()]
     rows += [(name, yardsticks.summary(name)) for name in yardsticks.names()]
-    width = max(len(name) for name, _ in rows)
+    marks = {
+        name: ",".join(g for g, of_group in members.items() if name in of_group) for name, _ in rows
+    }
+    width, mark_width = (max(map(len, words)) for words in (marks, marks.values()))
     for name, summary in rows:
-        print(f"{name:{width}}  {summary}")
+        print(f"{name:{width}}  {marks[name]:{mark_width}}  {summary}")
+    print(
+        f"Groups for --methods: all, and as marked: {', '.join(members)}. Groups and names can be "
+        "mixed: --methods core dtfd"
+    )
     return 0
 
 

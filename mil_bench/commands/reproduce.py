@@ -23,6 +23,9 @@ examples:
   Your packed features of BRACS, by the paper's protocol or the authors' splits:
     mil-bench reproduce table1
     mil-bench reproduce table1 --splits hmil.json
+  Values that you typed from the paper next to yours (a file begins with the line
+  table,page,method,metric,mean,std; then for instance: table1,7,ABMIL,accuracy,MEAN,STD):
+    mil-bench reproduce table1 --published values.csv
   Simulated data instead of BRACS:
     mil-bench reproduce table1 --dataset bracs-sim
   Whether the hierarchy helps, with and without signal in it; hours on a CPU:
@@ -51,7 +54,7 @@ def add_reproduce(subparsers: Any) -> None:
         help="table1 to table6, figure4, or all; or simulated: the parts of HMIL, tested on "
         "simulated data",
     )
-    names = ("datasets", "preset", "splits", "allow_missing", "epochs", "tune")
+    names = ("datasets", "preset", "splits", "allow_missing", "published", "epochs", "tune")
     add_options(what, ReproduceRequest, *names)
     add_setup(parser, "tracking")
 

@@ -29,7 +29,8 @@ from mil_bench.datasets.catalogue import find_dataset
 from mil_bench.errors import InputError, MilBenchError, UnknownNameError
 from mil_bench.evaluation.built_in_metrics import BUILT_IN
 from mil_bench.file_values import value_problems
-from mil_bench.papers.questions import Published, Question, Text
+from mil_bench.papers.published import Named, Published, Text
+from mil_bench.papers.questions import Question
 from mil_bench.planning.rows import MethodRow
 from mil_bench.report.result_tables import MAIN
 from mil_bench.wording import suggestion
@@ -61,6 +62,7 @@ class Item:
         notes: what a reader must know, one sentence each.
         rows: methods with their settings.
         published: the published values that are known.
+        named: methods that are named in a source without values, None if there are none.
         questions: what the verdicts answer.
     """
 
@@ -74,6 +76,7 @@ class Item:
     notes: tuple[str, ...]
     rows: tuple[MethodRow, ...]
     published: tuple[Published, ...]
+    named: Named | None
     questions: tuple[Question, ...]
 
     @property
@@ -177,6 +180,7 @@ class _ProtocolFile(BaseModel):
     notes: list[Text] = []
     rows: Annotated[list[_Row], BeforeValidator(_written_out), AfterValidator(_filled)]
     published: list[Published] = []
+    named: Named | None = None
     questions: list[Question] = []
 
     @field_validator("protocol")
@@ -221,6 +225,19 @@ class _ProtocolFile(BaseModel):
             )
         ]
         return _require(published, problems)
+
+    @field_validator("named")
+    @classmethod
+    def _of_rows_or_not(cls, named: Named | None, info: ValidationInfo) -> Named | None:
+        if named is None or "rows" not in info.data:
+            return named
+        labels = _labels(info)
+        built_in = [name for name in named.not_built_in if name in labels]
+        problems = [
+            *_unknown("row", named.rows, labels),
+            *(f"not_built_in: {name} is a row" for name in built_in),
+        ]
+        return _require(named, problems)
 
     @field_validator("questions")
     @classmethod

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from mil_bench import durable
 from mil_bench.evaluation.built_in_metrics import BUILT_IN
+from mil_bench.papers.published import alone, published_beside
 from mil_bench.papers.questions import (
     Answer,
     answer,
     in_short,
     over_datasets,
-    published_beside,
     questions_table,
 )
 from mil_bench.report.render import check_folder, write_report
@@ -111,12 +111,10 @@ def _table(part: Part, result: RunResult) -> ResultTable:
         if item.is_classwise
         else {BUILT_IN[k].heading: k for k in item.metrics}
     )
-    published = (
-        None
-        if part.spec.simulates
-        else [source for source in item.published if source.dataset == part.spec.name]
-    )
-    return published_beside(table, columns, published)
+    if part.spec.simulates:
+        return alone(table, [*columns])
+    published = [source for source in item.published if source.dataset == part.spec.name]
+    return published_beside(table, columns, published, item.named)
 
 
 def _steps(result: RunResult) -> str:

@@ -1,13 +1,13 @@
-"""Our values next to published ones, and a table's questions answered from the verdicts."""
+"""A table's questions, answered from the verdicts."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
+from mil_bench.papers.published import Text
 from mil_bench.report.sentences import amount, verdict_sentence
 from mil_bench.report.tables import ABSENT, Cell, ResultTable
 
@@ -17,31 +17,7 @@ if TYPE_CHECKING:
     from mil_bench.evaluation.metrics import Measure
     from mil_bench.evaluation.verdicts import Verdict
 
-Text = Annotated[str, Field(min_length=1)]
-"""Text of a protocol file that may not be empty."""
-_NOT_AVAILABLE = "not available"
 _UNKNOWN = "unknown"
-
-
-class Published(BaseModel):
-    """Published values of one row on one dataset.
-
-    Args:
-        row: label of the row.
-        dataset: name of the real dataset.
-        standing: "read" if we read them in the publication, "second-hand" if somebody else quotes
-            them.
-        source: where they were found.
-        values: key of a metric to its value, in the unit of the tables (mostly percent).
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    row: str
-    dataset: str
-    standing: Literal["read", "second-hand"]
-    source: Text
-    values: dict[str, Annotated[float, Field(strict=True)]]
 
 
 class Question(BaseModel):
@@ -58,52 +34,6 @@ class Question(BaseModel):
     text: Text
     better: str
     than: str
-
-
-def published_beside(
-    table: ResultTable, columns: Mapping[str, str], published: Sequence[Published] | None
-) -> ResultTable:
-    """A table of ours with a column of published values after each metric that has any.
-
-    Args:
-        table: of a run.
-        columns: headings to show, in their order, to keys of published values.
-        published: of this dataset; None for a simulated dataset, with which no published value is
-            comparable.
-    """
-    sources = {(source.row, key): source for source in published or () for key in source.values}
-    cells: dict[str, dict[str, Cell | str]] = {}
-    for row, ours in table.cells.items():
-        cells[row] = {}
-        for heading, key in columns.items():
-            cells[row][heading] = ours[heading]
-            if any(key == published_key for _, published_key in sources):
-                source = sources.get((row, key))
-                cells[row][f"{heading}, published"] = _compared(ours[heading], key, source)
-    return replace(table, cells=cells, note=f"{table.note} {_sources(published)}".strip())
-
-
-def _compared(ours: Cell | str, key: str, published: Published | None) -> Cell:
-    """A published value with the difference of ours from it."""
-    if published is None:
-        return Cell.absent(_NOT_AVAILABLE)
-    value = published.values[key]
-    text = f"{value:g} {published.standing}"
-    if isinstance(ours, str) or np.isnan(ours.mean):
-        return Cell(value, words=text)
-    return Cell(value, words=f"{text} (ours {ours.mean - value:+.{ours.digits}f})")
-
-
-def _sources(published: Sequence[Published] | None) -> str:
-    if published is None:
-        return "Published values are not shown: they are not comparable with simulated data."
-    if not published:
-        return "Published values are not available: no source that we could read gives them."
-    sources = "; ".join(f"{each.row}: {each.standing}, {each.source}" for each in published)
-    return (
-        f"Published values of {sources}. All others are not available: no source that we could "
-        "read gives them."
-    )
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from mil_bench.api import execute, prepare
 from mil_bench.datasets.catalogue import find_dataset
 from mil_bench.errors import InputError, MissingFeaturesError, SplitError
 from mil_bench.papers.items import Item, find_item, item_names
+from mil_bench.papers.values_file import read_values, with_values
 from mil_bench.planning.request import RunRequest
 from mil_bench.split_files.formats.own import read_split_file
 from mil_bench.wording import split_settings
@@ -68,13 +69,15 @@ def parts_of(request: ReproduceRequest) -> list[Part]:
 
     Raises:
         UnknownNameError: an item, dataset, or preset that does not exist.
-        InputError: a dataset or split file that belongs to no requested item, or an item without
-            its datasets.
+        InputError: a dataset, split file or file of published values that belongs to no requested
+            item, an item without its datasets, or errors in a file.
     """
     everything = "all" in request.items
     items = [
         find_item(name) for name in (item_names() if everything else dict.fromkeys(request.items))
     ]
+    if request.published is not None:
+        items = _with_published(items, request.published)
     given = {text: find_dataset(text) for text in request.datasets}
     splits = _split_files(request)
     pairs = [(item, text) for item in items for text in _datasets(item, given)]
@@ -121,6 +124,15 @@ def _with_settings(text: str, more: Mapping[str, str]) -> str:
     base, settings = split_settings(text)
     words = ",".join(f"{name}={value}" for name, value in {**settings, **more}.items())
     return f"{base}:{words}" if words else base
+
+
+def _with_published(items: list[Item], path: Path) -> list[Item]:
+    values = read_values(path, map(find_item, item_names()))
+    names = [item.name for item in items]
+    if not values.keys() & set(names):
+        problem = f"no line is about {', '.join(names)}; its lines are about {', '.join(values)}"
+        raise InputError(f"published values {path}", [problem], "Give values of a requested item.")
+    return [with_values(item, values.get(item.name, ())) for item in items]
 
 
 def _split_files(request: ReproduceRequest) -> dict[str, Path]:

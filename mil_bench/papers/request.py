@@ -20,6 +20,7 @@ class ReproduceRequest:
         preset: a key of ``PRESETS``.
         splits: split files, at most one per dataset, followed instead of the items' protocols.
         allow_missing: follow split files without their slides that have no features.
+        published: a file of published values to show next to ours, None for those that we know.
         epochs: epochs for every method, None for those of recipe and preset.
         tune: number of trials per row, None for the rows as they are.
     """
@@ -46,6 +47,13 @@ class ReproduceRequest:
     )
     allow_missing: bool = option(
         False, "follow split files without their slides that have no features; tables say so"
+    )
+    published: Path | None = option(
+        None,
+        "a CSV file of values from the paper to show next to ours, one per line; columns: table, "
+        "page, method, metric, mean, std",
+        parse=Path,
+        metavar="FILE",
     )
     epochs: int | None = option(
         None, "epochs for every method (default: recipe and preset)", parse=int, metavar="N"

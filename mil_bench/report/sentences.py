@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mil_bench.evaluation.statistics import Ranking
 
 _FEW_DATASETS = 5
+_MANY = 6  # names of methods in a sentence
 _ROUNDING = 1e-12
 """Means that differ by less are equal."""
 
@@ -137,8 +138,14 @@ def headline(pairs: Sequence[Verdict], evidence: Evidence, measure: Measure) -> 
         parts.append(f"{they} {verb} better than {', '.join(worse)}")
     if level:
         differences, be = ("difference", "is") if len(level) == 1 else ("differences", "are")
-        parts.append(f"the {differences} from {', '.join(level)} {be} not significant")
+        named = _named(level, len(others), "other methods")
+        parts.append(f"the {differences} from {named} {be} not significant")
     return f"{'; '.join(parts)}.{_not_compared(untested, they)}"
+
+
+def _named(names: Sequence[str], everyone: int, words: str) -> str:
+    """The names; if they are those of everyone and many, only their number."""
+    return f"all {everyone} {words}" if len(names) == everyone > _MANY else ", ".join(names)
 
 
 def best_of_means(means: Mapping[str, float], measure: Measure) -> list[str]:
@@ -211,7 +218,7 @@ def _yardstick_lines(pairs: Sequence[Verdict], evidence: Evidence, measure: Meas
             value = f" It is ahead of {', '.join(ahead)} in {measure.words}." if ahead else ""
             sentences.append(
                 f"Not significantly better than {yardstick}, which uses no image: "
-                f"{', '.join(level)}.{value}"
+                f"{_named(level, len(methods), 'methods')}.{value}"
             )
         elif len(compared) == len(methods):
             sentences.append(f"Every method is better than {yardstick}, which uses no image.")

@@ -19,6 +19,8 @@ from rich.text import Text
 from mil_bench.running.listeners import Listener
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mil_bench.evaluation.predictions import TrainedFold
     from mil_bench.planning.plan import Job, RunPlan
 
@@ -45,14 +47,21 @@ class ProgressDisplay(Listener):
         self._console = Console(stderr=True, highlight=False)
         self._bars = long_bars(self._console)
         self._epochs: dict[tuple, Any] = {}
-        self._left: dict[str, int] = {}
+        self._left: dict[str, set[tuple[int, int]]] = {}
         self._notes: set[str] = set()
         self._started = time.monotonic()
 
-    def on_start(self, plan: RunPlan, done: int, total: int) -> None:
+    def on_start(
+        self,
+        plan: RunPlan,  # noqa: ARG002 - interface
+        trainings: Sequence[tuple[Job, int]],
+        done: int,
+    ) -> None:
         """Show the bars."""
-        per_method = len(plan.splits.folds) * len(plan.seeds)
-        self._left = {job.label: per_method for job in plan.jobs}  # skipped methods have no jobs
+        self._left = {}
+        for job, fold in trainings:
+            self._left.setdefault(job.label, set()).add((job.seed, fold))
+        total = len(trainings)
         self._done, self._total, self._started = 0, total - done, time.monotonic()
         if done:
             self._console.print(f"{done} of {total} trainings are stored from an earlier call.")
@@ -76,7 +85,8 @@ class ProgressDisplay(Listener):
 
     def on_fold(self, job: Job, result: TrainedFold) -> None:
         """Count the fold and remove its epoch bar."""
-        self._count(job.label)
+        self._done += 1
+        self._finished(job, result)
         for key in [
             k for k in self._epochs if k[:2] == (job.label, job.seed) and result.fold in k[2]
         ]:
@@ -91,10 +101,9 @@ class ProgressDisplay(Listener):
             )
             self._console.print(f"{line}: {how} ({elapsed:.0f} s)")
 
-    def on_stored_fold(self, job: Job, result: TrainedFold) -> None:  # noqa: ARG002 - interface
-        """Count it as finished."""
-        self._left[job.label] -= 1
-        self._show()
+    def on_stored_fold(self, job: Job, result: TrainedFold) -> None:
+        """Count it as finished, if this call is about it."""
+        self._finished(job, result)
 
     def on_failure(self, job: Job, folds: tuple[int, ...], reason: str) -> None:
         """Report it at once."""
@@ -106,11 +115,8 @@ class ProgressDisplay(Listener):
         """Remove the bars."""
         self._bars.stop()
 
-    def _count(self, method: str) -> None:
-        self._done += 1
-        self._left[method] -= 1
-        self._show()
-
-    def _show(self) -> None:
+    def _finished(self, job: Job, result: TrainedFold) -> None:
+        if job.label in self._left:
+            self._left[job.label].discard((job.seed, result.fold))
         self._bars.update(self._folds, completed=self._done)
-        self._bars.update(self._methods, completed=sum(left == 0 for left in self._left.values()))
+        self._bars.update(self._methods, completed=sum(not left for left in self._left.values()))

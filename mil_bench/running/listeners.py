@@ -20,8 +20,15 @@ if TYPE_CHECKING:
 class Listener:
     """Every method does nothing; override those you need."""
 
-    def on_start(self, plan: RunPlan, done: int, total: int) -> None:
-        """A run begins, with some of its trainings done earlier."""
+    def on_start(self, plan: RunPlan, trainings: Sequence[tuple[Job, int]], done: int) -> None:
+        """A run begins.
+
+        Args:
+            plan: of the run.
+            trainings: jobs with their folds that this call is about: those of the plan, or of a
+                shard of it.
+            done: number of these that are stored from an earlier call.
+        """
 
     def on_epoch(self, event: Any) -> None:
         """A task finished an epoch (``mil_bench.running.worker.EpochDone``)."""

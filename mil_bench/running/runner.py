@@ -64,8 +64,22 @@ class MissingFolds:
         """Whether nothing is to be trained."""
         return not self._missing
 
+    @property
+    def trainings(self) -> list[tuple[Job, int]]:
+        """Those that this process is to train or finds stored: all of the plan, or its shard's."""
+        if self._machine.shard is None:
+            return self._prepared.plan.trainings
+        device, _ = self._machine.resolve(1)
+        return [(job, fold) for job, folds in self._own_tasks(device) for fold in folds]
+
+    def _own_tasks(self, device: str) -> list[tuple[Job, tuple[int, ...]]]:
+        """The tasks of the plan, whether stored or not, that are this process's share."""
+        trainings = self._prepared.plan.trainings
+        part, parts = self._machine.shard or (1, 1)
+        return tasks_of(trainings, trainings, device)[part - 1 :: parts]
+
     def train(self) -> None:
-        """Train them all."""
+        """Train them all, or those of the shard."""
         if not self._missing:
             return
         device, workers = self._machine.resolve(len(self._missing))
@@ -74,12 +88,8 @@ class MissingFolds:
         self._maker = TaskMaker(prepared.plan.splits, prepared.bags, device, plugins)
         trainings = prepared.plan.trainings
         tasks = tasks_of(self._missing, trainings, device)
-        if self._machine.shard is not None:
-            part, parts = self._machine.shard
-            own = tasks_of(trainings, trainings, device)[part - 1 :: parts]
-            keys = {(job.key, folds) for job, folds in own}
-            tasks = [task for task in tasks if (task[0].key, task[1]) in keys]
-        self._waiting.extend(tasks)
+        keys = {(job.key, folds) for job, folds in self._own_tasks(device)}
+        self._waiting.extend(task for task in tasks if (task[0].key, task[1]) in keys)
         train_all(self, self._machine, workers, self._on_epoch)
 
     def next_task(self) -> Task | None:

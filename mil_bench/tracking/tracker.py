@@ -60,7 +60,12 @@ class MlflowTracker(Listener):
         self._latest_turn = math.inf
         self._voice = threading.Lock()
 
-    def on_start(self, plan: RunPlan, done: int, total: int) -> None:  # noqa: ARG002 - interface
+    def on_start(
+        self,
+        plan: RunPlan,
+        trainings: Sequence[tuple[Job, int]],  # noqa: ARG002 - interface
+        done: int,  # noqa: ARG002 - interface
+    ) -> None:
         """Log the parent run, and what an earlier call did not log."""
         self._log = RunLog(self._results, plan)
         for task in (RunLog.open, RunLog.log_stored):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -90,6 +91,11 @@ def test_three_workers_on_one_folder_of_which_one_is_killed_give_the_tables_of_o
     assert not list(claims.glob("*.claim"))
 
 
+def counted(shown: str) -> list[str]:
+    """The counts at the beginning of the lines of a progress display without a terminal."""
+    return re.findall(r"^(\d+/\d+) ", shown, re.MULTILINE)
+
+
 @pytest.mark.slow
 def test_shards_and_collect_and_joined_reports_give_the_tables_of_one_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
@@ -99,9 +105,20 @@ def test_shards_and_collect_and_joined_reports_give_the_tables_of_one_run(
     assert cli.main([*words("one", "mean-pool", "max-pool"), *inline]) == 0
     [run] = [path.name for path in Path("one/reports").iterdir()]
     shard = [*words("sharded", "mean-pool", "max-pool"), *inline, "--shard"]
+    capsys.readouterr()
     assert cli.main([*shard, "1/2"]) == 0
     assert not Path("sharded/reports").exists()
+    first = capsys.readouterr().err
     assert cli.main([*shard, "2/2"]) == 0
+    second = capsys.readouterr().err
+    # Three folds of two methods and the yardstick: nine trainings, five of them in the first shard.
+    assert counted(first) == [f"{n}/5" for n in range(1, 6)]
+    assert counted(second) == [f"{n}/4" for n in range(1, 5)]
+    assert "stored from an earlier call" not in second
+    assert cli.main([*shard, "1/2"]) == 0
+    again = capsys.readouterr().err
+    assert "5 of 5 trainings are stored from an earlier call." in again
+    assert counted(again) == []
     capsys.readouterr()
     assert cli.main([*words("sharded", "mean-pool", "max-pool"), "--collect"]) == 0
     assert_equal_tables(tmp_path, "one", "sharded", run)

@@ -208,6 +208,17 @@ def test_methods_that_share_the_best_mean_are_both_named() -> None:
     )
 
 
+def test_many_methods_without_a_difference_are_counted_and_not_listed() -> None:
+    given = evidence(lookup=1.0, **{f"m{n}": 1.0 + 0.05 * n for n in range(8)})
+    found = verdicts(given, ACCURACY)
+    first, *_, last = summary(given, found, ACCURACY)
+    assert not any(pair.is_significant for pair in found)
+    assert first.endswith("the differences from all 7 other methods are not significant.")
+    assert "which uses no image: all 8 methods." in last
+    few = evidence(lookup=1.0, **{f"m{n}": 1.0 + 0.05 * n for n in range(4)})
+    assert "m0, m1, m2, m3." in summary(few, verdicts(few, ACCURACY), ACCURACY)[-1]
+
+
 def test_a_yardstick_is_compared_with_and_never_called_best() -> None:
     given = evidence(lookup=3.0, strong=1.0, weak=0.5)
     found = verdicts(given, ACCURACY)

@@ -41,6 +41,12 @@ standing = "second-hand"
 source = "a note"
 values = { accuracy = 55.6 }
 
+[named]
+rows = ["flat"]
+not_built_in = ["other"]
+standing = "second-hand"
+source = "a note"
+
 [[questions]]
 text = "Does it help?"
 better = "hmil"
@@ -99,6 +105,16 @@ def test_published_values_are_those_that_we_have_a_source_for() -> None:
         for source in sources:
             assert (source.row, source.standing) == ("hmil", "second-hand")
             assert set(source.values) == {"accuracy", "macro_auc", "balanced_accuracy", "macro_f1"}
+
+
+def test_methods_that_are_named_without_values_are_in_the_main_tables() -> None:
+    for name in ("table1", "table2", "table3"):
+        named = find_item(name).named
+        assert named is not None
+        assert (named.methods, named.standing) == (["abmil", "dsmil", "hipt"], "second-hand")
+        assert named.not_built_in == ["hipt"]
+        assert not {*named.methods} & {source.row for source in find_item(name).published}
+    assert "hipt" not in registry.methods.names()
 
 
 def test_table_4_and_simulated_ask_about_the_same_parts() -> None:
@@ -179,6 +195,8 @@ def test_a_good_file_is_read() -> None:
             'than = "flt"',
             "questions: 'Does it help?': there is no row 'flt'; did you mean flat?",
         ),
+        ('["flat"]', '["flt"]', "named: there is no row 'flt'; did you mean flat?"),
+        ('["other"]', '["hmil"]', "named: not_built_in: hmil is a row"),
         ("[[rows]]", "[[rows", "it is not TOML"),
     ],
 )

@@ -1,8 +1,6 @@
-"""Published values next to ours, and questions answered from verdicts, on made-up values."""
+"""Questions answered from verdicts, on made-up values."""
 
 from __future__ import annotations
-
-import math
 
 import pytest
 
@@ -10,36 +8,17 @@ from mil_bench.evaluation.metrics import Measure
 from mil_bench.evaluation.verdicts import Verdict
 from mil_bench.papers.questions import (
     Answer,
-    Published,
     Question,
     answer,
     in_short,
     over_datasets,
-    published_beside,
     questions_table,
 )
-from mil_bench.report.tables import Cell, ResultTable, text_of
+from mil_bench.report.tables import text_of
 
 AUC, NLL = Measure("fine", "macro_auc"), Measure("fine", "nll")
 QUESTION = Question(text="Does it help?", better="with", than="without")
 OTHER_QUESTION = Question(text="And that?", better="a", than="b")
-TABLE = ResultTable(
-    "fine",
-    "T",
-    "caption",
-    {
-        "hmil": {"Accuracy": Cell(57.1, 2.0), "Macro F1": Cell(40.0)},
-        "abmil": {"Accuracy": Cell(50.0, 1.0), "Macro F1": Cell(30.0)},
-    },
-)
-COLUMNS = {"Accuracy": "accuracy", "Macro F1": "macro_f1"}
-PUBLISHED = Published(
-    row="hmil",
-    dataset="bracs",
-    standing="second-hand",
-    source="a note",
-    values={"accuracy": 55.6},
-)
 
 
 def verdict(
@@ -49,36 +28,6 @@ def verdict(
     return Verdict(
         measure, first, second, difference, low, high, 1.0, adjusted, adjusted, pairs=1, folds=10
     )
-
-
-def test_a_published_value_is_next_to_ours_with_its_standing_and_the_difference() -> None:
-    table = published_beside(TABLE, COLUMNS, [PUBLISHED])
-    assert table.columns == ["Accuracy", "Accuracy, published", "Macro F1"]
-    assert table.cells["hmil"]["Accuracy, published"].text() == "55.6 second-hand (ours +1.5)"
-    assert table.frame.loc["hmil", ("Accuracy, published", "value")] == 55.6
-    assert table.cells["abmil"]["Accuracy, published"].text() == "not available"
-    assert table.cells["hmil"]["Accuracy"] == TABLE.cells["hmil"]["Accuracy"]
-    assert "hmil: second-hand, a note" in table.note
-
-
-def test_a_published_value_without_ours_has_no_difference() -> None:
-    cells = {"hmil": {"Accuracy": Cell(math.nan)}}
-    table = published_beside(
-        ResultTable("fine", "T", "", cells), {"Accuracy": "accuracy"}, [PUBLISHED]
-    )
-    assert table.cells["hmil"]["Accuracy, published"].text() == "55.6 second-hand"
-
-
-def test_without_a_source_there_is_no_published_column_and_the_note_says_so() -> None:
-    table = published_beside(TABLE, COLUMNS, [])
-    assert table.columns == ["Accuracy", "Macro F1"]
-    assert "not available" in table.note
-
-
-def test_simulated_data_are_never_next_to_published_values() -> None:
-    table = published_beside(TABLE, {"Macro F1": "macro_f1"}, None)
-    assert table.columns == ["Macro F1"]
-    assert "not comparable with simulated data" in table.note
 
 
 def test_answers_follow_the_verdict_and_not_the_wish() -> None:

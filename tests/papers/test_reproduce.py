@@ -192,17 +192,32 @@ def test_on_packed_features_published_values_are_next_to_ours(
     packed(small_store, tmp_path / "data" / "bracs.h5")
     find = reproduce.find_item
     monkeypatch.setattr(
-        reproduce, "find_item", lambda name: only(find(name), "hmil", "mean-pool", "detector")
+        reproduce,
+        "find_item",
+        lambda name: only(find(name), "hmil", "mean-pool", "abmil", "detector"),
     )
     assert call(tmp_path, "table1") == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "detector was left out: it learns from instance labels, and bracs has none" in shown
     folder = tmp_path / "results" / "reports" / "reproduce-quick" / "table1"
-    for part in ("55.6 second-hand (ours ", "not available", "Accuracy, published", "not verified"):
+    for part in (
+        "55.6 second-hand (ours ",
+        "named second-hand, no value",
+        "not available",
+        "not built in",
+        "Accuracy, published",
+        "not verified",
+    ):
         assert part in (folder / "report.md").read_text()
     table = pd.read_csv(next(folder.glob("*.csv")), comment="#", index_col=0)
     assert table.loc["hmil", "Accuracy, published"] == 55.6
-    assert np.isnan(table.loc["mean-pool", "Accuracy, published"])
+    assert table.loc[["mean-pool", "abmil", "hipt"], "Accuracy, published"].isna().all()
+    values = tmp_path / "values.csv"  # made up, like all values of this file
+    values.write_text("table,page,method,metric,mean,std\n1,7,HIPT,Specificity,12.5,3\n")
+    assert call(tmp_path, "table1", "--published", str(values)) == 0
+    page = (folder / "report.md").read_text()
+    for part in ("12.5 ± 3 read", "55.6 second-hand", "read, page 7 of the paper, as typed in"):
+        assert part in page
 
 
 def only(item: object, *labels: str) -> object:

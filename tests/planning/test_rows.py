@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from conftest import SMALL_TWIN
 
+from mil_bench import registry
 from mil_bench.datasets.catalogue import find_dataset
 from mil_bench.errors import InputError, UnknownNameError
 from mil_bench.planning.make import make_plan
@@ -125,3 +126,22 @@ def test_the_command_of_a_plan_gives_the_same_plan(small_store: BagStore) -> Non
     assert (
         RunRequest(SMALL_TWIN, ("abmil", "hmil:align_bags=false"), folds=2, seeds=(0, 3)) == request
     )
+
+
+def test_groups_name_several_methods_and_mix_with_names() -> None:
+    def rows(*methods: str) -> list[str]:
+        return [row.label for row in RunRequest(SMALL_TWIN, methods).rows]
+
+    core = [*registry.groups.load("core")]
+    assert rows("core") == core
+    assert {"hmil", "abmil"} < set(core) < set(registry.methods.names())
+    assert rows("all") == registry.methods.names()
+    assert rows("dtfd", "core", "abmil", "hmil:align_bags=false") == [
+        "dtfd",
+        *core,
+        "hmil:align_bags=false",
+    ]
+    assert rows("core", "all")[: len(core)] == core
+    assert sorted(rows("core", "all")) == registry.methods.names()
+    with pytest.raises(UnknownNameError, match=r"no method 'cor'. Did you mean core"):
+        rows("cor")

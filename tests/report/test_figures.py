@@ -195,3 +195,23 @@ def test_the_critical_difference_diagram_names_every_method_once() -> None:
     shown = " ".join(text for text, _ in boxes(figure))
     assert all(shown.count(f"{name} ") + shown.count(f" {name}") >= 1 for name in names)
     assert f"critical difference {ranking.critical_difference:.2f}" in shown
+
+
+def test_many_methods_make_no_panel_small_and_clip_no_name() -> None:
+    methods = {
+        f"abmil:learning_rate=0.{n:02},align=false": trained_folds(0.1 * n) for n in range(1, 31)
+    }
+    many, few = gallery_of(methods), GALLERIES["usual"]
+    for name in ("roc", "precision_recall", "classwise_auc", "cost"):
+        sizes = []
+        for figure in (few[name], many[name]):
+            canvas = FigureCanvasAgg(figure)
+            canvas.draw()
+            sizes.append(min(axes.get_window_extent().height for axes in figure.axes))
+            for legend in figure.legends:
+                box, (width, height) = legend.get_window_extent(), canvas.get_width_height()
+                assert box.x0 >= 0
+                assert box.y0 >= 0
+                assert box.x1 <= width
+                assert box.y1 <= height
+        assert sizes[1] >= 0.95 * sizes[0], name

@@ -22,7 +22,7 @@ from mil_bench.report.render.html import html_section, html_table
 from mil_bench.report.render.terminal import print_tables
 from mil_bench.report.result_tables import pooled_tables, result_tables
 from mil_bench.report.sentences import summary
-from mil_bench.report.tables import Cell, ResultTable, ranked
+from mil_bench.report.tables import Cell, ResultTable, ranked, text_of
 from mil_bench.report.verdict_tables import main_measure, verdict_tables
 
 if TYPE_CHECKING:
@@ -386,6 +386,27 @@ def test_the_terminal_shows_every_figure_and_the_caption_once(
         assert all(cell.text() in shown for row in table.cells.values() for cell in row.values())
     best = tables[0].cells["good"]["Accuracy"].text()
     assert f"{best}*" in shown
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_narrow_terminal_breaks_no_value_and_no_heading(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(
+        terminal,
+        "Console",
+        lambda **_: Console(force_terminal=True, color_system=None, width=width),
+    )
+    rows = {f"abmil:learning_rate=0.{n}": trained_folds(n) for n in range(20)}
+    for table in tables_of(**rows).values():
+        print_tables([table])
+        shown = capsys.readouterr().out
+        for name in table.columns:
+            assert all(word in shown for word in name.split())
+            cells = [] if table.is_text(name) else [row[name] for row in table.cells.values()]
+            assert all(text_of(cell) in shown for cell in cells)
+        assert all(len(line.rstrip()) <= width for line in shown.splitlines())
+        assert "…" not in shown
 
 
 def test_a_terminal_with_colours_gets_red_and_blue(

@@ -301,7 +301,7 @@ def test_a_training_that_fails_is_noted_at_its_method(tracked: Path) -> None:
     )
     client_of(tracked).delete_run(fold.info.run_id)
     tracker = MlflowTracker(Results(tracked))
-    tracker.on_start(plan, 5, 6)
+    tracker.on_start(plan, plan.trainings, 5)
     tracker.on_failure(plan.jobs[1], (1,), "out of memory")
     tracker.on_report(tracked / "reports" / plan.run_id, [], [])
     tracker.on_end()
@@ -348,7 +348,8 @@ def test_an_interrupted_run_is_logged_as_killed_and_finished_by_the_next_call(
     (benchmark,) = runs_of(tracked, "benchmark")
     client.update_run(benchmark.info.run_id, status="RUNNING")
     tracker = MlflowTracker(Results(tracked))
-    tracker.on_start(plan_of(tracked), 6, 6)
+    plan = plan_of(tracked)
+    tracker.on_start(plan, plan.trainings, 6)
     tracker.on_end()
     assert runs_of(tracked, "benchmark")[0].info.status == "KILLED"
     resync(Results(tracked), plan_of(tracked).run_id)

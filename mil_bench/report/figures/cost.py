@@ -9,13 +9,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from mil_bench.report.figures.names import texts_of, wrapped
-from mil_bench.report.figures.style import styled, styles
+from mil_bench.report.figures.style import LEGEND_LINE, styled, styles
 from mil_bench.report.tables import Cell, ResultTable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mil_bench.evaluation.predictions import TrainedFold
+
+_HEIGHT = 3.8
+"""Of the figure in inches, if its legend needs no more."""
 
 
 @styled
@@ -27,7 +30,7 @@ def cost(trained: Mapping[str, Sequence[TrainedFold]], table: ResultTable, colum
         table: holds the metric.
         column: heading of the metric's column.
     """
-    figure = Figure(figsize=(8.0, 3.8), layout="constrained")
+    figure = Figure(figsize=(8.0, _HEIGHT), layout="constrained")
     axes = figure.add_subplot()
     look = styles(list(table.cells))
     handles = {}
@@ -48,5 +51,7 @@ def cost(trained: Mapping[str, Sequence[TrainedFold]], table: ResultTable, colum
     axes.xaxis.set_minor_formatter(NullFormatter())
     if handles:
         texts = [wrapped(text, 2.6, 8) for text in texts_of(handles).values()]
+        lines = sum(text.count("\n") + 1 for text in texts)
+        figure.set_figheight(max(_HEIGHT, LEGEND_LINE * (lines + 2)))
         figure.legend(handles.values(), texts, loc="outside right upper")
     return figure

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from mil_bench.evaluation.predictions import Predictions
     from mil_bench.evaluation.verdicts import Evidence
 
+_WIDTH = 9.2  # of a figure, in inches
+_MANY = 12  # with more methods, panels are larger, so that their curves can be told apart
 _GRID = np.linspace(0, 1, 101)
 
 Curve = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -67,13 +69,15 @@ def _precision(positive: np.ndarray, score: np.ndarray) -> np.ndarray:
 
 def _panels(evidence: Evidence, curve: Curve) -> Figure:
     hierarchy = evidence.hierarchy
-    figure, axes = panels(hierarchy.n_fine, 4, (2.3, 2.5), shared=True)
+    columns = 4 if len(evidence.trained) <= _MANY else 3
+    width = _WIDTH / columns
+    figure, axes = panels(hierarchy.n_fine, columns, (width, width + 0.2), shared=True)
     look = styles(list(evidence.trained))
     handles = {}
     coarse = list(texts_of(hierarchy.coarse).values())
     for c, (panel, name) in enumerate(zip(axes, texts_of(hierarchy.fine).values(), strict=True)):
         parent = "" if hierarchy.is_flat else f" ({coarse[hierarchy.parent[c]]})"
-        set_title(panel, f"{name}{parent}", 2.3)
+        set_title(panel, f"{name}{parent}", width)
         panel.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         panel.set(xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
         for method, folds in evidence.trained.items():

@@ -37,6 +37,8 @@ _DASHES = (
     (1, 2.5), (10, 2), (3, 3), (9, 1, 2, 1), (6, 1, 1, 1, 1, 1, 1, 1),
 )  # fmt: skip
 
+LEGEND_LINE = 0.18
+"""Height of a name in a legend, in inches."""
 _THIN = 0.5  # width of a line that goes with hollow markers, relative to others
 
 _SETTINGS: dict[RcKeyType, Any] = {
@@ -184,11 +186,15 @@ def panels(
 
 
 def legend(figure: Figure, handles: Mapping[str, Artist]) -> None:
-    """One legend above all panels, with as many columns as its names leave room for."""
+    """One legend above all panels, with as many columns as its names leave room for.
+
+    The figure becomes higher by the legend, so that many names do not make the panels small.
+    """
     texts = texts_of(handles)
     widest = max(map(len, texts.values()))
     # In inches: the width of a letter, and of a line with its gaps.
     columns = max(1, int(figure.get_figwidth() / (0.075 * widest + 0.7)))
+    figure.set_figheight(figure.get_figheight() + LEGEND_LINE * -(-len(texts) // columns))
     figure.legend(
         handles.values(),
         texts.values(),
