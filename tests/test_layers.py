@@ -61,7 +61,7 @@ DOORS = {
     "jinja2": ("mil_bench/report/render/page.py",),
     "matplotlib": ("mil_bench/report/figures/", "benchmarks/speed/race/picture.py"),
     "scipy": ("mil_bench/evaluation/statistics.py",),
-    "threadpoolctl": ("mil_bench/evaluation/bootstrap.py",),
+    "threadpoolctl": ("mil_bench/evaluation/bootstrap.py", "mil_bench/training/own_fit.py"),
 }
 GUESTS = ("baselines", "hmil", "benchmarks")
 PACKAGES = ("mil_bench", *GUESTS)

@@ -26,7 +26,7 @@ def defaults_of(method: Any) -> dict[str, Any]:
 
 
 def recipe_of(method: Any) -> dict[str, Any]:
-    """Fields of the method's recipe that are single values."""
+    """Fields of the method's recipe, or of its ``Fit``, that are single values."""
     return {
         name: value
         for name, value in dataclasses.asdict(method.recipe).items()
