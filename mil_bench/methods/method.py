@@ -43,6 +43,9 @@ class Method(nn.Module, ABC):
     recipe: ClassVar[Recipe | Fit]
     """How an optimizer trains it, or ``Fit()`` if it fits itself."""
     search_space: ClassVar[Mapping[str, Range]] = {}
+    newer_settings: ClassVar[frozenset[str]] = frozenset()
+    """Constructor parameters without search ranges that came after results had been stored. Jobs
+    leave them out at their default, so that the keys of older results stay."""
     needs_instance_labels: ClassVar[bool] = False
     """Whether the loss reads ``bags.instance_labels``; data without them omit the method."""
     order_matters: ClassVar[bool] = False

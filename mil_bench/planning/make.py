@@ -16,6 +16,7 @@ from mil_bench.methods.settings import (
     parse_settings,
     recipe_of,
     require_ranges,
+    stored_params,
     try_to_build,
 )
 from mil_bench.planning.plan import Job, RunPlan
@@ -188,7 +189,7 @@ def _settings(
         require_ranges(row.label, method, settings)
         recipe = _checked_recipe(row.label, recipe)
         try_to_build(row.label, method, store.width, store.hierarchy, params)
-    return params, recipe
+    return stored_params(method, params), recipe
 
 
 def _checked_recipe(label: str, recipe: Mapping[str, Any]) -> dict[str, Any]:

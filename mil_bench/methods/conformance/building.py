@@ -39,6 +39,9 @@ def search_ranges(method: type[Method]) -> None:
         name: parameter.default for name, parameter in inspect.signature(method).parameters.items()
     }
     defaults |= {field.name: getattr(method.recipe, field.name) for field in fields(method.recipe)}
+    assert not method.newer_settings & set(method.search_space), (
+        f"newer_settings with search ranges: {', '.join(method.newer_settings)}"
+    )
     for name, values in method.search_space.items():
         assert name in defaults, f"'{name}' is neither a parameter nor part of the recipe"
         assert defaults[name] in values, (
