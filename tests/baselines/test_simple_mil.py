@@ -11,6 +11,7 @@ from goldens import TOLERANCE, assert_golden, assert_summary, flat
 from mil_bench.baselines.simple_mil import SimpleMIL
 
 from mil_bench.bags.batch import BagBatch
+from mil_bench.bags.segments import attention_pool
 from mil_bench.errors import InputError
 
 CASES = goldens.cases("simplemil")
@@ -93,3 +94,41 @@ def test_it_has_as_many_parameters_as_the_released_model() -> None:
 def test_an_unknown_activation_is_refused() -> None:
     with pytest.raises(InputError, match="activation is 'cube'"):
         SimpleMIL(8, flat(2), activation="cube")
+
+
+def entropy(probabilities: torch.Tensor) -> torch.Tensor:
+    """Over the last axis, as the release computes it."""
+    return -(probabilities * (probabilities + 1e-8).log()).sum(-1)
+
+
+UNCERTAIN = [
+    case
+    for case in CASES
+    if goldens.results(goldens.read(case), torch.float64)["forward"].get("entropy_per_chunk")
+]
+
+
+@both_precisions
+@pytest.mark.parametrize("case", UNCERTAIN)
+@torch.no_grad()
+def test_every_window_agrees_with_the_released_code(case: str, dtype: torch.dtype) -> None:
+    golden, model, bags = read(case, dtype)
+    expected, tolerance = goldens.results(golden, dtype)["forward"], TOLERANCE[dtype]
+    attention = model.windows(bags)  # [N, W]
+    logits = model.cls(attention_pool(attention, bags.features, bags))  # [B, W, C]
+    assert logits.shape[1] == expected["chunks"]
+    probabilities = logits.softmax(-1)
+    of_mean, of_windows = entropy(probabilities.mean(1)), entropy(probabilities)  # [B], [B, W]
+    values = {
+        "entropy_of_mean": of_mean,
+        "entropy_per_chunk": of_windows.T,
+        "mutual_information": of_mean - of_windows.mean(1),
+    }
+    if logits.shape[1] > 1:
+        values["probability_variance"] = probabilities.var(1)
+        for part, recorded in zip(
+            attention.std(1).split(bags.lengths), expected["attention_std"], strict=True
+        ):
+            assert_summary(part, recorded, tolerance, "standard deviation")
+    for name, found in values.items():
+        assert_golden(found, expected[name], tolerance, name)
