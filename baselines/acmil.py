@@ -14,7 +14,7 @@ Three things about the release may surprise:
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,8 @@ from mil_bench.methods.fused.gated_attention import gated_scores
 from mil_bench.methods.fused.linear import affine
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from mil_bench.bags.batch import BagBatch
     from mil_bench.hierarchy import LabelHierarchy
 
@@ -193,7 +195,8 @@ class ACMIL(Method):
         if self.heads == 1:
             v, u, w = map(affine, (self.attention_v, self.attention_u, self.attention_w))
             return gated_scores(embedded, tanh=v, sigmoid=u, scores=w, dropout=0.0)
-        pairs = zip(self.branch_attention, self.queries[0], strict=True)
+        branches = cast("Iterable[_Scored]", self.branch_attention)
+        pairs = zip(branches, self.queries[0], strict=True)
         return torch.cat([branch.scores(query, embedded) for branch, query in pairs], dim=1)
 
     def _pooled(self, attention: Tensor, embedded: Tensor, bags: BagBatch) -> tuple[Tensor, Tensor]:

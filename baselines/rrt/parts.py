@@ -24,14 +24,14 @@ class Regions(NamedTuple):
     """How the square of a bag is divided.
 
     Args:
-        count: regions a side.
-        length: places a side of a region; 0 if ``count`` decides.
+        per_side: regions a side.
+        length: places a side of a region; 0 if ``per_side`` decides.
         least_rows: a bag with fewer rows is one region.
         least_share: a bag is one region if it has more empty places than its rows divided by this
             number; 0 for never.
     """
 
-    count: int
+    per_side: int
     length: int = 0
     least_rows: int = 0
     least_share: float = 0.0
@@ -39,7 +39,7 @@ class Regions(NamedTuple):
     def side_of(self, n: int) -> int:
         """Places a side of the square of n rows, as if it was not one region."""
         side = math.isqrt(n - 1) + 1
-        return side + -side % (self.length or self.count)
+        return side + -side % (self.length or self.per_side)
 
     def square(self, n: int, device: torch.device) -> Square:
         """The square of n rows."""
@@ -48,7 +48,7 @@ class Regions(NamedTuple):
             side = math.isqrt(n - 1) + 1
             side += side % 2
             return Square.made(n, side, side, device)
-        return Square.made(n, side, self.length or side // self.count, device)
+        return Square.made(n, side, self.length or side // self.per_side, device)
 
 
 class Square(NamedTuple):
