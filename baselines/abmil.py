@@ -8,6 +8,10 @@ output. Two classes with logits (0, z) give that sigmoid output, so a released c
 in this form. Their cross-entropy is the released loss as long as the probability lies in [1e-5, 1 -
 1e-5]. Outside that interval the release clamps the probability, which stops all gradients of a bag
 that is clearly wrong; here such a bag keeps learning.
+
+The entropy term is from Y. Zhang et al., AEM: Attention Entropy Maximization for Multiple Instance
+Learning based Whole Slide Image Classification, 2024: the loss is the cross-entropy minus a weight
+times the entropy of the attention, so that attention spreads over more instances.
 """
 
 from __future__ import annotations
@@ -15,10 +19,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mil_bench.bags.segments import attention_pool, segment_softmax
-from mil_bench.methods import Float, Int, Method, Output, Recipe
+from mil_bench.bags.segments import attention_pool, segment_softmax, segment_sum
+from mil_bench.errors import InputError
+from mil_bench.methods import Float, Int, Method, Output, Recipe, weighted_mean
 from mil_bench.methods.fused.abmil_step import AttentionLayers, attention_step
 from mil_bench.methods.fused.dropout import Dropout
 from mil_bench.methods.fused.gated_attention import gated_scores
@@ -42,6 +48,11 @@ class ABMIL(Method):
         attention_dim: hidden width of the attention, 128 in the released code.
         dropout: on the embedding; none in the released code.
         gated: multiply the tanh branch by a sigmoid branch (equation 9).
+        entropy_weight: weight of the entropy of the attention (in nats) in the loss, as in the AEM
+            paper; 0 is ABMIL.
+
+    Raises:
+        InputError: the entropy's weight is negative.
     """
 
     # main.py of the released code
@@ -53,6 +64,7 @@ class ABMIL(Method):
         "attention_dim": Int(32, 512),
         "dropout": Float(0.0, 0.5),
     }
+    newer_settings = frozenset({"entropy_weight"})
     official_names = {
         "feature_extractor_part2.": "embed.",
         "attention.0.": "attention_v.0.",
@@ -71,8 +83,13 @@ class ABMIL(Method):
         attention_dim: int = 128,
         dropout: float = 0.0,
         gated: bool = False,
+        entropy_weight: float = 0.0,
     ) -> None:
         super().__init__(in_dim, hierarchy)
+        if entropy_weight < 0:
+            problem = f"entropy_weight={entropy_weight} is negative"
+            raise InputError("abmil", [problem], "Give a number from 0 on; 0 is ABMIL.")
+        self.entropy_weight = entropy_weight
         layers = (
             [nn.Linear(in_dim, embed_dim), nn.ReLU(inplace=True), Dropout(dropout)]
             if embed_dim
@@ -95,6 +112,17 @@ class ABMIL(Method):
         pooled = attention_pool(attention, embedded, bags)[:, 0]  # [B, M]
         return Output(fine=self.classifier(pooled), attention=attention)
 
+    def loss(self, out: Output, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:
+        """Cross-entropy, minus the weighted entropy of the attention if it has a weight."""
+        if not self.entropy_weight:
+            return super().loss(out, bags, weight, progress)
+        assert out.attention is not None
+        attention = out.attention[:, 0]
+        smallest = torch.finfo(attention.dtype).tiny  # the logarithm of 0 has no gradient
+        entropy = -segment_sum(attention * attention.clamp(min=smallest).log(), bags)  # [B]
+        per_bag = F.cross_entropy(out.fine, bags.labels, reduction="none")
+        return weighted_mean(per_bag - self.entropy_weight * entropy, weight)
+
     def _scores(self, embedded: Tensor) -> Tensor:
         """``[N, M]`` -> ``[N, 1]``, before the softmax."""
         if self.attention_u is None:
@@ -103,8 +131,9 @@ class ABMIL(Method):
         return gated_scores(embedded, tanh=v, sigmoid=u, scores=w, dropout=0.0)
 
     def backward(self, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:
-        """The loss and its gradients; written by hand for one bag without gate and dropout."""
-        if bags.n_bags > 1 or self.attention_u is not None or not self.embed or self._drops:
+        """The loss and its gradients; by hand for one bag without gate, dropout and entropy."""
+        has_more = self.attention_u is not None or self._drops or self.entropy_weight
+        if bags.n_bags > 1 or not self.embed or has_more:
             return super().backward(bags, weight, progress)
         maps = (self.embed, self.attention_v, self.attention_w, self.classifier)
         return attention_step(AttentionLayers(*map(affine, maps)), bags, weight)
@@ -130,6 +159,7 @@ class GatedABMIL(ABMIL):
         embed_dim: as in ABMIL.
         attention_dim: as in ABMIL.
         dropout: as in ABMIL.
+        entropy_weight: as in ABMIL.
     """
 
     def __init__(
@@ -139,5 +169,6 @@ class GatedABMIL(ABMIL):
         embed_dim: int = 500,
         attention_dim: int = 128,
         dropout: float = 0.0,
+        entropy_weight: float = 0.0,
     ) -> None:
-        super().__init__(in_dim, hierarchy, embed_dim, attention_dim, dropout, gated=True)
+        super().__init__(in_dim, hierarchy, embed_dim, attention_dim, dropout, True, entropy_weight)

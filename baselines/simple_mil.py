@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mil_bench.bags.segments import attention_pool, segment_softmax
+from mil_bench.bags.segments import attention_pool, segment_max, segment_softmax, segment_sum
 from mil_bench.errors import InputError
 from mil_bench.methods import Choice, Float, Method, Output, Recipe
 from mil_bench.methods.fused.dropout import Dropout
@@ -39,7 +39,7 @@ class SimpleMIL(Method):
     """SimpleMIL: attention by random channels in training, by windows of them in evaluation.
 
     The head is linear, so the mean of the windows' logits is the logits of the bag pooled with the
-    mean of their attentions, which is the attention that ``forward`` returns.
+    mean of their weights, from which comes the attention that ``forward`` returns.
 
     Args:
         in_dim: feature width D.
@@ -47,8 +47,10 @@ class SimpleMIL(Method):
         hidden: width of the attention, and number of channels that it sees (at most D); 0 takes
             the release's ``max(256, D // 4)``.
         dropout: of both gate factors, 0.25 in the release.
-        activation: what turns scores into attention: "softmax" (the release's default), "sigmoid",
-            "relu" or "leaky_relu".
+        activation: what turns scores into weights: "softmax" (the release's default), "sigmoid",
+            "relu" or "leaky_relu". Only the softmax gives weights that sum to 1 over a bag. Bags
+            are pooled with the weights as they are; the returned attention is shifted if a weight
+            of the bag is negative, and divided by its sum.
         stride_divisor: windows start every ``channels // stride_divisor`` channels, 4 in the
             release.
         select: draw channels and use the gate; without it the attention is one tanh layer of all
@@ -102,7 +104,10 @@ class SimpleMIL(Method):
         self.register_buffer("_order", order, persistent=False)
 
     def forward(self, bags: BagBatch) -> Output:
-        """Logits and attention ``[N, 1]``; training draws the channels."""
+        """Logits and attention ``[N, 1]``; training draws the channels.
+
+        Extras: ``weights`` ``[N, 1]``, with which the bag is pooled; ``embeddings`` ``[B, D]``.
+        """
         if self.training and self.select and self.keep < self.in_dim:
             channels = torch.randperm(self.in_dim)[: self.keep].to(bags.features.device)
             return self.seeing(bags, channels)
@@ -154,11 +159,27 @@ class SimpleMIL(Method):
         }
         return activations[self.activation](scores)
 
-    def _pooled(self, bags: BagBatch, attention: Tensor) -> Output:
-        embeddings = attention_pool(attention, bags.features, bags)[:, 0]
+    def _pooled(self, bags: BagBatch, weights: Tensor) -> Output:
+        embeddings = attention_pool(weights, bags.features, bags)[:, 0]
         return Output(
-            fine=self.cls(embeddings), attention=attention, extras={"embeddings": embeddings}
+            fine=self.cls(embeddings),
+            attention=weights if self.activation == "softmax" else _shares(weights, bags),
+            extras={"embeddings": embeddings, "weights": weights},
         )
+
+
+def _shares(weights: Tensor, bags: BagBatch) -> Tensor:
+    """Any weights as attention that sums to 1 over each bag, in the same order ``[N, 1]``.
+
+    Weights that are all equal and not positive, such as zeros, give equal shares.
+    """
+    lowest = -segment_max(-weights, bags).clamp(min=0)  # [B, 1], 0 if no weight is negative
+    positive = weights - lowest[bags.bag_of]
+    total = segment_sum(positive, bags)
+    is_empty = total <= 0
+    positive = torch.where(is_empty[bags.bag_of], 1.0, positive)
+    total = torch.where(is_empty, bags.sizes[:, None].to(total.dtype), total)
+    return positive / total[bags.bag_of]
 
 
 def _starts(width: int, keep: int, divisor: int) -> list[int]:

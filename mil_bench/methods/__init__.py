@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mil_bench.methods.recipe import Recipe
+from mil_bench.methods.recipe import Fit, Recipe
 from mil_bench.methods.space import Choice, Float, Int
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BagByBag",
     "Choice",
+    "Fit",
     "Float",
     "Int",
     "Method",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from mil_bench.bags.batch import BagBatch
     from mil_bench.hierarchy import LabelHierarchy
-    from mil_bench.methods.recipe import Recipe
+    from mil_bench.methods.recipe import Fit, Recipe
     from mil_bench.methods.space import Range
 
 
@@ -40,8 +40,12 @@ class Method(nn.Module, ABC):
         hierarchy: the classes.
     """
 
-    recipe: ClassVar[Recipe]
+    recipe: ClassVar[Recipe | Fit]
+    """How an optimizer trains it, or ``Fit()`` if it fits itself."""
     search_space: ClassVar[Mapping[str, Range]] = {}
+    newer_settings: ClassVar[frozenset[str]] = frozenset()
+    """Constructor parameters without search ranges that came after results had been stored. Jobs
+    leave them out at their default, so that the keys of older results stay."""
     needs_instance_labels: ClassVar[bool] = False
     """Whether the loss reads ``bags.instance_labels``; data without them omit the method."""
     min_rows: ClassVar[int] = 1
@@ -120,6 +124,24 @@ class Method(nn.Module, ABC):
         loss = self.loss(self(bags), bags, weight, progress)
         require_scalar(loss)
         return loss
+
+    def fit(
+        self, train: Iterable[tuple[BagBatch, Tensor]], validation: Iterable[BagBatch]
+    ) -> float:
+        """Train without an optimizer; only for methods whose recipe is ``Fit()``.
+
+        It is called once per fold, on a newly built method. What it learns has to be in parameters
+        or buffers, which are stored. Settings that it chooses, it chooses on ``validation``.
+
+        Args:
+            train: the training bags of the fold in batches, each with the weights of its bags
+                ``[B]``, > 0. Can be gone through once.
+            validation: its validation bags in batches. Can be gone through once.
+
+        Returns:
+            The loss on the training bags.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is trained by an optimizer")
 
     def __init_subclass__(cls, **named: Any) -> None:
         super().__init_subclass__(**named)

@@ -1,16 +1,16 @@
-"""How a method's authors train it."""
+"""How a method's authors train it, or that it fits itself."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from mil_bench.errors import InputError, UnknownNameError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
 OPTIMIZERS = ("adam", "adamw", "lookahead-radam", "sgd")
 CLASS_WEIGHTS = ("none", "balanced")
@@ -201,16 +201,10 @@ class Recipe:
         }
 
     def __post_init__(self) -> None:
-        names = {
-            "optimizer": OPTIMIZERS,
-            "schedule": SCHEDULES,
-            "class_weights": CLASS_WEIGHTS,
-            "sampler": SAMPLERS,
-        }
-        for kind, known in names.items():
-            if getattr(self, kind) not in known:
-                words = kind.replace("_weights", " weighting")
-                raise UnknownNameError(words, str(getattr(self, kind)), known)
+        _require_known("optimizer", self.optimizer, OPTIMIZERS)
+        _require_known("schedule", self.schedule, SCHEDULES)
+        _require_known("class weighting", self.class_weights, CLASS_WEIGHTS)
+        _require_known("sampler", self.sampler, SAMPLERS)
         problems = [
             f"'{name}={getattr(self, name)!r}': {name} is {words}"
             for name, (fits, words) in _RANGES.items()
@@ -233,3 +227,44 @@ class Recipe:
             past = sum(epoch >= share * self.epochs - 1e-6 for share in self.milestones)
             return warm * self.learning_rate * self.step_factor**past
         return warm * self.learning_rate
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Takes the place of a recipe for a method that fits itself, see ``Method.fit``.
+
+    Args:
+        class_weights: as in ``Recipe``.
+
+    Raises:
+        UnknownNameError: there is no such class weighting.
+    """
+
+    epochs: ClassVar[int] = 1
+    """A fit counts as one epoch, whatever budget other methods have."""
+
+    class_weights: str = "none"
+
+    def __post_init__(self) -> None:
+        _require_known("class weighting", self.class_weights, CLASS_WEIGHTS)
+
+    def to_json(self) -> dict[str, Any]:
+        """A value that JSON can hold."""
+        return {"epochs": self.epochs, **asdict(self)}
+
+
+def recipe_from_json(value: Mapping[str, Any]) -> Recipe | Fit:
+    """The inverse of ``to_json`` of a recipe or a fit."""
+    if takes_steps(value):
+        return Recipe.from_json(value)
+    return Fit(value["class_weights"])
+
+
+def takes_steps(value: Mapping[str, Any]) -> bool:
+    """Whether a stored recipe is one of an optimizer, not of a method that fits itself."""
+    return "learning_rate" in value
+
+
+def _require_known(kind: str, name: Any, known: Collection[str]) -> None:
+    if name not in known:
+        raise UnknownNameError(kind, str(name), known)

@@ -25,8 +25,19 @@ def defaults_of(method: Any) -> dict[str, Any]:
     return {p.name: p.default for p in parameters}
 
 
+def stored_params(method: Any, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Constructor parameters as jobs store them: newer ones only if they differ from the default.
+
+    Args:
+        method: its class.
+        params: all of them.
+    """
+    defaults, newer = defaults_of(method), method.newer_settings
+    return {n: value for n, value in params.items() if n not in newer or value != defaults[n]}
+
+
 def recipe_of(method: Any) -> dict[str, Any]:
-    """Fields of the method's recipe that are single values."""
+    """Fields of the method's recipe, or of its ``Fit``, that are single values."""
     return {
         name: value
         for name, value in dataclasses.asdict(method.recipe).items()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mil_bench import durable
 from mil_bench.evaluation.built_in_metrics import BUILT_IN
+from mil_bench.methods.recipe import takes_steps
 from mil_bench.papers.published import alone, published_beside
 from mil_bench.papers.questions import (
     Answer,
@@ -122,7 +123,7 @@ def _steps(result: RunResult) -> str:
     slides = [len(fold.train) for fold in result.plan.splits.folds]
     methods: dict[int, dict[str, None]] = {}
     for job in result.plan.jobs:
-        if job.is_trained:
+        if takes_steps(job.recipe):
             steps = job.recipe["epochs"] * math.ceil(
                 sum(slides) / len(slides) / job.recipe["batch_size"]
             )

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 from mil_bench import registry
 from mil_bench.datasets.slides import packed_slides
 from mil_bench.errors import InputError, PluginError
-from mil_bench.methods import Recipe
+from mil_bench.methods.recipe import recipe_from_json, takes_steps
 from mil_bench.methods.settings import (
     defaults_of,
     parse_settings,
     recipe_of,
     require_ranges,
+    stored_params,
     try_to_build,
 )
 from mil_bench.planning.plan import Job, RunPlan
@@ -179,7 +180,9 @@ def _settings(
     """All constructor parameters and the whole recipe; the row's settings override all others."""
     params, recipe = defaults_of(method), method.recipe.to_json()
     preset = PRESETS[request.preset]
-    if request.epochs is not None:
+    if not takes_steps(recipe):
+        pass  # a fit has no budget
+    elif request.epochs is not None:
         recipe["epochs"] = request.epochs
     elif request.is_tuned:
         recipe["epochs"] = preset.tuned_epochs
@@ -187,9 +190,9 @@ def _settings(
         recipe["epochs"] = min(recipe["epochs"], preset.most_epochs)
     if request.class_weights is not None:
         recipe["class_weights"] = request.class_weights
-    if request.sampler is not None:
+    if request.sampler is not None and takes_steps(recipe):  # a fit sees every slide once
         recipe["sampler"] = request.sampler
-    recipe = Recipe.from_json(recipe).to_json()
+    recipe = recipe_from_json(recipe).to_json()
     settings = parse_settings(row.method, row.settings, params | recipe_of(method))
     params |= {name: value for name, value in settings.items() if name in params}
     recipe |= {
@@ -199,12 +202,12 @@ def _settings(
         require_ranges(row.label, method, settings)
         recipe = _checked_recipe(row.label, recipe)
         try_to_build(row.label, method, store.width, store.hierarchy, params)
-    return params, recipe
+    return stored_params(method, params), recipe
 
 
 def _checked_recipe(label: str, recipe: Mapping[str, Any]) -> dict[str, Any]:
     """The recipe as it is stored; one that no training could follow is refused by its row."""
     try:
-        return Recipe.from_json(recipe).to_json()
+        return recipe_from_json(recipe).to_json()
     except InputError as error:
         raise InputError(f"settings of {label}", error.problems, error.remedy) from None

@@ -39,7 +39,7 @@ class Job:
         data_digest: digest of the bag store.
         method: registered name.
         method_version: the method class's version, with a digest of its file if it comes from one.
-        params: every constructor parameter with its value.
+        params: every constructor parameter with its value; see ``Method.newer_settings``.
         recipe: every field of the recipe with its value.
         split_digest: digest of the split.
         seed: training seed.

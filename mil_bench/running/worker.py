@@ -19,15 +19,17 @@ from mil_bench.bags.feed import Feed
 from mil_bench.bags.store import BagStore
 from mil_bench.errors import TrainingError
 from mil_bench.evaluation.predictions import Predictions, TrainedFold
-from mil_bench.methods import Method, Recipe
+from mil_bench.methods import Fit, Method, Recipe
+from mil_bench.methods.recipe import recipe_from_json
 from mil_bench.running.code_version import commit
 from mil_bench.running.faults import reason_of, whole_traceback
 from mil_bench.running.result_store import Failure, PrunedFold
 from mil_bench.running.task import Begun, EpochDone, FoldTask, Task
 from mil_bench.training.fold_stack import FoldStack
 from mil_bench.training.memory import freed_memory_kept
+from mil_bench.training.own_fit import FittedFolds
 from mil_bench.training.sampling import BalancedDraws, balanced
-from mil_bench.training.stack import LoopedStack, Stack
+from mil_bench.training.stack import LoopedStack, Models
 from mil_bench.training.trainer import FoldHistory, FoldRoles, Schedule, fit, predict
 from mil_bench.training.witnesses import WitnessWatch
 
@@ -80,22 +82,26 @@ def train(
     if not job.is_trained:
         return [_measure(task, store, part) for part in task.folds]
     feed = Feed(store, device)
-    recipe = Recipe.from_json(job.recipe)
-    bags = Task.positions(task.ever_train)
-    identity = (job.seed, job.dataset, job.method)
-    schedule = Schedule.over(bags, task.mean_train, recipe, identity)
+    recipe = recipe_from_json(job.recipe)
 
     def report(epoch: int, histories: list[FoldHistory]) -> None:  # noqa: ARG001 - only counted
-        note = _note(stack, job.label, device)
+        note = _note(models, job.label, device)
         on_epoch(
             EpochDone(task.key, job.label, job.seed, task.numbers, epoch + 1, recipe.epochs, note)
         )
 
     with _one_thread(), freed_memory_kept():
-        stack = _build_stack(task, store, recipe, device)
-        histories = fit(stack, feed, _roles(task, store, recipe), schedule, recipe, report)
+        models = _build(task, store, recipe, device)
+        roles = _roles(task, store, recipe)
+        if isinstance(models, FittedFolds):
+            histories = models.fit(feed, roles, report)
+        else:
+            assert isinstance(recipe, Recipe)
+            bags, identity = Task.positions(task.ever_train), (job.seed, job.dataset, job.method)
+            schedule = Schedule.over(bags, task.mean_train, recipe, identity)
+            histories = fit(models, feed, roles, schedule, recipe, report)
         predictions = [
-            None if histories[k].pruned else _predict(stack, feed, store, part.test, k)
+            None if histories[k].pruned else _predict(models, feed, store, part.test, k)
             for k, part in enumerate(task.folds)
         ]
     seconds = round((time.monotonic() - started) / len(task.folds), 3)
@@ -122,13 +128,13 @@ def train(
             seconds=seconds,
             environment=_environment(device),
             in_dim=store.width,
-            weights={name: _array(value) for name, value in stack.state(k).items()},
+            weights={name: _array(value) for name, value in models.state(k).items()},
         )
         results.append(result)
     return results
 
 
-def _roles(task: Task, store: BagStore, recipe: Recipe) -> list[FoldRoles]:
+def _roles(task: Task, store: BagStore, recipe: Recipe | Fit) -> list[FoldRoles]:
     """What each fold of a task trains and validates on."""
     roles = []
     for part in task.folds:
@@ -136,9 +142,9 @@ def _roles(task: Task, store: BagStore, recipe: Recipe) -> list[FoldRoles]:
         labels = store.labels[train]
         worth = balanced(labels) if recipe.class_weights == "balanced" else None
         identity = (task.job.seed, task.job.dataset, task.job.method, part.fold)
-        draws = (
-            BalancedDraws(train, labels, worth, identity) if recipe.sampler == "balanced" else None
-        )
+        draws = None
+        if isinstance(recipe, Recipe) and recipe.sampler == "balanced":
+            draws = BalancedDraws(train, labels, worth, identity)
         roles.append(FoldRoles(train, part.val.astype(np.int64), part.limits, worth, draws))
     return roles
 
@@ -172,7 +178,9 @@ def _measure(task: Task, store: BagStore, part: FoldTask) -> TrainedFold:
     )
 
 
-def _build_stack(task: Task, store: BagStore, recipe: Recipe, device: torch.device) -> Stack:
+def _build(
+    task: Task, store: BagStore, recipe: Recipe | Fit, device: torch.device
+) -> LoopedStack | FoldStack | FittedFolds:
     """The fastest stack for the device: on a CPU fold after fold, on a GPU all folds as one."""
     job = task.job
     build = registry.methods.load(job.method)
@@ -181,24 +189,28 @@ def _build_stack(task: Task, store: BagStore, recipe: Recipe, device: torch.devi
     for identity in identities:
         with seeds.torch_seeded(*identity, "weights"):
             methods.append(build(store.width, store.hierarchy, **job.params).to(device))
+    if isinstance(recipe, Fit):
+        return FittedFolds(methods, identities)
     kind = FoldStack if device.type == "cuda" and build.stackable else LoopedStack
     return kind(methods, recipe, identities)
 
 
-def _note(stack: Stack, label: str, device: torch.device) -> str:
+def _note(stack: Models, label: str, device: torch.device) -> str:
     """Why the folds are not computed as one on a device where others are; "" if they are."""
     if isinstance(stack, FoldStack):
         reason = stack.why_looped
+    elif isinstance(stack, FittedFolds):
+        reason = ""
     else:
         reason = "the method declares stackable = False" if device.type == "cuda" else ""
     return f"{label} is trained fold after fold: {reason}" if reason else ""
 
 
-def _predict(stack: Stack, feed: Feed, store: BagStore, test: np.ndarray, k: int) -> Predictions:
-    """What fold k of the stack predicts for its test bags."""
+def _predict(models: Models, feed: Feed, store: BagStore, test: np.ndarray, k: int) -> Predictions:
+    """What fold k predicts for its test bags."""
     witnesses = WitnessWatch()
     bags = test.astype(np.int64)
-    predicted = predict(stack, feed, bags, k, witnesses)
+    predicted = predict(models, feed, bags, k, witnesses)
     slides, coarse = _slides(store, bags), predicted.coarse_logits
     is_finite = predicted.fine_logits.isfinite().all(1).numpy()
     if not is_finite.all():

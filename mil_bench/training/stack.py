@@ -65,7 +65,19 @@ def grouped(steps: Iterable[Step]) -> Iterator[list[Step]]:
         yield group
 
 
-class Stack(Protocol):
+class Models(Protocol):
+    """K models that predict."""
+
+    def forward(self, k: int, bags: BagBatch) -> Output:
+        """Fold k's output in evaluation mode, without gradients."""
+        ...
+
+    def state(self, k: int) -> dict[str, Tensor]:
+        """A copy of fold k's weights, named as in ``Method.state_dict()``."""
+        ...
+
+
+class Stack(Models, Protocol):
     """What the trainer uses of K folds."""
 
     def __len__(self) -> int:
@@ -82,14 +94,6 @@ class Stack(Protocol):
         Returns:
             Losses ``[steps, K]`` on the batches' device, NaN if a fold has no bag in a batch.
         """
-        ...
-
-    def forward(self, k: int, bags: BagBatch) -> Output:
-        """Fold k's output in evaluation mode, without gradients."""
-        ...
-
-    def state(self, k: int) -> dict[str, Tensor]:
-        """A copy of fold k's weights, named as in ``Method.state_dict()``."""
         ...
 
     def scale_rate(self, k: int, scale: float) -> None:

@@ -18,7 +18,7 @@ from mil_bench import seeds
 from mil_bench.errors import TrainingError
 from mil_bench.training.optim import Plateau
 from mil_bench.training.sampling import BalancedDraws, drawn_batches
-from mil_bench.training.stack import Identity, Stack, Step, grouped
+from mil_bench.training.stack import Identity, Models, Stack, Step, grouped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -150,7 +150,8 @@ def fit(
         mean_loss = _epoch(stack, feed, planned, progress)
         for k in np.flatnonzero(active).tolist():
             history = histories[k]
-            _close_epoch(stack, feed, roles[k].val, history, mean_loss[k], k)
+            if close_epoch(stack, feed, roles[k].val, history, mean_loss[k], k):
+                stack.keep(k)
             if plateaus:
                 stack.scale_rate(k, plateaus[k].after(history.val_loss[-1]))
             history.pruned = history.is_over(roles[k].limits)
@@ -220,11 +221,23 @@ def _epoch(stack: Stack, feed: Feed, planned: Sequence[_Planned], progress: floa
     return [a / b if b else math.nan for a, b in zip(total.tolist(), count.tolist(), strict=True)]
 
 
-def _close_epoch(
-    stack: Stack, feed: Feed, val: np.ndarray, history: FoldHistory, train_loss: float, k: int
-) -> None:
-    """Validate fold k, and store its weights if they are the best so far."""
-    out = predict(stack, feed, val, k)
+def close_epoch(
+    models: Models, feed: Feed, val: np.ndarray, history: FoldHistory, train_loss: float, k: int
+) -> bool:
+    """Validate fold k; returns whether its weights are the best so far.
+
+    Args:
+        models: the folds.
+        feed: reads batches.
+        val: positions of the fold's validation bags.
+        history: of the fold; gets the values of the epoch.
+        train_loss: of the epoch.
+        k: number of the fold.
+
+    Raises:
+        TrainingError: a loss is not finite.
+    """
+    out = predict(models, feed, val, k)
     val_loss = F.cross_entropy(out.fine_logits, out.labels).item()
     if not math.isfinite(train_loss) or not math.isfinite(val_loss):
         raise TrainingError(
@@ -236,9 +249,10 @@ def _close_epoch(
     history.train_loss.append(train_loss)
     history.val_loss.append(val_loss)
     history.val_accuracy.append((out.fine_logits.argmax(1) == out.labels).float().mean().item())
-    if history.improved():
+    improved = history.improved()
+    if improved:
         history.best_epoch = history.epochs - 1
-        stack.keep(k)
+    return improved
 
 
 @dataclass(frozen=True)
@@ -251,7 +265,7 @@ class Predicted:
 
 
 def predict(
-    stack: Stack,
+    models: Models,
     feed: Feed,
     bags: np.ndarray,
     k: int,
@@ -260,7 +274,7 @@ def predict(
     """Fold k's logits for the bags at these positions, in evaluation mode and without gradients.
 
     Args:
-        stack: the trained folds.
+        models: the trained folds.
         feed: reads batches.
         bags: positions in the store ``[B]``.
         k: number of the fold.
@@ -269,7 +283,7 @@ def predict(
     """
     fine, coarse, labels = [], [], []
     for batch in feed.ahead(feed.by_rows(bags)):
-        out = stack.forward(k, batch)
+        out = models.forward(k, batch)
         if on_batch is not None:
             on_batch(batch, out)
         fine.append(out.fine.cpu())

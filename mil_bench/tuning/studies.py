@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mil_bench.evaluation.trials import COMPLETE, FAILED, PRUNED, Trial
-from mil_bench.methods import Recipe
+from mil_bench.methods.recipe import recipe_from_json
 from mil_bench.methods.space import space_from_json, space_to_json
 from mil_bench.planning.plan import Job
 from mil_bench.running.result_store import Failure, PrunedFold
@@ -60,7 +60,7 @@ class StudyPlan:
     @property
     def defaults(self) -> dict[str, Any]:
         """The method's own values of the tuned settings."""
-        recipe = dataclasses.asdict(Recipe.from_json(self.base.recipe))
+        recipe = dataclasses.asdict(recipe_from_json(self.base.recipe))
         values = {**self.base.params, **recipe}
         return {name: values[name] for name in self.space}
 

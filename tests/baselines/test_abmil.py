@@ -15,12 +15,14 @@ from mil_bench.baselines.abmil import ABMIL, GatedABMIL
 from mil_bench import seeds
 from mil_bench.errors import InputError
 from mil_bench.methods import Method
+from mil_bench.methods.conformance import CHECKS, Check
 from mil_bench.methods.fused import linear
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mil_bench.bags.batch import BagBatch
+    from mil_bench.hierarchy import LabelHierarchy
 
 CASES = goldens.cases("abmil") + goldens.cases("abmil_gated")
 CLASSES = {"sigmoid": 2, "linear2_softmax": 2, "linear7_softmax": 7}
@@ -175,3 +177,65 @@ def test_it_has_as_many_parameters_as_the_released_model(kind: type[ABMIL], rele
     second_row_of_the_head = 500 + 1
     own = sum(p.numel() for p in kind(800, flat(2)).parameters())
     assert own - second_row_of_the_head + convolutions == released
+
+
+def naive_loss(method: ABMIL, bags: BagBatch, weight: torch.Tensor) -> torch.Tensor:
+    """AEM's loss bag by bag, in plain words."""
+    total = torch.zeros((), dtype=weight.dtype)
+    for b, rows in enumerate(bags.features.split(bags.lengths)):
+        embedded = method.embed(rows)
+        attention = torch.distributions.Categorical(logits=method._scores(embedded)[:, 0])
+        logits = method.classifier(attention.probs @ embedded)
+        cross_entropy = logits.logsumexp(0) - logits[bags.labels[b]]
+        term = cross_entropy - method.entropy_weight * attention.entropy()
+        total = total + weight[b] * term
+    return total / weight.sum()
+
+
+@pytest.mark.parametrize("kind", [ABMIL, GatedABMIL])
+@pytest.mark.parametrize("sizes", [(9,), (4, 1, 7)])
+def test_the_entropy_of_the_attention_is_in_loss_and_gradients(
+    kind: type[ABMIL], sizes: tuple[int, ...]
+) -> None:
+    torch.manual_seed(0)
+    method = kind(5, flat(3), embed_dim=6, attention_dim=4, entropy_weight=0.3).double()
+    bags = random_batch(sizes, 5, 3, dtype=torch.float64)
+    weight = torch.linspace(0.5, 1.0, len(sizes), dtype=torch.float64)
+    expected = naive_loss(method, bags, weight)
+    expected.backward()
+    gradients = {name: p.grad.clone() for name, p in method.named_parameters()}
+    method.zero_grad()
+    torch.testing.assert_close(method.backward(bags, weight, 0.0), expected.detach())
+    for name, parameter in method.named_parameters():
+        torch.testing.assert_close(parameter.grad, gradients[name], msg=name)
+    method.entropy_weight = 0.0
+    assert (naive_loss(method, bags, weight) - expected).abs() > 0.1
+
+
+class Spread(ABMIL):
+    """With a weight of the entropy that is not 0."""
+
+    def __init__(self, in_dim: int, hierarchy: LabelHierarchy, entropy_weight: float = 0.1):
+        super().__init__(in_dim, hierarchy, embed_dim=32, entropy_weight=entropy_weight)
+
+    search_space = {}
+    newer_settings = frozenset()
+    backward = ABMIL.backward
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=str)
+def test_with_the_entropy_it_keeps_the_contract(check: Check) -> None:
+    check(Spread)
+
+
+def test_attention_of_0_has_finite_gradients() -> None:
+    method = ABMIL(5, flat(3), embed_dim=6, attention_dim=4, entropy_weight=0.3)
+    with torch.no_grad():
+        method.attention_w.weight.mul_(1e4)
+    method.backward(random_batch((9,), 5, 3), torch.ones(1), 0.0)
+    assert all(p.grad.isfinite().all() for p in method.parameters())
+
+
+def test_a_negative_weight_of_the_entropy_is_refused() -> None:
+    with pytest.raises(InputError, match="entropy_weight=-1 is negative"):
+        ABMIL(5, flat(3), entropy_weight=-1)

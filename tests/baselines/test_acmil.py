@@ -11,11 +11,14 @@ from goldens import TOLERANCE, assert_golden, assert_summary, flat
 from mil_bench.baselines.acmil import ACMIL
 
 from mil_bench.errors import InputError
+from mil_bench.methods.conformance import CHECKS, Check
 
 if TYPE_CHECKING:
     from mil_bench.bags.batch import BagBatch
+    from mil_bench.hierarchy import LabelHierarchy
 
-CASES = goldens.cases("acmil_ga")
+CASES = [*goldens.cases("acmil_ga"), *goldens.cases("acmil_mha")]
+HEADS = {"acmil_ga": 1, "acmil_mha": 8}
 both_precisions = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 
 
@@ -29,12 +32,18 @@ def read(case: str, dtype: torch.dtype) -> tuple[dict, ACMIL, BagBatch]:
         hidden_top=settings["n_masked_patch"],
         hidden_share=settings["mask_drop"],
         embed_dim=settings["D_inner"],
-        attention_dim=settings["attention_dim"],
+        attention_dim=settings.get("attention_dim", 128),
+        variant="multi-head" if golden["method"] == "acmil_mha" else "gated",
     )
+    assert model.heads == HEADS[golden["method"]]
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            assert module.p == settings["dropout_released"]
+            module.p = settings["droprate"]
     model.load_official_state(goldens.official_state(golden))
     if (mask := golden.get("mask")) is not None and settings["n_masked_patch"]:
-        drawn = torch.full((1, settings["n_masked_patch"], settings["n_token"]), 3.0)
-        uniform = torch.tensor(mask["uniform"]).T  # [M', K]
+        uniform = torch.tensor(mask["uniform"]).flatten(0, -2).T  # [M', K * H]
+        drawn = torch.full((1, settings["n_masked_patch"], uniform.shape[1]), 3.0)
         drawn[0, : len(uniform)] = uniform
         model._draw = lambda bags: drawn
     bags = goldens.bags_of(golden, dtype, [golden["labels"]["bag"]])
@@ -47,12 +56,17 @@ def assert_forward(model: ACMIL, bags: BagBatch, expected: dict, tolerance: floa
     assert_golden(out.fine.softmax(1), expected["probabilities"], tolerance)
     assert out.fine.argmax().item() == expected["prediction"]
     assert_golden(out.extras["branch_logits"][0], expected["sub_logits"], tolerance)
+    scores, attention = (
+        out.extras[name].T.unflatten(0, (-1, model.heads))  # [K, H, N]
+        for name in ("scores", "branch_attention")
+    )
+    assert_golden(attention.mean((0, 1)), out.attention[:, 0].tolist(), tolerance)
     for name, found in (
-        ("attention_raw", out.extras["scores"].T),
-        ("attention", out.extras["branch_attention"].T),
-        ("bag_attention", out.attention.T),
+        ("attention_raw", scores),
+        ("attention", attention),
+        ("bag_attention", attention.mean(0, keepdim=True)),
         ("branch_embedding", out.extras["embeddings"][0]),
-        ("bag_embedding", out.extras["embeddings"].mean(1)),
+        ("bag_embedding", out.extras["embedding"]),
     ):
         for row, recorded in zip(found, expected[name], strict=True):
             # Where -1e9 stands among the scores, sums have few digits left and equal ones tie.
@@ -87,14 +101,14 @@ def released(model: ACMIL) -> dict[str, torch.nn.Parameter]:
     ours = dict(ACMIL.official_names)
     found = {}
     for name, parameter in model.named_parameters():
-        if name.startswith("branch_"):
+        if name in ("branch_weight", "branch_bias"):
             for k in range(model.branches):
                 part = torch.nn.Parameter(parameter[k].detach())
                 part.grad = None if parameter.grad is None else parameter.grad[k]
                 found[f"classifier.{k}.fc.{name.removeprefix('branch_')}"] = part
             continue
-        theirs = next(t for t, own in ours.items() if name.startswith(own))
-        found[theirs + name.removeprefix(ours[theirs])] = parameter
+        theirs = next((t for t, own in ours.items() if name.startswith(own)), "")
+        found[theirs + name.removeprefix(ours.get(theirs, ""))] = parameter
     return found
 
 
@@ -105,17 +119,51 @@ def test_the_hidden_instances_are_those_of_the_released_code(case: str) -> None:
     golden, model, bags = read(case, torch.float64)
     scores = model.eval()(bags).extras["scores"]
     hidden = model._hidden(scores, bags)
+    assert hidden.shape[1] == len(golden["mask"]["masked_instances"])
     for k, recorded in enumerate(golden["mask"]["masked_instances"]):
         assert hidden[:, k].nonzero()[:, 0].tolist() == sorted(recorded)
 
 
-def test_it_has_as_many_parameters_as_the_release() -> None:
-    for branches, count in ((5, 677_807), (1, 662_927)):
-        model = ACMIL(1024, flat(7), branches=branches)
-        assert sum(p.numel() for p in model.parameters()) == count
+@pytest.mark.parametrize(
+    ("variant", "branches", "count"),
+    [
+        ("gated", 5, 677_807),
+        ("gated", 1, 662_927),
+        ("multi-head", 5, 6_332_970),
+        ("multi-head", 1, 2_109_966),
+    ],
+)
+def test_it_has_as_many_parameters_as_the_release(variant: str, branches: int, count: int) -> None:
+    model = ACMIL(1024, flat(7), branches=branches, variant=variant)
+    assert sum(p.numel() for p in model.parameters()) == count
 
 
-@pytest.mark.parametrize("wrong", [{"branches": 0}, {"hidden_top": -1}, {"hidden_share": 1.5}])
+class MultiHead(ACMIL):
+    """The variant with a small embedding."""
+
+    newer_settings = frozenset()
+    search_space = {}
+
+    def __init__(self, in_dim: int, hierarchy: LabelHierarchy, branches: int = 3):
+        super().__init__(in_dim, hierarchy, branches, embed_dim=64, variant="multi-head")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("check", CHECKS, ids=str)
+def test_the_variant_keeps_the_contract(check: Check) -> None:
+    check(MultiHead)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"branches": 0},
+        {"hidden_top": -1},
+        {"hidden_share": 1.5},
+        {"variant": "mha"},
+        {"embed_dim": 100, "variant": "multi-head"},
+    ],
+)
 def test_settings_that_make_no_sense_are_refused(wrong: dict) -> None:
     with pytest.raises(InputError, match=f"{next(iter(wrong))}="):
         ACMIL(8, flat(2), **wrong)

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import random_batch
-from goldens import assert_golden, assert_summary, flat
+from goldens import assert_golden, assert_summary, assert_tokens, flat
 from mil_bench.baselines.transformer import Transformer
 
 from mil_bench.bags.batch import BagBatch
@@ -154,3 +154,48 @@ def test_alibi_without_coordinates_is_refused() -> None:
 def test_heads_that_do_not_divide_the_width_are_refused() -> None:
     with pytest.raises(InputError, match="3 heads do not divide"):
         Transformer(6, flat(2), 16, heads=3)
+
+
+STAGED = [
+    case
+    for case in CASES
+    if "input" in (golden := goldens.read(case))
+    and not golden["settings"]["mask_given"]
+    and "stages" in goldens.results(golden, torch.float64)["forward"]
+]
+
+
+@both_precisions
+@pytest.mark.parametrize("case", STAGED)
+@torch.no_grad()
+def test_every_stage_agrees_with_the_released_code(case: str, dtype: torch.dtype) -> None:
+    golden, model, bags = read(case, dtype)
+    expected, tolerance = goldens.results(golden, dtype)["forward"], TOLERANCE[dtype]
+    stages = {"projected": model.project_features(bags.features)}
+    tokens = model._tokens(bags)
+    for number, block in enumerate(model.transformer.layers):
+        normed = dataclasses.replace(tokens, features=block[0].norm(tokens.features))
+        attended = block[0].mhsa(normed, None)
+        before = tokens.features + attended
+        added = block[1](before)
+        stages |= {
+            f"layer{number}_attention_out": attended,
+            f"layer{number}_in_ff": before,
+            f"layer{number}_ff_out": added,
+        }
+        if (recorded := (expected.get("class_token_attention") or {}).get(f"layer{number}")) and (
+            not model.alibi
+        ):
+            weights = block[0].mhsa.class_weights(normed)  # [T, heads]
+            assert_golden(weights[0], recorded["to_class_token"], tolerance)
+            for head, to_instances in enumerate(recorded["to_instances"]):
+                assert_summary(weights[1:, head], to_instances, tolerance, "class token")
+        tokens = dataclasses.replace(tokens, features=before + added)
+    stages["norm"] = model.transformer.norm(tokens.features)
+    assert stages.keys() == expected["stages"].keys()
+    for stage, found in stages.items():
+        assert_tokens(found, expected["stages"][stage], tolerance, stage)
+    # What forward does: the class token alone in the last layer.
+    torch.testing.assert_close(
+        model.embed(bags)[0], stages["norm"][0], rtol=tolerance, atol=tolerance
+    )

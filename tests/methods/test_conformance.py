@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mil_bench import registry
 from mil_bench.bags.segments import segment_mean, segment_softmax
-from mil_bench.methods import Float, Method, Output, Recipe, weighted_mean
+from mil_bench.methods import Fit, Float, Method, Output, Recipe, weighted_mean
 from mil_bench.methods.conformance import CHECKS, Check, check_method
 
 if TYPE_CHECKING:
@@ -246,6 +246,60 @@ class AsksTensorsInTraining(Sound):
     def loss(self, out: Output, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:
         total = super().loss(out, bags, weight, progress)
         return total if not self.training or total.item() > 0 else 0 * total
+
+
+class FitsItself(Method):
+    """Classifies the mean by its nearest class mean, which it learns without steps."""
+
+    recipe = Fit()
+
+    def __init__(self, in_dim: int, hierarchy: LabelHierarchy):
+        super().__init__(in_dim, hierarchy)
+        self.register_buffer("means", torch.zeros(hierarchy.n_fine, in_dim))
+
+    def forward(self, bags: BagBatch) -> Output:
+        return Output(-torch.cdist(segment_mean(bags.features, bags), self.means))
+
+    def fit(self, train, validation) -> float:
+        bags = next(iter(train))[0]
+        vectors = segment_mean(bags.features, bags)
+        for c in bags.labels.unique():
+            self.means[c] = vectors[bags.labels == c].mean(0)
+        return F.cross_entropy(self(bags).fine, bags.labels).item()
+
+
+class FitsAnything(FitsItself):
+    def fit(self, train, validation) -> float:
+        self.means[0] = 1
+        return 0.0
+
+
+class FitsByChance(FitsItself):
+    def fit(self, train, validation) -> float:
+        loss = super().fit(train, validation)
+        self.means += 1e-3 * np.random.default_rng().random()
+        return loss
+
+
+class FitsAllClasses(FitsItself):
+    def fit(self, train, validation) -> float:
+        bags, _ = next(iter(train))
+        loss = super().fit([(bags, None)], validation)
+        counts = torch.bincount(bags.labels, minlength=len(self.means))
+        self.means += 0.0 / counts[:2, None].min()
+        return loss
+
+
+BROKEN_FITS = {"learns": FitsAnything, "same-seed": FitsByChance, "bag-sizes": FitsAllClasses}
+WITHOUT_STEPS = ("bag-order", "weight-zero", "all-weights-zero", "gradients", "stacks")
+
+
+@pytest.mark.parametrize("name", ["", *BROKEN_FITS])
+def test_a_method_that_fits_itself_fails_exactly_its_check(name: str) -> None:
+    results = check_method(BROKEN_FITS.get(name, FitsItself))
+    assert [r.check.name for r in results if r.reason] == [name] * bool(name)
+    assert tuple(r.check.name for r in results if r.skipped) == WITHOUT_STEPS
+    assert all(r.skipped.startswith("the method fits itself") for r in results if r.skipped)
 
 
 BROKEN = {

@@ -121,3 +121,13 @@ def test_all_wrong_numbers_are_listed_at_once() -> None:
     with pytest.raises(InputError) as error:
         RunRequest("digits", methods=(), epochs=0, folds=0, seeds=(1, 1))
     assert len(error.value.problems) == 4
+
+
+def test_newer_parameters_leave_the_keys_of_older_results(small_store: BagStore) -> None:
+    older = {"embed_dim": 500, "attention_dim": 128, "dropout": 0.0}
+    methods = ("abmil", "abmil-gated", "abmil:entropy_weight=0", "abmil:entropy_weight=0.1")
+    plain, gated, zero, spread = plan_of(small_store, methods=methods).jobs[:4]
+    assert plain.params == {**older, "gated": False}
+    assert gated.params == older
+    assert zero.key == plain.key
+    assert spread.params == {**plain.params, "entropy_weight": 0.1}

@@ -9,7 +9,8 @@
 
 A check raises ``AssertionError`` with the reason. Each fails for one kind of fault; a method that
 cannot be built at all fails ``builds`` and every check that has to build it. Faults that show in
-training only are looked for in training mode, and through some steps of both kinds of stacks.
+training only are looked for in training mode, and through some steps of both kinds of stacks. A
+method that fits itself is fitted before it is checked; checks of steps and gradients do not apply.
 """
 
 from __future__ import annotations
@@ -37,25 +38,49 @@ if TYPE_CHECKING:
 
 __all__ = ["CHECKS", "Check", "CheckResult", "check_method"]
 
+_OWN_BAGS = (
+    "the method fits itself: it takes no steps, and fit is handed the bags of its own fold only, "
+    "in the order of the store"
+)
 CHECKS = (
     Check("builds", "can be built from sizes and defaults alone, and pickled", builds),
     Check("search-ranges", "each search range is of a setting, with its default", search_ranges),
     Check("output", "finite logits of the right shapes; attention sums to 1 per bag", output),
     Check("bag-alone", "a bag gives the same output alone as in a batch", bag_alone),
-    Check("bag-order", "the order of the bags in a batch does not matter", bag_order),
+    Check("bag-order", "the order of the bags in a batch does not matter", bag_order, _OWN_BAGS),
     Check(
         "instance-order", "the order of instances does not matter, or is declared", instance_order
     ),
-    Check("weight-zero", "a bag of weight 0 affects neither loss nor gradients", weight_zero),
-    Check("all-weights-zero", "weights of 0 give a finite loss and no gradient", all_weights_zero),
-    Check("gradients", "backward gives the loss and gradients that autograd gives", gradients),
+    Check(
+        "weight-zero",
+        "a bag of weight 0 affects neither loss nor gradients",
+        weight_zero,
+        _OWN_BAGS,
+    ),
+    Check(
+        "all-weights-zero",
+        "weights of 0 give a finite loss and no gradient",
+        all_weights_zero,
+        _OWN_BAGS,
+    ),
+    Check(
+        "gradients",
+        "backward gives the loss and gradients that autograd gives",
+        gradients,
+        "the method fits itself and needs no gradients",
+    ),
     Check("bag-sizes", "accepts bags of 1 and of 50,000 instances", bag_sizes),
     Check(
         "widths-and-classes", "accepts other feature widths, and 2 to 7 classes", widths_and_classes
     ),
     Check("half-precision", "large half-precision features give finite numbers", half_precision),
     Check("same-seed", "the same seed gives the same weights and the same step", same_seed),
-    Check("stacks", "folds stack under vmap, or it says no; none sees another's bags", stacks),
+    Check(
+        "stacks",
+        "folds stack under vmap, or it says no; none sees another's bags",
+        stacks,
+        _OWN_BAGS,
+    ),
     Check("learns", "beats chance on simple bags with known witnesses", learns),
 )
 """All checks, in the order in which they are reported."""
@@ -67,12 +92,13 @@ def check_method(method: type[Method]) -> list[CheckResult]:
     If ``forward`` or ``loss`` returns something of another form, that is the fault of the check
     "output", and the others that meet it say nothing.
     """
+    other = {check: check.not_applicable(method) for check in CHECKS}
     errors = {check: _error_of(check, method) for check in CHECKS}
     explained = any(check.name == "output" and _is_form(error) for check, error in errors.items())
     return [
         CheckResult(check, "", "forward or loss returns something else; see output")
         if explained and _is_form(error) and check.name != "output"
-        else CheckResult(check, _reason(error))
+        else CheckResult(check, _reason(error), other[check])
         for check, error in errors.items()
     ]
 

@@ -11,6 +11,7 @@ import torch
 from mil_bench import seeds
 from mil_bench.bags.batch import BagBatch
 from mil_bench.hierarchy import LabelHierarchy
+from mil_bench.methods.recipe import Fit
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,9 +36,22 @@ APART = (
 def build(
     method: type[Method], hierarchy: LabelHierarchy = HIERARCHY, in_dim: int = WIDTH
 ) -> Method:
-    """A method with its default parameters, in float64 and evaluation mode."""
+    """A method with its default parameters, in float64 and evaluation mode.
+
+    One that fits itself is fitted on random bags.
+    """
     with seeds.torch_seeded("conformance", "weights"):
-        return method(in_dim, hierarchy).double().eval()
+        built = method(in_dim, hierarchy).double()
+    if isinstance(method.recipe, Fit):
+        fit(built, random_bags(method, TRAINING_SIZES, in_dim, hierarchy.n_fine))
+    return built.eval()
+
+
+def fit(method: Method, train: BagBatch, validation: BagBatch | None = None) -> float:
+    """Let a method fit itself on a batch, and choose its settings on another; the same if None."""
+    weight = torch.ones(train.n_bags, dtype=train.features.dtype)
+    with seeds.torch_seeded("conformance", "fit"):
+        return method.fit(iter([(train, weight)]), iter([validation or train]))
 
 
 def random_bags(

@@ -22,6 +22,7 @@ from mil_bench.methods.conformance.comparing import (
 )
 from mil_bench.methods.conformance.repeating import unless_fails
 from mil_bench.methods.conformance.weights import weight_zero
+from mil_bench.methods.recipe import Recipe
 from mil_bench.running.faults import place_in_method, reason_of
 from mil_bench.training.fold_stack import FoldStack, MappedFolds
 from mil_bench.training.stack import LoopedStack, Step
@@ -115,6 +116,7 @@ def _fold_0(
 ) -> dict[str, Tensor]:
     """The state of fold 0 after some steps, of which the first is on a batch of its own."""
     identities = [("conformance", 0), ("conformance", 1)]
+    assert isinstance(method.recipe, Recipe), "the check does not apply to methods without steps"
     stack = kind(_folds(method, training=True), method.recipe, identities)
     for number in range(_STEPS):
         stack.train([Step(others if number else first, weights, number)], number / _STEPS)

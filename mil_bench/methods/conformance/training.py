@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 
 from mil_bench import seeds
 from mil_bench.hierarchy import LabelHierarchy
-from mil_bench.methods.conformance.bags import build, learnable_bags, random_bags
+from mil_bench.methods.conformance.bags import build, fit, learnable_bags, random_bags
 from mil_bench.methods.conformance.comparing import (
     assert_same_gradients,
     loss_and_gradients,
     stored_gradients,
 )
 from mil_bench.methods.method import Method
+from mil_bench.methods.recipe import Fit
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _STEPS = 120  # of training; methods that start slowly, such as DSMIL, need more than forty
+_FITTED = 120  # bags of a fit
 _LEARNING_RATES = (2e-3, 5e-4)
 
 
@@ -59,17 +66,24 @@ def learns(method: type[Method]) -> None:
 
 
 def _accuracy(method: type[Method], learning_rate: float) -> float:
-    """On new bags, after training with Adam."""
+    """On new bags, after training with Adam or, for a method that fits itself, a fit."""
     rng = seeds.generator("conformance", "toy")
     built = build(method, LabelHierarchy.flat(["without", "with"])).float().train()
-    optimizer = torch.optim.Adam(built.parameters(), learning_rate)
-    with seeds.torch_seeded("conformance", "dropout"):
-        for step in range(_STEPS):
-            bags = learnable_bags(method, 8, rng)
-            optimizer.zero_grad()
-            built.training_loss(bags, torch.ones(8), step / _STEPS).backward()
-            optimizer.step()
+    if isinstance(method.recipe, Fit):
+        fit(built, learnable_bags(method, _FITTED, rng), learnable_bags(method, 60, rng))
+    else:
+        _steps(built, learning_rate, rng)
     bags = learnable_bags(method, 60, rng)
     with torch.no_grad():
         hits = built.eval()(bags).fine.argmax(1) == bags.labels
     return hits.float().mean().item()
+
+
+def _steps(built: Method, learning_rate: float, rng: np.random.Generator) -> None:
+    optimizer = torch.optim.Adam(built.parameters(), learning_rate)
+    with seeds.torch_seeded("conformance", "dropout"):
+        for step in range(_STEPS):
+            bags = learnable_bags(type(built), 8, rng)
+            optimizer.zero_grad()
+            built.training_loss(bags, torch.ones(8), step / _STEPS).backward()
+            optimizer.step()

@@ -12,18 +12,23 @@ description). Four things about the release may surprise:
 - In its documented commands the epoch is chosen on the test fold.
 
 Its position term, a convolution of the scores along the queries, equals one of the queries
-themselves, so no score is held. Ablations of the release are left out: other position encodings, a
-position term on the values, regions of a fixed size or of a least number of rows, another
-activation of the feed-forward part.
+themselves, so no score is held. Of the release's ablations, the position encodings PEG and sine,
+the Nystrom attention and a square kernel on the scores are left out.
 """
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-import torch
-import torch.nn.functional as F
+from mil_bench.baselines.rrt.parts import (
+    ACTIVATIONS,
+    BetweenRegions,
+    InRegions,
+    Kernel,
+    Layer,
+    Positions,
+    Regions,
+)
 from torch import Tensor, nn
 
 from mil_bench.bags.segments import attention_pool, segment_softmax
@@ -37,160 +42,8 @@ if TYPE_CHECKING:
     from mil_bench.bags.batch import BagBatch
     from mil_bench.hierarchy import LabelHierarchy
 
-ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU}
-_BETWEEN = 8  # regions a side of the attention between regions
 _POOLING_DIM = 128
-_EPSILON = 1e-8
-
-
-class _Square(NamedTuple):
-    """Where the rows of a bag are in the regions of its square.
-
-    Args:
-        place: of each row among the places, region after region ``[N]``.
-        row: of each place ``[regions, places per region]``; N if it is empty.
-    """
-
-    place: Tensor
-    row: Tensor
-
-    @classmethod
-    def of(cls, n: int, regions: int, device: torch.device) -> _Square:
-        """For n rows and ``regions`` regions a side."""
-        side = math.isqrt(n - 1) + 1
-        side += -side % regions
-        length = side // regions
-        index = torch.arange(n, device=device)
-        line, column = index // side, index % side
-        region = line // length * regions + column // length
-        place = region * length**2 + line % length * length + column % length
-        row = torch.full((side**2,), n, device=device).scatter(0, place, index)
-        return cls(place, row.view(regions**2, length**2))
-
-    def lay(self, rows: Tensor, empty: Tensor) -> Tensor:
-        """``[N, M]`` -> ``[regions, places, M]``, with ``empty`` ``[M]`` in empty places."""
-        return torch.cat([rows, empty[None]])[self.row]
-
-    def lift(self, places: Tensor) -> Tensor:
-        """``[regions, places, M]`` -> ``[N, M]``."""
-        return places.flatten(0, 1)[self.place]
-
-
-class _Attention(nn.Module):
-    """Self-attention of several groups, with a convolution of the queries if asked for."""
-
-    def __init__(self, width: int, heads: int, kernel: int, dropout: float) -> None:
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
-        self.drop = Dropout(dropout)
-        # Its bias shifts all scores of a softmax alike; it is there for checkpoints.
-        self.pe = nn.Conv2d(heads, heads, (kernel, 1), groups=heads) if kernel else None
-
-    def attend(self, qkv: Tensor) -> Tensor:
-        """``[G, n, 3 M]`` -> ``[G, n, M]``, before the last projection."""
-        q, k, v = qkv.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # [G, h, n, c]
-        if self.pe is not None:
-            q = q + self._convolution(q.shape[2]) @ q
-        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-
-    def attend_alone(self, rows: Tensor) -> Tensor:
-        """What ``attend`` gives for groups of one row: its value. ``[N, M]`` -> ``[N, M]``."""
-        width = rows.shape[1]
-        values = F.linear(rows, self.qkv.weight[2 * width :], self.qkv.bias[2 * width :])
-        return values if self.pe is None else values + _no_effect(self.pe)
-
-    def _convolution(self, n: int) -> Tensor:
-        """The convolution along n places as a matrix per head ``[h, n, n]``."""
-        assert self.pe is not None
-        kernel = self.pe.weight[:, 0, :, 0]  # [h, K]
-        reach = kernel.shape[1] // 2
-        place = torch.arange(n, device=kernel.device)
-        apart = place - place[:, None] + reach  # of the queries in place and row
-        inside = (apart >= 0) & (apart < kernel.shape[1])
-        return kernel[:, apart.clamp(0, kernel.shape[1] - 1)] * inside
-
-
-class _InRegions(nn.Module):
-    """Attention inside regions: ``[N, M]`` -> ``[N, M]`` for one bag."""
-
-    def __init__(self, width: int, heads: int, kernel: int, regions: int, dropout: float) -> None:
-        super().__init__()
-        self.regions = regions
-        self.attn = _Attention(width, heads, kernel, dropout)
-
-    def forward(self, rows: Tensor) -> Tensor:
-        if len(rows) <= self.regions**2:  # one place per region
-            return self.attn.drop(self.attn.proj(self.attn.attend_alone(rows)))
-        square = _Square.of(len(rows), self.regions, rows.device)
-        qkv = self.attn.qkv(rows)
-        places = square.lay(qkv, self.attn.qkv.bias.to(qkv.dtype))  # of a zero row: the bias
-        return self.attn.drop(self.attn.proj(square.lift(self.attn.attend(places))))
-
-
-class _BetweenRegions(nn.Module):
-    """A few representatives of each region attend to each other: ``[N, M]`` -> ``[N, M]``."""
-
-    def __init__(self, width: int, heads: int, slots: int, mlp: bool, dropout: float) -> None:
-        super().__init__()
-        self.attn = _Attention(width, heads, 0, dropout)
-        self.phi: nn.Parameter | nn.Sequential
-        if mlp:
-            self.phi = nn.Sequential(
-                nn.Linear(width, width // 4, bias=False),
-                nn.Tanh(),
-                nn.Linear(width // 4, slots, bias=False),
-            )
-        else:
-            limit = slots**-0.5
-            self.phi = nn.Parameter(torch.empty(width, slots).uniform_(-limit, limit))
-
-    def forward(self, rows: Tensor) -> Tensor:
-        if len(rows) <= _BETWEEN**2:  # one place per region, whose share is 0
-            return torch.zeros_like(rows) + _no_effect(self)
-        square = _Square.of(len(rows), _BETWEEN, rows.device)
-        logits = rows @ self.phi if isinstance(self.phi, nn.Parameter) else self.phi(rows)  # [N, K]
-        # In half precision the small number that keeps the quotient finite would be 0.
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        logits = square.lay(logits, torch.zeros_like(logits[0]))  # [64, n, K]
-        places = square.lay(rows, torch.zeros_like(rows[0]))  # [64, n, M]
-        representatives = logits.softmax(1).to(places.dtype).mT @ places  # [64, K, M]
-        attended = self.attn.attend(self.attn.qkv(representatives.transpose(0, 1)))
-        attended = self.attn.drop(self.attn.proj(attended)).transpose(0, 1)  # [64, K, M]
-        low, high = logits.amin(1, keepdim=True), logits.amax(1, keepdim=True)
-        share = (logits - low) / (high - low + _EPSILON) * logits.softmax(2)
-        return square.lift(share.to(attended.dtype) @ attended)
-
-
-def _no_effect(module: nn.Module) -> Tensor:
-    """0, whose gradient gives all parameters a gradient of 0.
-
-    An optimizer treats that differently from no gradient: weights decay and moments continue.
-    """
-    return sum(p.flatten()[0] for p in module.parameters()) * torch.zeros(())
-
-
-class _Layer(nn.Module):
-    """Adds an attention of the normalised rows, and a feed-forward part if asked for."""
-
-    def __init__(self, width: int, attention: nn.Module, feed_forward: bool) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.attn = attention
-        self.norm2 = nn.LayerNorm(width) if feed_forward else None
-        self.mlp = (
-            nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-            if feed_forward
-            else None
-        )
-
-    def forward(self, rows: Tensor, bags: BagBatch) -> Tensor:
-        parts = self.norm(rows).split(bags.lengths)
-        rows = rows + torch.cat([self.attn(part) for part in parts])
-        if self.norm2 is None or self.mlp is None:
-            return rows
-        return rows + self.mlp(self.norm2(rows))
+_REMEDY = "The docstring of the method says what each setting means."
 
 
 class RRT(Method):
@@ -220,6 +73,16 @@ class RRT(Method):
         dropout: of the embedding.
         attention_dropout: after each attention.
         embed_dim: width E; 512 in the release.
+        positions: "none", or PPEG before the "first" or the "second" attention inside regions. The
+            release's default is the second, which its documented runs do not have.
+        kernel_on: what the position term is added to: the "scores", or as ablations the "values" or
+            the "merged" output of the heads.
+        kernel_2d: whether the kernel of values or output is a square instead of a line.
+        region_size: places a side of a region; 0 if ``regions`` decides.
+        least_rows: a bag with fewer rows is one region.
+        least_share: a bag is one region if it has more empty places than its rows divided by this
+            number; 0, the default, for never.
+        feed_forward_activation: "gelu", "relu" or "tanh".
     """
 
     # main.py. Without a validation set it chooses the epoch on the test fold; here patience counts
@@ -244,11 +107,23 @@ class RRT(Method):
     # torch's attention has no rule for models that are computed as one on a CPU, and would go
     # through them one by one.
     stackable = False
+    newer_settings = frozenset(
+        {
+            "positions",
+            "kernel_on",
+            "kernel_2d",
+            "region_size",
+            "least_rows",
+            "least_share",
+            "feed_forward_activation",
+        }
+    )
     official_names = {
         "patch_to_emb.0.": "embed.0.",
         "online_encoder.norm.": "norm.",
         "online_encoder.layers.": "layers.",
         "online_encoder.cr_msa.": "between.",
+        "online_encoder.pos_embedding.": "encoding.",
         "pool_fn.attention.attention.0.": "pool_a.0.",
         "pool_fn.attention.attention.2.": "pool_c.",
         "pool_fn.attention.attention_a.0.": "pool_a.0.",
@@ -276,26 +151,42 @@ class RRT(Method):
         dropout: float = 0.25,
         attention_dropout: float = 0.1,
         embed_dim: int = 512,
+        positions: str = "none",
+        kernel_on: str = "scores",
+        kernel_2d: bool = False,
+        region_size: int = 0,
+        least_rows: int = 0,
+        least_share: float = 0.0,
+        feed_forward_activation: str = "gelu",
     ) -> None:
         super().__init__(in_dim, hierarchy)
         counts = {"layers": layers, "heads": heads, "slot_heads": slot_heads, "regions": regions}
-        names = {"activation": activation, "pooling_activation": pooling_activation}
-        _refuse(kernel, slots, embed_dim, counts, names)
-        self.shortcut = shortcut
+        names = {
+            "activation": activation,
+            "pooling_activation": pooling_activation,
+            "feed_forward_activation": feed_forward_activation,
+        }
+        term = Kernel(kernel, kernel_on, kernel_2d)
+        inside = Regions(regions, region_size, least_rows, least_share)
+        _refuse(slots, embed_dim, counts, names)
+        _refuse_ablations(term, inside, positions, layers)
+        self.shortcut, self.positions = shortcut, positions
+        activated = feed_forward_activation if feed_forward else ""
         self.embed = nn.Sequential(nn.Linear(in_dim, embed_dim), ACTIVATIONS[activation]())
         self.drop = Dropout(dropout)
         self.layers = nn.ModuleList(
-            _Layer(
+            Layer(
                 embed_dim,
-                _InRegions(embed_dim, heads, kernel, regions, attention_dropout),
-                feed_forward,
+                InRegions(embed_dim, heads, term, inside, attention_dropout),
+                activated,
             )
             for _ in range(layers)
         )
         self.between = None
         if slots:
-            crossing = _BetweenRegions(embed_dim, slot_heads, slots, slot_mlp, attention_dropout)
-            self.between = _Layer(embed_dim, crossing, feed_forward)
+            crossing = BetweenRegions(embed_dim, slot_heads, slots, slot_mlp, attention_dropout)
+            self.between = Layer(embed_dim, crossing, activated)
+        self.encoding = None if positions == "none" else Positions(embed_dim)
         self.norm = nn.LayerNorm(embed_dim)
         act = ACTIVATIONS[pooling_activation]
         self.pool_a = nn.Sequential(nn.Linear(embed_dim, _POOLING_DIM, bias=False), act())
@@ -329,7 +220,10 @@ class RRT(Method):
         """The rows after every part, by the names of the release, each ``[N, E]``."""
         embedded = rows = self.drop(self.embed(bags.features))
         stages = {"embedded": embedded}
+        before = ("first", "second").index(self.positions) if self.encoding is not None else None
         for number, layer in enumerate(self.layers):
+            if self.encoding is not None and number == before:
+                rows = self.encoding(rows, bags)
             stages[f"rmsa{number}"] = rows = layer(rows, bags)
         if self.between is not None:
             stages["crmsa"] = rows = self.between(rows, bags)
@@ -348,7 +242,7 @@ class RRT(Method):
 
 
 def _refuse(
-    kernel: int, slots: int, embed_dim: int, counts: Mapping[str, int], names: Mapping[str, str]
+    slots: int, embed_dim: int, counts: Mapping[str, int], names: Mapping[str, str]
 ) -> None:
     """Refuse settings with which the method cannot be built.
 
@@ -360,8 +254,6 @@ def _refuse(
         for name, value in names.items()
         if value not in ACTIVATIONS
     ]
-    if kernel < 0 or (kernel and kernel % 2 == 0):
-        problems.append(f"kernel={kernel} is not 0 or an odd number")
     if slots < 0:
         problems.append(f"slots={slots} is negative")
     problems += [f"{name}={n} is not 1 or more" for name, n in counts.items() if n < 1]
@@ -371,5 +263,29 @@ def _refuse(
         if counts[name] >= 1 and embed_dim % counts[name]
     ]
     if problems:
-        remedy = "The docstring of the method says what each setting means."
-        raise InputError("rrt", problems, remedy)
+        raise InputError("rrt", problems, _REMEDY)
+
+
+def _refuse_ablations(kernel: Kernel, regions: Regions, positions: str, layers: int) -> None:
+    """Refuse settings of the position terms and the regions.
+
+    Raises:
+        InputError: names them all.
+    """
+    problems = []
+    if kernel.length < 0 or (kernel.length and kernel.length % 2 == 0):
+        problems.append(f"kernel={kernel.length} is not 0 or an odd number")
+    if kernel.on not in ("scores", "values", "merged"):
+        problems.append(f"kernel_on={kernel.on} is none of scores, values, merged")
+    if kernel.flat and kernel.on == "scores":
+        problems.append("kernel_2d=true is not for kernel_on=scores")
+    if positions not in ("none", "first", "second"):
+        problems.append(f"positions={positions} is none of none, first, second")
+    if positions == "second" and layers < 2:
+        problems.append(f"positions=second: there is one attention inside regions, layers={layers}")
+    if regions.length < 0:
+        problems.append(f"region_size={regions.length} is negative")
+    if regions.least_share < 0:
+        problems.append(f"least_share={regions.least_share} is negative")
+    if problems:
+        raise InputError("rrt", problems, _REMEDY)

@@ -1,0 +1,5 @@
+"""RRT-MIL, see ``model``."""
+
+from mil_bench.baselines.rrt.model import RRT
+
+__all__ = ["RRT"]
