@@ -23,11 +23,13 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mil_bench.bags.segments import attention_pool, segment_softmax
 from mil_bench.errors import InputError
 from mil_bench.methods import Choice, Float, Int, Method, Output, Recipe
+from mil_bench.methods.fused.no_effect import no_effect
 
 if TYPE_CHECKING:
     from mil_bench.bags.batch import BagBatch
@@ -91,6 +93,9 @@ class _CrossAttention(nn.Module):
             ``[N, E]``, and the attention ``[N, heads * r]``.
         """
         q = self.fc_q(rows)
+        if keys.shape[1] == 1:
+            attended, attention = self._of_only_key(keys, bags)
+            return self._finish(rows, q, attended), attention
         weights, biases = self._parts()
         inner = self._split(self.fc_k(keys) @ weights[1].T + biases[1])  # [B, h, r, c]
         values = self._split(self.fc_v(keys) @ weights[2].T + biases[2])
@@ -105,11 +110,21 @@ class _CrossAttention(nn.Module):
             attentions.append(attention)
         return self._finish(rows, q, torch.cat(results)), torch.cat(attentions)
 
+    def _of_only_key(self, keys: Tensor, bags: BagBatch) -> tuple[Tensor, Tensor]:
+        """What the rows receive from the only key ``[B, 1, K]``, with an attention of 1."""
+        width = self.out_proj.in_features
+        values = F.linear(
+            self.fc_v(keys[:, 0]), self.in_proj_weight[2 * width :], self.in_proj_bias[2 * width :]
+        )
+        of_bags = self.out_proj(values) + no_effect(self.fc_k)  # [B, E]
+        attention = keys.new_ones(len(bags.features), self.heads)
+        return of_bags[bags.bag_of] if bags.n_bags > 1 else of_bags, attention
+
     def _finish(self, queries: Tensor, q: Tensor, attended: Tensor) -> Tensor:
         """Residuals, normalisation and gate: what the block returns for its queries."""
         out = self.ln0(q + attended)
         out = self.ln1(out + self.fc_o(out).relu())
-        return out if self.gate is None else out * nn.functional.silu(self.gate(queries))
+        return out if self.gate is None else out * F.silu(self.gate(queries))
 
     @property
     def _scale(self) -> float:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mil_bench.methods.fused.dropout import Dropout
+from mil_bench.methods.fused.no_effect import no_effect
 
 if TYPE_CHECKING:
     from mil_bench.bags.batch import BagBatch
@@ -138,7 +139,7 @@ class Attention(nn.Module):
         """What ``attend`` gives for groups of one row: its value. ``[N, M]`` -> ``[N, M]``."""
         width = rows.shape[1]
         values = F.linear(rows, self.qkv.weight[2 * width :], self.qkv.bias[2 * width :])
-        return values if self.pe is None else values + _no_effect(self.pe)
+        return values if self.pe is None else values + no_effect(self.pe)
 
     def _of_values(self, v: Tensor) -> Tensor:
         """The convolution of values over their region's square ``[G, h, n, c]``.
@@ -202,7 +203,7 @@ class BetweenRegions(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         """See the class."""
         if len(rows) <= _BETWEEN**2:  # one place per region, whose share is 0
-            return torch.zeros_like(rows) + _no_effect(self)
+            return torch.zeros_like(rows) + no_effect(self)
         square = Regions(_BETWEEN).square(len(rows), rows.device)
         logits = rows @ self.phi if isinstance(self.phi, nn.Parameter) else self.phi(rows)  # [N, K]
         # In half precision the small number that keeps the quotient finite would be 0.
@@ -215,14 +216,6 @@ class BetweenRegions(nn.Module):
         low, high = logits.amin(1, keepdim=True), logits.amax(1, keepdim=True)
         share = (logits - low) / (high - low + _EPSILON) * logits.softmax(2)
         return square.lift(share.to(attended.dtype) @ attended)
-
-
-def _no_effect(module: nn.Module) -> Tensor:
-    """0, whose gradient gives all parameters a gradient of 0.
-
-    An optimizer treats that differently from no gradient: weights decay and moments continue.
-    """
-    return sum(p.flatten()[0] for p in module.parameters()) * torch.zeros(())
 
 
 class Layer(nn.Module):
