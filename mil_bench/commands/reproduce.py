@@ -23,8 +23,8 @@ examples:
   Your packed features of BRACS, by the paper's protocol or the authors' splits:
     mil-bench reproduce table1
     mil-bench reproduce table1 --splits hmil.json
-  Values that you typed from the paper next to yours (a file begins with the line
-  table,page,method,metric,mean,std; then for instance: table1,7,ABMIL,accuracy,MEAN,STD):
+  Values that you typed from the paper next to yours; the file's first line is
+  table,page,method,metric,mean,std and others are like table1,7,ABMIL,accuracy,M,S:
     mil-bench reproduce table1 --published values.csv
   Simulated data instead of BRACS:
     mil-bench reproduce table1 --dataset bracs-sim

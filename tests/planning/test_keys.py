@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mil_bench import registry
-from mil_bench.methods.settings import defaults_of
+from mil_bench.methods.settings import defaults_of, stored_params
 from mil_bench.planning.plan import Job
 
 KEYS = {
@@ -36,5 +36,6 @@ method whose ``version``, parameters or recipe change on purpose gets a new one.
 def test_a_job_of_a_method_has_the_key_it_had(name: str) -> None:
     method = registry.methods.load(name)
     version, recipe = registry.methods.version(name, method), method.recipe.to_json()
-    job = Job("d", "data", name, version, defaults_of(method), recipe, "split", 0, name)
+    params = stored_params(method, defaults_of(method))
+    job = Job("d", "data", name, version, params, recipe, "split", 0, name)
     assert job.key == KEYS[name]
