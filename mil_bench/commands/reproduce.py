@@ -24,7 +24,8 @@ examples:
     mil-bench reproduce table1
     mil-bench reproduce table1 --splits hmil.json
   Values that you typed from the paper next to yours; the file's first line is
-  table,page,method,metric,mean,std and others are like table1,7,ABMIL,f1,M,S:
+  table,page,method,metric,mean,std and the others are like
+  table1,7,ABMIL,accuracy,MEAN,STD:
     mil-bench reproduce table1 --published values.csv
   Simulated data instead of BRACS:
     mil-bench reproduce table1 --dataset bracs-sim
