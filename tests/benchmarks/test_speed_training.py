@@ -12,7 +12,7 @@ from mil_bench.benchmarks.speed.race.cells import HIERARCHY, Spec
 from mil_bench.benchmarks.speed.race.core_models import WIDTH
 from mil_bench.benchmarks.speed.race.floor import SHAPES, products
 from mil_bench.benchmarks.speed.race.loops import LOOPS
-from mil_bench.benchmarks.speed.training import Medians
+from mil_bench.benchmarks.speed.race.turns import Medians
 from torch.utils.flop_counter import FlopCounterMode
 
 from mil_bench import registry
