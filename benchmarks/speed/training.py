@@ -10,30 +10,30 @@ and why.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import dataclasses
-import json
 import os
-import statistics
-import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import torch
 from mil_bench.benchmarks.speed.race.cells import FOLDS, Spec
 from mil_bench.benchmarks.speed.race.disk import write_bags
+from mil_bench.benchmarks.speed.race.floor import SHAPES
+from mil_bench.benchmarks.speed.race.loops import LOOPS
 from mil_bench.benchmarks.speed.race.picture import draw
+from mil_bench.benchmarks.speed.race.turns import Medians, compete
 from mil_bench.benchmarks.speed.timing import table
 from rich.console import Console
+
+from mil_bench import registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-METHODS = ("abmil", "clam-sb", "dsmil", "transmil", "hmil")
-BAGS = {120: 40, 500: 20, 3000: 10}  # bags per cell; HMIL needs 80 for one step of 64
+METHODS = ("abmil", "clam-sb", "dsmil", "transmil", "hmil")  # of the paper's table 1, with targets
+TORCHMIL = ("abmil", "clam-sb", "dsmil", "transmil")
+BAGS = {120: 40, 500: 20, 3000: 10}  # bags per cell, if these are enough for one step
 PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published"
 # Targets of loop / ours, by device, method and rows.
 TARGETS: Mapping[str, Mapping[str, Mapping[int, float]]] = {
@@ -49,108 +49,6 @@ TARGETS: Mapping[str, Mapping[str, Mapping[int, float]]] = {
 _SLIDES, _EPOCHS = 547, 200  # of the paper's table 1, on BRACS
 
 
-@dataclass(frozen=True)
-class Medians:
-    """Medians of some turns: wall and CPU seconds per fold and epoch, and peak memory in MB."""
-
-    wall: float
-    cpu: float
-    memory: float
-
-
-class Contestant:
-    """Processes that train the folds of a cell, each of them some of the folds.
-
-    Args:
-        kind: see ``cells.Spec``, or "torchmil".
-        spec: the cell; its folds are distributed among the processes.
-        processes: their number.
-        interpreter: the Python that runs them.
-    """
-
-    def __init__(self, kind: str, spec: Spec, processes: int, interpreter: str) -> None:
-        shares = [spec.folds[i::processes] for i in range(processes)]
-        self._folds = len(spec.folds)
-        self._children = [
-            self._start(dataclasses.replace(spec, kind=kind, folds=share), interpreter)
-            for share in shares
-            if share
-        ]
-        for child in self._children:
-            if _pipes(child)[1].readline().strip() != "ready":
-                raise SystemExit(f"{kind} did not start")
-
-    def _start(self, spec: Spec, interpreter: str) -> subprocess.Popen[str]:
-        content = dataclasses.asdict(spec)
-        what = ["-m", "mil_bench.benchmarks.speed.race.contestants"]
-        if spec.kind == "torchmil":
-            what = [str(Path(__file__).parent / "race" / "torchmil_loop.py")]
-            content |= {
-                "sizes": spec.sizes().tolist(),
-                "trains": [spec.trains(k).tolist() for k in spec.folds],
-            }
-        command = [interpreter, *what, json.dumps(content)]
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def turn(self) -> Medians:
-        """Train one epoch of all folds; the cost per fold."""
-        for child in self._children:
-            print(file=child.stdin, flush=True)
-        answers = [json.loads(_pipes(child)[1].readline()) for child in self._children]
-        return Medians(
-            max(a["wall"] for a in answers) / self._folds,
-            sum(a["cpu"] for a in answers) / self._folds,
-            sum(a["memory"] for a in answers),
-        )
-
-    def close(self) -> None:
-        """End the processes."""
-        for child in self._children:
-            for pipe in _pipes(child):
-                pipe.close()
-            child.wait()
-
-
-def _pipes(child: subprocess.Popen[str]) -> tuple[IO[str], IO[str]]:
-    """Standard input and output of a child process."""
-    assert child.stdin is not None
-    assert child.stdout is not None
-    return child.stdin, child.stdout
-
-
-def compete(
-    kinds: Mapping[str, tuple[int, str]], spec: Spec, starts: int, turns: int
-) -> dict[str, Medians]:
-    """Medians of all contestants, which take turns; the first turn after a start is a warm-up.
-
-    Args:
-        kinds: number of processes and interpreter of each kind; the processes of a kind share the
-            threads.
-        spec: the cell, with all threads.
-        starts: how often the processes are started. All turns of one start can be a fifth slower
-            than those of another, so several starts are needed.
-        turns: turns per start.
-    """
-    measured: dict[str, list[Medians]] = {kind: [] for kind in kinds}
-    for _ in range(starts):
-        with contextlib.ExitStack() as stack:
-            contestants = {}
-            for kind, (processes, interpreter) in kinds.items():
-                share = dataclasses.replace(spec, threads=spec.threads // processes)
-                contestant = Contestant(kind, share, processes, interpreter)
-                contestants[kind] = stack.enter_context(contextlib.closing(contestant))
-            for turn in range(turns + 1):
-                for kind, contestant in contestants.items():
-                    result = contestant.turn()
-                    if turn:
-                        measured[kind].append(result)
-    names = [field.name for field in dataclasses.fields(Medians)]
-    return {
-        kind: Medians(*(statistics.median(getattr(turn, name) for turn in turns) for name in names))
-        for kind, turns in measured.items()
-    }
-
-
 def _cells(arguments: argparse.Namespace) -> Iterator[Spec]:
     for method in arguments.methods:
         for rows in arguments.rows:
@@ -160,28 +58,33 @@ def _cells(arguments: argparse.Namespace) -> Iterator[Spec]:
             )
 
 
+def _kinds(arguments: argparse.Namespace, method: str) -> dict[str, tuple[int, str]]:
+    """Number of processes and interpreter of each contestant of a method."""
+    on_gpu = arguments.device == "cuda"
+    processes = 1 if on_gpu else arguments.cores
+    stackable = registry.methods.load(method).stackable
+    kinds = {"loop": (1, sys.executable)}
+    if not (on_gpu and stackable):
+        kinds["ours"] = (processes, sys.executable)
+    if not on_gpu and method in SHAPES:
+        kinds["floor"] = (processes, sys.executable)
+    if stackable and (arguments.stacked or on_gpu):
+        kinds["stacked"] = (processes, sys.executable)
+    if arguments.torchmil and method in TORCHMIL:
+        kinds["torchmil"] = (1, arguments.torchmil)
+    return kinds
+
+
 def _training_alone(
     arguments: argparse.Namespace, console: Console
 ) -> tuple[str, dict[tuple[str, int], dict[str, Medians]]]:
     lines: list[list[str]] = []
     results: dict[tuple[str, int], dict[str, Medians]] = {}
     for spec in _cells(arguments):
-        kinds = {"loop": (1, sys.executable)}
-        if arguments.device == "cpu":
-            kinds |= {
-                "ours": (arguments.cores, sys.executable),
-                "floor": (arguments.cores, sys.executable),
-            }
-        if arguments.stacked or arguments.device == "cuda":
-            kinds["stacked"] = (
-                1 if arguments.device == "cuda" else arguments.cores,
-                sys.executable,
-            )
-        if arguments.torchmil and spec.method != "hmil":
-            kinds["torchmil"] = (1, arguments.torchmil)
+        kinds = _kinds(arguments, spec.method)
         with console.status(f"measuring: {spec.method}, {spec.rows} rows"):
             medians = compete(kinds, spec, arguments.starts, arguments.turns)
-        if arguments.device == "cuda":  # there our workers train all folds as one stack
+        if "ours" not in medians:  # on a GPU our workers train all folds as one stack
             medians["ours"] = medians["stacked"]
         results[spec.method, spec.rows] = medians
         lines.append(_line(spec, medians))
@@ -220,7 +123,7 @@ def _line(spec: Spec, medians: Mapping[str, Medians]) -> list[str]:
         f"{ours.wall:.3f}",
         f"{loop.wall:.3f}",
         ratio("loop", "ours"),
-        str(TARGETS[spec.device][spec.method].get(spec.rows, "")),
+        str(TARGETS[spec.device].get(spec.method, {}).get(spec.rows, "")),
         ratio("loop", "ours", "cpu"),
         ratio("floor", "ours", "cpu", "{:.0%}"),
         ratio("floor", "loop", "cpu", "{:.0%}"),
@@ -252,8 +155,8 @@ def table_1(results: Mapping[tuple[str, int], Mapping[str, Medians]]) -> str:
 
 
 def _bags(method: str, rows: int) -> int:
-    """The number of bags of a cell."""
-    return BAGS.get(rows, 20) if method != "hmil" else 80
+    """The number of bags of a cell, of which a fold trains on at least one batch of the loop."""
+    return max(BAGS.get(rows, 20), LOOPS[method].batch * 10 // 8)
 
 
 def _with_reading(arguments: argparse.Namespace) -> str:
@@ -285,7 +188,14 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        default=METHODS,
+        choices=tuple(LOOPS),
+        metavar="NAME",
+        help=f"of {', '.join(LOOPS)}; default: the first {len(METHODS)}",
+    )
     parser.add_argument(
         "--rows", nargs="+", type=int, default=list(BAGS), metavar="N", help="median rows per bag"
     )
@@ -341,8 +251,9 @@ def main(words: Sequence[str] | None = None) -> None:
     arguments = _arguments(words)
     shown, results = _training_alone(arguments, Console(stderr=True))
     text = f"Training without reading\n\n{shown}\n\n"
-    text += f"ABMIL, 500 rows, with reading\n\n{_with_reading(arguments)}\n"
-    if any(rows == 3000 for _, rows in results):
+    if "abmil" in arguments.methods:
+        text += f"ABMIL, 500 rows, with reading\n\n{_with_reading(arguments)}\n"
+    if any(rows == 3000 and method in METHODS for method, rows in results):
         text += "\nThe paper's table 1, training without reading, extrapolated from bags of 3,000 "
         text += f"rows\n\n{table_1(results)}\n"
     print(text)

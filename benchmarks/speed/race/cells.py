@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from mil_bench.benchmarks.speed.race.loops import WIDTH
+from mil_bench.benchmarks.speed.race.core_models import WIDTH
 from torch import Tensor
 
 from mil_bench.hierarchy import LabelHierarchy

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from mil_bench.benchmarks.speed.race.cells import FOLDS, HIERARCHY, Spec, features
+from mil_bench.benchmarks.speed.race.core_models import WIDTH
 from mil_bench.benchmarks.speed.race.disk import read_slide
 from mil_bench.benchmarks.speed.race.floor import products
-from mil_bench.benchmarks.speed.race.loops import LOOPS, WIDTH
+from mil_bench.benchmarks.speed.race.loops import LOOPS
 from torch import Tensor
 
 from mil_bench import registry, seeds

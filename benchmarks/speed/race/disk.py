@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 import torch
 from mil_bench.benchmarks.speed.race.cells import HIERARCHY, Spec, features
-from mil_bench.benchmarks.speed.race.loops import WIDTH
+from mil_bench.benchmarks.speed.race.core_models import WIDTH
 from torch import Tensor
 
 from mil_bench.bags.bag import Bag, Slide

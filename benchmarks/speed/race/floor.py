@@ -13,11 +13,11 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
-from mil_bench.benchmarks.speed.race.loops import WIDTH
+from mil_bench.benchmarks.speed.race.core_models import WIDTH
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 Product = tuple[int, int, int, int]
 """m, k, n of a product ``[m, k] x [k, n]``, and how often it is computed."""
@@ -65,7 +65,14 @@ def _transmil(rows: int, width: int = 512) -> list[Product]:
     return shapes
 
 
-_SHAPES = {"abmil": _abmil, "clam-sb": _clam, "dsmil": _dsmil, "hmil": _hmil, "transmil": _transmil}
+SHAPES: Mapping[str, Callable[[int], list[Product]]] = {
+    "abmil": _abmil,
+    "clam-sb": _clam,
+    "dsmil": _dsmil,
+    "hmil": _hmil,
+    "transmil": _transmil,
+}
+"""The products of a step by method and rows; the floor of other methods was not worked out."""
 
 
 def _operands(
@@ -90,7 +97,7 @@ def products(method: str, bags: Sequence[Tensor]) -> Callable[[], None]:
     """One step of one fold on these bags, as matrix products of the right shapes."""
     rows = sum(map(len, bags))
     if (method, rows) not in _READY:
-        _READY[method, rows] = list(_operands(_SHAPES[method](rows), bags[0]))
+        _READY[method, rows] = list(_operands(SHAPES[method](rows), bags[0]))
 
     def run() -> None:
         for left, right, out, times in _READY[method, rows]:

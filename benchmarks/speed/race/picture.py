@@ -33,8 +33,8 @@ def draw(
         methods.append(method)
         axes.bar(at, reached, color=f"C{list(dict.fromkeys(methods)).index(method)}")
         axes.text(at, 0.05, f"{reached:.2f}", ha="center", va="bottom", fontsize=8, color="white")
-        if rows in targets[method]:
-            axes.hlines(targets[method][rows], at - 0.4, at + 0.4, color="black")
+        if target := targets.get(method, {}).get(rows):
+            axes.hlines(target, at - 0.4, at + 0.4, color="black")
         if "floor" in medians:
             axes.plot(at, medians["loop"].cpu / medians["floor"].cpu, "k^", markersize=4)
         names.append(f"{method}\n{rows:,}")
