@@ -1,5 +1,1 @@
-"""RRT-MIL, see ``model``."""
-
-from mil_bench.baselines.rrt.model import RRT
-
-__all__ = ["RRT"]
+"""RRT-MIL: ``model`` holds the method, ``parts`` its layers."""

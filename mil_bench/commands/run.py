@@ -106,6 +106,10 @@ def _print_plan(plan: RunPlan, store: ResultStore) -> None:
 
 
 def _recipe_line(recipe: Mapping[str, Any]) -> str:
+    from mil_bench.methods.recipe import takes_steps
+
+    if not takes_steps(recipe):
+        return "fits itself in one pass"
     return (
         f"{plural(recipe['epochs'], 'epoch')}, {recipe['optimizer']}, "
         f"learning rate {recipe['learning_rate']:g}, {recipe['batch_size']} bags per step"

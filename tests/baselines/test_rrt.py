@@ -8,7 +8,7 @@ import goldens
 import pytest
 import torch
 from goldens import assert_golden, assert_summary, assert_tokens, flat
-from mil_bench.baselines.rrt import RRT
+from mil_bench.baselines.rrt.model import RRT
 
 from mil_bench.errors import InputError
 from mil_bench.methods.conformance import CHECKS, Check
