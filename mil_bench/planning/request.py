@@ -58,7 +58,8 @@ class RunRequest:
         preset: a key of ``PRESETS``.
         epochs: epochs for every method, None for those of recipe and preset.
         class_weights: for every method, "none" or "balanced"; None for the recipe's.
-        sampler: for every method, "shuffled" or "balanced"; None for the recipe's.
+        sampler: for every method that is trained in steps, "shuffled" or "balanced"; None for the
+            recipe's.
         plugins: Python files whose methods are available in addition to the installed ones.
         tune: number of trials per method, None for no search.
         tuned: use the settings chosen by stored trials.
@@ -114,8 +115,9 @@ class RunRequest:
     )
     sampler: str | None = option(
         None,
-        "for every method: balanced, the training slides of an epoch are drawn with replacement, "
-        "so that classes come equally often; or shuffled, each once (default: from the recipe)",
+        "for every method that is trained in steps: balanced, the training slides of an epoch are "
+        "drawn with replacement, so that classes come equally often; or shuffled, each once "
+        "(default: from the recipe)",
         metavar="NAME",
     )
     plugins: tuple[Path, ...] = option(
