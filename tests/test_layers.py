@@ -60,7 +60,7 @@ DOORS = {
     "optuna": ("mil_bench/tuning/proposals.py",),
     "jinja2": ("mil_bench/report/render/page.py",),
     "matplotlib": ("mil_bench/report/figures/", "benchmarks/speed/race/picture.py"),
-    "scipy": ("mil_bench/evaluation/statistics.py",),
+    "scipy": ("mil_bench/evaluation/",),
     "threadpoolctl": ("mil_bench/evaluation/bootstrap.py",),
 }
 GUESTS = ("baselines", "hmil", "benchmarks")
