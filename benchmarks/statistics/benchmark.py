@@ -20,6 +20,7 @@ import numpy as np
 from mil_bench.benchmarks.statistics.cohort import COUNTS, PATIENTS, SLIDES, Cohort, Folds
 
 from mil_bench import seeds
+from mil_bench.evaluation.comparison import contributions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,14 +72,14 @@ class Benchmark:
         contributions: of every training ``[MEASURES, M, repeats, folds]``; their mean is the fold
             mean of the measure, see ``comparison.contributions``.
         covariance: of the fold means over patients ``[MEASURES, M, M]``.
-        within: the same of a single fold, mean over trainings ``[MEASURES, M, M]``.
+        patients: number of tested patients.
         incomplete: whether a fold lacks a class, so that its macro AUC is undefined.
         overlap: number of test slides by number of training slides, mean over folds.
     """
 
     contributions: np.ndarray
     covariance: np.ndarray
-    within: np.ndarray
+    patients: int
     incomplete: bool
     overlap: float
 
@@ -128,15 +129,16 @@ def simulated(
             rights.append(probabilities.argmax(2) == cohort.label[test])
             overlaps.append(len(test) / len(train))
     auc = np.stack(aucs, 1)  # [M, trainings, C]
-    contributions, influences = zip(
+    parts, influences = zip(
         _auc_parts(auc, favours, present, tests), _accuracy_parts(rights, tests, n), strict=True
     )
     first = np.searchsorted(cohort.patient, np.arange(scenario.patients))
-    covariance, within = zip(*(_covariances(of, first) for of in influences), strict=True)
+    by_patient = np.stack([np.add.reduceat(of, first, axis=0) for of in influences])
+    tested = np.unique(cohort.patient[np.concatenate(tests)])
     return Benchmark(
-        np.stack(contributions).reshape(len(MEASURES), len(signals), scenario.repeats, -1),
-        np.stack(covariance),
-        np.stack(within),
+        np.stack(parts).reshape(len(MEASURES), len(signals), scenario.repeats, -1),
+        by_patient.transpose(0, 2, 1) @ by_patient,
+        len(tested),
         bool(np.isnan(auc).any()),
         float(np.mean(overlaps)),
     )
@@ -182,42 +184,25 @@ def _ranked(probabilities: np.ndarray, present: np.ndarray) -> tuple[np.ndarray,
 def _auc_parts(
     auc: np.ndarray, favours: list[np.ndarray], present: np.ndarray, tests: list[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Contributions of the trainings ``[M, trainings]`` and influences of slides on each."""
+    """Contributions of the trainings ``[M, trainings]``, influences of slides on their mean."""
     folds = (~np.isnan(auc[0])).sum(0)  # [C]
     means = np.nansum(auc, 1) / np.maximum(folds, 1)  # [M, C]
-    # A class that is in no test fold makes the macro AUC undefined.
-    scale = np.where(folds > 0, auc.shape[1] / np.maximum(folds, 1), np.nan)
-    contributions = (means[:, None] + scale * np.nan_to_num(auc - means[:, None])).mean(2)
-    influences = np.zeros((len(tests), len(present), len(auc)))
+    influences = np.zeros((len(present), len(auc)))
     for k, (favour, test) in enumerate(zip(favours, tests, strict=True)):
         inside = present[test]
         slides = np.where(inside == 1, inside.sum(0), len(test) - inside.sum(0))
-        weight = np.where(np.isnan(auc[0, k]), 0, scale) / slides / len(folds)
+        weight = ~np.isnan(auc[0, k]) / slides / np.maximum(folds, 1) / _CLASSES
         # The centre is the mean over folds: a fold that draws more slides moves the mean to itself.
-        influences[k, test] = np.einsum(
-            "mnc,nc->nm", np.nan_to_num(favour) - means[:, None], weight
-        )
-    return contributions, influences
+        # No test slide occurs twice in a fold.
+        influences[test] += np.einsum("mnc,nc->nm", np.nan_to_num(favour) - means[:, None], weight)
+    return contributions(auc), influences
 
 
 def _accuracy_parts(
     rights: list[np.ndarray], tests: list[np.ndarray], slides: int
 ) -> tuple[np.ndarray, np.ndarray]:
     accuracy = np.stack([right.mean(1) for right in rights], 1)  # [M, trainings]
-    influences = np.zeros((len(tests), slides, len(accuracy)))
-    for k, (right, test) in enumerate(zip(rights, tests, strict=True)):
-        influences[k, test] = (right - accuracy.mean(1)[:, None]).T / len(test)
+    influences = np.zeros((slides, len(accuracy)))
+    for right, test in zip(rights, tests, strict=True):
+        influences[test] += (right - accuracy.mean(1)[:, None]).T / len(test) / len(tests)
     return accuracy, influences
-
-
-def _covariances(influences: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Covariance of the means over trainings ``[M, M]`` and, on average, of one training.
-
-    Args:
-        influences: of each slide on each training ``[trainings, slides, M]``.
-        first: first slide of each patient.
-    """
-    by_patient = np.add.reduceat(influences, first, axis=1)
-    mean = by_patient.mean(0)
-    flat = by_patient.reshape(-1, by_patient.shape[2])
-    return mean.T @ mean, flat.T @ flat / len(influences)

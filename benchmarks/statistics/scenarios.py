@@ -48,7 +48,7 @@ SCENARIOS = (
 
 _ORDINARY = 0.8  # signal
 _GRID = np.linspace(0.7, 2.0, 12)  # signals of the calibration
-_CALIBRATION = 300  # benchmarks
+_CALIBRATION = 200  # benchmarks
 _DEGREE = 5  # of the polynomial through the mean values on the grid
 
 
@@ -56,7 +56,7 @@ def calibrated(scenario: Scenario) -> np.ndarray:
     """Signals of the better method ``[MEASURES, POINTS]``."""
     # The same noise for all signals: their differences then vary little.
     same = np.zeros(len(_GRID), dtype=int)
-    values = np.mean(
+    values = np.nanmean(
         [
             simulated(
                 scenario, seeds.generator("calibration", scenario.name, i), _GRID, same

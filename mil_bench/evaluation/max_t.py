@@ -90,7 +90,7 @@ def critical_value(
     ends = stats.norm.isf(np.array([level, level / tests]) / 2)
     if excess(ends[0]) <= 0:
         return float(ends[0])
-    return float(ends[1]) if excess(ends[1]) >= 0 else float(optimize.brentq(excess, *ends))
+    return float(ends[1]) if excess(ends[1]) >= 0 else float(optimize.brentq(excess, *ends, xtol=1e-4))
 
 
 def critical_values(
