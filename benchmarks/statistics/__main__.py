@@ -121,7 +121,9 @@ def _coverage_table(pool: Executor, repeats: int) -> ResultTable:
 
 
 def _rare_table(pool: Executor, repeats: int) -> ResultTable:
-    simulated = np.array(simulate_all(pool, rare.intervals, repeats, "rare classes"))  # [repeats, sizes, 2]
+    simulated = np.array(
+        simulate_all(pool, rare.intervals, repeats, "rare classes")
+    )  # [repeats, sizes, 2]
     cells: dict[str, dict[str, Cell | str]] = {}
     for i, patients in enumerate(rare.CLASS_PATIENTS):
         low, high = simulated[~np.isnan(simulated[:, i, 0]), i].T

@@ -105,9 +105,7 @@ def simulated(
     n, own = len(cohort.label), int(noises.max()) + 1
     shared, several = cohort.noise(rng, WIDTH), cohort.noise(rng, WIDTH * own)
     by_method = several.reshape(n, own, WIDTH).transpose(1, 0, 2)
-    noise = (
-        np.sqrt(scenario.correlation) * shared + np.sqrt(1 - scenario.correlation) * by_method
-    )
+    noise = np.sqrt(scenario.correlation) * shared + np.sqrt(1 - scenario.correlation) * by_method
     centres = signals[:, None, None] * _centres()  # [M, C, WIDTH]
     features = centres[:, cohort.label] + noise[noises]  # [M, n, WIDTH]
     present = np.eye(_CLASSES)[cohort.label]

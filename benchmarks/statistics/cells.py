@@ -28,9 +28,7 @@ def percent(is_so: np.ndarray) -> Cell:
     return Cell(100 * float(shares.mean()), 100 * float(shares.std() / np.sqrt(len(shares))))
 
 
-def simulate_all(
-    pool: Executor, simulate: Callable[[int], T], repeats: int, title: str
-) -> list[T]:
+def simulate_all(pool: Executor, simulate: Callable[[int], T], repeats: int, title: str) -> list[T]:
     """Results of the benchmarks with numbers 0 to ``repeats`` - 1."""
     results = pool.map(simulate, range(repeats), chunksize=10)
     return list(track(results, title, repeats, console=Console(stderr=True)))

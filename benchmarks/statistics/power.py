@@ -19,6 +19,7 @@ FORMER = next(iter(RULES))
 CHOSEN = next(name for name in RULES if name.endswith("(chosen)"))
 SIMULATED_POINTS = {2: POINTS, 10: (0, 5, 10), 20: (0, 5)}
 """Number of methods to the true differences that are simulated."""
+_DIRECTIONS = 1024  # of max-t
 MOST_EQUIVALENT = 10
 """False equivalence is simulated for at most this many methods."""
 LEVELS = (SIGNIFICANCE, 2 * SIGNIFICANCE)
@@ -45,9 +46,7 @@ class Decisions:
     incomplete: bool
 
 
-def decisions(
-    scenario: Scenario, signals: np.ndarray, namespace: str, number: int
-) -> Decisions:
+def decisions(scenario: Scenario, signals: np.ndarray, namespace: str, number: int) -> Decisions:
     """All decisions in one simulated benchmark; arguments as for ``scenarios.drawn``."""
     benchmark = drawn(scenario, signals, namespace, number)
     shape = (len(MEASURES), len(METHODS), len(POINTS))
@@ -76,7 +75,7 @@ def _critical(benchmark: Benchmark, measure: int, methods: int) -> list[float]:
     pairs = np.array(list(combinations(family(measure, 0, methods), 2)))
     correlation = evidence(benchmark, measure, pairs).patients.correlation
     levels = LEVELS if methods <= MOST_EQUIVALENT else LEVELS[:1]
-    return [critical_value(correlation, level) for level in levels]
+    return [critical_value(correlation, level, _DIRECTIONS) for level in levels]
 
 
 def _decide(
@@ -130,6 +129,8 @@ def evidence(benchmark: Benchmark, measure: int, pairs: np.ndarray) -> Evidence:
     deviation = np.sqrt(np.diag(covariance))
     return Evidence(
         values[pairs[:, 0]] - values[pairs[:, 1]],
-        PatientSpread(deviation**2, covariance / np.outer(deviation, deviation), benchmark.patients),
+        PatientSpread(
+            deviation**2, covariance / np.outer(deviation, deviation), benchmark.patients
+        ),
         benchmark.overlap,
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
-from mil_bench.benchmarks.statistics.benchmark import MEASURES, Benchmark, Scenario, simulated
+from mil_bench.benchmarks.statistics.benchmark import Benchmark, Scenario, simulated
 from mil_bench.benchmarks.statistics.cohort import (
     monte_carlo,
     one_split,
@@ -103,5 +103,3 @@ def family(measure: int, points: int, methods: int) -> np.ndarray:
     """
     first = 0 if points == 0 else max(METHODS) + measure * (len(POINTS) - 1) + points - 1
     return np.array([first, *range(1, methods)])
-
-

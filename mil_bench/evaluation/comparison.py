@@ -36,8 +36,8 @@ HIDDEN = 0.4
 """Variance of training that no run shows, as a share of the variance over patients, for as many
 training slides as tested slides."""
 _ONE_SPLIT = 2.0  # factor of the variance over patients if there is a single split
-# Degrees of freedom per patient. The variance of n normal values has n - 1 of them; contributions of
-# patients have heavier tails.
+# Degrees of freedom per patient. The variance of n normal values has n - 1 of them; contributions
+# of patients have heavier tails.
 _PER_PATIENT = 0.5
 _SAME = 1e-12  # what differs by less is equal but for rounding
 
@@ -162,7 +162,7 @@ def compared(
         own[tested] = stats.t.isf(SIGNIFICANCE / 2, degrees[tested])
         joint[tested] = critical_values(among, degrees[tested], SIGNIFICANCE)
         inner[tested] = critical_values(among, degrees[tested], 2 * SIGNIFICANCE)
-    p = 2 * stats.t.sf(np.abs(statistic), degrees)
+    p = np.asarray(2 * stats.t.sf(np.abs(statistic), degrees))
     ends = [difference + sign * reach * error for reach in (own, joint, inner) for sign in (-1, 1)]
     return Comparisons(difference, error, degrees, p, joint_p, *ends)
 

@@ -10,22 +10,18 @@ others only, and so on.
 The joint distribution is normal with the given correlation. A statistic with few degrees of freedom
 is first replaced by the normal score of the same unadjusted p-value. A normal vector of rank d is a
 direction, uniform on the sphere, times a length whose square is chi-squared with d degrees of
-freedom. Directions come from a Sobol sequence; the tail over lengths is exact. So a p-value has no limit from the
-number of draws, as a share of draws would have.
+freedom. Directions come from a Sobol sequence; the tail over lengths is exact. So a p-value has no
+limit from the number of draws, as a share of draws would have.
 """
 
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import optimize, special, stats
 
 from mil_bench import seeds
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
 
 _POWER = 13  # 2 to this power are the directions
 _EDGE = 1e-12  # keeps points of the unit cube off its faces, where normal quantiles are infinite
@@ -38,7 +34,7 @@ _SMALLEST = 1e-9  # eigenvalues of a correlation matrix below this share of the 
 def adjusted(
     statistics: np.ndarray,
     correlation: np.ndarray,
-    degrees_of_freedom: ArrayLike = np.inf,
+    degrees_of_freedom: float | np.ndarray = np.inf,
     step_down: bool = True,
 ) -> np.ndarray:
     """P-values adjusted for all tests ``[P]``, two-sided.
@@ -72,14 +68,19 @@ def adjusted(
 
 
 def critical_value(
-    correlation: np.ndarray, level: float = 0.05
+    correlation: np.ndarray, level: float = 0.05, directions: int = 2**_POWER
 ) -> float:
     """What the largest of the normal scores exceeds with probability ``level``.
 
     Intervals of this many standard errors on both sides cover all P true differences with
     probability ``1 - level``. For statistics with few degrees of freedom see ``critical_values``.
+
+    Args:
+        correlation: of the differences ``[P, P]``.
+        level: of all tests together.
+        directions: how many are used, a power of 2; simulations need fewer.
     """
-    lengths, rank = _projected(correlation)
+    lengths, rank = _projected(correlation, directions)
     largest = lengths.max(1)
 
     def excess(score: float) -> float:
@@ -87,14 +88,16 @@ def critical_value(
 
     # One test alone needs least, independent ones need most.
     tests = len(correlation)
-    ends = stats.norm.isf(np.array([level, level / tests]) / 2)
-    if excess(ends[0]) <= 0:
-        return float(ends[0])
-    return float(ends[1]) if excess(ends[1]) >= 0 else float(optimize.brentq(excess, *ends, xtol=1e-4))
+    alone, independent = (float(stats.norm.isf(level / n / 2)) for n in (1, tests))
+    if excess(alone) <= 0:
+        return alone
+    if excess(independent) >= 0:
+        return independent
+    return float(optimize.brentq(excess, alone, independent, xtol=1e-4))
 
 
 def critical_values(
-    correlation: np.ndarray, degrees_of_freedom: ArrayLike, level: float = 0.05
+    correlation: np.ndarray, degrees_of_freedom: float | np.ndarray, level: float = 0.05
 ) -> np.ndarray:
     """``critical_value`` in standard errors, for each number of degrees of freedom."""
     tail = stats.norm.sf(critical_value(correlation, level))
@@ -136,21 +139,21 @@ def _correlation(values: np.ndarray) -> np.ndarray:
 
 
 def _scores(
-    statistics: np.ndarray, degrees_of_freedom: ArrayLike
+    statistics: np.ndarray, degrees_of_freedom: float | np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Normal scores and unadjusted two-sided p-values."""
-    one_sided = stats.t.sf(np.abs(statistics), degrees_of_freedom)
-    return stats.norm.isf(one_sided), 2 * one_sided
+    one_sided = np.asarray(stats.t.sf(np.abs(statistics), degrees_of_freedom))
+    return np.asarray(stats.norm.isf(one_sided)), 2 * one_sided
 
 
-def _projected(correlation: np.ndarray) -> tuple[np.ndarray, int]:
+def _projected(correlation: np.ndarray, directions: int = 2**_POWER) -> tuple[np.ndarray, int]:
     """Each test's absolute value along even directions ``[directions, P]``, and their rank."""
     values, vectors = np.linalg.eigh(correlation)
     kept = values > _SMALLEST * values[-1]
     factor = vectors[:, kept] * np.sqrt(values[kept])
     factor /= np.sqrt((factor**2).sum(1, keepdims=True))
     rank = int(kept.sum())
-    return np.abs(_directions(rank) @ factor.T), rank
+    return np.abs(_directions(rank)[:directions] @ factor.T), rank
 
 
 @cache

@@ -64,9 +64,7 @@ def test_influences_give_the_fold_mean_and_the_variance_of_the_bootstrap() -> No
 def test_the_rules_are_those_of_their_sources() -> None:
     corrected = [corrected_t_test(of[0], GIVEN.overlap).p for of in GIVEN.differences]
     assert rules.corrected_t(GIVEN) == pytest.approx(corrected)
-    assert rules.both_tests(GIVEN) == pytest.approx(
-        np.maximum(corrected, rules.by_patients(GIVEN))
-    )
+    assert rules.both_tests(GIVEN) == pytest.approx(np.maximum(corrected, rules.by_patients(GIVEN)))
     assert rules.chosen(GIVEN) == pytest.approx(rules.hidden(0.4)(GIVEN))
     assert (rules.hidden(0.5)(GIVEN) > rules.hidden(0.25)(GIVEN)).all()
     assert (rules.hidden(0.4)(GIVEN) > rules.hidden(0.4, half=False)(GIVEN)).all()
@@ -97,7 +95,9 @@ def test_calibrated_methods_differ_by_the_stated_points() -> None:
         [
             benchmark.simulated(
                 SMALL, np.random.default_rng(i), signals[0], np.zeros(len(POINTS), int)
-            ).contributions[0].mean((1, 2))
+            )
+            .contributions[0]
+            .mean((1, 2))
             for i in range(150)
         ],
         axis=0,

@@ -27,7 +27,9 @@ def of_pairs(methods: int) -> np.ndarray:
 
 
 def test_p_values_equal_a_plain_double_loop() -> None:
-    correlation = np.array([[1, 0.8, 0.5, 0], [0.8, 1, 0.6, -0.3], [0.5, 0.6, 1, 0], [0, -0.3, 0, 1]])
+    correlation = np.array(
+        [[1, 0.8, 0.5, 0], [0.8, 1, 0.6, -0.3], [0.5, 0.6, 1, 0], [0, -0.3, 0, 1]]
+    )
     drawn = np.random.default_rng(0).multivariate_normal(np.zeros(4), correlation, 40_000)
     expected, previous = {}, 0.0
     remaining = [0, 1, 2, 3]
