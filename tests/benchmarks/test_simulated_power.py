@@ -5,16 +5,24 @@ from functools import partial
 
 import numpy as np
 import pytest
-from mil_bench.benchmarks.statistics import benchmark, rules
+from mil_bench.benchmarks.statistics import benchmark, power_tables, rules
+from mil_bench.benchmarks.statistics.benchmark import MEASURES
 from mil_bench.benchmarks.statistics.cohort import CLASSES, COUNTS, Cohort, patient_kfold
-from mil_bench.benchmarks.statistics.power import FORMER, decisions
+from mil_bench.benchmarks.statistics.power import (
+    CHOSEN,
+    FORMER,
+    LEVELS,
+    Decisions,
+    decisions,
+)
 from mil_bench.benchmarks.statistics.rules import RULES, Evidence
-from mil_bench.benchmarks.statistics.scenarios import POINTS, SCENARIOS, calibrated, family
+from mil_bench.benchmarks.statistics.scenarios import METHODS, POINTS, SCENARIOS, calibrated, family
 
 from mil_bench.evaluation.bootstrap import bootstrap
 from mil_bench.evaluation.comparison import PatientSpread
 from mil_bench.evaluation.metrics import Measure
 from mil_bench.evaluation.statistics import corrected_t_test
+from mil_bench.report.tables import Cell
 
 SMALL = replace(
     SCENARIOS[0],
@@ -103,3 +111,30 @@ def test_calibrated_methods_differ_by_the_stated_points() -> None:
         axis=0,
     )
     assert 100 * (values - values[0]) == pytest.approx(POINTS, abs=0.4)
+
+
+def decided(alarm_share: float, benchmarks: int = 200) -> list[Decisions]:
+    """Benchmarks of which the chosen rule gives a false alarm in this share, all others in none."""
+    shape = (len(MEASURES), len(METHODS), len(POINTS))
+    made = []
+    for i in range(benchmarks):
+        alarmed = np.zeros((*shape, len(RULES)))
+        alarmed[..., list(RULES).index(CHOSEN)] = i < alarm_share * benchmarks
+        found = np.full(alarmed.shape, 0.25)
+        made.append(Decisions(found, alarmed, np.zeros((*shape, len(LEVELS))), False))
+    return made
+
+
+@pytest.mark.parametrize(("share", "admissible"), [(0.06, "yes"), (0.12, "no")])
+def test_a_rule_is_admissible_up_to_two_standard_errors_above_the_level(
+    share: float, admissible: str
+) -> None:
+    cells = power_tables._rule_table({"calm": decided(0.0), "hard": decided(share)}).cells
+    assert cells[CHOSEN]["admissible"] == admissible
+    most = cells[CHOSEN]["most false alarms, 10 methods"]
+    assert isinstance(most, Cell)
+    assert most.mean == pytest.approx(100 * share)
+    assert cells[FORMER]["admissible"] == "yes"
+    power = cells[CHOSEN]["power, 2 methods"]
+    assert isinstance(power, Cell)
+    assert power.mean == pytest.approx(25)
