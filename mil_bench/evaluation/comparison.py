@@ -75,7 +75,8 @@ class Comparisons:
         error: its standard error.
         degrees_of_freedom: of its t-distribution.
         p: two-sided p-value of the pair alone.
-        adjusted: p-value adjusted for all P pairs (step-down max-t).
+        adjusted: p-value adjusted for all P pairs (step-down max-t). It can be below .05 although
+            the joint interval holds 0, because intervals cannot step down.
         low: lower end of the pair's own 95 % interval.
         high: upper end.
         joint_low: lower end of the 95 % interval that holds for all pairs at once.
