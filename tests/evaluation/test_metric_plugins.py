@@ -18,7 +18,7 @@ from mil_bench.evaluation.verdicts import verdicts
 from mil_bench.evaluation.weighted_sums import Ratio, Weighted
 from mil_bench.registry import Registry
 from mil_bench.report.result_tables import pooled_tables, result_tables
-from mil_bench.report.sentences import verdict_sentence
+from mil_bench.report.pair_sentences import verdict_sentence
 
 if TYPE_CHECKING:
     from pathlib import Path

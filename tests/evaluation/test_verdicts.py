@@ -11,7 +11,8 @@ from mil_bench.evaluation.predictions import Predictions, TrainedFold
 from mil_bench.evaluation.statistics import corrected_t_test
 from mil_bench.evaluation.verdicts import Evidence, Verdict, verdicts
 from mil_bench.hierarchy import LabelHierarchy
-from mil_bench.report.sentences import headline, summary, verdict_sentence
+from mil_bench.report.pair_sentences import verdict_sentence
+from mil_bench.report.sentences import headline, summary
 
 HIERARCHY = LabelHierarchy.from_groups({"left": ["a", "b"], "right": ["c", "d"]})
 ACCURACY, AUC, NLL = (Measure("fine", key) for key in ("accuracy", "macro_auc", "nll"))
