@@ -163,12 +163,12 @@ def measure(
 
 def class_values(
     predictions: Predictions, hierarchy: LabelHierarchy, measure: Measure, ordered: bool = False
-) -> np.ndarray:
-    """The values of the classes whose mean is a macro metric ``[C]``, one if there are no classes.
+) -> np.ndarray | None:
+    """The values of the classes whose mean is a macro metric ``[C]``.
 
-    A class is not a number if the fold's labels leave it undefined. If a class is undefined for
-    another reason, which may be the method's, all values are not numbers: the folds that define it
-    would differ between methods.
+    A class is not a number if the fold's labels leave it undefined. None if the metric has no
+    classes, or if a class is undefined for another reason, which may be the method's: the folds
+    that define it would then differ between methods.
 
     Args:
         predictions: of one trained fold.
@@ -179,11 +179,11 @@ def class_values(
     scores = LevelScores(predictions, hierarchy, measure.level, ordered)
     ratio = measure.metric.sums(Weighted(scores, np.ones((1, len(scores.labels)))))
     if ratio is None or ratio.value.shape[1] != scores.classes:
-        return np.full(1, np.nan)
+        return None
     slides = np.bincount(scores.labels, minlength=scores.classes)
     explained = (slides == 0) | (slides == len(scores.labels))
     values = ratio.value[0]
-    return values if explained[np.isnan(values)].all() else np.full(scores.classes, np.nan)
+    return values if explained[np.isnan(values)].all() else None
 
 
 def named_values(

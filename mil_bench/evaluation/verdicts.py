@@ -124,7 +124,8 @@ class Evidence:
         if (method, measure) not in self._contributions:
             values = self.by_fold(method, measure)
             if np.isnan(values).any() and measure.is_macro:
-                values = contributions(self._by_class(method, measure))
+                of_classes = self._by_class(method, measure)
+                values = values if of_classes is None else contributions(of_classes)
             self._contributions[method, measure] = values
         return self._contributions[method, measure]
 
@@ -132,13 +133,14 @@ class Evidence:
     def _contributions(self) -> dict[tuple[str, Measure], np.ndarray]:
         return {}
 
-    def _by_class(self, method: str, measure: Measure) -> np.ndarray:
-        """Values of every fold and class, mean over seeds ``[J, C]``."""
+    def _by_class(self, method: str, measure: Measure) -> np.ndarray | None:
+        """Values of every fold and class, mean over seeds ``[J, C]``; see ``class_values``."""
         values: list[list[np.ndarray]] = [[] for _ in self.sizes]
         for training in self.trained[method]:
-            values[training.fold].append(
-                class_values(training.predictions, self.hierarchy, measure, self.ordered)
-            )
+            found = class_values(training.predictions, self.hierarchy, measure, self.ordered)
+            if found is None:
+                return None
+            values[training.fold].append(found)
         return np.array([np.mean(of_fold, axis=0) for of_fold in values])
 
     def undefined(self, method: str, measure: Measure) -> list[str]:
@@ -280,17 +282,13 @@ def _tested(evidence: Evidence, measure: Measure, pairs: Sequence[Verdict]) -> l
             reason = f"{_NO_SPREAD}, and {no_bootstrap}"
             answered.append(replace(verdict, reason=reason))
             continue
-        low, high, inner_low, inner_high = (
-            float(end[i])
-            for end in (tests.joint_low, tests.joint_high, tests.inner_low, tests.inner_high)
-        )
         tested = replace(
             verdict,
             difference=0.0 if abs(verdict.difference) < _SAME else verdict.difference,
-            low=low,
-            high=high,
-            inner_low=inner_low if varies[i] else float("nan"),
-            inner_high=inner_high if varies[i] else float("nan"),
+            low=float(tests.joint_low[i]),
+            high=float(tests.joint_high[i]),
+            inner_low=float(tests.inner_low[i]) if varies[i] else float("nan"),
+            inner_high=float(tests.inner_high[i]) if varies[i] else float("nan"),
             p=float(tests.p[i]),
             adjusted=float(tests.adjusted[i]),
             pairs=count,

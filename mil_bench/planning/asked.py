@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mil_bench.errors import InputError
 from mil_bench.evaluation.verdicts import MARGIN
 from mil_bench.planning.options import option, words_of
-from mil_bench.wording import suggestion
+from mil_bench.wording import near_names, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -71,7 +71,7 @@ class Asked:
         """
         if self.reference is not None:
             if self.reference not in methods:
-                self._refuse([f"the run has no method '{self.reference}'"], methods)
+                self._refuse([_unknown(self.reference, methods)], methods)
             return tuple((self.reference, m) for m in methods if m != self.reference)
         if not self.pairs:
             return None
@@ -99,4 +99,10 @@ def _fault(text: str, splits: Sequence[tuple[str, str]], methods: Collection[str
     if splits[0][0] == splits[0][1]:
         return f"'{text}' names one method twice"
     unknown = [name for name in splits[0] if name not in methods]
-    return f"'{text}': the run has no method '{unknown[0]}'{suggestion(unknown[0], methods)}"
+    return f"'{text}': {_unknown(unknown[0], methods)}"
+
+
+def _unknown(name: str, methods: Collection[str]) -> str:
+    near = near_names(name, methods)
+    meant = f"; did you mean {' or '.join(near)}?" if near else ""
+    return f"the run has no method '{shortened(name)}'{meant}"
