@@ -43,8 +43,8 @@ _CLASSES = (
 )
 _DIFFERENCE, _INNER = "Difference [95 % interval]", "90 % interval"
 _ADJUSTED, _UNADJUSTED = "p, adjusted", "p, unadjusted"
-MATRIX = "verdict_matrix"
-"""Name of the table of methods by methods."""
+VERDICT_TABLES = ("verdicts", "verdict_matrix", "verdicts_all")
+"""Names of the tables."""
 _SIGNS = {"better": (">", "<"), "equivalent": ("=", "="), "undecided": ("?", "?")}
 """Answer to the signs in the row of the first method and in that of the second."""
 _COLOURS = {">": "#8fbce6", "<": "#8fbce6", "=": "#fbe7a6", "?": "#ffffff"}
@@ -120,9 +120,14 @@ def _basis(evidence: Evidence, pairs: Sequence[Verdict]) -> str:
         rule = _FOLDS_ONLY.format(some.no_bootstrap)
     else:
         rule = _RULE.format(unit=unit)
-    asked = "all" if evidence.pairs is None else "only the"
-    which = f"{asked} {some.pairs} pairs{'' if evidence.pairs is None else ' asked for'}"
-    at_once = f"{which}, which were compared at once" if some.pairs > 1 else "this pair alone"
+    if evidence.pairs is None:
+        which = f"all {some.pairs} pairs, which were compared at once"
+    else:
+        which = (
+            f"the {some.pairs} pairs that were asked for, which were compared at once; no other "
+            "pair was compared"
+        )
+    at_once = which if some.pairs > 1 else "this pair alone"
     margin = margin_words(some.margin)
     parts = [
         rule,
@@ -150,7 +155,7 @@ def _matrix(
         row: {column: "" if row == column else signs.get((row, column), ABSENT) for column in order}
         for row in order
     }
-    return ResultTable(MATRIX, title, caption, cells, note=_LEGEND, colours=_COLOURS)
+    return ResultTable("verdict_matrix", title, caption, cells, note=_LEGEND, colours=_COLOURS)
 
 
 def _table(name: str, title: str, pairs: Sequence[Verdict], caption: str, note: str) -> ResultTable:

@@ -18,12 +18,12 @@ from mil_bench.report.pair_sentences import verdict_sentence
 from mil_bench.report.render import check_folder, write_report
 from mil_bench.report.result_tables import pooled_tables, result_tables
 from mil_bench.report.sentences import summary
-from mil_bench.report.verdict_tables import main_measure, verdict_tables
+from mil_bench.report.verdict_tables import VERDICT_TABLES, main_measure, verdict_tables
 from mil_bench.runs.fold_table import audit_lines, fold_table
 from mil_bench.tuning.tuned_run import TunedRun
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from mil_bench.evaluation.metrics import Measure
@@ -240,13 +240,19 @@ class RunResult:
 
     def write_tables(self, folder: Path) -> Path:
         """Write the tables as Markdown, CSV and LaTeX; returns the path of the Markdown page."""
-        return write_report(folder, self.run_id, self.sentences, self.report_tables)
+        return self._write_tables(folder, self.sentences)
+
+    def _write_tables(self, folder: Path, facts: Sequence[str]) -> Path:
+        page = write_report(folder, self.run_id, facts, self.report_tables)
+        for name in set(VERDICT_TABLES) - set(self.tables):  # of a report on other pairs
+            (folder / f"{name}.csv").unlink(missing_ok=True)
+        return page
 
     def write(self, folder: Path) -> Path:
         """Write tables, figures and report; returns the path of the report, one HTML file."""
         missing = self.figures.failures
         facts = [*self.sentences, *missing.values()]
-        write_report(folder, self.run_id, facts, self.report_tables)
+        self._write_tables(folder, facts)
         check_folder(folder / "figures")
         for name in self.figures:
             path = folder / "figures" / f"{name}.svg"

@@ -79,4 +79,4 @@ def test_a_result_compares_what_it_was_asked_for_and_its_report_repeats_the_opti
     assert asked._report.command == "mil-bench run --dataset toy --margin 2.5 --reference b"
     notes = {table.name: table.note for table in asked.report_tables}
     assert "within ±2.5 points" in notes["verdicts"]
-    assert "hold for only the 2 pairs asked for" in notes["verdicts"]
+    assert "hold for the 2 pairs that were asked for" in notes["verdicts"]

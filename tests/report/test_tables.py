@@ -253,7 +253,7 @@ def test_pairs_that_were_asked_for_are_in_one_table_which_says_so() -> None:
     assert tables["verdicts"].title.endswith(": the pairs that were asked for")
     assert list(tables["verdicts"].cells) == ["b vs a", "d vs c"]
     note = tables["verdicts"].note
-    assert "hold for only the 2 pairs asked for, which were compared at once." in note
+    assert "hold for the 2 pairs that were asked for, which were compared at once; no other" in note
     assert "within ±2.5 points" in note
     assert tables["verdict_matrix"].cells["a"]["c"] == "–"
     assert "hold for all 6 pairs, which were compared at once." in (
