@@ -81,9 +81,6 @@ class Comparisons:
         high: upper end.
         joint_low: lower end of the 95 % interval that holds for all pairs at once.
         joint_high: upper end.
-        inner_low: lower end of the 90 % interval that holds for all pairs at once. Two one-sided
-            tests at 5 % call two methods equivalent if it lies inside the margin.
-        inner_high: upper end.
     """
 
     difference: np.ndarray
@@ -95,8 +92,6 @@ class Comparisons:
     high: np.ndarray
     joint_low: np.ndarray
     joint_high: np.ndarray
-    inner_low: np.ndarray
-    inner_high: np.ndarray
 
     @property
     def better(self) -> np.ndarray:
@@ -104,8 +99,8 @@ class Comparisons:
         return self.adjusted < SIGNIFICANCE
 
     def equivalent(self, margin: float) -> np.ndarray:
-        """Whether the difference is shown to be smaller than the margin ``[P]`` bool."""
-        return (self.inner_low > -margin) & (self.inner_high < margin)
+        """Whether the joint interval lies inside the margin on both sides of 0 ``[P]`` bool."""
+        return (self.joint_low > -margin) & (self.joint_high < margin)
 
 
 def contributions(values: np.ndarray) -> np.ndarray:
@@ -157,14 +152,13 @@ def compared(
         correlation = patients.correlation
     tested = ~np.isnan(statistic)
     among = correlation[np.ix_(tested, tested)]
-    joint_p, own, joint, inner = np.full((4, len(difference)), np.nan)
+    joint_p, own, joint = np.full((3, len(difference)), np.nan)
     if tested.any():
         joint_p[tested] = adjusted(statistic[tested], among, degrees[tested])
         own[tested] = stats.t.isf(SIGNIFICANCE / 2, degrees[tested])
         joint[tested] = critical_values(among, degrees[tested], SIGNIFICANCE)
-        inner[tested] = critical_values(among, degrees[tested], 2 * SIGNIFICANCE)
     p = np.asarray(2 * stats.t.sf(np.abs(statistic), degrees))
-    ends = [difference + sign * reach * error for reach in (own, joint, inner) for sign in (-1, 1)]
+    ends = [difference + sign * reach * error for reach in (own, joint) for sign in (-1, 1)]
     return Comparisons(difference, error, degrees, p, joint_p, *ends)
 
 
