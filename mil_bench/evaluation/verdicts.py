@@ -164,11 +164,9 @@ class Verdict:
         difference: first minus second, a mean over folds.
         answer: whether the first is better, both are practically equivalent, or neither is shown.
             A better method can be better by less than the margin, see ``is_small``.
-        low: lower end of the 95 % interval of the difference that holds for all pairs at once.
+        low: lower end of the 95 % interval of the difference that holds for all pairs at once;
+            equivalence means that it lies inside the margin.
         high: upper end.
-        inner_low: lower end of the 90 % interval that holds for all pairs at once; equivalence
-            means that it lies inside the margin.
-        inner_high: upper end.
         margin: of practical equivalence, not a number if the measure has none.
         p: two-sided p-value, not adjusted.
         adjusted: p-value adjusted for all pairs that were compared.
@@ -188,8 +186,6 @@ class Verdict:
     answer: Answer = "undecided"
     low: float = float("nan")
     high: float = float("nan")
-    inner_low: float = float("nan")
-    inner_high: float = float("nan")
     margin: float = float("nan")
     p: float = float("nan")
     adjusted: float = float("nan")
@@ -202,8 +198,8 @@ class Verdict:
 
     @property
     def is_small(self) -> bool:
-        """Whether the difference is shown to be smaller than the margin."""
-        return self.inner_low > -self.margin and self.inner_high < self.margin
+        """Whether the interval lies inside the margin on both sides of 0."""
+        return self.low > -self.margin and self.high < self.margin
 
     @property
     def is_the_same(self) -> bool:
@@ -287,13 +283,11 @@ def _tested(evidence: Evidence, measure: Measure, pairs: Sequence[Verdict]) -> l
             difference=0.0 if abs(verdict.difference) < _SAME else verdict.difference,
             low=float(tests.joint_low[i]),
             high=float(tests.joint_high[i]),
-            inner_low=float(tests.inner_low[i]) if varies[i] else float("nan"),
-            inner_high=float(tests.inner_high[i]) if varies[i] else float("nan"),
             p=float(tests.p[i]),
             adjusted=float(tests.adjusted[i]),
             pairs=count,
             no_bootstrap=no_bootstrap,
         )
-        answer: Answer = "equivalent" if tested.is_small else "undecided"
+        answer: Answer = "equivalent" if tested.is_small and varies[i] else "undecided"
         answered.append(replace(tested, answer="better" if tests.better[i] else answer))
     return answered

@@ -42,7 +42,8 @@ def verdict_sentence(verdict: Verdict) -> str:
         return f"{first} and {second} have the same {words}{_in_folds(verdict)}."
     among = f", for all {verdict.pairs} pairs at once" if verdict.pairs > 1 else ""
     adjusted = f", adjusted for {verdict.pairs} pairs" if verdict.pairs > 1 else ""
-    numbers = f"95 % interval {interval_words(verdict)}; {p_text(verdict.adjusted)}{adjusted}"
+    interval = _interval(verdict)
+    numbers = f"95 % interval {interval}; {p_text(verdict.adjusted)}{adjusted}"
     margin = margin_words(verdict.margin)
     zero = by == amount(0, verdict.measure)
     less = f"less than {_smallest(verdict.measure)}" if zero else by
@@ -53,10 +54,9 @@ def verdict_sentence(verdict: Verdict) -> str:
             f"({numbers})"
         )
     elif verdict.answer == "equivalent":
-        inner = interval_words(verdict, inner=True)
         text = (
             f"{first} and {second} are practically equivalent: their {words} differs by "
-            f"{less}{points}, and within ±{margin} in any case (90 % interval {inner}{among})"
+            f"{less}{points}, and within ±{margin} in any case (95 % interval {interval}{among})"
         )
     else:
         open_ = f"a difference nor equivalence within ±{margin}" if margin else ""
@@ -72,16 +72,11 @@ def verdict_sentence(verdict: Verdict) -> str:
     return f"{text}.{_limits(verdict)}"
 
 
-def interval_words(verdict: Verdict, inner: bool = False) -> str:
-    """An interval of a verdict as sentences print it: ``0.4 to 5.8``.
-
-    Args:
-        verdict: of a pair.
-        inner: the 90 % interval, which decides on equivalence, in place of the 95 % interval.
-    """
+def _interval(verdict: Verdict) -> str:
+    """The interval of the difference: ``0.4 to 5.8``."""
     sign = verdict.measure.metric.sign
-    ends = (verdict.inner_low, verdict.inner_high) if inner else (verdict.low, verdict.high)
-    return " to ".join(amount(end, verdict.measure) for end in sorted(sign * end for end in ends))
+    ends = sorted((sign * verdict.low, sign * verdict.high))
+    return " to ".join(amount(end, verdict.measure) for end in ends)
 
 
 def margin_words(margin: float) -> str:

@@ -33,15 +33,14 @@ _STEPS = (
     "p-values."
 )
 _EQUIVALENT = (
-    "'practically equivalent': the 90 % interval lies within ±{margin} (two one-sided tests at "
-    "5 %). 'undecided': neither is shown."
+    "'practically equivalent': the interval lies within ±{margin}. 'undecided': neither is shown."
 )
 _UNDECIDED = "'undecided': no difference is shown."
 _CLASSES = (
     "Where folds lack a class, each class counts by its mean over the folds that have it; then "
     "classes are averaged."
 )
-_DIFFERENCE, _INNER = "Difference [95 % interval]", "90 % interval"
+_DIFFERENCE = "Difference [95 % interval]"
 _ADJUSTED, _UNADJUSTED = "p, adjusted", "p, unadjusted"
 VERDICT_TABLES = ("verdicts", "verdict_matrix", "verdicts_all")
 """Names of the tables."""
@@ -166,7 +165,6 @@ def _table(name: str, title: str, pairs: Sequence[Verdict], caption: str, note: 
 def _row(verdict: Verdict) -> dict[str, Cell | str]:
     scale, digits = (100, 1) if verdict.measure.metric.percent else (1, 3)
     interval = (scale * verdict.low, scale * verdict.high)
-    inner = (scale * verdict.inner_low, scale * verdict.inner_high)
     difference = scale * verdict.difference
     return {
         _DIFFERENCE: Cell(
@@ -174,13 +172,6 @@ def _row(verdict: Verdict) -> dict[str, Cell | str]:
             digits=digits,
             interval=interval,
             words=_number(difference, digits) if verdict.reason else "",
-        ),
-        _INNER: Cell(
-            difference,
-            interval=inner,
-            words=ABSENT
-            if np.isnan(verdict.inner_low)
-            else f"[{_number(inner[0], digits)}, {_number(inner[1], digits)}]",
         ),
         _ADJUSTED: Cell.p_value(verdict.adjusted),
         _UNADJUSTED: Cell.p_value(verdict.p),

@@ -69,13 +69,13 @@ def test_practical_equivalence_is_an_answer() -> None:
     given = dataclasses.replace(
         verdict("without", "with", 0.002, 0.6),
         answer="equivalent",
-        inner_low=-0.004,
-        inner_high=0.008,
+        low=-0.004,
+        high=0.008,
     )
     equal = answer(QUESTION, [given])
     assert equal.text == (
         "Does it help? Practically equivalent: without and with are practically equivalent: their "
-        "macro AUC differs by 0.2 points, and within ±1 point in any case (90 % interval -0.4 to "
+        "macro AUC differs by 0.2 points, and within ±1 point in any case (95 % interval -0.4 to "
         "0.8)."
     )
     assert not equal.is_significant
