@@ -198,8 +198,8 @@ class Verdict:
 
     @property
     def is_small(self) -> bool:
-        """Whether the interval lies inside the margin on both sides of 0."""
-        return self.low > -self.margin and self.high < self.margin
+        """Whether the interval lies inside the margin, or is 0."""
+        return self.is_the_same or (self.low > -self.margin and self.high < self.margin)
 
     @property
     def is_the_same(self) -> bool:

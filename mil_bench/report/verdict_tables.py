@@ -48,8 +48,8 @@ _SIGNS = {"better": (">", "<"), "equivalent": ("=", "="), "undecided": ("?", "?"
 """Answer to the signs in the row of the first method and in that of the second."""
 _COLOURS = {">": "#8fbce6", "<": "#8fbce6", "=": "#fbe7a6", "?": "#ffffff"}
 _LEGEND = (
-    "> the method of the row is better, < it is worse, = practically equivalent, ? undecided, "
-    f"{ABSENT} not compared. Methods are in the order of their means."
+    "> the method of the row is better, < it is worse, = practically equivalent{{within}}, "
+    f"? undecided, {ABSENT} not compared. Methods are in the order of their means."
 )
 
 
@@ -154,7 +154,9 @@ def _matrix(
         row: {column: "" if row == column else signs.get((row, column), ABSENT) for column in order}
         for row in order
     }
-    return ResultTable("verdict_matrix", title, caption, cells, note=_LEGEND, colours=_COLOURS)
+    margin = margin_words(pairs[0].margin)
+    note = _LEGEND.format(within=f" (within ±{margin})" if margin else "")
+    return ResultTable("verdict_matrix", title, caption, cells, note=note, colours=_COLOURS)
 
 
 def _table(name: str, title: str, pairs: Sequence[Verdict], caption: str, note: str) -> ResultTable:

@@ -109,6 +109,8 @@ def test_plain_numbers_have_no_margin() -> None:
     assert np.isnan(found.margin)
     assert (found.answer, found.is_small) == ("undecided", False)
     assert "but no difference is shown (95 % interval" in verdict_sentence(found)
+    (copies,) = verdicts(evidence(one=1.02, two=1.02), NLL)
+    assert copies.answer == "equivalent"
 
 
 def test_p_values_and_intervals_hold_for_all_pairs_at_once() -> None:
