@@ -48,7 +48,7 @@ _SIGNS = {"better": (">", "<"), "equivalent": ("=", "="), "undecided": ("?", "?"
 """Answer to the signs in the row of the first method and in that of the second."""
 _COLOURS = {">": "#8fbce6", "<": "#8fbce6", "=": "#fbe7a6", "?": "#ffffff"}
 _LEGEND = (
-    "> the method of the row is better, < it is worse, = practically equivalent{{within}}, "
+    "> the method of the row is better, < it is worse, = practically equivalent{within}, "
     f"? undecided, {ABSENT} not compared. Methods are in the order of their means."
 )
 
