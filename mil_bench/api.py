@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from mil_bench import registry
 from mil_bench.cluster.folds import FoldsElsewhere
 from mil_bench.errors import InputError, StorageError, UnknownNameError
+from mil_bench.evaluation.verdicts import MARGIN
+from mil_bench.planning.asked import Asked
 from mil_bench.planning.prepare import Prepared
 from mil_bench.planning.prepare import prepare as prepare_request
 from mil_bench.planning.request import RunRequest
@@ -47,6 +49,9 @@ def run(
     tuned: bool = False,
     select: str = "per-fold",
     pruning: bool = True,
+    margin: float = 100 * MARGIN,
+    reference: str | None = None,
+    pairs: Sequence[str | tuple[str, str]] = (),
     results: Path | str = "results",
     data: Path | str | None = None,
     workers: int | None = None,
@@ -86,6 +91,10 @@ def run(
         tuned: use the settings that stored trials have chosen.
         select: how trials are chosen, "per-fold" or "shared".
         pruning: end trials without prospect early.
+        margin: methods that are shown to differ by less are practically equivalent, in percentage
+            points.
+        reference: compare only this method with each other one, as tables call them.
+        pairs: compare only these pairs, each ``("a", "b")`` or ``"a:b"``.
         results: folder of results.
         data: folder of packed features, None for ``data`` or the value of ``MIL_BENCH_DATA``.
         workers: trainings at the same time, None for one per core or GPU.
@@ -143,8 +152,9 @@ def run(
         tracking=tracking,
         progress=progress,
     )
+    asked = _asked(margin, reference, pairs)
     prepared = prepare(request, setup)
-    return execute(prepared, _where_classes_are(prepared, setup))
+    return execute(prepared, _where_classes_are(prepared, setup), asked)
 
 
 def _names_of(methods: Any) -> tuple[str | MethodRow, ...]:
@@ -185,19 +195,36 @@ def _paths(files: Path | str | Sequence[Path | str]) -> tuple[Path, ...]:
     return (Path(files),) if isinstance(files, str | Path) else tuple(map(Path, files))
 
 
-def open_run(name: str, results: Path | str = "results") -> RunResult:
+def _asked(margin: float, reference: str | None, pairs: Sequence[str | tuple[str, str]]) -> Asked:
+    each = (pairs,) if isinstance(pairs, str) else pairs
+    words = tuple(pair if isinstance(pair, str) else ":".join(pair) for pair in each)
+    return Asked(margin, reference, words)
+
+
+def open_run(
+    name: str,
+    results: Path | str = "results",
+    *,
+    margin: float = 100 * MARGIN,
+    reference: str | None = None,
+    pairs: Sequence[str | tuple[str, str]] = (),
+) -> RunResult:
     """A stored run.
 
     Args:
         name: of the run, as ``mil-bench runs list`` shows it.
         results: folder of results.
+        margin: as of ``run``.
+        reference: as of ``run``.
+        pairs: as of ``run``.
 
     Raises:
         UnknownNameError: there is no such run.
+        InputError: the run has no such method.
         StorageError: one of its files is broken.
     """
     store = ResultStore(Results(Path(results)).runs)
-    return RunResult.collect(store, store.load_plan(name))
+    return RunResult.collect(store, store.load_plan(name), asked=_asked(margin, reference, pairs))
 
 
 def prepare(request: RunRequest, setup: Setup) -> Prepared:
@@ -212,8 +239,17 @@ def prepare(request: RunRequest, setup: Setup) -> Prepared:
     return prepare_request(request, Path(setup.data), watch if setup.progress else None)
 
 
-def execute(prepared: Prepared, setup: Setup) -> RunResult:
-    """Train what the result store lacks and collect everything; tunes first if asked to."""
+def execute(
+    prepared: Prepared,
+    setup: Setup,
+    asked: Asked = Asked(),  # noqa: B008 - it is frozen
+) -> RunResult:
+    """Train what the result store lacks and collect everything; tunes first if asked to.
+
+    Raises:
+        InputError: the run lacks a method that is to be compared, or cannot be made as asked.
+    """
+    asked.pairs_of(prepared.plan.methods)  # before anything is trained
     if prepared.request.is_tuned:
         if prepared.request.tune and setup.cluster.detach:
             remedy = "Call mil-bench tune ... --detach first, then mil-bench run ... --tuned."
@@ -242,16 +278,16 @@ def execute(prepared: Prepared, setup: Setup) -> RunResult:
         if not setup.collect:
             source.train()
         if source.is_detached or setup.shard:
-            return RunResult.collect(store, plan, tuple(source.failures))
+            return RunResult.collect(store, plan, tuple(source.failures), asked)
         failures = (*source.failures, *source.vanished())
-        result = RunResult.collect(store, plan, failures)
+        result = RunResult.collect(store, plan, failures, asked)
         try:
             write = result.write if setup.tracking else result.write_tables  # figures take seconds
             folder = write(setup.folder.reports / plan.run_id).parent
             for listener in listeners:
                 listener.on_report(folder, result.sentences, result.report_tables)
         except StorageError as error:  # the tables can be shown all the same
-            result = RunResult.collect(store, plan, (*failures, str(error)))
+            result = RunResult.collect(store, plan, (*failures, str(error)), asked)
     finally:
         for listener in listeners:
             listener.on_end()

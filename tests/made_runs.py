@@ -9,6 +9,7 @@ import numpy as np
 from mil_bench.evaluation.predictions import Predictions, TrainedFold
 from mil_bench.evaluation.verdicts import Evidence
 from mil_bench.hierarchy import LabelHierarchy
+from mil_bench.planning.asked import Asked
 from mil_bench.planning.plan import Job, RunPlan
 from mil_bench.runs.result import RunResult
 from mil_bench.splits.plan import Fold, SplitPlan
@@ -71,6 +72,7 @@ def run_result(
     leaks: int = 0,
     failures: tuple[str, ...] = (),
     hierarchy: LabelHierarchy = HIERARCHY,
+    asked: Asked = Asked(),  # noqa: B008 - it is frozen
 ) -> RunResult:
     """A run of three folds; methods without trainings are missing."""
     tested = [tuple(predictions(k, 0).slides.tolist()) for k in range(3)]
@@ -87,4 +89,5 @@ def run_result(
         tuple(jobs),
         command="mil-bench run --dataset toy",
     )
-    return RunResult(plan, {name: tuple(done) for name, done in methods.items()}, failures)
+    trained = {name: tuple(done) for name, done in methods.items()}
+    return RunResult(plan, trained, failures, asked=asked)

@@ -119,6 +119,12 @@ def test_a_run_prints_tables_and_where_the_report_lies(tmp_path: Path) -> None:
     again = call(tmp_path, "report", run_id)
     assert again.returncode == 0
     assert again.stdout == done.stdout
+    asked = call(tmp_path, "report", run_id, "--reference", "abmil", "--margin", "2")
+    assert "the 2 pairs that were asked for: " in " ".join(asked.stdout.split())
+    assert f"mil-bench report {run_id} --margin 2.0 --reference abmil" in asked.stdout
+    unknown = call(tmp_path, "report", run_id, "--pairs", "abmil:hmil")
+    assert (unknown.returncode, unknown.stdout) == (2, "")
+    assert "'abmil:hmil': the run has no method 'hmil'" in unknown.stderr
 
 
 @pytest.mark.slow
@@ -197,6 +203,15 @@ def test_a_real_dataset_without_features_says_how_to_pack_them(tmp_path: Path) -
             "slides of every class must come from at least 40 groups",
         ),
         (["report", "digits_x"], "There is no run 'digits_x'"),
+        (["run", "--dataset", "digits", "--margin", "0"], "margin must be more than 0"),
+        (
+            ["run", "--dataset", "digits", "--methods", "abmil", "hmil", "--reference", "hmli"],
+            "the run has no method 'hmli'; did you mean hmil",
+        ),
+        (
+            ["run", "--dataset", "digits", "--methods", "abmil", "--pairs", "abmil:hmil"],
+            "'abmil:hmil': the run has no method 'hmil'",
+        ),
         (
             ["data", "pack", "nowhere", "--dataset", "bracs", "--labels", "no.csv"],
             "no.csv: it cannot be read: No such file or directory",

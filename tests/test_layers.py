@@ -60,7 +60,7 @@ DOORS = {
     "optuna": ("mil_bench/tuning/proposals.py",),
     "jinja2": ("mil_bench/report/render/page.py",),
     "matplotlib": ("mil_bench/report/figures/", "benchmarks/speed/race/picture.py"),
-    "scipy": ("mil_bench/evaluation/statistics.py",),
+    "scipy": ("mil_bench/evaluation/", "benchmarks/statistics/"),
     "threadpoolctl": ("mil_bench/evaluation/bootstrap.py", "mil_bench/training/own_fit.py"),
 }
 GUESTS = ("baselines", "hmil", "benchmarks")

@@ -1,21 +1,24 @@
 """Print the results of the simulations as Markdown.
 
-python -m mil_bench.benchmarks.statistics [--repeats 2000]     # false alarms and coverage
+python -m mil_bench.benchmarks.statistics [--repeats 2000]     # false alarms, power, coverage
+python -m mil_bench.benchmarks.statistics --only power         # one part
+python -m mil_bench.benchmarks.statistics --quick              # everything with fewer benchmarks
+python -m mil_bench.benchmarks.statistics --only power --numbers choose  # what rules were chosen on
 python -m mil_bench.benchmarks.statistics --speed              # time of 10,000 draws
 """
 
 from __future__ import annotations
 
 import argparse
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 from mil_bench.benchmarks.statistics import coverage, false_alarms, rare
+from mil_bench.benchmarks.statistics.cells import percent, simulate_all
+from mil_bench.benchmarks.statistics.power_tables import power_tables
 from mil_bench.benchmarks.statistics.speed import measure_speed
-from rich.console import Console
-from rich.progress import track
 
 from mil_bench.evaluation.bootstrap import FEWEST_UNITS
 from mil_bench.evaluation.statistics import SIGNIFICANCE
@@ -23,12 +26,13 @@ from mil_bench.report.render.markdown import markdown
 from mil_bench.report.tables import Cell, ResultTable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from concurrent.futures import Executor
 
 _TITLE = "How reliable the verdicts are"
 _STANDARD_ERROR = "± is the standard error over the simulated benchmarks."
-
-T = TypeVar("T")
+_PARTS = ("power", "false alarms", "coverage")
+_QUICK = 200  # benchmarks per row
+_POWER_SHARE = 5  # benchmarks of the other tables for each one of the power tables
 
 
 def main() -> None:
@@ -43,33 +47,51 @@ def main() -> None:
         metavar="N",
         help="number of simulated benchmarks per row (default: 2000)",
     )
+    parser.add_argument("--quick", action="store_true", help=f"the same as --repeats {_QUICK}")
+    parser.add_argument(
+        "--only",
+        choices=_PARTS,
+        help="print the tables of one part",
+    )
+    parser.add_argument(
+        "--numbers",
+        choices=("report", "choose"),
+        default="report",
+        help="random numbers of the power tables: those on which rules are reported (default), or "
+        "those on which the rule was chosen",
+    )
+    parser.add_argument("--processes", type=int, metavar="N", help="default: all cores")
     parser.add_argument("--speed", action="store_true", help="time the bootstrap instead")
     options = parser.parse_args()
     if options.speed:
         print(measure_speed())
         return
-    with ProcessPoolExecutor() as pool:
-        tables = [
-            _false_alarm_table(pool, options.repeats),
-            _coverage_table(pool, options.repeats),
-            _rare_table(pool, options.repeats),
-        ]
-    print(markdown(_TITLE, [f"{options.repeats:,} simulated benchmarks per row."], tables), end="")
+    repeats = _QUICK if options.quick else options.repeats
+    tables: list[ResultTable] = []
+    with ProcessPoolExecutor(options.processes) as pool:
+        if options.only in (None, "power"):
+            tables += power_tables(pool, max(repeats // _POWER_SHARE, 2), options.numbers)
+        if options.only in (None, "false alarms"):
+            tables.append(_false_alarm_table(pool, repeats))
+        if options.only in (None, "coverage"):
+            tables += [_coverage_table(pool, repeats), _rare_table(pool, repeats)]
+    counted = f"{repeats:,} simulated benchmarks per row, {repeats // _POWER_SHARE:,} for rules."
+    print(markdown(_TITLE, [counted], tables), end="")
 
 
 def _false_alarm_table(pool: Executor, repeats: int) -> ResultTable:
     cells: dict[str, dict[str, Cell | str]] = {}
     for scenario in false_alarms.SCENARIOS:
         simulate = partial(false_alarms.p_values, scenario)
-        p = np.array(_all(pool, simulate, repeats, scenario.name))
+        p = np.array(simulate_all(pool, simulate, repeats, scenario.name))
         for m, measure in enumerate(false_alarms.TESTED):
             possible = [of_test[~np.isnan(of_test)] for of_test in p[:, m].T]
             cells[f"{scenario.name}: {measure.words}"] = {
                 **{
-                    test: _percent(values < SIGNIFICANCE) if len(values) else "–"
+                    test: percent(values < SIGNIFICANCE) if len(values) else "–"
                     for test, values in zip(false_alarms.TESTS, possible, strict=True)
                 },
-                "not comparable": _percent(np.isnan(p[:, m, -1])),
+                "not comparable": percent(np.isnan(p[:, m, -1])),
             }
     note = (
         "Two equal methods are called significantly different at the 5 % level: % of the simulated "
@@ -82,7 +104,7 @@ def _false_alarm_table(pool: Executor, repeats: int) -> ResultTable:
 
 def _coverage_table(pool: Executor, repeats: int) -> ResultTable:
     # By repeat, unit, kind and measure: value, low, high.
-    simulated = np.array(_all(pool, coverage.intervals, repeats, "coverage"))
+    simulated = np.array(simulate_all(pool, coverage.intervals, repeats, "coverage"))
     truths = coverage.truths(simulated)
     cells: dict[str, dict[str, Cell | str]] = {}
     for m, measure in enumerate(coverage.COVERED):
@@ -93,19 +115,21 @@ def _coverage_table(pool: Executor, repeats: int) -> ResultTable:
             for u, unit in enumerate(coverage.UNITS):
                 _, low, high = simulated[~np.isnan(simulated[:, u, k, m, 1]), u, k, m].T
                 covers = (low <= truths[k, m]) & (truths[k, m] <= high)
-                row[f"{unit} drawn"] = _percent(covers)
+                row[f"{unit} drawn"] = percent(covers)
     note = f"95 % intervals that cover the true value, % of those given. {_STANDARD_ERROR}"
     return ResultTable("coverage", "Coverage", "", cells, note=note, row_heading="metric")
 
 
 def _rare_table(pool: Executor, repeats: int) -> ResultTable:
-    simulated = np.array(_all(pool, rare.intervals, repeats, "rare classes"))  # [repeats, sizes, 2]
+    simulated = np.array(
+        simulate_all(pool, rare.intervals, repeats, "rare classes")
+    )  # [repeats, sizes, 2]
     cells: dict[str, dict[str, Cell | str]] = {}
     for i, patients in enumerate(rare.CLASS_PATIENTS):
         low, high = simulated[~np.isnan(simulated[:, i, 0]), i].T
         covers = (low <= rare.TRUTH) & (high >= rare.TRUTH)
         cells[str(patients)] = {
-            "intervals that cover the true value": _percent(covers)
+            "intervals that cover the true value": percent(covers)
             if len(covers)
             else "none given: too many draws lack the class"
         }
@@ -117,17 +141,6 @@ def _rare_table(pool: Executor, repeats: int) -> ResultTable:
     return ResultTable(
         "rare", "Rare classes", "", cells, note=note, row_heading="patients with the class"
     )
-
-
-def _percent(is_so: np.ndarray) -> Cell:
-    """Percentage with its standard error."""
-    share = float(is_so.mean())
-    return Cell(100 * share, 100 * float(np.sqrt(share * (1 - share) / len(is_so))))
-
-
-def _all(pool: Executor, simulate: Callable[[int], T], repeats: int, title: str) -> list[T]:
-    results = pool.map(simulate, range(repeats), chunksize=10)
-    return list(track(results, title, repeats, console=Console(stderr=True)))
 
 
 if __name__ == "__main__":

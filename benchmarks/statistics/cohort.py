@@ -82,17 +82,22 @@ def monte_carlo(rng: np.random.Generator, cohort: Cohort) -> Folds:
     return folds
 
 
-def patient_kfold(rng: np.random.Generator, cohort: Cohort) -> Folds:
-    """Ten folds stratified by the patients' main label; no patient is in two parts of a fold.
+def patient_kfold(rng: np.random.Generator, cohort: Cohort, count: int = FOLDS) -> Folds:
+    """Folds stratified by the patients' main label; no patient is in two parts of a fold.
 
     The next fold is the validation part.
     """
     order = np.lexsort((rng.random(len(cohort.main)), cohort.main))
     dealt = np.empty(len(order), dtype=int)
-    dealt[order] = np.arange(len(order)) % FOLDS
+    dealt[order] = np.arange(len(order)) % count
     fold = dealt[cohort.patient]
-    sides = [((fold != k) & (fold != (k + 1) % FOLDS), fold == k) for k in range(FOLDS)]
+    sides = [((fold != k) & (fold != (k + 1) % count), fold == k) for k in range(count)]
     return [(np.flatnonzero(train), np.flatnonzero(test)) for train, test in sides]
+
+
+def patient_monte_carlo(rng: np.random.Generator, cohort: Cohort) -> Folds:
+    """Ten random 80/10/10 splits by patient, stratified by the patients' main label."""
+    return [patient_kfold(rng, cohort)[0] for _ in range(FOLDS)]
 
 
 def one_split(rng: np.random.Generator, cohort: Cohort) -> Folds:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from mil_bench.commands.options import add_results_folder, words_again
 from mil_bench.errors import InputError, one_line
+from mil_bench.planning.asked import OPTIONS, Asked
+from mil_bench.planning.options import add_options, from_arguments
 
 if TYPE_CHECKING:
     import argparse
@@ -29,6 +31,7 @@ def add_report(subparsers: Any) -> None:
     parser.add_argument(
         "run", nargs="+", metavar="RUN", help="names of runs; see mil-bench runs list"
     )
+    add_options(parser.add_argument_group("the comparison"), Asked, *OPTIONS)
     add_results_folder(parser)
 
 
@@ -42,9 +45,12 @@ def report(arguments: argparse.Namespace) -> int:
     store, reports = ResultStore(folder.runs), folder.reports
     # All plans are loaded before the first one is shown.
     plans = _joined([store.load_plan(name) for name in dict.fromkeys(arguments.run)])
+    asked = from_arguments(Asked, arguments)
+    for plan in plans:
+        asked.pairs_of(plan.methods)
     for plan in plans:
         store.save_plan(plan)  # of joined runs, so that they can be named together
-    results = [RunResult.collect(store, plan) for plan in plans]
+    results = [RunResult.collect(store, plan, asked=asked) for plan in plans]
     for result in results:
         show(result, reports / result.run_id, words_again(arguments, "results"))
     show_ranking(results, reports)
@@ -82,7 +88,7 @@ def show(result: Any, folder: Path, again: str) -> None:
     for line in result.figures.failures.values():
         print(f"! {one_line(line)}")
     print(f"\nReport: {page}  (tables as Markdown, CSV and LaTeX in the same folder)")
-    print(f"To print it again: mil-bench report {result.run_id}{again}")
+    print(f"To print it again: mil-bench report {result.run_id}{result.asked.again}{again}")
 
 
 def show_ranking(results: list[Any], reports: Path) -> None:

@@ -12,7 +12,8 @@ from mil_bench.commands.options import (
     words_again,
 )
 from mil_bench.commands.report import show, show_ranking
-from mil_bench.planning.options import add_options
+from mil_bench.planning.asked import OPTIONS, Asked
+from mil_bench.planning.options import add_options, from_arguments
 from mil_bench.planning.request import RunRequest
 from mil_bench.wording import plural
 
@@ -38,6 +39,7 @@ def add_run(subparsers: Any) -> None:
     tuning = parser.add_argument_group("settings (default: the authors' recipes)")
     add_options(tuning.add_mutually_exclusive_group(), RunRequest, "tune", "tuned")
     add_options(tuning, RunRequest, "select", "pruning")
+    add_options(parser.add_argument_group("the comparison"), Asked, *OPTIONS)
     how = add_setup(parser, "tracking", "shard", "collect")
     how.add_argument(
         "--dry-run", action="store_true", help="print what would be trained, and train nothing"
@@ -52,6 +54,9 @@ def run(arguments: argparse.Namespace) -> int:
     setup = setup_of(arguments)
     # All requests are checked before the first one trains.
     prepared = [prepare(request, setup) for request in requests_of(arguments)]
+    asked = from_arguments(Asked, arguments)
+    for planned in prepared:
+        asked.pairs_of(planned.plan.methods)
     if arguments.dry_run:
         for planned in prepared:
             _print_plan(planned.plan, ResultStore(setup.folder.runs))
@@ -64,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     results = []
     for planned in prepared:
-        result = execute(planned, setup)
+        result = execute(planned, setup, asked)
         results.append(result)
         if (setup.cluster.detach or setup.shard) and (waiting := _waiting(result)):
             print(waiting)

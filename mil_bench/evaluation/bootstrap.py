@@ -79,7 +79,8 @@ class Bootstrap:
         unit: what was drawn ("patient"; "slide" if groups are unknown).
         units: number of units.
         pooled: metrics of all folds together.
-        fold_mean: means over the folds in which a metric is defined.
+        fold_mean: means over the folds in which a metric is defined; of a mean over classes, the
+            mean of each class's mean over the folds that have the class.
         class_units: measure of one class to the number of units that have a slide of that class.
     """
 
@@ -104,26 +105,35 @@ class Bootstrap:
             measure: what the values are of. A metric of one class needs enough units that have a
                 slide of the class.
         """
+        undefined = int(np.isnan(values[1:]).sum())
+        if reason := self.fault(values, measure):
+            return Interval(float("nan"), float("nan"), undefined, reason)
+        tail = (1 - CONFIDENCE) / 2
+        low, high = np.nanquantile(values[1:], [tail, 1 - tail])
+        return Interval(float(low), float(high), undefined)
+
+    def fault(self, values: np.ndarray, measure: Measure | None = None) -> str:
+        """Why the draws of a metric or of a difference cannot be used, "" if they can.
+
+        Args:
+            values: as of ``interval``.
+            measure: as of ``interval``.
+        """
         drawn = values[1:]
         undefined = int(np.isnan(drawn).sum())
         with_class = None if measure is None else self.class_units.get(measure)
-        reason = ""
         if np.isnan(values[0]):
-            reason = "the value itself is undefined"
-        elif self.few:
-            reason = self.few
-        elif measure is not None and with_class is not None and with_class < FEWEST_UNITS:
-            reason = (
+            return "the value itself is undefined"
+        if self.few:
+            return self.few
+        if measure is not None and with_class is not None and with_class < FEWEST_UNITS:
+            return (
                 f"{with_class} {self.unit}s with {measure.of} are too few, {FEWEST_UNITS} are "
                 "needed"
             )
-        elif undefined > MOST_UNDEFINED * len(drawn):
-            reason = f"undefined in {undefined} of {len(drawn)} draws of {self.unit}s"
-        if reason:
-            return Interval(float("nan"), float("nan"), undefined, reason)
-        tail = (1 - CONFIDENCE) / 2
-        low, high = np.nanquantile(drawn, [tail, 1 - tail])
-        return Interval(float(low), float(high), undefined)
+        if undefined > MOST_UNDEFINED * len(drawn):
+            return f"undefined in {undefined} of {len(drawn)} draws of {self.unit}s"
+        return ""
 
 
 def p_value(values: np.ndarray) -> float:
@@ -211,7 +221,8 @@ class _Model:
         mean of all folds, not around the mean of so few patients.
         """
         defined = ~np.isnan(ratio.value[0])
-        if not Measure("", key).metric.is_classwise:
+        metric = Measure("", key).metric
+        if not (metric.is_classwise or metric.is_mean):
             defined &= defined.all()
         return defined / np.where(defined, ratio.whole[0], 1)
 

@@ -78,6 +78,11 @@ class Metric:
         return self.reduction is None
 
     @property
+    def is_mean(self) -> bool:
+        """Whether it is the plain mean of its columns, not a number as soon as one of them is."""
+        return self.reduction is class_mean
+
+    @property
     def sign(self) -> int:
         """1 if higher is better, -1 if lower is."""
         return 1 if self.higher_is_better else -1

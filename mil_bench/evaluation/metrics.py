@@ -25,7 +25,7 @@ import numpy as np
 from mil_bench import registry
 from mil_bench.errors import PluginError
 from mil_bench.evaluation.built_in_metrics import BUILT_IN
-from mil_bench.evaluation.metric import LEVELS, Metric
+from mil_bench.evaluation.metric import LABEL_LEVELS, LEVELS, Metric
 from mil_bench.evaluation.weighted_sums import LevelScores, Ratio, Weighted
 
 if TYPE_CHECKING:
@@ -79,6 +79,11 @@ class Measure(NamedTuple):
     def metric(self) -> Metric:
         """What is measured."""
         return BUILT_IN.get(self.key) or registry.metrics.load(self.key)
+
+    @property
+    def is_macro(self) -> bool:
+        """Whether it is a mean over classes; see ``class_values``."""
+        return self.level in LABEL_LEVELS and self.metric.is_mean
 
     @property
     def words(self) -> str:
@@ -154,6 +159,31 @@ def measure(
         ordered: whether the order of the classes means something; then there is a quadratic kappa.
     """
     return _metric_values(_sums_of([predictions], hierarchy, ordered)[0], hierarchy)
+
+
+def class_values(
+    predictions: Predictions, hierarchy: LabelHierarchy, measure: Measure, ordered: bool = False
+) -> np.ndarray | None:
+    """The values of the classes whose mean is a macro metric ``[C]``.
+
+    A class is not a number if the fold's labels leave it undefined. None if the metric has no
+    classes, or if a class is undefined for another reason, which may be the method's: the folds
+    that define it would then differ between methods.
+
+    Args:
+        predictions: of one trained fold.
+        hierarchy: the classes.
+        measure: one that ``is_macro``.
+        ordered: whether the order of the classes means something.
+    """
+    scores = LevelScores(predictions, hierarchy, measure.level, ordered)
+    ratio = measure.metric.sums(Weighted(scores, np.ones((1, len(scores.labels)))))
+    if ratio is None or ratio.value.shape[1] != scores.classes:
+        return None
+    slides = np.bincount(scores.labels, minlength=scores.classes)
+    explained = (slides == 0) | (slides == len(scores.labels))
+    values = ratio.value[0]
+    return values if explained[np.isnan(values)].all() else None
 
 
 def named_values(

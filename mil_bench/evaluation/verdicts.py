@@ -1,18 +1,11 @@
-"""Which method is better: every pair of methods compared, as numbers.
+"""Which method is better: pairs of methods compared, as numbers.
 
-Two methods are compared by their differences over folds, averaged over seeds within each fold. A
-difference counts only if it is significant in two tests:
-
-- the corrected resampled t-test across folds (Nadeau and Bengio, 2003), with the numbers of test
-  and training slides of the protocol: training-set variability;
-- the paired bootstrap over patients of the same difference: test-set variability.
-
-Either alone finds too many differences if patients are in several folds (``python -m
-mil_bench.benchmarks.statistics`` shows by how much), so the larger of the two p-values is used, and
-an interval that covers both. With a single split there are no folds, and if the difference is the
-same in every fold they have no variance: then the bootstrap alone decides.
-Every method is compared with every other, yardsticks included, and p-values are Holm-adjusted for
-all these pairs: comparing only with the best method would choose the pairs by their outcome.
+Two methods are compared by their differences over folds, averaged over seeds within each fold; the
+rule is that of ``evaluation.comparison``. There are three answers: one of the two is better, they
+are practically equivalent (the difference is shown to be smaller than a margin), or it is
+undecided. All pairs that are asked for are compared at once, and their p-values and intervals hold
+for all of them. Unless asked otherwise these are all pairs, yardsticks included: comparing only
+with the best method would choose the pairs by their outcome.
 """
 
 from __future__ import annotations
@@ -20,15 +13,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from mil_bench import registry
-from mil_bench.evaluation.bootstrap import Bootstrap, Interval, bootstrap, p_value
-from mil_bench.evaluation.metrics import Measure, MetricValues
+from mil_bench.evaluation.bootstrap import Bootstrap, bootstrap
+from mil_bench.evaluation.comparison import PatientSpread, compared, contributions
+from mil_bench.evaluation.metrics import Measure, MetricValues, class_values
 from mil_bench.evaluation.metrics import measure as measure_fold
-from mil_bench.evaluation.statistics import SIGNIFICANCE, corrected_t_test, holm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,13 +29,18 @@ if TYPE_CHECKING:
     from mil_bench.evaluation.predictions import TrainedFold
     from mil_bench.hierarchy import LabelHierarchy
 
+Answer = Literal["better", "equivalent", "undecided"]
+"""What the numbers say of a pair; "better" means that its first method is."""
 FEWEST_FOLDS = 3
-"""Fewer folds have no usable variance; a single one is judged by the bootstrap alone."""
+"""With two folds the rule has never been tried; a single split is judged by its patients alone."""
+MARGIN = 0.01
+"""Differences below it make methods practically equivalent, unless a run is asked with another."""
 
 _NO_SPREAD = (
     "the difference is the same in every fold, so a t-test across folds has no variance to work "
     "with"
 )
+_SAME = 1e-12  # what differs by less is equal but for rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +55,9 @@ class Evidence:
         group_name: what a group is ("patient"), "" if groups are unknown.
         ordered: whether the order of the classes means something.
         replicates: bootstrap draws.
+        margin: of practical equivalence, for metrics that are shown as percent; 0.01 is 1 point.
+        pairs: the pairs that were asked for before, None for all. Those with a method that is not
+            complete are left out.
     """
 
     trained: Mapping[str, Sequence[TrainedFold]]
@@ -66,6 +67,8 @@ class Evidence:
     group_name: str
     ordered: bool = False
     replicates: int = 10_000
+    margin: float = MARGIN
+    pairs: tuple[tuple[str, str], ...] | None = None
 
     @property
     def complete(self) -> list[str]:
@@ -112,6 +115,34 @@ class Evidence:
             values[fold].append(of_training.values[measure])
         return np.array([np.mean(of_fold) for of_fold in values])
 
+    def contributions(self, method: str, measure: Measure) -> np.ndarray:
+        """What each fold contributes to the method's mean ``[J]``, see ``comparison``.
+
+        Where folds lack a class, a macro mean takes each class's mean over the folds that have it.
+        Not numbers if the mean is undefined.
+        """
+        if (method, measure) not in self._contributions:
+            values = self.by_fold(method, measure)
+            if np.isnan(values).any() and measure.is_macro:
+                of_classes = self._by_class(method, measure)
+                values = values if of_classes is None else contributions(of_classes)
+            self._contributions[method, measure] = values
+        return self._contributions[method, measure]
+
+    @cached_property
+    def _contributions(self) -> dict[tuple[str, Measure], np.ndarray]:
+        return {}
+
+    def _by_class(self, method: str, measure: Measure) -> np.ndarray | None:
+        """Values of every fold and class, mean over seeds ``[J, C]``; see ``class_values``."""
+        values: list[list[np.ndarray]] = [[] for _ in self.sizes]
+        for training in self.trained[method]:
+            found = class_values(training.predictions, self.hierarchy, measure, self.ordered)
+            if found is None:
+                return None
+            values[training.fold].append(found)
+        return np.array([np.mean(of_fold, axis=0) for of_fold in values])
+
     def undefined(self, method: str, measure: Measure) -> list[str]:
         """Why a measure is undefined, one entry per fold."""
         reasons = {
@@ -131,29 +162,31 @@ class Verdict:
         first: the method with the better mean.
         second: the other.
         difference: first minus second, a mean over folds.
-        low: lower end of the 95 % interval of the difference.
+        answer: whether the first is better, both are practically equivalent, or neither is shown.
+            A better method can be better by less than the margin, see ``is_small``.
+        low: lower end of the 95 % interval of the difference that holds for all pairs at once;
+            equivalence means that it lies inside the margin.
         high: upper end.
-        standardised: difference in standard deviations over folds; not a number for a single fold.
-        p: two-sided p value, not adjusted.
-        adjusted: p-value after Holm's adjustment for all pairs.
+        margin: of practical equivalence, not a number if the measure has none.
+        p: two-sided p-value, not adjusted.
+        adjusted: p-value adjusted for all pairs that were compared.
         pairs: number of pairs that were compared.
         folds: number of folds.
         unit: what the bootstrap draws ("patient").
         is_grouped: whether patients are known.
         reason: why there is no test, "" if there is one; then the numbers are not numbers, but the
             difference is one if it is the same in every fold.
-        no_bootstrap: why only the folds decide, "" if the bootstrap decides, too.
-        no_t_test: why only the bootstrap decides in spite of several folds, "" if the folds decide,
-            too.
+        no_bootstrap: why only the folds decide, "" if patients decide, too.
     """
 
     measure: Measure
     first: str
     second: str
     difference: float = float("nan")
+    answer: Answer = "undecided"
     low: float = float("nan")
     high: float = float("nan")
-    standardised: float = float("nan")
+    margin: float = float("nan")
     p: float = float("nan")
     adjusted: float = float("nan")
     pairs: int = 0
@@ -162,12 +195,16 @@ class Verdict:
     is_grouped: bool = True
     reason: str = ""
     no_bootstrap: str = ""
-    no_t_test: str = ""
 
     @property
-    def is_significant(self) -> bool:
-        """Whether the difference is significant at the 5 % level."""
-        return self.adjusted < SIGNIFICANCE
+    def is_small(self) -> bool:
+        """Whether the interval lies inside the margin, or is 0."""
+        return self.is_the_same or (self.low > -self.margin and self.high < self.margin)
+
+    @property
+    def is_the_same(self) -> bool:
+        """Whether both methods have the same value in every fold, with any test patients."""
+        return self.difference == self.low == self.high == 0
 
     def other(self, method: str) -> str:
         """The method that ``method`` is compared with."""
@@ -175,77 +212,82 @@ class Verdict:
 
 
 def verdicts(evidence: Evidence, measure: Measure) -> list[Verdict]:
-    """Every pair of complete methods that have the measure, in the order of the methods."""
+    """The pairs of complete methods that have the measure, in the order of the methods."""
     methods = [
         method
         for method in evidence.complete
         if all(measure in values.values for values in evidence.measured[method].values())
     ]
-    pairs = [_compared(evidence, measure, *pair) for pair in combinations(methods, 2)]
-    comparable = [i for i, verdict in enumerate(pairs) if not verdict.reason]
-    for i, adjusted in zip(comparable, holm([pairs[i].p for i in comparable]), strict=True):
-        pairs[i] = replace(pairs[i], adjusted=adjusted, pairs=len(comparable))
-    return pairs
+    asked = combinations(methods, 2) if evidence.pairs is None else evidence.pairs
+    found = [
+        _untested(evidence, measure, *pair) for pair in asked if all(m in methods for m in pair)
+    ]
+    tested = [i for i, verdict in enumerate(found) if not verdict.reason]
+    if tested:
+        answers = _tested(evidence, measure, [found[i] for i in tested])
+        for i, verdict in zip(tested, answers, strict=True):
+            found[i] = verdict
+    return found
 
 
-def _compared(evidence: Evidence, measure: Measure, first: str, second: str) -> Verdict:
+def _untested(evidence: Evidence, measure: Measure, first: str, second: str) -> Verdict:
+    """The pair with its difference, the better method first; or why it cannot be compared."""
     folds = len(evidence.sizes)
     verdict = Verdict(
         measure,
         first,
         second,
+        margin=evidence.margin if measure.metric.percent else float("nan"),
         folds=folds,
         unit=evidence.bootstrap.unit,
         is_grouped=bool(evidence.group_name),
     )
-    undefined = evidence.undefined(first, measure) or evidence.undefined(second, measure)
-    if undefined:
-        return replace(verdict, reason=f"undefined in {'; '.join(undefined)}")
+    values = {method: evidence.contributions(method, measure) for method in (first, second)}
+    for method, of_method in values.items():
+        if np.isnan(of_method).any():
+            where = "; ".join(evidence.undefined(method, measure))
+            return replace(verdict, reason=f"undefined in {where}")
     if not measure.metric.resampled:
         return replace(verdict, reason=f"{measure.metric.words} cannot be resampled without bias")
     if 1 < folds < FEWEST_FOLDS:
         return replace(verdict, reason=f"only {folds} folds, {FEWEST_FOLDS} are needed")
-    differences = evidence.by_fold(first, measure) - evidence.by_fold(second, measure)
-    if differences.mean() * measure.metric.sign < 0:
-        first, second, differences = second, first, -differences
-    draws = evidence.bootstrap.fold_mean.difference(first, second, measure)
-    interval = evidence.bootstrap.interval(draws, measure)
-    verdict = replace(verdict, first=first, second=second, difference=float(differences.mean()))
-    if folds == 1:
-        return _by_patients(verdict, draws, interval)
-    return _by_folds(verdict, differences, evidence.overlap, draws, interval)
+    difference = float((values[first] - values[second]).mean())
+    if difference * measure.metric.sign < 0:
+        first, second, difference = second, first, -difference
+    return replace(verdict, first=first, second=second, difference=difference)
 
 
-def _by_patients(verdict: Verdict, draws: np.ndarray, interval: Interval) -> Verdict:
-    if interval.reason:
-        reason = f"one split, and {interval.reason}"
-        return replace(verdict, difference=float("nan"), reason=reason)
-    return replace(verdict, low=interval.low, high=interval.high, p=p_value(draws))
-
-
-def _by_folds(
-    verdict: Verdict,
-    differences: np.ndarray,
-    overlap: float,
-    draws: np.ndarray,
-    interval: Interval,
-) -> Verdict:
-    if np.ptp(differences) < 1e-12:  # equal but for rounding
-        if abs(verdict.difference) < 1e-12:
-            return replace(verdict, difference=0.0, low=0.0, high=0.0, standardised=0.0, p=1.0)
-        # As the spread goes to 0, so does the p-value of the t-test: the larger one is the other's.
-        if interval.reason:
-            return replace(verdict, reason=f"{_NO_SPREAD}, and {interval.reason}")
-        return replace(_by_patients(verdict, draws, interval), no_t_test=_NO_SPREAD)
-    test = corrected_t_test(differences, overlap)
-    low, high, p = test.low, test.high, test.p
-    if not interval.reason:
-        low, high, p = min(low, interval.low), max(high, interval.high), max(p, p_value(draws))
-    return replace(
-        verdict,
-        low=low,
-        high=high,
-        p=p,
-        standardised=test.standardised,
-        no_bootstrap=interval.reason,
-    )
+def _tested(evidence: Evidence, measure: Measure, pairs: Sequence[Verdict]) -> list[Verdict]:
+    """All pairs tested together."""
+    drawn = evidence.bootstrap
+    draws = np.stack([drawn.fold_mean.difference(v.first, v.second, measure) for v in pairs])
+    no_bootstrap = next(filter(None, (drawn.fault(values, measure) for values in draws)), "")
+    if no_bootstrap and len(evidence.sizes) == 1:
+        reason = f"one split, and {no_bootstrap}"
+        return [replace(verdict, difference=float("nan"), reason=reason) for verdict in pairs]
+    patients = None if no_bootstrap else PatientSpread.of_draws(draws, drawn.units)
+    values = {m: evidence.contributions(m, measure) for v in pairs for m in (v.first, v.second)}
+    differences = np.stack([values[v.first] - values[v.second] for v in pairs])
+    tests = compared(differences[:, None], evidence.overlap, patients)
+    # The same values in a few folds do not show that methods are the same with other patients.
+    varies = tests.error > 0 if patients is None else np.full(len(pairs), True)
+    count = int(np.count_nonzero(~np.isnan(tests.p)))
+    answered = []
+    for i, verdict in enumerate(pairs):
+        if np.isnan(tests.p[i]):
+            reason = f"{_NO_SPREAD}, and {no_bootstrap}"
+            answered.append(replace(verdict, reason=reason))
+            continue
+        tested = replace(
+            verdict,
+            difference=0.0 if abs(verdict.difference) < _SAME else verdict.difference,
+            low=float(tests.joint_low[i]),
+            high=float(tests.joint_high[i]),
+            p=float(tests.p[i]),
+            adjusted=float(tests.adjusted[i]),
+            pairs=count,
+            no_bootstrap=no_bootstrap,
+        )
+        answer: Answer = "equivalent" if tested.is_small and varies[i] else "undecided"
+        answered.append(replace(tested, answer="better" if tests.better[i] else answer))
+    return answered

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 from mil_bench.papers.published import Text
-from mil_bench.report.sentences import amount, verdict_sentence
+from mil_bench.report.pair_sentences import amount, verdict_sentence
 from mil_bench.report.tables import ABSENT, Cell, ResultTable
 
 if TYPE_CHECKING:
@@ -42,12 +42,13 @@ class Answer:
 
     Args:
         question: the question.
-        word: "Yes", "No" (significantly the other way round), "Not significant" or "No answer".
+        word: "Yes", "No" (the other row is better), "Practically equivalent", "Undecided" or "No
+            answer".
         reason: the verdict in words, or why there is none.
         measure: on what the rows are compared, None if they are not.
         difference: value of the row ``better`` minus that of ``than``, with the sign changed if
             lower values are better; not a number if the rows are not compared.
-        low: lower end of its 95 % interval.
+        low: lower end of its 95 % interval, which holds for all pairs of the run at once.
         high: upper end.
         p: p-value, adjusted as in the run's verdicts.
     """
@@ -102,10 +103,14 @@ def answer(question: Question, verdicts: Sequence[Verdict]) -> Answer:
     better_first = verdict.first == question.better
     sign = verdict.measure.metric.sign * (1 if better_first else -1)
     low, high = sorted((sign * verdict.low, sign * verdict.high))
-    word = {True: "Yes", False: "No"}[better_first] if verdict.is_significant else "Not significant"
+    words = {
+        "better": "Yes" if better_first else "No",
+        "equivalent": "Practically equivalent",
+        "undecided": "Undecided",
+    }
     return Answer(
         question,
-        word,
+        words[verdict.answer],
         verdict_sentence(verdict),
         verdict.measure,
         sign * verdict.difference,
@@ -128,7 +133,7 @@ def in_short(answers: Sequence[Answer]) -> str:
         else "The difference is significant for none of the questions"
     )
     largest = max(compared, key=lambda answer: abs(answer.difference))
-    end = "" if largest.is_significant else ", not significant"
+    end = "" if largest.is_significant else f", {largest.word.lower()}"
     return f"{start}; the largest is {largest.numbers}, {largest.pair}{end}."
 
 

@@ -1,4 +1,4 @@
-"""Verdicts and rankings in words."""
+"""The verdicts of a run and rankings in words."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mil_bench import registry
 from mil_bench.evaluation.metrics import Measure
 from mil_bench.evaluation.statistics import SIGNIFICANCE
 from mil_bench.evaluation.verdicts import Evidence, Verdict, verdicts
-from mil_bench.report.tables import p_number
+from mil_bench.report.pair_sentences import p_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,80 +23,6 @@ _ROUNDING = 1e-12
 """Means that differ by less are equal."""
 
 
-def amount(value: float, measure: Measure) -> str:
-    """A difference as sentences print it: percentage points with one digit, else three digits."""
-    return f"{100 * value:.1f}" if measure.metric.percent else f"{value:.3f}"
-
-
-def p_text(p: float) -> str:
-    """A p-value as sentences print it: ``p = .03``, ``p < .001``."""
-    number = p_number(p)
-    return f"p {number}" if number.startswith("<") else f"p = {number}"
-
-
-def verdict_sentence(verdict: Verdict) -> str:
-    """One pair of methods."""
-    first, second, words = verdict.first, verdict.second, verdict.measure.words
-    if verdict.reason and np.isnan(verdict.difference):
-        return f"{first} and {second} cannot be compared on {words}: {verdict.reason}."
-    sign = verdict.measure.metric.sign
-    by = amount(sign * verdict.difference, verdict.measure)
-    points = " points" if verdict.measure.metric.percent else ""
-    direction = "higher" if sign > 0 else "lower"
-    if verdict.reason:
-        return (
-            f"The {words} of {first} is {by}{points} {direction} than that of {second} in every "
-            f"fold, but this cannot be tested: {verdict.reason}."
-        )
-    if verdict.difference == verdict.low == verdict.high == 0 and verdict.p == 1:
-        return f"{first} and {second} have the same {words}{_in_folds(verdict)}."
-    ends = sorted((sign * verdict.low, sign * verdict.high))
-    low, high = (amount(end, verdict.measure) for end in ends)
-    p = p_text(verdict.adjusted)
-    if verdict.pairs > 1:
-        p = f"Holm-adjusted for {verdict.pairs} pairs: {p}"
-    numbers = f"(95 % interval {low} to {high}; {p})"
-    if verdict.is_significant:
-        start = f"{first} is better than {second}: its {words} is {by}{points} {direction}"
-    elif by == amount(0, verdict.measure):
-        start = (
-            f"The difference between {first} and {second} is not significant: their {words} "
-            f"differs by less than {_smallest(verdict.measure)}{points}"
-        )
-    else:
-        start = (
-            f"The difference between {first} and {second} is not significant: the {words} of "
-            f"{first} is {by}{points} {direction}"
-        )
-    return f"{start} {numbers}.{_limits(verdict)}"
-
-
-def _in_folds(verdict: Verdict) -> str:
-    return " in every fold" if verdict.folds > 1 else ""
-
-
-def _smallest(measure: Measure) -> str:
-    """Below this, a difference is printed as 0."""
-    return "0.1" if measure.metric.percent else "0.001"
-
-
-def _limits(verdict: Verdict) -> str:
-    """What a verdict does not cover."""
-    notes = []
-    if verdict.folds == 1:
-        notes.append(
-            f" Single split: the interval covers the sampling of test {verdict.unit}s only, not "
-            "training-set variability."
-        )
-    elif verdict.no_bootstrap:
-        notes.append(f" Only the t-test across folds was possible: {verdict.no_bootstrap}.")
-    elif verdict.no_t_test:
-        notes.append(f" Only the bootstrap over {verdict.unit}s was possible: {verdict.no_t_test}.")
-    if not verdict.is_grouped:
-        notes.append(" Patients are unknown: slides were resampled as if they were independent.")
-    return "".join(notes)
-
-
 def headline(pairs: Sequence[Verdict], evidence: Evidence, measure: Measure) -> str:
     """The method with the best mean, what it is better than, and what it cannot be compared with.
 
@@ -107,6 +33,8 @@ def headline(pairs: Sequence[Verdict], evidence: Evidence, measure: Measure) -> 
         evidence: what a run measured.
         measure: what methods are compared on.
     """
+    if evidence.pairs is not None:
+        return _asked(pairs, measure)
     contestants = evidence.contestants
     means = {m: v for m, v in method_means(pairs, evidence, measure).items() if m in contestants}
     if not means:
@@ -128,19 +56,43 @@ def headline(pairs: Sequence[Verdict], evidence: Evidence, measure: Measure) -> 
     else:
         start = f"{best} has the best {measure.words} ({value})"
     they, verb = ("they", "are") if len(leaders) > 1 else ("it", "is")
-    worse = [other for other, of in others.items() if all(pair.is_significant for pair in of)]
     untested = {o: pair for o, of in others.items() for pair in of if pair.reason}
-    level = [other for other in others if other not in worse and other not in untested]
+    worse, equal = (
+        [other for other, of in others.items() if all(pair.answer == answer for pair in of)]
+        for answer in ("better", "equivalent")
+    )
+    undecided = [other for other in others if other not in (*worse, *equal, *untested)]
     if worse and len(worse) == len(others):
         return f"{start} and {verb} better than all other methods: {', '.join(worse)}."
     parts = [start]
     if worse:
         parts.append(f"{they} {verb} better than {', '.join(worse)}")
-    if level:
-        differences, be = ("difference", "is") if len(level) == 1 else ("differences", "are")
-        named = _named(level, len(others), "other methods")
-        parts.append(f"the {differences} from {named} {be} not significant")
+    if equal:
+        named = _named(equal, len(others), "other methods")
+        parts.append(f"{they} {verb} practically equivalent to {named}")
+    if undecided:
+        named = _named(undecided, len(others), "other methods")
+        parts.append(f"whether {they} {verb} better than {named} is undecided")
     return f"{'; '.join(parts)}.{_not_compared(untested, they)}"
+
+
+def _asked(pairs: Sequence[Verdict], measure: Measure) -> str:
+    """The answers for the pairs that were asked for before."""
+    if not pairs:
+        return f"None of the pairs that were asked for can be compared on {measure.words}."
+    answers = {
+        "better": "{} is better than {}",
+        "equivalent": "{} and {} are practically equivalent",
+        "undecided": "undecided between {} and {}",
+    }
+    said = [
+        f"{pair.first} and {pair.second} cannot be compared ({pair.reason})"
+        if pair.reason
+        else answers[pair.answer].format(pair.first, pair.second)
+        for pair in pairs
+    ]
+    asked = "the pair that was" if len(pairs) == 1 else f"the {len(pairs)} pairs that were"
+    return f"{measure.words[0].upper()}{measure.words[1:]}, {asked} asked for: {'; '.join(said)}."
 
 
 def _named(names: Sequence[str], everyone: int, words: str) -> str:
@@ -165,7 +117,7 @@ def method_means(
 ) -> dict[str, float]:
     """Method to its mean over folds, for all methods that are compared and have one."""
     methods = dict.fromkeys(method for pair in pairs for method in (pair.first, pair.second))
-    means = {method: float(evidence.by_fold(method, measure).mean()) for method in methods}
+    means = {method: float(evidence.contributions(method, measure).mean()) for method in methods}
     return {method: mean for method, mean in means.items() if not np.isnan(mean)}
 
 
@@ -192,7 +144,9 @@ def summary(evidence: Evidence, pairs: Sequence[Verdict], measure: Measure) -> l
     """
     if len(evidence.complete) < 2:
         return ["Nothing can be compared: fewer than two methods have all their trainings."]
-    first, *more = headline(pairs, evidence, measure), *_yardstick_lines(pairs, evidence, measure)
+    # A question asked before is about its own pairs only.
+    more = _yardstick_lines(pairs, evidence) if evidence.pairs is None else []
+    first = headline(pairs, evidence, measure)
     if evidence.hierarchy.is_flat:
         return [first, *more]
     coarse = Measure("coarse", measure.key)
@@ -203,7 +157,7 @@ def summary(evidence: Evidence, pairs: Sequence[Verdict], measure: Measure) -> l
     ]
 
 
-def _yardstick_lines(pairs: Sequence[Verdict], evidence: Evidence, measure: Measure) -> list[str]:
+def _yardstick_lines(pairs: Sequence[Verdict], evidence: Evidence) -> list[str]:
     """Which methods are better than what uses no image."""
     sentences, yardsticks = [], registry.yardsticks.names()
     methods = [row for row in evidence.trained if row not in yardsticks]
@@ -211,25 +165,37 @@ def _yardstick_lines(pairs: Sequence[Verdict], evidence: Evidence, measure: Meas
         with_it = {m: p for m in methods for p in pairs if {p.first, p.second} == {m, yardstick}}
         compared = [p for p in with_it.values() if not p.reason]
         untested = {m: p for m, p in with_it.items() if p.reason}
-        better = [p.first for p in compared if p.is_significant and p.second == yardstick]
-        level = [m for p in compared if (m := p.other(yardstick)) not in better]
-        ahead = [m for p in compared if p.first == yardstick and p.difference and (m := p.second)]
-        if level:
-            value = f" It is ahead of {', '.join(ahead)} in {measure.words}." if ahead else ""
-            sentences.append(
-                f"Not significantly better than {yardstick}, which uses no image: "
-                f"{_named(level, len(methods), 'methods')}.{value}"
-            )
-        elif len(compared) == len(methods):
-            sentences.append(f"Every method is better than {yardstick}, which uses no image.")
-        elif compared:  # others have no results, or none that can be compared
-            sentences.append(f"Better than {yardstick}, which uses no image: {', '.join(better)}.")
+        which = f"{yardstick}, which uses no image"
+        answers = {
+            "Worse than": [p for p in compared if p.answer == "better" and p.first == yardstick],
+            "Practically equivalent to": [p for p in compared if p.answer == "equivalent"],
+            "Undecided whether better than": [p for p in compared if p.answer == "undecided"],
+        }
+        for start, of_answer in answers.items():
+            if of_answer:
+                names = [pair.other(yardstick) for pair in of_answer]
+                named = _named(names, len(methods), "methods")
+                sentences.append(f"{start} {which}: {named}.{_ahead(of_answer, yardstick)}")
+        better = [p.first for p in compared if p.answer == "better" and p.second == yardstick]
+        if better and len(better) == len(methods):
+            sentences.append(f"Every method is better than {which}.")
+        elif better and len(better) == len(compared):  # others have no results to compare
+            sentences.append(f"Better than {which}: {', '.join(better)}.")
         for reason in dict.fromkeys(pair.reason for pair in untested.values()):
-            names = ", ".join(m for m, pair in untested.items() if pair.reason == reason)
-            sentences.append(
-                f"Not tested against {yardstick}, which uses no image: {names} ({reason})."
-            )
+            named = ", ".join(m for m, pair in untested.items() if pair.reason == reason)
+            sentences.append(f"Not tested against {which}: {named} ({reason}).")
     return sentences
+
+
+def _ahead(pairs: Sequence[Verdict], yardstick: str) -> str:
+    """Whom the yardstick is ahead of although it is not better; "" for nobody."""
+    behind = [
+        pair.second
+        for pair in pairs
+        if pair.first == yardstick and pair.difference and pair.answer != "better"
+    ]
+    words = pairs[0].measure.words
+    return f" It is ahead of {', '.join(behind)} in {words}." if behind else ""
 
 
 def ranking_sentence(ranking: Ranking | str) -> str:

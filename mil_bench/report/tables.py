@@ -122,6 +122,8 @@ class ResultTable:
         job_keys: row to the keys of its jobs; rows without jobs may be absent.
         note: what holds for this table only, "" for nothing.
         row_heading: what a row is.
+        colours: text of a cell to the colour of its background on pages; texts are signs, so that
+            they can be read without colours.
     """
 
     name: str
@@ -131,6 +133,7 @@ class ResultTable:
     job_keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     note: str = ""
     row_heading: str = "method"
+    colours: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def columns(self) -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mil_bench.evaluation.metrics import Measure
+from mil_bench.report.pair_sentences import margin_words
 from mil_bench.report.sentences import best_of_means, method_means
 from mil_bench.report.tables import ABSENT, Cell, ResultTable
 
@@ -15,27 +16,41 @@ if TYPE_CHECKING:
 
     from mil_bench.evaluation.verdicts import Evidence, Verdict
 
-_PER_PAIR = (
-    "Intervals are per pair, not adjusted; p-values are Holm-adjusted for all pairs, so an "
-    "interval can exclude 0 although the difference is not significant (adjusted p < .05). Not "
-    "significant does not mean equivalent."
+_RULE = (
+    "The standard error of a difference adds the variance over test {unit}s (paired bootstrap) and "
+    "that over trainings (folds)."
 )
-_D = "d: mean difference divided by the standard deviation of the differences over folds."
-_BOTH = (
-    "Each pair is tested twice: by a corrected resampled t-test across folds (training-set "
-    "variability) and by a paired bootstrap over {}s (test-set variability). The larger p-value is "
-    f"shown, and an interval that covers both 95 % confidence intervals. {_PER_PAIR} {_D}"
+_ONE_SPLIT = (
+    "Single split: the variance over test {unit}s (paired bootstrap), doubled, because no two "
+    "trainings can be compared."
 )
-_FOLDS_ONLY = (
-    "The interval and the p-value are of a corrected resampled t-test across folds (training-set "
-    f"variability) only: {{}}. {_PER_PAIR} {_D}"
+_FOLDS_ONLY = "By the corrected resampled t-test across folds only: {}."
+_JOINT = (
+    "P-values (adjusted by max-t) and intervals hold for {pairs}. 'is better': adjusted p < .05."
 )
-_BOOTSTRAP_ONLY = (
-    "Single split: the interval and the p-value are of a paired bootstrap over {}s (test-set "
-    f"variability) only. {_PER_PAIR}"
+_STEPS = (
+    "The 95 % interval can include 0 all the same, as it cannot be narrowed step by step like the "
+    "p-values."
+)
+_EQUIVALENT = (
+    "'practically equivalent': the interval lies within ±{margin}. 'undecided': neither is shown."
+)
+_UNDECIDED = "'undecided': no difference is shown."
+_CLASSES = (
+    "Where folds lack a class, each class counts by its mean over the folds that have it; then "
+    "classes are averaged."
 )
 _DIFFERENCE = "Difference [95 % interval]"
 _ADJUSTED, _UNADJUSTED = "p, adjusted", "p, unadjusted"
+VERDICT_TABLES = ("verdicts", "verdict_matrix", "verdicts_all")
+"""Names of the tables."""
+_SIGNS = {"better": (">", "<"), "equivalent": ("=", "="), "undecided": ("?", "?")}
+"""Answer to the signs in the row of the first method and in that of the second."""
+_COLOURS = {">": "#8fbce6", "<": "#8fbce6", "=": "#fbe7a6", "?": "#ffffff"}
+_LEGEND = (
+    "> the method of the row is better, < it is worse, = practically equivalent{within}, "
+    f"? undecided, {ABSENT} not compared. Methods are in the order of their means."
+)
 
 
 def main_measure(evidence: Evidence) -> tuple[Measure, str]:
@@ -45,8 +60,8 @@ def main_measure(evidence: Evidence) -> tuple[Measure, str]:
     """
     measure, other = Measure("fine", "macro_auc"), Measure("fine", "accuracy")
     for method in evidence.complete:
-        if undefined := evidence.undefined(method, measure):
-            reasons = "; ".join(undefined)
+        if np.isnan(evidence.contributions(method, measure)).any():
+            reasons = "; ".join(evidence.undefined(method, measure))
             return other, (
                 f"Methods are compared on {other.words}, because {measure.words} is undefined in "
                 f"{reasons}."
@@ -57,11 +72,13 @@ def main_measure(evidence: Evidence) -> tuple[Measure, str]:
 def verdict_tables(
     evidence: Evidence, pairs: Sequence[Verdict], measure: Measure, caption: str
 ) -> list[ResultTable]:
-    """The method with the best mean against each other one, and all pairs.
+    """The method with the best mean against each other one, all pairs, and the matrix of answers.
+
+    If pairs were asked for before, there is one table of these pairs in place of the first two.
 
     Args:
         evidence: what a run measured.
-        pairs: verdicts of all pairs on ``measure``.
+        pairs: its verdicts on ``measure``.
         measure: what methods are compared on.
         caption: of the run.
     """
@@ -71,37 +88,75 @@ def verdict_tables(
     unit = " (percentage points)" if measure.metric.percent else ""
     title = f"Comparisons on {measure.words}{unit}"
     means = method_means(pairs, evidence, measure)
+    sign = measure.metric.sign
+    order = sorted(means, key=lambda m: sign * means[m], reverse=True)
+    matrix = _matrix(pairs, order, f"Answers on {measure.words}", caption)
+    if evidence.pairs is not None:
+        name = f"{title}: the pairs that were asked for"
+        return [_table("verdicts", name, pairs, caption, note), matrix]
     contestants = {m: mean for m, mean in means.items() if m in evidence.contestants}
     tables = []
     if contestants and len(means) > 1:
         best = best_of_means(contestants, measure)[0]
         others = {pair.other(best): pair for pair in pairs if best in (pair.first, pair.second)}
-        order = sorted(others, key=lambda m: (m in means, means.get(m, np.nan)), reverse=True)
-        chosen = [others[other] for other in order]
+        ordered = sorted(others, key=lambda m: (m in means, means.get(m, np.nan)), reverse=True)
+        chosen = [others[other] for other in ordered]
         name = f"{title}: {best} with each other method"
         tables.append(_table("verdicts", name, chosen, caption, note))
-    return [*tables, _table("verdicts_all", f"{title}: all pairs", pairs, caption, note)]
+    every = _table("verdicts_all", f"{title}: all pairs", pairs, caption, note)
+    return [*tables, matrix, every]
 
 
 def _basis(evidence: Evidence, pairs: Sequence[Verdict]) -> str:
-    """Which tests intervals and p-values come from."""
-    unit = evidence.bootstrap.unit
-    if all(pair.reason for pair in pairs):
+    """What intervals, p-values and answers are."""
+    tested = [pair for pair in pairs if not pair.reason]
+    if not tested:
         return "No pair can be tested; the last column says why."
-    if len(evidence.sizes) == 1:
-        return _BOOTSTRAP_ONLY.format(unit)
-    if evidence.bootstrap.few:
-        return _FOLDS_ONLY.format(evidence.bootstrap.few)
-    names: dict[tuple[str, str], list[str]] = {}
+    some, unit = tested[0], evidence.bootstrap.unit
+    if some.folds == 1:
+        rule = _ONE_SPLIT.format(unit=unit)
+    elif some.no_bootstrap:
+        rule = _FOLDS_ONLY.format(some.no_bootstrap)
+    else:
+        rule = _RULE.format(unit=unit)
+    if evidence.pairs is None:
+        which = f"all {some.pairs} pairs, which were compared at once"
+    else:
+        which = (
+            f"the {some.pairs} pairs that were asked for, which were compared at once; no other "
+            "pair was compared"
+        )
+    at_once = which if some.pairs > 1 else "this pair alone"
+    margin = margin_words(some.margin)
+    parts = [
+        rule,
+        _JOINT.format(pairs=at_once),
+        _STEPS if some.pairs > 1 else "",
+        _EQUIVALENT.format(margin=margin) if margin else _UNDECIDED,
+        _CLASSES if _lacks_a_class(evidence, some) else "",
+    ]
+    return " ".join(filter(None, parts))
+
+
+def _lacks_a_class(evidence: Evidence, verdict: Verdict) -> bool:
+    return bool(evidence.undefined(verdict.first, verdict.measure))
+
+
+def _matrix(
+    pairs: Sequence[Verdict], order: Sequence[str], title: str, caption: str
+) -> ResultTable:
+    """Methods by methods, a sign per answer."""
+    signs: dict[tuple[str, str], str] = {}
     for pair in pairs:
-        if pair.no_bootstrap or pair.no_t_test:
-            test = "t-test across folds" if pair.no_bootstrap else f"bootstrap over {unit}s"
-            why = f"Only the {test}", pair.no_bootstrap or pair.no_t_test
-            names.setdefault(why, []).append(f"{pair.first} vs {pair.second}")
-    exceptions = (
-        f" {test} for {'; '.join(of_test)}: {reason}." for (test, reason), of_test in names.items()
-    )
-    return _BOTH.format(unit) + "".join(exceptions)
+        of_first, of_second = _SIGNS[pair.answer]
+        signs[pair.first, pair.second], signs[pair.second, pair.first] = of_first, of_second
+    cells = {
+        row: {column: "" if row == column else signs.get((row, column), ABSENT) for column in order}
+        for row in order
+    }
+    margin = margin_words(pairs[0].margin)
+    note = _LEGEND.format(within=f" (within ±{margin})" if margin else "")
+    return ResultTable("verdict_matrix", title, caption, cells, note=note, colours=_COLOURS)
 
 
 def _table(name: str, title: str, pairs: Sequence[Verdict], caption: str, note: str) -> ResultTable:
@@ -112,21 +167,27 @@ def _table(name: str, title: str, pairs: Sequence[Verdict], caption: str, note: 
 def _row(verdict: Verdict) -> dict[str, Cell | str]:
     scale, digits = (100, 1) if verdict.measure.metric.percent else (1, 3)
     interval = (scale * verdict.low, scale * verdict.high)
-    word = f"{verdict.first} is better" if verdict.is_significant else "not significant"
+    difference = scale * verdict.difference
     return {
         _DIFFERENCE: Cell(
-            scale * verdict.difference,
+            difference,
             digits=digits,
             interval=interval,
-            words=_difference(scale * verdict.difference, digits) if verdict.reason else "",
+            words=_number(difference, digits) if verdict.reason else "",
         ),
         _ADJUSTED: Cell.p_value(verdict.adjusted),
         _UNADJUSTED: Cell.p_value(verdict.p),
-        "d": Cell.single(verdict.standardised, f"{verdict.standardised:.2f}"),
-        "Verdict": verdict.reason or word,
+        "Verdict": verdict.reason or _answer(verdict),
     }
 
 
-def _difference(value: float, digits: int) -> str:
-    """A difference without an interval."""
+def _answer(verdict: Verdict) -> str:
+    if verdict.answer == "better":
+        small = f", by less than {margin_words(verdict.margin)}" if verdict.is_small else ""
+        return f"{verdict.first} is better{small}"
+    return {"equivalent": "practically equivalent", "undecided": "undecided"}[verdict.answer]
+
+
+def _number(value: float, digits: int) -> str:
+    """A number without an interval."""
     return ABSENT if np.isnan(value) else f"{value:.{digits}f}"

@@ -12,16 +12,18 @@ import pandas as pd
 from mil_bench import durable
 from mil_bench.errors import InputError, UnknownNameError
 from mil_bench.evaluation.verdicts import Evidence, Verdict, verdicts
+from mil_bench.planning.asked import Asked
 from mil_bench.report.budget import budget_table
+from mil_bench.report.pair_sentences import verdict_sentence
 from mil_bench.report.render import check_folder, write_report
 from mil_bench.report.result_tables import pooled_tables, result_tables
-from mil_bench.report.sentences import summary, verdict_sentence
-from mil_bench.report.verdict_tables import main_measure, verdict_tables
+from mil_bench.report.sentences import summary
+from mil_bench.report.verdict_tables import VERDICT_TABLES, main_measure, verdict_tables
 from mil_bench.runs.fold_table import audit_lines, fold_table
 from mil_bench.tuning.tuned_run import TunedRun
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from mil_bench.evaluation.metrics import Measure
@@ -47,6 +49,7 @@ class RunResult:
         failures: what could not be trained, and why, one line each.
         tuned: the trials behind the settings, None if they were not tuned.
         store: where the trained weights are; None if the result was not collected from a store.
+        asked: which methods are compared, and with what margin.
     """
 
     plan: RunPlan
@@ -54,12 +57,22 @@ class RunResult:
     failures: tuple[str, ...] = ()
     tuned: TunedRun | None = None
     store: ResultStore | None = None
+    asked: Asked = Asked()
 
     @classmethod
     def collect(
-        cls, store: ResultStore, plan: RunPlan, failures: tuple[str, ...] = ()
+        cls,
+        store: ResultStore,
+        plan: RunPlan,
+        failures: tuple[str, ...] = (),
+        asked: Asked = Asked(),  # noqa: B008 - it is frozen
     ) -> RunResult:
-        """Everything that is stored of a plan."""
+        """Everything that is stored of a plan.
+
+        Raises:
+            InputError: a method that was asked for is not in the plan.
+        """
+        asked.pairs_of(plan.methods)
         trained: dict[str, tuple[TrainedFold, ...]] = dict.fromkeys(plan.methods, ())
         stored = {job.key: store.done(job) for job in plan.jobs}
         order = {seed: i for i, seed in enumerate(plan.seeds)}
@@ -70,7 +83,7 @@ class RunResult:
                     raise store.broken(job, number, fault)
                 trained[job.label] += (fold,)
         tuned = TunedRun.collect(store, plan) if plan.tuning else None
-        return cls(plan, trained, failures, tuned, store)
+        return cls(plan, trained, failures, tuned, store, asked)
 
     @property
     def run_id(self) -> str:
@@ -89,6 +102,8 @@ class RunResult:
             len(plan.seeds),
             plan.splits.group_name,
             ordered=plan.ordered,
+            margin=self.asked.margin / 100,
+            pairs=self.asked.pairs_of(plan.methods),
         )
 
     @cached_property
@@ -97,7 +112,10 @@ class RunResult:
 
     @cached_property
     def verdicts(self) -> list[Verdict]:
-        """Every pair of complete methods compared on the main measure, mostly fine macro AUC."""
+        """The pairs of complete methods compared on the main measure, mostly fine macro AUC.
+
+        All pairs, unless others were asked for.
+        """
         return verdicts(self.evidence, self._main[0])
 
     @cached_property
@@ -222,13 +240,19 @@ class RunResult:
 
     def write_tables(self, folder: Path) -> Path:
         """Write the tables as Markdown, CSV and LaTeX; returns the path of the Markdown page."""
-        return write_report(folder, self.run_id, self.sentences, self.report_tables)
+        return self._write_tables(folder, self.sentences)
+
+    def _write_tables(self, folder: Path, facts: Sequence[str]) -> Path:
+        page = write_report(folder, self.run_id, facts, self.report_tables)
+        for name in set(VERDICT_TABLES) - set(self.tables):  # of a report on other pairs
+            (folder / f"{name}.csv").unlink(missing_ok=True)
+        return page
 
     def write(self, folder: Path) -> Path:
         """Write tables, figures and report; returns the path of the report, one HTML file."""
         missing = self.figures.failures
         facts = [*self.sentences, *missing.values()]
-        write_report(folder, self.run_id, facts, self.report_tables)
+        self._write_tables(folder, facts)
         check_folder(folder / "figures")
         for name in self.figures:
             path = folder / "figures" / f"{name}.svg"
@@ -268,7 +292,7 @@ class RunResult:
             figures=self.figures,
             audit=audit,
             environment=self._environment,
-            command=plan.command,
+            command=plan.command and f"{plan.command}{self.asked.again}",
         )
 
     @property

@@ -52,11 +52,15 @@ def test_the_splits_are_those_of_the_protocols(cohort: Cohort) -> None:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.name)
-def test_a_simulated_verdict_is_the_more_cautious_of_the_two_tests(scenario: Scenario) -> None:
+def test_a_simulated_verdict_is_at_least_as_cautious_as_the_bootstrap_alone(
+    scenario: Scenario,
+) -> None:
     simulated = np.array(p_values(scenario, 3))
     assert simulated.shape == (len(TESTED), len(TESTS))
-    for _, corrected, by_patients, verdict in simulated:
-        assert np.isnan(verdict) or verdict == np.nanmax([corrected, by_patients])
+    for *_, by_patients, verdict in simulated:
+        # The variance over patients is a part of the rule's. The p-value of the bootstrap is a
+        # share of 400 draws.
+        assert by_patients - 0.03 < verdict <= 1
     assert np.array_equal(simulated, np.array(p_values(scenario, 3)), equal_nan=True)
 
 

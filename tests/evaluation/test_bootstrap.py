@@ -5,7 +5,7 @@ import pytest
 
 from mil_bench.evaluation.bootstrap import Bootstrap, Replicates, bootstrap, draws, p_value
 from mil_bench.evaluation.built_in_metrics import BUILT_IN
-from mil_bench.evaluation.metrics import Measure, measure, pooled
+from mil_bench.evaluation.metrics import Measure, class_values, measure, pooled
 from mil_bench.evaluation.predictions import Predictions
 from mil_bench.hierarchy import LabelHierarchy
 
@@ -78,12 +78,15 @@ def test_a_fold_without_a_class_is_left_out_of_the_mean_over_folds_only_where_it
         {"m": [lacking, fold(1, 0)]}, NESTED, "patient", replicates=5
     ).fold_mean.values["m"]
     first, second = measure(lacking, NESTED).values, measure(fold(1, 0), NESTED).values
-    for figure in (
-        Measure("fine", "macro_auc"),
-        Measure("fine", "macro_f1"),
-        Measure("fine", "auc", "d"),
-    ):
-        assert found[figure][0] == pytest.approx(second[figure])
+    d = Measure("fine", "auc", "d")
+    assert np.isnan(first[d])
+    assert found[d][0] == pytest.approx(second[d])
+    # A mean over classes takes of each class what that class has.
+    for macro in (Measure("fine", "macro_auc"), Measure("fine", "macro_f1")):
+        classes = [class_values(p, NESTED, macro) for p in (lacking, fold(1, 0))]
+        expected = np.nanmean(classes, axis=0).mean()
+        assert expected != pytest.approx(second[macro])
+        assert found[macro][0] == pytest.approx(expected)
     for figure in (
         Measure("fine", "accuracy"),
         Measure("fine", "auc", "a"),

@@ -17,8 +17,8 @@ from mil_bench.evaluation.metrics import Measure
 from mil_bench.evaluation.verdicts import verdicts
 from mil_bench.evaluation.weighted_sums import Ratio, Weighted
 from mil_bench.registry import Registry
+from mil_bench.report.pair_sentences import verdict_sentence
 from mil_bench.report.result_tables import pooled_tables, result_tables
-from mil_bench.report.sentences import verdict_sentence
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,6 +45,12 @@ RECALL = Metric(
     "Recall of one class.",
     lambda weighted: Ratio.of(weighted.right, weighted.labelled),
     reduction=None,
+)
+PRECISION = Metric(
+    "Precision",
+    "precision",
+    "Mean precision of the classes.",
+    lambda weighted: Ratio.of(weighted.right, weighted.called),
 )
 
 
@@ -94,6 +100,23 @@ def test_a_slide_level_metric_of_a_package_that_is_undefined_says_why() -> None:
     more = next(table for table in result_tables(made, "") if table.name == "more")
     assert more.cells["good"]["Never (%)"].text() == "undefined"
     assert "nothing is counted in folds 0, 1, 2" in more.note
+
+
+def test_a_class_that_a_method_leaves_undefined_is_not_left_out_of_its_mean(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    offer(monkeypatch, precision="PRECISION")
+    first, *others = trained_folds(2.0)
+    never = np.where(np.arange(4) == 3, 0, first.predictions.fine)
+    silent = dataclasses.replace(first.predictions, fine=never / never.sum(1, keepdims=True))
+    made = evidence(
+        {
+            "silent": [dataclasses.replace(first, predictions=silent), *others],
+            "other": trained_folds(1.0),
+        }
+    )
+    (verdict,) = verdicts(made, Measure("fine", "precision"))
+    assert verdict.reason.startswith("undefined in fold 0")
 
 
 def test_a_class_wise_metric_of_a_package_has_a_table_of_its_own(

@@ -4,14 +4,16 @@ import dataclasses
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from mil_bench.evaluation.bootstrap import p_value
+from mil_bench.evaluation.comparison import PatientSpread, compared
 from mil_bench.evaluation.metrics import Measure
 from mil_bench.evaluation.predictions import Predictions, TrainedFold
 from mil_bench.evaluation.statistics import corrected_t_test
 from mil_bench.evaluation.verdicts import Evidence, Verdict, verdicts
 from mil_bench.hierarchy import LabelHierarchy
-from mil_bench.report.sentences import headline, summary, verdict_sentence
+from mil_bench.report.pair_sentences import verdict_sentence
+from mil_bench.report.sentences import headline, summary
 
 HIERARCHY = LabelHierarchy.from_groups({"left": ["a", "b"], "right": ["c", "d"]})
 ACCURACY, AUC, NLL = (Measure("fine", key) for key in ("accuracy", "macro_auc", "nll"))
@@ -45,33 +47,107 @@ def test_a_better_method_is_called_better_with_all_numbers() -> None:
     (found,) = verdicts(given, ACCURACY)
     assert (found.first, found.second) == ("strong", "weak")
     differences = given.by_fold("strong", ACCURACY) - given.by_fold("weak", ACCURACY)
-    test = corrected_t_test(differences, 60 / 240)
     drawn = given.bootstrap.fold_mean.difference("strong", "weak", ACCURACY)
-    interval = given.bootstrap.interval(drawn)
+    assert found.answer == "better"
     assert found.difference == pytest.approx(differences.mean())
-    assert (found.low, found.high) == (min(test.low, interval.low), max(test.high, interval.high))
-    assert found.p == max(test.p, p_value(drawn))
-    assert found.standardised == test.standardised
+    # By hand: the variance over 100 patients, what overlapping training sets hide, and what folds
+    # differ by more than patients explain; half as many degrees of freedom as patients.
+    patients = drawn[1:].var(ddof=1)
+    visible = max(0, differences.var(ddof=1) / 5 - patients)
+    error = np.sqrt(patients * (1 + 0.4 * 5 * 60 / 240) + visible)
+    assert found.p == pytest.approx(2 * stats.t.sf(differences.mean() / error, 50))
+    reach = stats.t.isf(0.025, 50) * error
+    assert (found.low, found.high) == pytest.approx(
+        (differences.mean() - reach, differences.mean() + reach)
+    )
     assert verdict_sentence(found) == (
         f"strong is better than weak: its accuracy is {100 * found.difference:.1f} points higher "
-        f"(95 % interval {100 * found.low:.1f} to {100 * found.high:.1f}; p = .005)."
+        f"(95 % interval {100 * found.low:.1f} to {100 * found.high:.1f}; p < .001)."
     )
 
 
 def test_two_copies_of_a_method_are_not_told_apart() -> None:
     given = evidence(one=1.0, two=1.01)
     (found,) = verdicts(given, AUC)
-    assert not found.is_significant
+    assert found.answer == "undecided"
+    by = f"{100 * found.difference:.1f}"
     assert verdict_sentence(found).startswith(
-        f"The difference between {found.first} and {found.second} is not significant: "
+        f"Undecided between {found.first} and {found.second}: the macro AUC of {found.first} is "
+        f"{by} points higher, but neither a difference nor equivalence within ±1 point is shown "
+        f"(95 % interval {100 * found.low:.1f} to {100 * found.high:.1f}; p = "
     )
 
 
-def test_p_values_are_adjusted_for_all_pairs() -> None:
-    found = verdicts(evidence(weak=0.5, middle=1.2, strong=3.0), AUC)
+def test_methods_are_equivalent_if_the_interval_lies_within_the_margin() -> None:
+    given = evidence(one=1.0, two=1.01)
+    (open_,) = verdicts(given, AUC)
+    reach = max(-open_.low, open_.high)
+    just, barely_not = (
+        verdicts(dataclasses.replace(given, margin=reach + by), AUC)[0] for by in (1e-6, -1e-6)
+    )
+    assert (just.answer, barely_not.answer) == ("equivalent", "undecided")
+    assert just.is_small
+    (wide,) = verdicts(dataclasses.replace(given, margin=0.2), AUC)
+    ends = f"{100 * wide.low:.1f} to {100 * wide.high:.1f}"
+    assert verdict_sentence(wide) == (
+        f"{wide.first} and {wide.second} are practically equivalent: their macro AUC differs by "
+        f"{100 * wide.difference:.1f} points, and within ±20 points in any case (95 % interval "
+        f"{ends})."
+    )
+
+
+def test_a_better_method_can_be_better_by_less_than_the_margin() -> None:
+    given = dataclasses.replace(evidence(weak=0.5, strong=3.0), margin=0.9)
+    (found,) = verdicts(given, ACCURACY)
+    assert found.answer == "better"
+    assert found.is_small
+    assert " points higher, which is less than 90 points (95 % " in verdict_sentence(found)
+
+
+def test_plain_numbers_have_no_margin() -> None:
+    (found,) = verdicts(evidence(one=1.02, two=1.04), NLL)
+    assert np.isnan(found.margin)
+    assert (found.answer, found.is_small) == ("undecided", False)
+    assert "but no difference is shown (95 % interval" in verdict_sentence(found)
+    (copies,) = verdicts(evidence(one=1.02, two=1.02), NLL)
+    assert copies.answer == "equivalent"
+
+
+def test_p_values_and_intervals_hold_for_all_pairs_at_once() -> None:
+    given = evidence(weak=0.5, middle=1.2, strong=1.4)
+    found = verdicts(given, AUC)
     assert [v.pairs for v in found] == [3, 3, 3]
-    assert sorted(v.adjusted for v in found)[0] == pytest.approx(3 * min(v.p for v in found))
-    assert all("Holm-adjusted for 3 pairs: p" in verdict_sentence(v) for v in found)
+    differences = np.stack(
+        [given.by_fold(v.first, AUC) - given.by_fold(v.second, AUC) for v in found]
+    )
+    draws = np.stack([given.bootstrap.fold_mean.difference(v.first, v.second, AUC) for v in found])
+    patients = PatientSpread.of_draws(draws, 100)
+    expected = compared(differences[:, None], 60 / 240, patients)
+    assert [v.adjusted for v in found] == pytest.approx(expected.adjusted)
+    assert [v.low for v in found] == pytest.approx(expected.joint_low)
+    alone = verdicts(dataclasses.replace(given, pairs=(("middle", "strong"),)), AUC)
+    among = [v for v in found if {v.first, v.second} == {"middle", "strong"}]
+    assert alone[0].pairs == 1
+    assert alone[0].adjusted == pytest.approx(alone[0].p) == pytest.approx(among[0].p)
+    assert alone[0].high < among[0].high
+    assert all("adjusted for 3 pairs)" in verdict_sentence(v) for v in found)
+
+
+def test_only_the_pairs_that_were_asked_for_are_compared() -> None:
+    asked = (("a", "b"), ("a", "missing"), ("c", "a"))
+    given = dataclasses.replace(evidence(a=0.5, b=3.0, c=0.51), pairs=asked)
+    found = verdicts(given, ACCURACY)
+    assert [{v.first, v.second} for v in found] == [{"a", "b"}, {"a", "c"}]
+    assert [v.pairs for v in found] == [2, 2]
+    of_c = f"{found[1].first} and {found[1].second}"
+    assert summary(given, found, ACCURACY)[0] == (
+        f"Fine level: Accuracy, the 2 pairs that were asked for: b is better than a; undecided "
+        f"between {of_c}."
+    )
+    nothing = dataclasses.replace(given, pairs=(("a", "missing"),))
+    assert headline(verdicts(nothing, ACCURACY), nothing, ACCURACY) == (
+        "None of the pairs that were asked for can be compared on accuracy."
+    )
 
 
 def test_the_method_with_the_lower_figure_is_the_better_one_where_lower_is_better() -> None:
@@ -98,11 +174,11 @@ def test_a_single_split_is_judged_by_its_patients_and_says_so() -> None:
     given = evidence(folds=1, seeds=3, weak=0.5, strong=3.0)
     (found,) = verdicts(given, ACCURACY)
     drawn = given.bootstrap.fold_mean.difference("strong", "weak", ACCURACY)
-    assert found.p == p_value(drawn)
-    assert np.isnan(found.standardised)
+    error = np.sqrt(2 * drawn[1:].var(ddof=1))
+    assert found.p == pytest.approx(2 * stats.t.sf(drawn[0] / error, 10))  # 20 patients
     assert verdict_sentence(found).endswith(
-        "Single split: the interval covers the sampling of test patients only, not "
-        "training-set variability."
+        "Single split: no two trainings can be compared, so the variance over test patients was "
+        "doubled."
     )
 
 
@@ -112,21 +188,45 @@ def test_two_folds_are_too_few() -> None:
         verdict_sentence(found)
         == "one and two cannot be compared on accuracy: only 2 folds, 3 are needed."
     )
-    assert not found.is_significant
+    assert found.answer == "undecided"
 
 
-def test_a_class_absent_from_a_fold_is_named() -> None:
-    given = evidence(one=1.0, two=2.0)
+def lacking_d(*folds: int) -> Evidence:
+    """Two methods; no test slide of these folds has class d."""
     trials = {
-        name: [trial(k, 1.0, classes=3 if k == 2 else 4) for k in range(5)]
-        for name in ("one", "two")
+        name: [trial(k, skill, classes=3 if k in folds else 4) for k in range(5)]
+        for name, skill in (("one", 1.0), ("two", 2.0))
     }
-    given = dataclasses.replace(given, trained=trials)
+    return dataclasses.replace(evidence(one=1.0, two=2.0), trained=trials)
+
+
+def test_a_class_that_few_folds_lack_counts_by_its_mean_over_the_others() -> None:
+    given = lacking_d(2)
     (found,) = verdicts(given, AUC)
+    assert found.reason == ""
+    by_class = [
+        [
+            np.nanmean([values.values[Measure("fine", "auc", c)] for values in of_method.values()])
+            for c in "abcd"
+        ]
+        for of_method in (given.measured["two"], given.measured["one"])
+    ]
+    expected = np.mean(by_class[0]) - np.mean(by_class[1])
+    assert found.difference == pytest.approx(expected)
+    assert given.contributions("two", AUC).mean() == pytest.approx(np.mean(by_class[0]))
+    # The draws are of the same quantity.
+    drawn = given.bootstrap.fold_mean.difference("two", "one", AUC)
+    assert drawn[0] == pytest.approx(expected)
+    assert drawn[1:].mean() == pytest.approx(expected, abs=0.01)
+
+
+def test_a_class_that_most_folds_lack_is_named() -> None:
+    (found,) = verdicts(lacking_d(0, 2, 3), AUC)
     assert verdict_sentence(found) == (
-        "one and two cannot be compared on macro AUC: undefined in fold 2: no test slide is d."
+        "one and two cannot be compared on macro AUC: undefined in fold 0: no test slide is d; "
+        "fold 2: no test slide is d; fold 3: no test slide is d."
     )
-    assert verdicts(given, ACCURACY)[0].reason == ""
+    assert verdicts(lacking_d(0, 2, 3), ACCURACY)[0].reason == ""
 
 
 def test_what_cannot_be_resampled_cannot_be_compared() -> None:
@@ -138,7 +238,7 @@ def test_equal_methods_are_called_the_same() -> None:
     given = evidence(one=1.0, two=1.0)
     (found,) = verdicts(given, AUC)
     assert verdict_sentence(found) == "one and two have the same macro AUC in every fold."
-    assert (found.p, found.difference) == (1, 0)
+    assert (found.p, found.difference, found.answer) == (1, 0, "equivalent")
 
 
 def test_a_difference_without_spread_is_judged_by_the_patients_alone() -> None:
@@ -149,13 +249,10 @@ def test_a_difference_without_spread_is_judged_by_the_patients_alone() -> None:
     given = dataclasses.replace(given, trained={**given.trained, "two": always})
     (found,) = verdicts(given, ACCURACY)
     drawn = given.bootstrap.fold_mean.difference("one", "two", ACCURACY)
-    assert found.p == p_value(drawn)
-    assert not found.is_significant  # one slide in each of three folds
-    assert np.isnan(found.standardised)
-    assert verdict_sentence(found).endswith(
-        "Only the bootstrap over patients was possible: the difference is the same in every fold, "
-        "so a t-test across folds has no variance to work with."
-    )
+    # Folds that do not differ add nothing to what patients and overlapping training sets explain.
+    error = np.sqrt(drawn[1:].var(ddof=1) * (1 + 0.4 * 3 * 60 / 240))
+    assert found.p == pytest.approx(2 * stats.t.sf(drawn[0] / error, 30))  # 60 patients
+    assert found.answer == "undecided"  # one slide in each of three folds
 
 
 def sure(t: TrainedFold, right: bool) -> TrainedFold:
@@ -169,7 +266,7 @@ def test_100_against_50_in_every_fold_is_decisive() -> None:
     trained = {m: [sure(t, m == "good") for t in done] for m, done in given.trained.items()}
     given = dataclasses.replace(given, trained=trained)
     (found,) = verdicts(given, AUC)
-    assert found.is_significant
+    assert found.answer == "better"
     assert verdict_sentence(found).startswith(
         "good is better than bad: its macro AUC is 50.0 points higher (95 % interval 50.0 to 50.0;"
     )
@@ -184,7 +281,7 @@ def test_100_against_50_in_every_fold_is_decisive() -> None:
     }
     given = dataclasses.replace(given, trained=few)
     (found,) = pairs = verdicts(given, AUC)
-    assert not found.is_significant
+    assert found.answer == "undecided"
     assert verdict_sentence(found) == (
         "The macro AUC of good is 50.0 points higher than that of bad in every fold, but this "
         "cannot be tested: the difference is the same in every fold, so a t-test across folds has "
@@ -209,13 +306,13 @@ def test_methods_that_share_the_best_mean_are_both_named() -> None:
 
 
 def test_many_methods_without_a_difference_are_counted_and_not_listed() -> None:
-    given = evidence(lookup=1.0, **{f"m{n}": 1.0 + 0.05 * n for n in range(8)})
+    given = evidence(lookup=0.99, **{f"m{n}": 1.0 + 0.05 * n for n in range(8)})
     found = verdicts(given, ACCURACY)
     first, *_, last = summary(given, found, ACCURACY)
-    assert not any(pair.is_significant for pair in found)
-    assert first.endswith("the differences from all 7 other methods are not significant.")
+    assert {pair.answer for pair in found} == {"undecided"}
+    assert first.endswith("whether it is better than all 7 other methods is undecided.")
     assert "which uses no image: all 8 methods." in last
-    few = evidence(lookup=1.0, **{f"m{n}": 1.0 + 0.05 * n for n in range(4)})
+    few = evidence(lookup=0.99, **{f"m{n}": 1.0 + 0.05 * n for n in range(4)})
     assert "m0, m1, m2, m3." in summary(few, verdicts(few, ACCURACY), ACCURACY)[-1]
 
 
@@ -224,12 +321,23 @@ def test_a_yardstick_is_compared_with_and_never_called_best() -> None:
     found = verdicts(given, ACCURACY)
     assert headline(found, given, ACCURACY).startswith("strong has the best accuracy")
     lines = summary(given, found, ACCURACY)
-    assert lines[-1].startswith("Fine level: Not significantly better than lookup, which uses no ")
-    assert lines[-1].endswith("It is ahead of strong, weak in accuracy.")
+    assert lines[-1] == "Fine level: Worse than lookup, which uses no image: strong, weak."
+    close = evidence(lookup=1.0, strong=1.01, weak=1.02)
+    pairs = verdicts(close, ACCURACY)
+    ahead = [m for m in ("strong", "weak") if gap(close, "lookup", m) > 0]
+    assert ahead
+    assert summary(close, pairs, ACCURACY)[-1] == (
+        "Fine level: Undecided whether better than lookup, which uses no image: strong, weak. It "
+        f"is ahead of {', '.join(ahead)} in accuracy."
+    )
     alone = evidence(lookup=0.1, strong=3.0)
     assert headline(verdicts(alone, ACCURACY), alone, ACCURACY).endswith(
         "there is no other method to compare with."
     )
+
+
+def gap(given: Evidence, first: str, second: str) -> float:
+    return float((given.by_fold(first, ACCURACY) - given.by_fold(second, ACCURACY)).mean())
 
 
 def test_a_yardstick_that_cannot_be_tested_against_is_named_with_the_reason() -> None:
@@ -242,8 +350,13 @@ def test_a_yardstick_that_cannot_be_tested_against_is_named_with_the_reason() ->
 
 
 def test_a_difference_that_is_printed_as_zero_is_said_to_be_small() -> None:
-    found = Verdict(ACCURACY, "a", "b", 0.0, -0.1, 0.1, 0.0, 1.0, 0.9, folds=3)
+    found = Verdict(ACCURACY, "a", "b", 0.0, "undecided", -0.1, 0.1, adjusted=0.9, folds=3)
     assert "their accuracy differs by less than 0.1 points" in verdict_sentence(found)
+    equal = dataclasses.replace(found, answer="equivalent", low=-0.004, high=0.003, margin=0.005)
+    assert verdict_sentence(equal) == (
+        "a and b are practically equivalent: their accuracy differs by less than 0.1 points, and "
+        "within ±0.5 points in any case (95 % interval -0.4 to 0.3)."
+    )
 
 
 def flipped(predictions: Predictions) -> Predictions:
@@ -287,11 +400,15 @@ def test_with_too_few_patients_the_folds_alone_decide() -> None:
     )
     (found,) = verdicts(given, ACCURACY)
     differences = given.by_fold(found.first, ACCURACY) - given.by_fold(found.second, ACCURACY)
-    assert found.p == corrected_t_test(differences, 60 / 240).p
+    assert found.p == pytest.approx(corrected_t_test(differences, 60 / 240).p)
     assert verdict_sentence(found).endswith(
         "Only the t-test across folds was possible: "
         "5 centres are too few to draw from, 20 are needed."
     )
+    # The same values in three folds of five centres do not show that methods are the same.
+    same = dataclasses.replace(given, trained=dict.fromkeys(("one", "two"), given.trained["one"]))
+    (equal,) = verdicts(same, ACCURACY)
+    assert (equal.answer, equal.difference) == ("undecided", 0)
     single = dataclasses.replace(
         given, trained={m: d[:1] for m, d in given.trained.items()}, sizes=((240, 60),)
     )
@@ -311,8 +428,13 @@ def test_the_headline_names_the_best_looking_method_and_whom_it_cannot_be_told_f
     )
     value = f"{100 * given.by_fold(best, ACCURACY).mean():.1f} %"
     assert headline(found, given, ACCURACY) == (
-        f"{best} has the best accuracy ({value}); it is better than weak; the "
-        f"difference from {level} is not significant."
+        f"{best} has the best accuracy ({value}); it is better than weak; whether it is better "
+        f"than {level} is undecided."
+    )
+    wide = dataclasses.replace(given, margin=0.1)
+    assert headline(verdicts(wide, ACCURACY), wide, ACCURACY) == (
+        f"{best} has the best accuracy ({value}); it is better than weak; it is practically "
+        f"equivalent to {level}."
     )
     only = [v for v in found if "weak" in (v.first, v.second) and best in (v.first, v.second)]
     assert headline(only, given, ACCURACY) == (
@@ -329,13 +451,9 @@ def test_the_headline_says_why_methods_cannot_be_compared() -> None:
         f"two has the best accuracy ({value}). "
         "It cannot be compared with one: only 2 folds, 3 are needed."
     )
-    trials = {
-        name: [trial(k, 1.0, classes=3 if k == 2 else 4) for k in range(5)]
-        for name in ("one", "two")
-    }
-    given = dataclasses.replace(evidence(one=1.0, two=2.0), trained=trials)
-    assert headline(verdicts(given, AUC), given, AUC) == (
-        "No method can be compared on macro AUC: undefined in fold 2: no test slide is d."
+    given = lacking_d(0, 2, 3)
+    assert headline(verdicts(given, AUC), given, AUC).startswith(
+        "No method can be compared on macro AUC: undefined in fold 0: no test slide is d; fold 2"
     )
 
 

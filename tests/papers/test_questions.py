@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from mil_bench.evaluation.metrics import Measure
@@ -24,9 +26,19 @@ OTHER_QUESTION = Question(text="And that?", better="a", than="b")
 def verdict(
     first: str, second: str, difference: float, adjusted: float, measure: Measure = AUC
 ) -> Verdict:
-    low, high = difference - 0.02, difference + 0.02
     return Verdict(
-        measure, first, second, difference, low, high, 1.0, adjusted, adjusted, pairs=1, folds=10
+        measure,
+        first,
+        second,
+        difference,
+        "better" if adjusted < 0.05 else "undecided",
+        difference - 0.02,
+        difference + 0.02,
+        margin=0.01,
+        p=adjusted,
+        adjusted=adjusted,
+        pairs=1,
+        folds=10,
     )
 
 
@@ -41,9 +53,9 @@ def test_answers_follow_the_verdict_and_not_the_wish() -> None:
         "(95 % interval 1.1 to 5.1; p = .010).",
         "Does it help? No: without is better than with: its macro AUC is 3.1 points higher "
         "(95 % interval 1.1 to 5.1; p = .010).",
-        "Does it help? Not significant: The difference between without and with is not "
-        "significant: the macro AUC of without is 3.1 points higher (95 % interval 1.1 to 5.1; "
-        "p = .20).",
+        "Does it help? Undecided: Undecided between without and with: the macro AUC of without is "
+        "3.1 points higher, but neither a difference nor equivalence within ±1 point is shown "
+        "(95 % interval 1.1 to 5.1; p = .20).",
     ]
     assert [each.numbers for each in (yes, no, unclear)] == [
         "+3.1 (1.1 to 5.1)",
@@ -51,6 +63,23 @@ def test_answers_follow_the_verdict_and_not_the_wish() -> None:
         "-3.1 (-5.1 to -1.1)",
     ]
     assert [each.is_significant for each in (yes, no, unclear)] == [True, True, False]
+
+
+def test_practical_equivalence_is_an_answer() -> None:
+    given = dataclasses.replace(
+        verdict("without", "with", 0.002, 0.6),
+        answer="equivalent",
+        low=-0.004,
+        high=0.008,
+    )
+    equal = answer(QUESTION, [given])
+    assert equal.text == (
+        "Does it help? Practically equivalent: without and with are practically equivalent: their "
+        "macro AUC differs by 0.2 points, and within ±1 point in any case (95 % interval -0.4 to "
+        "0.8)."
+    )
+    assert not equal.is_significant
+    assert in_short([equal]).endswith("with vs without, practically equivalent.")
 
 
 def test_where_lower_is_better_a_positive_difference_still_means_better() -> None:
@@ -75,7 +104,7 @@ def test_in_short_names_significant_pairs_and_the_largest_difference() -> None:
     large = answer(OTHER_QUESTION, [verdict("b", "a", 0.05, 0.3)])
     assert in_short([small, large]) == (
         "The difference is significant for 1 of 2 questions (with vs without); the largest is "
-        "-5.0 (-7.0 to -3.0), a vs b, not significant."
+        "-5.0 (-7.0 to -3.0), a vs b, undecided."
     )
     assert in_short([large]).startswith(
         "The difference is significant for none of the questions; the largest is"
@@ -117,7 +146,7 @@ def test_questions_are_in_one_table_with_their_change() -> None:
         "A": "Yes",
         "A, difference": "+6.0 (4.0 to 8.0)",
         "A, p": ".012",
-        "B": "Not significant",
+        "B": "Undecided",
         "B, difference": "-1.0 (-3.0 to 1.0)",
         "B, p": ".60",
         "Change to B": "-7.0",

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import mil_bench
+from mil_bench.planning.asked import Asked
 from mil_bench.planning.options import add_options, from_arguments, option, words_of
 from mil_bench.planning.request import RunRequest
 from mil_bench.running.setup import Setup
@@ -65,9 +66,14 @@ def test_a_required_option_is_asked_for(capsys: pytest.CaptureFixture) -> None:
 
 def test_python_offers_every_field_of_a_request_as_a_keyword_with_its_default() -> None:
     keywords = inspect.signature(mil_bench.run).parameters
-    fields = {f.name: f for kind in (RunRequest, Setup) for f in dataclasses.fields(kind)}
+    fields = {f.name: f for kind in (RunRequest, Asked, Setup) for f in dataclasses.fields(kind)}
     assert fields.keys() == keywords.keys() - {"unknown"}
     for name in ("protocol", "folds", "preset", "epochs", "tune", "tuned", "select", "pruning"):
         assert keywords[name].default == fields[name].default
+    for name in ("margin", "reference", "pairs"):
+        assert keywords[name].default == fields[name].default
+        assert inspect.signature(mil_bench.open_run).parameters[name].default == (
+            fields[name].default
+        )
     for name in ("workers", "device", "on", "patience_minutes", "tracking", "progress"):
         assert keywords[name].default == fields[name].default

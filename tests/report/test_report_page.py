@@ -10,6 +10,7 @@ import pytest
 from made_runs import run_result, trained_folds
 
 from mil_bench.errors import StorageError
+from mil_bench.planning.asked import Asked
 from mil_bench.runs.result import RunResult
 
 if TYPE_CHECKING:
@@ -136,6 +137,21 @@ def test_a_notebook_shows_verdict_tables_and_a_figure(result: RunResult) -> None
     assert result.figures._repr_html_().count("<img") == len(result.figures) == 8
     assert result.figures["roc"] is result.figures["roc"]
     assert [v.measure.key for v in result.verdicts] == ["macro_auc"] * 3
+
+
+def test_a_report_on_some_pairs_leaves_no_table_of_all_pairs_beside_it(tmp_path: Path) -> None:
+    methods = {name: trained_folds(k) for k, name in enumerate("abc")}
+    run_result(methods).write_tables(tmp_path)
+    assert (tmp_path / "verdicts_all.csv").exists()
+    run_result(methods, asked=Asked(pairs=("a:b",))).write_tables(tmp_path)
+    assert not (tmp_path / "verdicts_all.csv").exists()
+    assert "a vs c" not in (tmp_path / "verdicts.csv").read_text()
+
+
+def test_answers_on_the_page_have_signs_and_colours(text: str) -> None:
+    matrix = re.search(r'id="table-verdict_matrix">(.*?)</section>', text, re.DOTALL)[1]
+    assert '<td class="sign" style="background:#8fbce6">&gt;</td>' in matrix
+    assert "&lt; it is worse, = practically equivalent (within ±1 point), ? undecided" in matrix
 
 
 def test_a_run_without_any_result_still_has_a_report(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from mil_bench.evaluation.statistics import rank_methods
-from mil_bench.report.sentences import p_text, ranking_sentence
+from mil_bench.report.pair_sentences import p_text
+from mil_bench.report.sentences import ranking_sentence
 
 
 def test_a_ranking_names_the_methods_that_the_best_one_is_better_than() -> None:

@@ -9,7 +9,7 @@ from mil_bench.errors import one_line
 from mil_bench.report.tables import Cell, ResultTable, rank_of, text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 # Styles are in the cells themselves, because notebooks do not have our style sheet.
 _MARKS = {
@@ -20,13 +20,15 @@ _MARKS = {
 
 def html_table(table: ResultTable) -> str:
     """A ``table`` element without heading or caption; cells hold the number they are sorted by."""
-    kinds = ["words" if table.is_text(name) else "value" for name in table.columns]
+    text = "sign" if table.colours else "words"
+    kinds = [text if table.is_text(name) else "value" for name in table.columns]
     head = "".join(
         f'<th scope="col" class="{kind}">{_escaped(name)}</th>'
         for name, kind in zip(table.columns, kinds, strict=True)
     )
     body = "".join(
-        f'<tr><th scope="row">{_escaped(name)}</th>{_cells(row.values(), kinds)}</tr>'
+        f'<tr><th scope="row">{_escaped(name)}</th>'
+        f"{_cells(row.values(), kinds, table.colours)}</tr>"
         for name, row in table.cells.items()
     )
     first = f'<th scope="col">{_escaped(table.row_heading)}</th>'
@@ -44,14 +46,18 @@ def html_section(table: ResultTable) -> str:
     return f"<h4>{_escaped(table.title)}</h4>{html_table(table)}{legend}"
 
 
-def _cells(cells: Iterable[Cell | str], kinds: Sequence[str]) -> str:
-    values = (
-        (cell, "" if isinstance(cell, str) else f' data-value="{cell.mean:.10g}"') for cell in cells
-    )
+def _cells(cells: Iterable[Cell | str], kinds: Sequence[str], colours: Mapping[str, str]) -> str:
     return "".join(
-        f'<td class="{kind}"{value}>{_marked(cell)}</td>'
-        for (cell, value), kind in zip(values, kinds, strict=True)
+        f'<td class="{kind}"{_more(cell, colours)}>{_marked(cell)}</td>'
+        for cell, kind in zip(cells, kinds, strict=True)
     )
+
+
+def _more(cell: Cell | str, colours: Mapping[str, str]) -> str:
+    """The number a cell is sorted by, or the colour of a sign."""
+    if not isinstance(cell, str):
+        return f' data-value="{cell.mean:.10g}"'
+    return f' style="background:{colours[cell]}"' if cell in colours else ""
 
 
 def _marked(cell: Cell | str) -> str:
