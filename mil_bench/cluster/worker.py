@@ -87,16 +87,23 @@ class ClaimedTasks:
             lease.release(force=True)
 
     def _claim(self, position: int) -> bool:
+        """Whether the task is now this worker's.
+
+        Raises:
+            StorageError: the claim cannot be written, for instance on a full disk.
+        """
         path = self._tasks.folder.claims / f"{self._tasks.key(position)}.claim"
-        path.parent.mkdir(parents=True, exist_ok=True)
         # The object is kept: it remembers since when another worker's lease was not refreshed.
         lease = self._claims.setdefault(
             position, SoftFileLease(path, lease_duration=LEASE_SECONDS, timeout=0)
         )
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             lease.acquire()
         except Timeout:
             return False
+        except OSError as error:
+            raise durable.cannot_write(path, error) from error
         return True
 
     def _forget(self, position: int) -> None:

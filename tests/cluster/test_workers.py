@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -20,6 +21,7 @@ import pytest
 import torch
 from cluster_runs import METHODS, assert_equal_tables, stored_trials
 from conftest import SMALL_TWIN
+from filelock import SoftFileLease
 
 from mil_bench import cli, registry
 from mil_bench.api import prepare
@@ -27,7 +29,7 @@ from mil_bench.cluster import frozen
 from mil_bench.cluster.bundles import bundles_of, frozen_tasks
 from mil_bench.cluster.frozen import OpenTasks, TaskFolder, freeze, write_tasks
 from mil_bench.cluster.worker import ClaimedTasks
-from mil_bench.errors import InputError
+from mil_bench.errors import InputError, StorageError
 from mil_bench.planning.request import RunRequest
 from mil_bench.registry import Registry
 from mil_bench.results import Results
@@ -176,6 +178,22 @@ def test_bundles_hold_every_task_once_and_what_needs_no_gpu_apart(
         for bundle in bundles:
             trained = {plan.jobs[numbers[task][0]].is_trained for task in bundle.tasks}
             assert trained == {bundle.device == "cuda"}
+
+
+def test_a_claim_that_a_full_disk_refuses_is_one_message(
+    tasks: tuple[Path, OpenTasks, Results], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: SoftFileLease) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    _, opened, _ = tasks
+    source = ClaimedTasks(opened, range(len(opened.frozen.tasks)), opened.maker(None, "cpu"))
+    with monkeypatch.context() as patch:
+        patch.setattr(SoftFileLease, "acquire", full)
+        with pytest.raises(StorageError, match=r"Cannot write .*\.claim: No space left on device"):
+            source.next_task()
+    assert source.next_task() is not None  # as soon as there is space
+    source.release()
 
 
 def test_a_task_file_of_another_version_or_that_was_changed_is_refused(
