@@ -22,6 +22,7 @@ from mil_bench.evaluation.predictions import Predictions, TrainedFold
 from mil_bench.methods import Fit, Method, Recipe
 from mil_bench.methods.recipe import recipe_from_json
 from mil_bench.running.code_version import commit
+from mil_bench.running.denormals import denormals_as_zero
 from mil_bench.running.faults import reason_of, whole_traceback
 from mil_bench.running.result_store import Failure, PrunedFold
 from mil_bench.running.task import Begun, EpochDone, FoldTask, Task
@@ -90,7 +91,7 @@ def train(
             EpochDone(task.key, job.label, job.seed, task.numbers, epoch + 1, recipe.epochs, note)
         )
 
-    with _one_thread(), freed_memory_kept():
+    with _one_thread(), denormals_as_zero(), freed_memory_kept():
         models = _build(task, store, recipe, device)
         roles = _roles(task, store, recipe)
         if isinstance(models, FittedFolds):
