@@ -141,7 +141,9 @@ class Method(nn.Module, ABC):
         Returns:
             The loss on the training bags.
         """
-        raise NotImplementedError(f"{type(self).__name__} is trained by an optimizer")
+        raise NotImplementedError(
+            f"{type(self).__name__} has no fit(train, validation), which the recipe Fit() calls"
+        )
 
     def __init_subclass__(cls, **named: Any) -> None:
         super().__init_subclass__(**named)
