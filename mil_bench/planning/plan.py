@@ -236,6 +236,7 @@ def joined(plans: Sequence[RunPlan]) -> RunPlan:
         },
         remarks={label: remark for plan in plans for label, remark in plan.remarks.items()},
         command="; ".join(dict.fromkeys(plan.command for plan in plans)),
+        centres={slide: centre for plan in plans for slide, centre in plan.centres.items()},
     )
 
 
