@@ -88,6 +88,7 @@ class Bootstrap:
         fold_mean: means over the folds in which a metric is defined; of a mean over classes, the
             mean of each class's mean over the folds that have the class.
         class_units: label level to class to the number of units that have a slide of that class.
+        class_means: the measures that are means over classes.
     """
 
     unit: str
@@ -95,6 +96,7 @@ class Bootstrap:
     pooled: Replicates
     fold_mean: Replicates
     class_units: Mapping[str, Mapping[str, int]]
+    class_means: frozenset[Measure] = frozenset()
 
     @property
     def few(self) -> str:
@@ -112,7 +114,10 @@ class Bootstrap:
                 slide of the class, a mean over classes needs some of every class.
         """
         undefined = int(np.isnan(values[1:]).sum())
-        if reason := self.fault(values, measure) or self._rare_classes(measure):
+        # A rare class also leaves draws undefined; its name says more.
+        is_usable = measure is not None and not self.few and not np.isnan(values[0])
+        rare = self._rare_classes(measure) if is_usable else ""
+        if reason := rare or self.fault(values, measure):
             return Interval(float("nan"), float("nan"), undefined, reason)
         tail = (1 - CONFIDENCE) / 2
         low, high = np.nanquantile(values[1:], [tail, 1 - tail])
@@ -143,9 +148,9 @@ class Bootstrap:
             return f"undefined in {undefined} of {len(drawn)} draws of {self.unit}s"
         return ""
 
-    def _rare_classes(self, measure: Measure | None) -> str:
+    def _rare_classes(self, measure: Measure) -> str:
         """Why there is no interval of a mean over classes, "" if there is or it is no such mean."""
-        if measure is None or not measure.is_macro:
+        if measure not in self.class_means:
             return ""
         rare = [
             f"{number} {self.unit}{'s' * (number != 1)} with {name}"
@@ -190,7 +195,7 @@ def bootstrap(
     unit_of = units_of(methods, bool(group_name))
     units = len(set(unit_of.values()))
     weights = draws(units, replicates if units >= FEWEST_UNITS else 0)
-    pooled, means = {}, {}
+    pooled, means, class_means = {}, {}, set[Measure]()
     # The matrix products are small: one thread is faster than handing them to several.
     with threadpool_limits(1, "blas"):
         for name, predictions in methods.items():
@@ -198,6 +203,7 @@ def bootstrap(
                 _Model(ModelScorer(p, hierarchy, ordered), [unit_of[s] for s in p.slides])
                 for p in predictions
             ]
+            class_means |= {m for fold in folds for m in fold.class_means}
             chunks = [
                 [values_of(sums, hierarchy) for sums in _added(folds, weight)] for weight in weights
             ]
@@ -207,7 +213,12 @@ def bootstrap(
             )
     of_classes = class_units(methods, hierarchy, unit_of)
     return Bootstrap(
-        group_name or "slide", units, Replicates(pooled), Replicates(means), of_classes
+        group_name or "slide",
+        units,
+        Replicates(pooled),
+        Replicates(means),
+        of_classes,
+        frozenset(class_means),
     )
 
 
@@ -234,6 +245,8 @@ class _Model:
         self._scorer, self._units = scorer, np.array(units)
         plain = scorer.sums(np.ones((1, len(units))))
         self.scales = {name: self._scale(name[1], ratio) for name, ratio in plain.items()}
+        measures = {Measure(*name): ratio.whole.shape[1] for name, ratio in plain.items()}
+        self.class_means = [m for m, columns in measures.items() if m.is_macro and columns > 1]
 
     @staticmethod
     def _scale(key: str, ratio: Ratio) -> np.ndarray:

@@ -70,7 +70,7 @@ def require_loss(label: str, method: Any, recipe: Mapping[str, Any], ordered: bo
     Args:
         label: of the row, for messages.
         method: its class.
-        recipe: the recipe as it is stored.
+        recipe: the recipe as it is stored, with the row's settings.
         ordered: whether the classes are grades.
 
     Raises:

@@ -206,6 +206,8 @@ def _settings(
     if request.sampler is not None and takes_steps(recipe):  # a fit sees every slide once
         recipe["sampler"] = request.sampler
     recipe = recipe_from_json(recipe).to_json()
+    chosen = recipe if "loss" in params else {**recipe, **row.settings}
+    require_loss(row.label, method, chosen, ordered)
     settings = parse_settings(row.method, row.settings, settings_of(method))
     params |= {name: value for name, value in settings.items() if name in params}
     recipe |= {
@@ -214,7 +216,6 @@ def _settings(
     if settings:  # report a value that the method refuses now, not after hours
         require_ranges(row.label, method, settings)
         recipe = _checked_recipe(row.label, recipe)
-        require_loss(row.label, method, recipe, ordered)
         try_to_build(row.label, method, store.width, store.hierarchy, params)
     return stored_params(method, params), recipe
 

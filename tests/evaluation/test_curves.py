@@ -8,14 +8,8 @@ from made_runs import evidence, predictions, trained_folds
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from mil_bench.evaluation.bootstrap import draws, units_of
-from mil_bench.evaluation.curves import (
-    DRAWS,
-    GRID,
-    Curve,
-    CurveBands,
-    precision,
-    sensitivity,
-)
+from mil_bench.evaluation.curves.bands import DRAWS, CurveBands
+from mil_bench.evaluation.curves.heights import GRID, Curve, precision, sensitivity
 
 CURVES = pytest.mark.parametrize("curve", [sensitivity, precision])
 

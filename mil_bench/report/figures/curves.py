@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mil_bench.evaluation.bootstrap import FEWEST_UNITS
-from mil_bench.evaluation.curves import DRAWS, GRID, Curve, CurveBands, precision, sensitivity
+from mil_bench.evaluation.curves.bands import DRAWS, CurveBands
+from mil_bench.evaluation.curves.heights import GRID, Curve, precision, sensitivity
 from mil_bench.report.figures.names import set_title, texts_of
 from mil_bench.report.figures.style import legend, panels, styled, styles
 
