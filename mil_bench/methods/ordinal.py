@@ -13,6 +13,6 @@ from torch import Tensor
 
 
 def soft_labels(classes: int) -> Tensor:
-    """The distribution that takes the place of each label ``[C, C]``; rows sum to 1."""
+    """The distribution that takes the place of each label ``[C, C]`` float64; rows sum to 1."""
     grades = torch.arange(classes, dtype=torch.float64)
-    return (-((grades[:, None] - grades) ** 2)).softmax(1).float()
+    return (-((grades[:, None] - grades) ** 2)).softmax(1)
