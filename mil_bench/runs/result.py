@@ -14,6 +14,7 @@ from mil_bench.errors import InputError, UnknownNameError
 from mil_bench.evaluation.verdicts import Evidence, Verdict, verdicts
 from mil_bench.planning.asked import Asked
 from mil_bench.report.budget import budget_table
+from mil_bench.report.centre_tables import CENTRE_TABLES, centre_tables
 from mil_bench.report.pair_sentences import verdict_sentence
 from mil_bench.report.render import check_folder, write_report
 from mil_bench.report.result_tables import pooled_tables, result_tables
@@ -104,6 +105,7 @@ class RunResult:
             ordered=plan.ordered,
             margin=self.asked.margin / 100,
             pairs=self.asked.pairs_of(plan.methods),
+            centres=plan.centres,
         )
 
     @cached_property
@@ -135,6 +137,7 @@ class RunResult:
             *result_tables(self.evidence, caption),
             *verdict_tables(self.evidence, self.verdicts, self._main[0], caption),
             *pooled_tables(self.evidence, caption),
+            *centre_tables(self.evidence, self._main[0], caption),
             budget_table(self.trained, self._expected, caption, self.tuned is not None),
             *(
                 []
@@ -244,7 +247,8 @@ class RunResult:
 
     def _write_tables(self, folder: Path, facts: Sequence[str]) -> Path:
         page = write_report(folder, self.run_id, facts, self.report_tables)
-        for name in set(VERDICT_TABLES) - set(self.tables):  # of a report on other pairs
+        # Of a report on other pairs or another metric.
+        for name in {*VERDICT_TABLES, *CENTRE_TABLES} - set(self.tables):
             (folder / f"{name}.csv").unlink(missing_ok=True)
         return page
 
