@@ -2,9 +2,9 @@
 
 The features are the first column of a store and begin at the same byte whatever its size, so they
 are written to the hidden file where they will stay. Coordinates and labels of instances come after
-the features of all bags: until the end they wait in two small files. When the last bag has come, the
-bytes around the columns are put in place, and the file gets its index and its name. So nothing large
-is on the disk twice.
+the features of all bags: until the end they wait in two small files. When the last bag has come,
+the bytes around the columns are put in place, and the file gets its index and its name. So nothing
+large is on the disk twice.
 
 A journal names what is written, so that a call that was killed continues. As in ``partial_store``,
 its lines are claims: rows count only if they still have their digest.
@@ -117,6 +117,7 @@ class GrowingStore:
         self.form: Form | None = None
         self.rows = 0
         self.bags: dict[str, WrittenBag] = {}
+        self.skipped: dict[str, str] = {}
         self.finished: set[str] = set()
         self._files: dict[str, RowFile] = {}
 
@@ -138,6 +139,8 @@ class GrowingStore:
         """Take a line of the journal over, unless the rows that it names are not there."""
         if "form" in line:
             self._begin(typed(Form, line["form"]))
+        elif "skipped" in line:
+            self.skipped[line["skipped"]] = line["reason"]
         elif "finished" in line:
             self.finished.add(line["finished"])
         else:
@@ -180,6 +183,11 @@ class GrowingStore:
     def _count(self, bag: WrittenBag) -> None:
         self.bags[bag.slide] = bag
         self.rows += bag.rows
+
+    def skip(self, slide: str, reason: str) -> None:
+        """Note that a slide is left out, and why."""
+        append_line(self._journal, {"skipped": slide, "reason": reason})
+        self.skipped[slide] = reason
 
     def finish(self, part: str) -> None:
         """Note that all bags of a part of the source are written."""
