@@ -16,7 +16,7 @@ import base64
 import contextlib
 import json
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -49,6 +49,7 @@ _BESIDE = {
     "instance_labels": Column(0, "int16", (0,)),
 }
 """Columns that wait in files of their own."""
+_SOME_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,7 @@ class GrowingStore:
         self.skipped: dict[str, str] = {}
         self.finished: set[str] = set()
         self._files: dict[str, RowFile] = {}
+        self._start = 0
 
     def resume(self, watch: Watch) -> None:
         """Take over what an interrupted call has written, as far as the disk still holds it."""
@@ -211,6 +213,7 @@ class GrowingStore:
             size = skeleton.stat().st_size
             durable.reserve(self._hidden, size)  # HDF5 does not survive a full disk
             with self._hidden.open("r+b") as file:
+                self._move_features(file, columns["features"])
                 file.truncate(size)
                 for position, content in bytes_outside(skeleton, columns, size):
                     file.seek(position)
@@ -221,6 +224,14 @@ class GrowingStore:
         except FileExistsError as error:
             raise taken_name(self.path) from error
         self.discard()
+
+    def _move_features(self, file: BinaryIO, column: Column) -> None:
+        """Put the features of a store that is smaller than a page where its layout has them."""
+        if column.start != self._start:
+            file.seek(self._start)
+            features = file.read(column.stop - column.start)
+            file.seek(column.start)
+            file.write(features)
 
     def _header(self, rows: int, group_name: str, origin: str) -> StoreHeader:
         assert self.form is not None  # a bag has come
@@ -269,9 +280,11 @@ class GrowingStore:
     def _begin(self, form: Form) -> None:
         """Open the files of the columns."""
         self.form = form
-        # Where a column begins depends on the rows before it; the features are the first column.
-        with self._skeleton(self._header(1, "", "")) as (_, columns):
+        # The features are the first column, so where they begin does not depend on the rows, unless
+        # the column is too small to begin at a page.
+        with self._skeleton(self._header(_SOME_ROWS, "", "")) as (_, columns):
             pass
+        self._start = columns["features"].start
         for name, column in columns.items():
             place = self._hidden if name == "features" else self._beside(name)
             place.touch()

@@ -106,37 +106,48 @@ def _fetch(
     """
     hub = Hub(recipe.repository, recipe.page)
     source = source_of(recipe, hub, places.source)
-    named = "" if table is None else hashlib.sha256(repr(sorted(table.slides)).encode()).hexdigest()
-    with open_growing(places.store, spec, source.identity + named, watch) as store:
+    with open_growing(places.store, spec, _identity(recipe, source, table), watch) as store:
         _pack(recipe, hub, source, store, table, watch)
+        skipped = Counter(store.skipped.values())
         if not store.bags:
-            problem = "none of its slides can be packed: " + _listed(
-                Counter(store.skipped.values())
-            )
+            problem = f"none of its slides can be packed: {_listed(skipped)}"
             raise InputError(f"data get {recipe.name}", [problem], "Nothing was stored.")
-        group_name = spec.groups.name if recipe.one_slide_per_group else ""
-        slides = {
-            bag.slide: _slide(bag.slide, bag.label, bag.split, spec, recipe)
-            for bag in store.bags.values()
-        }
-        if table is not None:
-            slides, group_name = table.slides, table.group_name
-        present = [slides[slide] for slide in store.bags]
-        write_labels(places.labels, spec, present, group_name)
+        slides, group_name = _declared(recipe, spec, store, table)
+        write_labels(places.labels, spec, slides.values(), group_name)
         write_card(places.card, spec)
         origin = f"{recipe.repository} at {source.commit[:7]}, {recipe.encoder}"
         store.complete(slides, group_name, origin)
-        return Counter(store.skipped.values())
+    return skipped
+
+
+def _identity(recipe: Recipe, source: Source, table: LabelTable | None) -> str:
+    """A text that differs whenever other bags would be packed."""
+    labelled = () if table is None else sorted(table.slides)
+    read = (recipe.layout, recipe.columns, source, labelled)
+    return hashlib.sha256(repr(read).encode()).hexdigest()
+
+
+def _declared(
+    recipe: Recipe, spec: DatasetSpec, store: GrowingStore, table: LabelTable | None
+) -> tuple[dict[str, Slide], str]:
+    """What is declared of each slide, in the order of the store, and what a group is."""
+    if table is not None:
+        return {slide: table.slides[slide] for slide in store.bags}, table.group_name
+    index_of = {name: c for c, name in enumerate(spec.hierarchy.fine)}
+    slides = {
+        name: Slide(
+            name,
+            index_of[bag.label],
+            name if recipe.one_slide_per_group else own_group(name),
+            bag.split,
+        )
+        for name, bag in store.bags.items()
+    }
+    return slides, spec.groups.name if recipe.one_slide_per_group else ""
 
 
 def _listed(reasons: Counter[str]) -> str:
     return "; ".join(f"{count} {reason}" for reason, count in reasons.items()) or "it has none"
-
-
-def _slide(slide: str, label: str, split: str, spec: DatasetSpec, recipe: Recipe) -> Slide:
-    """What the files declare of a slide."""
-    group = slide if recipe.one_slide_per_group else own_group(slide)
-    return Slide(slide, spec.hierarchy.fine.index(label), group, split)
 
 
 def _pack(

@@ -49,16 +49,6 @@ class Source:
     commit: str
     files: tuple[SourceFile, ...]
 
-    @property
-    def size(self) -> int:
-        """Bytes of all files."""
-        return sum(file.remote.size for file in self.files)
-
-    @property
-    def identity(self) -> str:
-        """A text that differs whenever the bags can differ."""
-        return json.dumps(asdict(self))
-
     def holding(self, what: str) -> list[SourceFile]:
         """The files that hold something."""
         return [file for file in self.files if file.holds == what]

@@ -142,7 +142,10 @@ def _array(stream: IO[bytes], most: int) -> np.ndarray:
     Raises:
         ValueError: it is not one, or declares more bytes than ``most``.
     """
-    shape, by_columns, dtype = _HEADERS[np.lib.format.read_magic(stream)](stream)
+    try:
+        shape, by_columns, dtype = _HEADERS[np.lib.format.read_magic(stream)](stream)
+    except Exception as error:  # a header is Python text, which can be wrong in any way
+        raise ValueError(f"not a NumPy array ({error})") from error
     size = math.prod(shape) * dtype.itemsize
     if dtype.hasobject or size > most:
         raise ValueError(f"an array of shape {shape}, type {dtype}, in {most:,} bytes")
