@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from mil_bench.benchmarks.statistics import coverage, false_alarms, rare
 from mil_bench.benchmarks.statistics.cells import percent, simulate_all
+from mil_bench.benchmarks.statistics.deciding import deciding_table
 from mil_bench.benchmarks.statistics.power_tables import power_tables
 from mil_bench.benchmarks.statistics.speed import measure_speed
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 _TITLE = "How reliable the verdicts are"
 _STANDARD_ERROR = "± is the standard error over the simulated benchmarks."
-_PARTS = ("power", "false alarms", "coverage")
+_PARTS = ("power", "smallest difference", "false alarms", "coverage")
 _QUICK = 200  # benchmarks per row
 _POWER_SHARE = 5  # benchmarks of the other tables for each one of the power tables
 
@@ -71,6 +72,8 @@ def main() -> None:
     with ProcessPoolExecutor(options.processes) as pool:
         if options.only in (None, "power"):
             tables += power_tables(pool, max(repeats // _POWER_SHARE, 2), options.numbers)
+        if options.only in (None, "smallest difference"):
+            tables.append(deciding_table(pool, max(repeats // _POWER_SHARE, 2)))
         if options.only in (None, "false alarms"):
             tables.append(_false_alarm_table(pool, repeats))
         if options.only in (None, "coverage"):

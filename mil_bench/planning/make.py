@@ -129,7 +129,8 @@ def _splits(request: RunRequest, spec: DatasetSpec, store: BagStore) -> SplitPla
     folds = request.folds
     if folds is None:
         folds = usual(table.frame, spec.folds, PRESETS[request.preset].folds)
-    plan = make_splits(protocol, table.frame, spec.hierarchy, folds, table.group_name)
+    about = protocol, table.frame, spec.hierarchy, folds, table.group_name
+    plan = make_splits(*about, request.repeats)
     return dataclasses.replace(plan, facts=table.blind_spots(table.frame["slide"]))
 
 

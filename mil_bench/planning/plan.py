@@ -143,10 +143,11 @@ class RunPlan:
     def caption(self) -> str:
         """Dataset, protocol, folds, seeds, budget, and the meaning of ±."""
         folds, seeds = len(self.splits.folds), len(self.seeds)
-        trainings = f"{plural(folds, 'fold')} x {plural(seeds, 'seed')}"
+        trainings = f"{self.splits.count} x {plural(seeds, 'seed')}"
         seed_list = f"seed{'s' * (seeds > 1)} {', '.join(map(str, self.seeds))}"
         protocol = self.splits.protocol + (f" ({self.splits.source})" if self.splits.source else "")
-        promises = "; ".join([self.splits.leak_sentence, *self.splits.facts])
+        again = ["each repeat has other folds"] if self.splits.repeats > 1 else []
+        promises = "; ".join([*again, self.splits.leak_sentence, *self.splits.facts])
         spread = (
             f"± is the sample standard deviation over the {folds * seeds} trainings ({trainings}), "
             "neither a standard error nor a confidence interval."
@@ -179,7 +180,7 @@ class RunPlan:
             "dataset": self.dataset,
             "dataset_caption": self.dataset_caption,
             "hierarchy": self.hierarchy.to_json(),
-            "splits": dataclasses.asdict(self.splits),
+            "splits": self.splits.to_json(),
             "jobs": [job.to_json() for job in self.jobs],
             "skipped": dict(self.skipped),
             "remarks": dict(self.remarks),
