@@ -99,6 +99,7 @@ class RunPlan:
         parts: the folds of each job; () if every job is trained on all folds. In a tuned plan the
             folds of a row may come from different jobs.
         tuning: how the jobs' settings were chosen, None if they were not tuned.
+        encoder: name of the encoder of the features, "" if it is not known.
     """
 
     dataset: str
@@ -112,6 +113,7 @@ class RunPlan:
     command: str = ""
     parts: tuple[tuple[int, ...], ...] = ()
     tuning: Tuning | None = None
+    encoder: str = ""
 
     @cached_property
     def run_id(self) -> str:
@@ -185,6 +187,7 @@ class RunPlan:
             "command": self.command,
             "parts": self.parts,
             "tuning": self.tuning.to_json() if self.tuning else None,
+            "encoder": self.encoder,
         }
 
     @classmethod
