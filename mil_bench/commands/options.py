@@ -26,10 +26,19 @@ def add_comparison(parser: Any) -> None:
         help="one or more names or card files; simulated datasets take settings: "
         "bracs-sim:slides=200,difficulty=1.5",
     )
-    names = ("encoders", "methods", "protocol", "folds", "splits", "allow_missing", "seeds")
-    add_options(
-        group, RunRequest, *names, "preset", "epochs", "class_weights", "sampler", "plugins"
+    names = (
+        "encoders",
+        "methods",
+        "protocol",
+        "folds",
+        "repeats",
+        "splits",
+        "allow_missing",
+        "seeds",
+        "preset",
+        "epochs",
     )
+    add_options(group, RunRequest, *names, "class_weights", "sampler", "plugins")
 
 
 def add_setup(parser: Any, *more: str) -> Any:
