@@ -51,6 +51,7 @@ DOORS = {
     "h5py": (
         "mil_bench/bags/store.py",
         "mil_bench/bags/index.py",
+        "mil_bench/bags/layout.py",
         "mil_bench/intake/readers/",
         "benchmarks/speed/packing.py",
         "benchmarks/speed/race/disk.py",
