@@ -65,6 +65,7 @@ class ABMIL(Method):
         "dropout": Float(0.0, 0.5),
     }
     newer_settings = frozenset({"entropy_weight"})
+    map_meaning = "attention: the weight of the instance in the mean that is classified"
     official_names = {
         "feature_extractor_part2.": "embed.",
         "attention.0.": "attention_v.0.",
