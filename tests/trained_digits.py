@@ -14,8 +14,6 @@ from mil_bench.bags.store import BagStore
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
-
     from mil_bench.runs.result import RunResult
 
 DIGITS = "digits:bags=70,rows=8"
@@ -35,9 +33,9 @@ class TrainedDigits(NamedTuple):
 
 
 @cache
-def trained_digits(factory: pytest.TempPathFactory) -> TrainedDigits:
-    """All methods, 2 folds, 1 epoch; trained once per session."""
-    folder = factory.mktemp("trained")
+def trained_digits(base: Path) -> TrainedDigits:
+    """All methods, 2 folds, 1 epoch; trained once per session, in its temporary folder."""
+    folder = base / "trained-digits"
     places = {"results": folder / "results", "data": folder / "data"}
     quiet = {"tracking": False, "progress": False, "on": "inline"}
     result = mil_bench.run("all", DIGITS, folds=2, epochs=1, **places, **quiet)

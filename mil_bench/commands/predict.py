@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mil_bench.commands.inspection import add_reading, reading_of
 from mil_bench.commands.options import add_data_folder, add_plugin_files, add_results_folder
 from mil_bench.errors import one_line
+from mil_bench.wording import plural
 
 if TYPE_CHECKING:
     import argparse
@@ -134,8 +135,7 @@ def predict(arguments: argparse.Namespace) -> int:
     for line in predicted.notes:
         print(f"! {one_line(line)}")
     if arguments.out is not None:
-        rows = len(predicted.frame)
-        print(f"Predictions: {arguments.out}  ({rows} slide{'s' * (rows != 1)})")
+        print(f"Predictions: {arguments.out}  ({plural(len(predicted.frame), 'slide')})")
     return 0
 
 
@@ -154,7 +154,7 @@ def _shown(frame: pd.DataFrame) -> ResultTable:
         cells[str(row["slide"])] = shown
     rest = len(frame) - len(cells)
     more = f" {rest} more slides; --out FILE writes all." if rest else ""
-    models = frame["models"].iloc[0]
+    models = int(frame["models"].iloc[0])
     spread = "mean ± sample standard deviation over" if models > 1 else "of"
-    note = f"Probability in percent, {spread} {models} model{'s' * (models > 1)}.{more}"
+    note = f"Probability in percent, {spread} {plural(models, 'model')}.{more}"
     return ResultTable("predictions", "Predictions", "", cells, note=note, row_heading="slide")

@@ -11,6 +11,7 @@ import torch
 from mil_bench.errors import InputError
 from mil_bench.evaluation.metrics import attention_auc
 from mil_bench.inference.models import applied, batch_of
+from mil_bench.methods import InstanceMap
 from mil_bench.running.denormals import denormals_as_zero
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from mil_bench.bags.batch import BagBatch
     from mil_bench.hierarchy import LabelHierarchy
     from mil_bench.inference.models import FoldModel
-    from mil_bench.methods import InstanceMap, Method
+    from mil_bench.methods import Method
 
 RULE = (
     "Colour: the rank of the instance's value in its slide, from 0 (lowest) to 1 (highest); equal "
@@ -113,8 +114,8 @@ def method_map(
             found = applied(model, bags, slide, _instance_map)
             if found is None:
                 return _NO_ATTENTION
-            classes = found.classes
             values.append(_checked(model, found, len(bag.features), hierarchy))
+            classes = tuple(found.classes)
             probabilities.append(applied(model, bags, slide, _probabilities))
     mean, meaning = np.mean(probabilities, 0), models[0].method.map_meaning
     names = tuple(hierarchy.fine[c] for c in classes) or ("",)
@@ -135,9 +136,13 @@ def _checked(
     model: FoldModel, found: InstanceMap, rows: int, hierarchy: LabelHierarchy
 ) -> np.ndarray:
     """The values as numbers, if they have the form of the contract."""
+    what = f"instance_map of {model.label} ({model.name})"
+    remedy = "Correct the method; mil_bench.methods.InstanceMap says what is expected."
+    if not isinstance(found, InstanceMap):
+        problem = f"it returned a {type(found).__name__}, expected an InstanceMap"
+        raise InputError(what, [problem], remedy)
     values, classes = found
-    what, columns = f"instance_map of {model.label} ({model.name})", len(classes) or 1
-    problems = []
+    columns, problems = len(classes) or 1, []
     if not isinstance(values, torch.Tensor) or values.shape != (rows, columns):
         kind = tuple(values.shape) if isinstance(values, torch.Tensor) else type(values).__name__
         problems.append(f"it returned {kind}; values have to be ({rows}, {columns})")
@@ -146,5 +151,5 @@ def _checked(
     if not all(0 <= c < hierarchy.n_fine for c in classes):
         problems.append(f"its classes {classes} are not those from 0 to {hierarchy.n_fine - 1}")
     if problems:
-        raise InputError(what, problems, "Correct the method; InstanceMap says what is expected.")
+        raise InputError(what, problems, remedy)
     return values.double().numpy()

@@ -46,7 +46,7 @@ PER_CLASS = {"clam-mb", "detector", "dsmil", "hmil", "linear-probe", "max-pool",
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainedDigits:
-    return trained_digits(tmp_path_factory)
+    return trained_digits(tmp_path_factory.getbasetemp())
 
 
 def slide_of(trained: TrainedDigits) -> str:

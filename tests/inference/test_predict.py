@@ -31,7 +31,7 @@ NEW = [f"digits-{i:04d}" for i in range(0, 70, 10)]
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainedDigits:
-    return trained_digits(tmp_path_factory)
+    return trained_digits(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="module")
