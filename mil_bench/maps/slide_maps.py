@@ -134,6 +134,8 @@ class SlideMaps:
             columns = [(method, method.shown) for method in self.methods]
         for method, k in columns:
             title = method.name_of(k)
+            if np.ptp(method.values[:, k]) == 0 and len(method.values) > 1:
+                title += ", all values equal"
             if self.witnesses is not None and k == method.shown:
                 auc = method.auc(self.witnesses)
                 title += "" if np.isnan(auc) else f", AUC {100 * auc:.0f} %"

@@ -24,6 +24,7 @@ from mil_bench.runs.predicting import (
     labels_of,
     trained_on,
 )
+from mil_bench.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -161,7 +162,8 @@ class _Training:
         ]
         if len(unseen) == len(models):
             return models, []
-        seen = f"The slide or its patient took part in the training of {len(models) - len(unseen)}"
+        number = f"{len(models) - len(unseen)} of {plural(len(models), 'model')}"
+        seen = f"The slide or its patient took part in the training of {number}"
         if choice.fold is not None or not unseen:
-            return models, [f"{seen} of {len(models)} models that are shown."]
-        return unseen, [f"{seen} of {len(models)} models of a method; only the others are shown."]
+            return models, [f"{seen} of {models[0].label}, all of which are shown."]
+        return unseen, [f"{seen} per method, so only the others are shown."]

@@ -89,7 +89,7 @@ def slide_maps(maps: Sequence[Panel], ground: Ground, title: str, label: str) ->
     figure.suptitle(text_of_name(title), fontsize=10, x=0.02, ha="left")
     scale = ScalarMappable(Normalize(0, 1), colormaps[_MAP])
     bar = figure.colorbar(
-        scale, ax=axes, orientation="horizontal", aspect=40, fraction=0.04, pad=0.02
+        scale, ax=axes, orientation="horizontal", aspect=30, fraction=0.04, pad=0.02, shrink=0.5
     )
     bar.set_label(label, fontsize=8)
     bar.outline.set_visible(False)  # type: ignore[operator]  # matplotlib's stubs have a Spine
