@@ -13,19 +13,9 @@ import unicodedata
 from typing import TYPE_CHECKING, Any, TextIO
 
 from mil_bench import __version__
-from mil_bench.commands import (
-    data,
-    maps,
-    methods,
-    predict,
-    report,
-    reproduce,
-    run,
-    runs,
-    splits,
-    tune,
-    worker,
-)
+from mil_bench.commands import data, methods, report, reproduce, run, runs, splits, tune, worker
+from mil_bench.commands.models import maps, predict
+from mil_bench.commands.planning import plan
 from mil_bench.errors import MilBenchError, printable
 from mil_bench.wording import shortened
 
@@ -214,12 +204,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"mil-bench {__version__}")
     subparsers = parser.add_subparsers(
         title="commands",
-        description="The first five train and compare methods, the next two use the trained "
-        "models; the others manage what is compared and what is stored.",
+        description="The first six train and compare methods, the next two use the trained models; "
+        "the others manage what is compared and what is stored.",
         required=True,
         metavar="COMMAND",
     )
     verbs = (
+        plan.add_plan,
         run.add_run,
         tune.add_tune,
         reproduce.add_reproduce,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mil_bench.commands.inspection import add_reading, reading_of
-from mil_bench.commands.predict import add_model_choice, stored_run
+from mil_bench.commands.models.predict import add_model_choice, stored_run
 from mil_bench.errors import one_line
 
 if TYPE_CHECKING:
