@@ -37,6 +37,8 @@ LAYERS = [
     "running",
     "methods.conformance",  # it trains the methods that it checks
     "tuning",
+    "inference",
+    "maps",
     "runs",
     "tracking",
     "cluster",
@@ -63,6 +65,7 @@ DOORS = {
     "pyarrow": ("mil_bench/public/layouts/parquet.py",),
     "optuna": ("mil_bench/tuning/proposals.py",),
     "jinja2": ("mil_bench/report/render/page.py",),
+    "openslide": ("mil_bench/maps/slide_image.py",),
     "matplotlib": ("mil_bench/report/figures/", "benchmarks/speed/race/picture.py"),
     "scipy": ("mil_bench/evaluation/", "benchmarks/statistics/"),
     "threadpoolctl": ("mil_bench/evaluation/bootstrap.py", "mil_bench/training/own_fit.py"),
