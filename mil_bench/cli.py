@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from mil_bench import __version__
 from mil_bench.commands import data, methods, report, reproduce, run, runs, splits, tune, worker
+from mil_bench.commands.sharing import export, results
 from mil_bench.errors import MilBenchError, printable
 from mil_bench.wording import shortened
 
@@ -199,8 +200,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"mil-bench {__version__}")
     subparsers = parser.add_subparsers(
         title="commands",
-        description="The first five train and compare methods; the others manage what is compared "
-        "and what is stored.",
+        description="The first five train and compare methods, export writes trained models; the "
+        "others manage what is compared and what is stored.",
         required=True,
         metavar="COMMAND",
     )
@@ -210,8 +211,15 @@ def _parser() -> argparse.ArgumentParser:
         reproduce.add_reproduce,
         report.add_report,
         worker.add_worker,
+        export.add_export,
     )
-    nouns = (data.add_data, splits.add_splits, methods.add_methods, runs.add_runs)
+    nouns = (
+        data.add_data,
+        splits.add_splits,
+        methods.add_methods,
+        runs.add_runs,
+        results.add_results,
+    )
     for add in (*verbs, *nouns):
         add(subparsers)
     return parser

@@ -37,6 +37,7 @@ LAYERS = [
     "methods.conformance",  # it trains the methods that it checks
     "tuning",
     "runs",
+    "sharing",
     "tracking",
     "cluster",
     "api",
@@ -61,6 +62,7 @@ DOORS = {
     "jinja2": ("mil_bench/report/render/page.py",),
     "matplotlib": ("mil_bench/report/figures/", "benchmarks/speed/race/picture.py"),
     "scipy": ("mil_bench/evaluation/", "benchmarks/statistics/"),
+    "safetensors": ("mil_bench/sharing/model_file.py",),
     "threadpoolctl": ("mil_bench/evaluation/bootstrap.py", "mil_bench/training/own_fit.py"),
 }
 GUESTS = ("baselines", "hmil", "benchmarks")
@@ -201,6 +203,7 @@ def test_public_names_are_those_that_are_announced() -> None:
         "RunResult",
         "build_method",
         "load_method",
+        "load_model",
         "open_run",
         "run",
     ]
