@@ -152,7 +152,7 @@ def altered(file: Path, out: Path, **changed: object) -> Path:
     [
         ({"method_version": "0"}, "trained by version 0 of abmil, and 1 is installed"),
         ({"in_dim": 10**9}, "other shapes of"),
-        ({"in_dim": "x"}, "in_dim: 'x' is not a whole number"),
+        ({"in_dim": None}, "in_dim: None is not a whole number"),
         ({"in_dim": -3}, "do not fit abmil"),
         ({"models": []}, "belongs to no model"),
         ({"parent": [0]}, "7 fine classes but 1 parents"),
