@@ -139,7 +139,9 @@ def _summary(
     own: Sequence[RunPlan],
     folder: Path,
 ) -> Imported:
-    stored, matching, marked_plans = {}, {}, []
+    stored: dict[str, int] = {}
+    matching: dict[str, str] = {}
+    marked_plans = []
     for plan in plans.values():
         marked = _marked(plan, source)
         marked_plans.append(marked)

@@ -72,7 +72,7 @@ def _training(about: ModelAbout) -> str:
     first = about.models[0]
     trained = {
         "run": about.run,
-        "trained by": about.source or "this run",
+        **({"trained by": about.source} if about.source else {}),
         "protocol": f"{about.protocol}, split {about.split_digest}",
         "packed features": about.data_digest,
         "models": ", ".join(f"seed {m.seed} fold {m.fold}" for m in about.models),
@@ -82,7 +82,7 @@ def _training(about: ModelAbout) -> str:
     }
     trained |= {f"recipe: {k}": _common(about, "recipe", k) for k in first.recipe}
     trained |= {f"setting: {k}": _common(about, "params", k) for k in first.params}
-    return _table("", "value", trained | about.trained_with)
+    return _table("what", "value", trained | about.trained_with)
 
 
 def _common(about: ModelAbout, part: str, key: str) -> str:

@@ -177,4 +177,5 @@ def _method_source(name: str) -> str:
     except MilBenchError:  # a method of others, whose models were imported
         return name
     text = (module and module.__doc__) or registry.methods.summary(name)
-    return " ".join(" ".join(text.split("\n\n")[:2]).split())
+    start = " ".join(" ".join(text.split("\n\n")[:2]).split())
+    return start[: start.rfind(".") + 1] or start  # no sentence whose end is a paragraph below
