@@ -37,6 +37,7 @@ def run(
     *,
     protocol: str | None = None,
     folds: int | None = None,
+    repeats: int = 1,
     splits: Path | str | None = None,
     allow_missing: bool = False,
     seeds: int | Sequence[int] = 0,
@@ -78,6 +79,7 @@ def run(
             the path of a card file.
         protocol: name of a protocol, None for the dataset's default.
         folds: number of folds, None for the preset's.
+        repeats: number of times that the cross-validation is made, each time with other folds.
         splits: a split file to follow.
         allow_missing: follow it without its slides that have no features.
         seeds: training seeds; every method is trained once per fold and seed.
@@ -125,6 +127,7 @@ def run(
         methods=_names_of(methods),
         protocol=protocol,
         folds=folds,
+        repeats=repeats,
         splits=None if splits is None else Path(splits),
         allow_missing=allow_missing,
         seeds=(seeds,) if isinstance(seeds, int) else tuple(seeds),

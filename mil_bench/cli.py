@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from mil_bench import __version__
 from mil_bench.commands import data, methods, report, reproduce, run, runs, splits, tune, worker
+from mil_bench.commands.planning import plan
 from mil_bench.commands.sharing import export, results
 from mil_bench.errors import MilBenchError, printable
 from mil_bench.wording import shortened
@@ -200,12 +201,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"mil-bench {__version__}")
     subparsers = parser.add_subparsers(
         title="commands",
-        description="The first five train and compare methods, export writes trained models; the "
+        description="The first six train and compare methods, export writes trained models; the "
         "others manage what is compared and what is stored.",
         required=True,
         metavar="COMMAND",
     )
     verbs = (
+        plan.add_plan,
         run.add_run,
         tune.add_tune,
         reproduce.add_reproduce,

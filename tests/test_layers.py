@@ -28,6 +28,7 @@ LAYERS = [
     "datasets",
     "intake",
     "split_files",
+    "public",
     "methods",
     "evaluation",
     "training",
@@ -58,6 +59,8 @@ DOORS = {
     "openpyxl": ("mil_bench/datasets/tables/workbook.py",),
     "mlflow": ("mil_bench/tracking/",),
     "distributed": ("mil_bench/cluster/dask.py",),
+    "huggingface_hub": ("mil_bench/public/fetch.py",),
+    "pyarrow": ("mil_bench/public/layouts/parquet.py",),
     "optuna": ("mil_bench/tuning/proposals.py",),
     "jinja2": ("mil_bench/report/render/page.py",),
     "matplotlib": ("mil_bench/report/figures/", "benchmarks/speed/race/picture.py"),
@@ -66,7 +69,7 @@ DOORS = {
     "threadpoolctl": ("mil_bench/evaluation/bootstrap.py", "mil_bench/training/own_fit.py"),
 }
 GUESTS = ("baselines", "hmil", "benchmarks")
-INSIDE = ("baselines.rrt", "baselines.simple", "benchmarks.paper")
+INSIDE = ("baselines.rrt", "baselines.simple", "benchmarks.paper", "benchmarks.public")
 PACKAGES = ("mil_bench", *GUESTS)
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 

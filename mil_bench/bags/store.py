@@ -103,6 +103,13 @@ def lay_out(path: Path, header: StoreHeader) -> dict[str, Column]:
     # 18 bytes are for coordinates and instance label.
     row_bytes = header.width * np.dtype(header.dtype).itemsize + 18
     durable.reserve(path, header.rows * row_bytes + 16 * _PAGE)
+    columns = sparse_layout(path, header)
+    durable.reserve(path, max(column.stop for column in columns.values()))
+    return columns
+
+
+def sparse_layout(path: Path, header: StoreHeader) -> dict[str, Column]:
+    """Make the file with its row-wise columns, which take no disk space until they are written."""
     pages = {"alignment_threshold": _PAGE, "alignment_interval": _PAGE}
     with h5py.File(path, "w", locking=False, **pages) as file:
         columns = {"features": _column(file, "features", header.dtype, (header.rows, header.width))}
@@ -110,7 +117,6 @@ def lay_out(path: Path, header: StoreHeader) -> dict[str, Column]:
             columns["coords"] = _column(file, "coords", "float64", (header.rows, 2))
         if header.has_instance_labels:
             columns["instance_labels"] = _column(file, "instance_labels", "int16", (header.rows,))
-    durable.reserve(path, max(column.stop for column in columns.values()))
     return columns
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mil_bench.commands.cards import add_allow_missing, add_cards
+from mil_bench.commands.get import add_get
 from mil_bench.commands.inspection import add_inspection, add_reading, reading_of
 from mil_bench.commands.options import add_data_folder, named_again
 from mil_bench.progress import progress_bar
@@ -25,7 +26,7 @@ _MOST_WORKERS = 8
 def add_data(subparsers: Any) -> None:
     """``mil-bench data``."""
     group = subparsers.add_parser(
-        "data", help="list datasets, pack your own features, inspect them"
+        "data", help="list datasets, get public features, pack your own, inspect them"
     )
     actions = group.add_subparsers(required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="list all datasets, with those still to be packed")
@@ -68,6 +69,7 @@ def add_data(subparsers: Any) -> None:
     add_reading(packing)
     add_data_folder(packing)
     add_inspection(actions)
+    add_get(actions)
 
 
 def list_datasets(arguments: argparse.Namespace) -> int:

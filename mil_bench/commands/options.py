@@ -26,7 +26,17 @@ def add_comparison(parser: Any) -> None:
         help="one or more names or card files; simulated datasets take settings: "
         "bracs-sim:slides=200,difficulty=1.5",
     )
-    names = ("methods", "protocol", "folds", "splits", "allow_missing", "seeds", "preset", "epochs")
+    names = (
+        "methods",
+        "protocol",
+        "folds",
+        "repeats",
+        "splits",
+        "allow_missing",
+        "seeds",
+        "preset",
+        "epochs",
+    )
     add_options(group, RunRequest, *names, "class_weights", "sampler", "plugins")
 
 

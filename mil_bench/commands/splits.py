@@ -140,6 +140,13 @@ def _add_protocol(parser: Any) -> None:
     parser.add_argument(
         "--folds", type=int, metavar="K", help="number of folds (default: the protocol's)"
     )
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        default=1,
+        metavar="R",
+        help="repeat a cross-validation so often with other folds (default: 1)",
+    )
 
 
 def _add_out(parser: Any) -> None:
@@ -167,7 +174,7 @@ def make(arguments: argparse.Namespace) -> int:
     table = _required_table(arguments, spec)
     plan = _plan(arguments, spec, table)
     source = "; ".join(filter(None, [plan.source, f"made from the {table.origin}"]))
-    file = SplitFile(spec.slug, plan.protocol, source, plan.folds)
+    file = SplitFile(spec.slug, plan.protocol, source, plan.folds, plan.repeats)
     _write(file, file.lists, arguments, spec, table)
     return 0
 
@@ -273,7 +280,11 @@ def _plan(arguments: argparse.Namespace, spec: DatasetSpec, table: Slides) -> Sp
     folds = arguments.folds
     if folds is None:
         folds = named.usual_folds(table.frame, spec.folds)
-    return make_splits(protocol, table.frame, spec.hierarchy, folds, table.group_name)
+    if arguments.repeats < 1:
+        problem = f"repeats must be a whole number from 1 on, not {arguments.repeats}"
+        raise InputError("the request", [problem], "Leave out --repeats for one cross-validation.")
+    about = protocol, table.frame, spec.hierarchy, folds, table.group_name
+    return make_splits(*about, arguments.repeats)
 
 
 def _write(
@@ -311,8 +322,12 @@ def _audited(arguments: argparse.Namespace) -> tuple[SplitLists, DatasetSpec | N
     from mil_bench.splits.lists import SplitLists
 
     drawn = arguments.protocol is not None
-    if drawn == (arguments.path is not None) or (arguments.folds is not None and not drawn):
-        problem = "name either a PATH, or --dataset and --protocol (and --folds) to make a split"
+    asked = arguments.folds is not None or arguments.repeats != 1
+    if drawn == (arguments.path is not None) or (asked and not drawn):
+        problem = (
+            "name either a PATH, or --dataset and --protocol (and --folds, --repeats) to make a "
+            "split"
+        )
         raise InputError("the request", [problem], "See mil-bench splits audit --help.")
     if arguments.dataset is None:
         if drawn or arguments.labels is not None:
@@ -331,7 +346,8 @@ def _audited(arguments: argparse.Namespace) -> tuple[SplitLists, DatasetSpec | N
     plan = _plan(arguments, spec, table)
     source = "; ".join(filter(None, [plan.source, f"made from the {table.origin}"]))
     title = f"{plan.protocol} on {spec.slug}, {source}, digest {plan.digest}"
-    return SplitLists(title, plan.folds, tuple(range(len(plan.folds)))), spec, table
+    numbers = tuple(range(len(plan.folds)))
+    return SplitLists(title, plan.folds, numbers, repeats=plan.repeats), spec, table
 
 
 def _near_duplicates(spec: DatasetSpec | None, data: Path) -> NearDuplicates | None:

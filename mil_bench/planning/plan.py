@@ -104,6 +104,7 @@ class RunPlan:
         parts: the folds of each job; () if every job is trained on all folds. In a tuned plan the
             folds of a row may come from different jobs.
         tuning: how the jobs' settings were chosen, None if they were not tuned.
+        centres: slide to its centre, "" for an unknown one; empty if no centre is known.
     """
 
     dataset: str
@@ -117,6 +118,7 @@ class RunPlan:
     command: str = ""
     parts: tuple[tuple[int, ...], ...] = ()
     tuning: Tuning | None = None
+    centres: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def run_id(self) -> str:
@@ -151,10 +153,11 @@ class RunPlan:
     def caption(self) -> str:
         """Dataset, protocol, folds, seeds, budget, and the meaning of ±."""
         folds, seeds = len(self.splits.folds), len(self.seeds)
-        trainings = f"{plural(folds, 'fold')} x {plural(seeds, 'seed')}"
+        trainings = f"{self.splits.count} x {plural(seeds, 'seed')}"
         seed_list = f"seed{'s' * (seeds > 1)} {', '.join(map(str, self.seeds))}"
         protocol = self.splits.protocol + (f" ({self.splits.source})" if self.splits.source else "")
-        promises = "; ".join([self.splits.leak_sentence, *self.splits.facts])
+        again = ["each repeat has other folds"] if self.splits.repeats > 1 else []
+        promises = "; ".join([*again, self.splits.leak_sentence, *self.splits.facts])
         spread = (
             f"± is the sample standard deviation over the {folds * seeds} trainings ({trainings}), "
             "neither a standard error nor a confidence interval."
@@ -195,7 +198,7 @@ class RunPlan:
             "dataset": self.dataset,
             "dataset_caption": self.dataset_caption,
             "hierarchy": self.hierarchy.to_json(),
-            "splits": dataclasses.asdict(self.splits),
+            "splits": self.splits.to_json(),
             "jobs": [job.to_json() for job in self.jobs],
             "skipped": dict(self.skipped),
             "remarks": dict(self.remarks),
@@ -203,6 +206,7 @@ class RunPlan:
             "command": self.command,
             "parts": self.parts,
             "tuning": self.tuning.to_json() if self.tuning else None,
+            "centres": dict(self.centres),
         }
 
     @classmethod
@@ -263,6 +267,7 @@ def joined(plans: Sequence[RunPlan]) -> RunPlan:
         },
         remarks={label: remark for plan in plans for label, remark in plan.remarks.items()},
         command="; ".join(dict.fromkeys(plan.command for plan in plans if plan.command)),
+        centres={s: centre for plan in (*plans, first) for s, centre in plan.centres.items()},
     )
 
 

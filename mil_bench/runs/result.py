@@ -11,16 +11,20 @@ import pandas as pd
 
 from mil_bench import durable
 from mil_bench.errors import InputError, UnknownNameError
+from mil_bench.evaluation.power.pairs import Outlook, outlook_of
 from mil_bench.evaluation.verdicts import Evidence, Verdict, verdicts
 from mil_bench.planning.asked import Asked
 from mil_bench.report.budget import budget_table
+from mil_bench.report.centre_tables import CENTRE_TABLES, centre_tables
 from mil_bench.report.pair_sentences import verdict_sentence
+from mil_bench.report.power_tables import power_sentences, power_tables
 from mil_bench.report.render import check_folder, write_report
 from mil_bench.report.result_tables import pooled_tables, result_tables
 from mil_bench.report.sentences import summary
 from mil_bench.report.verdict_tables import VERDICT_TABLES, main_measure, verdict_tables
 from mil_bench.runs.fold_table import audit_lines, fold_table
 from mil_bench.tuning.tuned_run import TunedRun
+from mil_bench.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -101,9 +105,11 @@ class RunResult:
             sizes,
             len(plan.seeds),
             plan.splits.group_name,
+            repeats=plan.splits.repeats,
             ordered=plan.ordered,
             margin=self.asked.margin / 100,
             pairs=self.asked.pairs_of(plan.methods),
+            centres=plan.centres,
         )
 
     @cached_property
@@ -125,7 +131,13 @@ class RunResult:
         return [
             *([reason] if reason else []),
             *summary(self.evidence, self.verdicts, self._main[0]),
+            *power_sentences(self.outlook),
         ]
+
+    @cached_property
+    def outlook(self) -> Outlook:
+        """What the run can show of its undecided pairs, and what would decide them."""
+        return outlook_of(self.evidence, self._main[0], self.verdicts)
 
     @cached_property
     def report_tables(self) -> list[ResultTable]:
@@ -134,7 +146,9 @@ class RunResult:
         return [
             *result_tables(self.evidence, caption),
             *verdict_tables(self.evidence, self.verdicts, self._main[0], caption),
+            *power_tables(self.outlook, caption),
             *pooled_tables(self.evidence, caption),
+            *centre_tables(self.evidence, self._main[0], caption),
             budget_table(self.trained, self._expected, caption, self.tuned is not None),
             *(
                 []
@@ -244,7 +258,8 @@ class RunResult:
 
     def _write_tables(self, folder: Path, facts: Sequence[str]) -> Path:
         page = write_report(folder, self.run_id, facts, self.report_tables)
-        for name in set(VERDICT_TABLES) - set(self.tables):  # of a report on other pairs
+        # Of a report on other pairs or another metric.
+        for name in {*VERDICT_TABLES, *CENTRE_TABLES} - set(self.tables):
             (folder / f"{name}.csv").unlink(missing_ok=True)
         return page
 
@@ -275,7 +290,7 @@ class RunResult:
         from mil_bench.report.render.page import Report
 
         plan = self.plan
-        audit, folds, seeds = audit_lines(plan.splits), len(plan.splits.folds), len(plan.seeds)
+        audit = audit_lines(plan.splits)
         return Report(
             title=f"{plan.dataset}: {plan.splits.protocol}",
             run=self.run_id,
@@ -283,8 +298,8 @@ class RunResult:
             if plan.dataset.endswith("-twin")
             else "",
             summary=self.summary,
-            basis=f"Protocol {plan.splits.protocol}, {folds} fold{'s' * (folds > 1)} x "
-            f"{seeds} seed{'s' * (seeds > 1)}. {audit[0]}",
+            basis=f"Protocol {plan.splits.protocol}, {plan.splits.count} x "
+            f"{plural(len(plan.seeds), 'seed')}. {audit[0]}",
             facts=[*self.facts, *self.figures.failures.values()],
             caption=plan.caption,
             tables={table.name: table for table in self.report_tables},

@@ -49,7 +49,7 @@ def _add_export(actions: Any) -> None:
         "export",
         help="write runs into a bundle: plans, test predictions, no features",
         description="Write runs into a zip file: plans, training curves and test predictions, no "
-        "features. It names the slides of all folds, and the labels and patients of test slides.",
+        "features. It names the slides of all folds, with labels, patients and centres as far as they are known.",
     )
     parser.set_defaults(call=export_bundle)
     parser.add_argument(
@@ -110,7 +110,7 @@ def export_bundle(arguments: argparse.Namespace) -> int:
     with_weights = "with weights" if arguments.weights else "without weights"
     show(
         f"\n{arguments.file}: {exported.size / 2**20:.1f} MiB, {with_weights}, source '{source}'. "
-        "It names slides, and labels and patients of test slides."
+        "It names slides, with labels, patients and centres as far as they are known."
     )
     show(f"To import it elsewhere: mil-bench results import {shlex.quote(arguments.file.name)}")
     return 0

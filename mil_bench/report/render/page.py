@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mil_bench.report.figures.gallery import Gallery
     from mil_bench.report.tables import ResultTable
 
-_FOLDED = ("verdicts_all", "classwise_ap", "tuning_chosen")
+_FOLDED = ("deciding", "verdicts_all", "classwise_ap", "tuning_chosen")
 
 
 @dataclass(frozen=True)
