@@ -49,7 +49,8 @@ def _add_export(actions: Any) -> None:
         "export",
         help="write runs into a bundle: plans, test predictions, no features",
         description="Write runs into a zip file: plans, training curves and test predictions, no "
-        "features. It names the slides of all folds, with labels, patients and centres as far as they are known.",
+        "features. It names the slides of all folds, with labels, patients and centres as far as "
+        "they are known.",
     )
     parser.set_defaults(call=export_bundle)
     parser.add_argument(
