@@ -49,7 +49,8 @@ def report(arguments: argparse.Namespace) -> int:
     for plan in plans:
         asked.pairs_of(plan.methods)
     for plan in plans:
-        store.save_plan(plan)  # of joined runs, so that they can be named together
+        if plan.run_id not in store.runs():
+            store.save_plan(plan)  # of joined runs, so that they can be named together
     results = [RunResult.collect(store, plan, asked=asked) for plan in plans]
     for result in results:
         show(result, reports / result.run_id, words_again(arguments, "results"))
