@@ -79,7 +79,7 @@ class Job:
     @cached_property
     def key(self) -> str:
         """16 hex digits that name this job's result."""
-        return _hash({name: value for name, value in self.to_json().items() if name != "label"})
+        return digest_of({name: value for name, value in self.to_json().items() if name != "label"})
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class RunPlan:
         """Name of the run: dataset, protocol, and a hash of the jobs and how they were chosen."""
         jobs = [[job.key, job.label] for job in self.jobs]
         content = [jobs, self.parts, self.tuning.to_json()] if self.tuning else jobs
-        return f"{self.dataset}_{self.splits.protocol}_{_hash(content)[:8]}"
+        return f"{self.dataset}_{self.splits.protocol}_{digest_of(content)[:8]}"
 
     @property
     def trainings(self) -> list[tuple[Job, int]]:
@@ -236,6 +236,7 @@ def joined(plans: Sequence[RunPlan]) -> RunPlan:
     )
 
 
-def _hash(value: Mapping[str, Any] | Sequence[Any]) -> str:
+def digest_of(value: Mapping[str, Any] | Sequence[Any]) -> str:
+    """16 hex digits made from a value that JSON can hold; equal values have equal ones."""
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
