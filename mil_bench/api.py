@@ -233,7 +233,9 @@ def open_run(
     """
     store = ResultStore(Results(Path(results)).runs)
     asked = _asked(metric, margin, reference, pairs)
-    return RunResult.collect(store, store.load_plan(name), asked=asked)
+    result = RunResult.collect(store, store.load_plan(name), asked=asked)
+    result.note_shown()
+    return result
 
 
 def prepare(request: RunRequest, setup: Setup) -> Prepared:

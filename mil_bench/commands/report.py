@@ -98,6 +98,7 @@ def show(result: Any, folder: Path, again: str) -> None:
         print(one_line(result.planned.sentence))
     for fact in result.facts:  # before anything is written: a disk may refuse
         print(f"! {one_line(fact)}")
+    result.note_shown()
     page = result.write(folder)
     for line in result.figures.failures.values():
         print(f"! {one_line(line)}")
@@ -109,6 +110,7 @@ def document_of(result: Any, folder: Path) -> dict[str, Any]:
     """A run as a document; writes its report, too."""
     from mil_bench.runs.document import run_document
 
+    result.note_shown()
     return run_document(result, result.write(folder))
 
 

@@ -117,8 +117,8 @@ class PlanRecord:
 
     @property
     def moment(self) -> str:
-        """The time as reports print it: ``2026-03-01 09:30:00 UTC``."""
-        return f"{self.time[:19].replace('T', ' ')} UTC"
+        """The time as reports print it."""
+        return moment(self.time)
 
     def to_json(self) -> dict[str, Any]:
         """A value that JSON can hold."""
@@ -148,6 +148,11 @@ class PlanRecord:
         for what, of_record in _QUESTIONS.items():
             if of_record(self) != of_record(other):
                 yield Change(what, of_record(other), of_record(self))
+
+
+def moment(time: str) -> str:
+    """A time in UTC, ISO 8601, as reports print it: ``2026-03-01 09:30:00 UTC``."""
+    return f"{time[:19].replace('T', ' ')} UTC"
 
 
 @dataclass(frozen=True)

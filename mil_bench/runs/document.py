@@ -115,12 +115,13 @@ def _start(result: RunResult) -> dict[str, Any]:
 
 
 def _plan(planned: Planned) -> dict[str, Any]:
-    record = planned.record
+    record, shown = planned.record, planned.shown
     return {
         "digest": record and record.digest,
         "time": record and record.time,
         "before_results": planned.is_before_results,
         "changes": [vars(change) for change in planned.changes],
+        "shown_before_complete": shown and vars(shown),
         "sentence": planned.sentence,
     }
 

@@ -1,6 +1,7 @@
 """Plan records beside the runs: what was planned, when, and what was changed afterwards.
 
     <root>/<dataset>/plans/<run>-<digest>.json
+    <root>/<dataset>/plans/<run>.shown          when somebody saw results of an incomplete run
 
 A record is written before a run trains and is never changed. As long as no result of the run is
 stored, a call with another question adds a record, and the newest one counts. Afterwards no record
@@ -18,8 +19,8 @@ from typing import TYPE_CHECKING
 
 from mil_bench import durable
 from mil_bench.errors import StorageError
-from mil_bench.file_values import read_object
-from mil_bench.planning.plan_record import Change, PlanRecord
+from mil_bench.file_values import read_object, typed
+from mil_bench.planning.plan_record import Change, PlanRecord, moment
 from mil_bench.results import Results
 
 if TYPE_CHECKING:
@@ -33,6 +34,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Shown:
+    """Results of a run were shown although trainings were missing.
+
+    Args:
+        time: when that was for the first time, UTC, ISO 8601.
+        stored: number of trainings that were stored.
+        trainings: their number in the plan.
+    """
+
+    time: str
+    stored: int
+    trainings: int
+
+
+@dataclass(frozen=True)
 class Planned:
     """What was planned before a run's results, compared with what a report shows.
 
@@ -41,11 +57,13 @@ class Planned:
             first plan with one of their trainings; None if there is none.
         changes: what differs from it in the report.
         own: plans of their own that added methods have.
+        shown: when results were shown too early, None if they were not.
     """
 
     record: PlanRecord | None
     changes: tuple[Change, ...] = ()
     own: tuple[PlanRecord, ...] = ()
+    shown: Shown | None = None
 
     @property
     def is_before_results(self) -> bool:
@@ -55,6 +73,16 @@ class Planned:
     @property
     def sentence(self) -> str:
         """What a report says."""
+        early = ""
+        if self.shown is not None:
+            early = (
+                f" Results were shown at {moment(self.shown.time)}, when {self.shown.stored} of "
+                f"{self.shown.trainings} trainings were stored."
+            )
+        return f"{self._plan}{early}"
+
+    @property
+    def _plan(self) -> str:
         if self.record is None:
             return (
                 "No plan was stored before the results: an older version of mil-bench made the "
@@ -110,6 +138,26 @@ class PlanRecords:
         text = json.dumps(record.to_json(), indent=1, ensure_ascii=True) + "\n"
         durable.write_once(self._path(record), lambda file: file.write(text.encode()))
 
+    def note_shown(self, run: str, stored: int, trainings: int) -> None:
+        """Note that results of a run are shown although trainings are missing."""
+        shown = Shown(datetime.now(UTC).isoformat(), stored, trainings)
+        text = json.dumps(dataclasses.asdict(shown)) + "\n"
+        durable.write_once(self._note(run), lambda file: file.write(text.encode()))
+
+    def shown(self, run: str) -> Shown | None:
+        """When results of a run were first shown although trainings were missing.
+
+        Raises:
+            StorageError: the note is broken.
+        """
+        path = self._note(run)
+        if not path.exists():
+            return None
+        try:
+            return typed(Shown, read_object(path))
+        except (OSError, ValueError) as error:
+            raise _broken(path, error) from error
+
     def all(self) -> list[PlanRecord]:
         """All records, the oldest first.
 
@@ -123,15 +171,22 @@ class PlanRecords:
                 if self._path(record) != path:
                     raise ValueError("its content is not what was stored")
             except (OSError, ValueError) as error:
-                raise StorageError(
-                    f"The stored plan {path} cannot be used: {error}. It was left as it is; move "
-                    "it away to go on without it. Results are unchanged."
-                ) from error
+                raise _broken(path, error) from error
             records.append(record)
         return sorted(records, key=lambda record: record.time)
 
     def _path(self, record: PlanRecord) -> Path:
         return self._folder / f"{record.run}-{record.digest}.json"
+
+    def _note(self, run: str) -> Path:
+        return self._folder / f"{run}.shown"
+
+
+def _broken(path: Path, error: Exception) -> StorageError:
+    return StorageError(
+        f"The stored plan {path} cannot be used: {error}. It was left as it is; move it away to go "
+        "on without it. Results are unchanged."
+    )
 
 
 def _known_trainings(plan: RunPlan, store: ResultStore) -> dict[str, int]:
@@ -184,7 +239,13 @@ def what_was_planned(store: ResultStore, plan: RunPlan, asked: Asked) -> Planned
     Raises:
         StorageError: a stored record is broken.
     """
-    records = PlanRecords(store, plan.dataset).all()
+    records = PlanRecords(store, plan.dataset)
+    found = _compared(records.all(), plan, asked)
+    return dataclasses.replace(found, shown=records.shown(plan.run_id))
+
+
+def _compared(records: Sequence[PlanRecord], plan: RunPlan, asked: Asked) -> Planned:
+    """The plan that counts for a run, of all records from the oldest on, and what differs."""
     own = [record for record in records if record.run == plan.run_id]
     present = PlanRecord.of(plan, asked, None, "", {})
     if plan.tuning is not None:

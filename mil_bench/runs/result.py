@@ -20,7 +20,7 @@ from mil_bench.report.result_tables import pooled_tables, result_tables
 from mil_bench.report.sentences import summary
 from mil_bench.report.verdict_tables import VERDICT_TABLES, main_measure, verdict_tables
 from mil_bench.runs.fold_table import audit_lines, fold_table
-from mil_bench.runs.plan_records import Planned, what_was_planned
+from mil_bench.runs.plan_records import Planned, PlanRecords, what_was_planned
 from mil_bench.tuning.tuned_run import TunedRun
 
 if TYPE_CHECKING:
@@ -158,6 +158,12 @@ class RunResult:
     def planned(self) -> Planned | None:
         """What was planned before the results, and what is different; None without a store."""
         return None if self.store is None else what_was_planned(self.store, self.plan, self.asked)
+
+    def note_shown(self) -> None:
+        """Note in the store that results are shown although trainings are missing, if they are."""
+        stored, trainings = sum(map(len, self.trained.values())), len(self.plan.trainings)
+        if self.store is not None and stored < trainings:
+            PlanRecords(self.store, self.plan.dataset).note_shown(self.run_id, stored, trainings)
 
     @property
     def main_tables(self) -> list[ResultTable]:

@@ -86,7 +86,7 @@ def test_a_metric_of_a_package_can_be_chosen_unless_it_is_no_mean(
         Asked(metric="coarse")
 
 
-@pytest.mark.parametrize("key", CHOSEN)
+@pytest.mark.parametrize("key", ["macro_auc", "balanced_accuracy", "nll"])
 def test_verdicts_sentences_and_tables_follow_the_metric(key: str) -> None:
     methods = {"bad": trained_folds(0.2), "good": trained_folds(2.0)}
     result = run_result(methods, asked=Asked(metric=key))
@@ -108,7 +108,7 @@ def test_verdicts_sentences_and_tables_follow_the_metric(key: str) -> None:
 
 
 def test_a_hundredth_of_kappa_is_its_margin() -> None:
-    given = evidence({"a": trained_folds(2.0), "b": trained_folds(2.01)})
+    given = evidence({"a": trained_folds(2.0), "b": trained_folds(2.2)})
     ordered = dataclasses.replace(given, ordered=True, main=measure_named("quadratic_kappa"))
     (verdict,) = verdicts(ordered, ordered.main)
     assert verdict.margin == 0.01

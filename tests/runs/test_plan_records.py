@@ -141,6 +141,23 @@ def test_runs_that_are_joined_are_so_after_results(folder: Folder) -> None:
     )
 
 
+def test_results_that_were_shown_before_the_run_was_complete_are_noted(folder: Folder) -> None:
+    plan = plan_of("a", "b")
+    folder.plan(plan, Asked())
+    before = folder.report(plan)
+    records = PlanRecords(folder.store, "toy")
+    for stored in (2, 3):
+        records.note_shown(plan.run_id, stored, 6)  # the first time counts
+    after = folder.report(plan)
+    assert after.sentence.removeprefix(before.sentence).endswith(
+        " UTC, when 2 of 6 trainings were stored."
+    )
+    (path,) = (folder.store.root / "toy" / "plans").glob("*.shown")
+    path.write_text("{}")
+    with pytest.raises(StorageError, match=f"{path} cannot be used"):
+        folder.report(plan)
+
+
 def test_yardsticks_do_not_make_two_runs_one(folder: Folder) -> None:
     def with_yardstick(method: str) -> RunPlan:
         plan = plan_of(method, "lookup")
