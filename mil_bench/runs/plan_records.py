@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from mil_bench import durable
 from mil_bench.errors import StorageError
 from mil_bench.file_values import read_object, typed
-from mil_bench.planning.plan_record import Change, PlanRecord, moment
+from mil_bench.planning.plan_record import Change, PlanRecord, Search, moment
 from mil_bench.results import Results
 
 if TYPE_CHECKING:
@@ -252,8 +252,10 @@ def _compared(records: Sequence[PlanRecord], plan: RunPlan, asked: Asked) -> Pla
         if not own:
             return Planned(None)
         # The plan has the chosen settings; what was planned are the trials that choose them.
-        same = {name: getattr(own[0], name) for name in ("methods", "search")}
-        present = dataclasses.replace(present, **same)
+        search = own[0].search
+        if search is not None and search.trials is not None:
+            search = Search(plan.tuning.trials, plan.tuning.select, plan.tuning.pruned)
+        present = dataclasses.replace(present, methods=own[0].methods, search=search)
     keys = _trained_keys(present, plan)
     sharing = [
         record

@@ -199,7 +199,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("planned")
     folders = {"results": place / "results", "data": place / "data"}
     methods = ["mean-pool", "max-pool"]
-    mil_bench.run(methods, SMALL_TWIN, epochs=1, metric="accuracy", **QUICK, **folders)
+    mil_bench.run(methods, SMALL_TWIN, folds=3, epochs=1, metric="accuracy", **QUICK, **folders)
     return place / "results"
 
 
@@ -237,8 +237,8 @@ def test_a_report_and_its_page_say_what_was_planned(
         assert "Changed afterwards: margin: 2 (planned: 1)." in text
 
 
-def test_a_search_is_planned_before_its_trials(results: Path) -> None:
-    folders = {"results": results, "data": results.parent / "data"}
+def test_a_search_is_planned_before_its_trials(results: Path, tmp_path: Path) -> None:
+    folders = {"results": tmp_path / "results", "data": results.parent / "data"}
     options = {"folds": 2, "epochs": 1, **QUICK, **folders}
     tuned = mil_bench.run("mean-pool", SMALL_TWIN, tune=2, **options)
     record = tuned.planned.record
