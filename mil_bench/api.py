@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from mil_bench import registry
 from mil_bench.cluster.folds import FoldsElsewhere
 from mil_bench.errors import InputError, StorageError, UnknownNameError
-from mil_bench.evaluation.main_metric import MAIN_METRIC
 from mil_bench.evaluation.verdicts import MARGIN
 from mil_bench.planning.asked import Asked
 from mil_bench.planning.prepare import Prepared
@@ -39,6 +38,7 @@ def run(
     *,
     protocol: str | None = None,
     folds: int | None = None,
+    repeats: int = 1,
     splits: Path | str | None = None,
     allow_missing: bool = False,
     seeds: int | Sequence[int] = 0,
@@ -46,12 +46,13 @@ def run(
     epochs: int | None = None,
     class_weights: str | None = None,
     sampler: str | None = None,
+    encoder: str | Sequence[str] = (),
     plugins: Path | str | Sequence[Path | str] = (),
     tune: int | None = None,
     tuned: bool = False,
     select: str = "per-fold",
     pruning: bool = True,
-    metric: str = MAIN_METRIC,
+    metric: str | None = None,
     margin: float = 100 * MARGIN,
     reference: str | None = None,
     pairs: Sequence[str | tuple[str, str]] = (),
@@ -81,6 +82,7 @@ def run(
             the path of a card file.
         protocol: name of a protocol, None for the dataset's default.
         folds: number of folds, None for the preset's.
+        repeats: number of times that the cross-validation is made, each time with other folds.
         splits: a split file to follow.
         allow_missing: follow it without its slides that have no features.
         seeds: training seeds; every method is trained once per fold and seed.
@@ -89,12 +91,16 @@ def run(
         class_weights: for every method, "balanced" or "none"; None for the recipe's.
         sampler: for every method, "balanced" (the training slides of an epoch are drawn with
             replacement, so that classes come equally often) or "shuffled"; None for the recipe's.
+        encoder: name of the encoder whose features are used, if there are several. Of several names
+            the first is used, on the slides that all of them have; call ``run`` once with each in
+            front, and compare the results with ``mil_bench.runs.encoders.EncoderGrid``.
         plugins: Python files with methods.
         tune: first run a search of so many trials per method.
         tuned: use the settings that stored trials have chosen.
         select: how trials are chosen, "per-fold" or "shared".
         pruning: end trials without prospect early.
-        metric: key of the metric on which methods are compared ("accuracy").
+        metric: key of the metric on which methods are compared ("accuracy"), None for the
+            dataset's, mostly macro AUC.
         margin: methods that are shown to differ by less are practically equivalent, in percentage
             points, or in hundredths for a metric that is not shown in percent.
         reference: compare only this method with each other one, as tables call them.
@@ -129,6 +135,7 @@ def run(
         methods=_names_of(methods),
         protocol=protocol,
         folds=folds,
+        repeats=repeats,
         splits=None if splits is None else Path(splits),
         allow_missing=allow_missing,
         seeds=(seeds,) if isinstance(seeds, int) else tuple(seeds),
@@ -136,6 +143,7 @@ def run(
         epochs=epochs,
         class_weights=class_weights,
         sampler=sampler,
+        encoders=(encoder,) if isinstance(encoder, str) else tuple(encoder),
         plugins=_paths(plugins),
         tune=tune,
         tuned=tuned,
@@ -200,7 +208,7 @@ def _paths(files: Path | str | Sequence[Path | str]) -> tuple[Path, ...]:
 
 
 def _asked(
-    metric: str, margin: float, reference: str | None, pairs: Sequence[str | tuple[str, str]]
+    metric: str | None, margin: float, reference: str | None, pairs: Sequence[str | tuple[str, str]]
 ) -> Asked:
     each = (pairs,) if isinstance(pairs, str) else pairs
     words = tuple(pair if isinstance(pair, str) else ":".join(pair) for pair in each)
@@ -211,7 +219,7 @@ def open_run(
     name: str,
     results: Path | str = "results",
     *,
-    metric: str = MAIN_METRIC,
+    metric: str | None = None,
     margin: float = 100 * MARGIN,
     reference: str | None = None,
     pairs: Sequence[str | tuple[str, str]] = (),

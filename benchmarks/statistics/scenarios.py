@@ -9,6 +9,7 @@ the expected values under the training protocol, which is what a cross-validatio
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from mil_bench.benchmarks.statistics.benchmark import Benchmark, Scenario, simulated
@@ -20,6 +21,9 @@ from mil_bench.benchmarks.statistics.cohort import (
 )
 
 from mil_bench import seeds
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 POINTS = (0, 1, 2, 5, 10)
 """True differences of the better method, in percentage points."""
@@ -46,14 +50,20 @@ SCENARIOS = (
     Scenario("10 splits by slide, unstable training", monte_carlo, instability=0.5, leaks=True),
 )
 
-_ORDINARY = 0.8  # signal
+ORDINARY = 0.8
+"""Signal of a method that is not the better one."""
 _GRID = np.linspace(0.7, 2.0, 12)  # signals of the calibration
 _CALIBRATION = 200  # benchmarks
 _DEGREE = 5  # of the polynomial through the mean values on the grid
 
 
-def calibrated(scenario: Scenario) -> np.ndarray:
-    """Signals of the better method ``[MEASURES, POINTS]``."""
+def calibrated(scenario: Scenario, points: Sequence[float] = POINTS) -> np.ndarray:
+    """Signals of the better method ``[MEASURES, points]``.
+
+    Args:
+        scenario: its folds.
+        points: by how much it is better than an ordinary one.
+    """
     # The same noise for all signals: their differences then vary little.
     same = np.zeros(len(_GRID), dtype=int)
     values = np.nanmean(
@@ -69,7 +79,7 @@ def calibrated(scenario: Scenario) -> np.ndarray:
     signals = []
     for of_measure in values:
         curve = np.polynomial.Polynomial.fit(_GRID, of_measure, _DEGREE)
-        targets = curve(_ORDINARY) + np.array(POINTS) / 100
+        targets = curve(ORDINARY) + np.array(points) / 100
         signals.append(np.interp(targets, curve(fine), fine))
     return np.array(signals)
 
@@ -88,7 +98,7 @@ def drawn(scenario: Scenario, signals: np.ndarray, namespace: str, number: int) 
     return simulated(
         scenario,
         seeds.generator("power", namespace, scenario.name, number),
-        np.concatenate([np.full(ordinary, _ORDINARY), better]),
+        np.concatenate([np.full(ordinary, ORDINARY), better]),
         np.concatenate([np.arange(ordinary), np.zeros(len(better), dtype=int)]),
     )
 

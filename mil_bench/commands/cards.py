@@ -40,11 +40,12 @@ def add_cards(actions: Any) -> None:
 
 
 def add_allow_missing(parser: Any) -> None:
-    """Add the option for rows without a label."""
+    """Add the option for rows without a label or features."""
     parser.add_argument(
         "--allow-missing",
         action="store_true",
-        help="leave rows of the table out whose label is blank or a word such as NaN or unknown",
+        help="leave rows of the table out whose label is blank or a word such as NaN or unknown, "
+        "or whose slide has no features",
     )
 
 
@@ -73,7 +74,8 @@ def card(arguments: argparse.Namespace) -> int:
             show(f"  {coarse}: {', '.join(children)}")
     if spec.ordered:
         show("  (grades, from low to high)")
-    show(f"\ngroups:    {spec.groups.count or 'an unknown number'} of kind {spec.groups.name}")
+    show(f"\ncompared:  on {spec.main_metric}, unless a run is asked for another metric")
+    show(f"groups:    {spec.groups.count or 'an unknown number'} of kind {spec.groups.name}")
     if spec.bags:
         show(f"bags:      median {spec.bags.median} instances ({spec.bags.basis})")
     show(

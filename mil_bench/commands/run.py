@@ -130,7 +130,9 @@ def _print_plan(plan: RunPlan, store: ResultStore) -> None:
     print(f"run {plan.run_id}\n{plan.caption}\n")
     for k, fold in enumerate(plan.splits.folds):
         training, validation, test = len(fold.train), len(fold.val), len(fold.test)
-        print(f"fold {k}: {training} training, {validation} validation, {test} test slides")
+        repeat = f"repeat {plan.splits.repeat_of(k)}, " if plan.splits.repeats > 1 else ""
+        parts = f"{training} training, {validation} validation, {test} test slides"
+        print(f"{repeat}fold {k}: {parts}")
     print()
     for job in plan.jobs:
         missing = folds - len(store.done(job) & set(range(folds)))

@@ -140,6 +140,13 @@ def _add_protocol(parser: Any) -> None:
     parser.add_argument(
         "--folds", type=int, metavar="K", help="number of folds (default: the protocol's)"
     )
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        default=1,
+        metavar="R",
+        help="repeat a cross-validation so often with other folds (default: 1)",
+    )
 
 
 def _add_out(parser: Any) -> None:
@@ -167,7 +174,7 @@ def make(arguments: argparse.Namespace) -> int:
     table = _required_table(arguments, spec)
     plan = _plan(arguments, spec, table)
     source = "; ".join(filter(None, [plan.source, f"made from the {table.origin}"]))
-    file = SplitFile(spec.slug, plan.protocol, source, plan.folds)
+    file = SplitFile(spec.slug, plan.protocol, source, plan.folds, plan.repeats)
     _write(file, file.lists, arguments, spec, table)
     return 0
 
@@ -273,7 +280,11 @@ def _plan(arguments: argparse.Namespace, spec: DatasetSpec, table: Slides) -> Sp
     folds = arguments.folds
     if folds is None:
         folds = named.usual_folds(table.frame, spec.folds)
-    return make_splits(protocol, table.frame, spec.hierarchy, folds, table.group_name)
+    if arguments.repeats < 1:
+        problem = f"repeats must be a whole number from 1 on, not {arguments.repeats}"
+        raise InputError("the request", [problem], "Leave out --repeats for one cross-validation.")
+    about = protocol, table.frame, spec.hierarchy, folds, table.group_name
+    return make_splits(*about, arguments.repeats)
 
 
 def _write(
@@ -284,7 +295,7 @@ def _write(
     table: Slides | None,
 ) -> SplitAudit:
     """Write a split file and print its audit; ``lists`` are its folds with what else is known."""
-    from mil_bench.datasets.catalogue import store_path
+    from mil_bench.datasets.catalogue import is_packed
     from mil_bench.report.audit_sentences import sentences
     from mil_bench.split_files.audit import audit as count
 
@@ -293,7 +304,7 @@ def _write(
     result = count(lists, table, spec.hierarchy.fine, None)
     again, out = named_again(arguments.dataset, arguments.data), shlex.quote(str(arguments.out))
     search = "mil-bench splits audit does it once features are packed."
-    if store_path(spec, arguments.data).exists():
+    if is_packed(spec, arguments.data):
         labels = f" --labels {shlex.quote(str(arguments.labels))}" if arguments.labels else ""
         search = f"to search for them, run mil-bench splits audit {out} --dataset {again}{labels}"
     for line in sentences(result, f"Near-duplicate bags were not searched for; {search}"):
@@ -311,8 +322,12 @@ def _audited(arguments: argparse.Namespace) -> tuple[SplitLists, DatasetSpec | N
     from mil_bench.splits.lists import SplitLists
 
     drawn = arguments.protocol is not None
-    if drawn == (arguments.path is not None) or (arguments.folds is not None and not drawn):
-        problem = "name either a PATH, or --dataset and --protocol (and --folds) to make a split"
+    asked = arguments.folds is not None or arguments.repeats != 1
+    if drawn == (arguments.path is not None) or (asked and not drawn):
+        problem = (
+            "name either a PATH, or --dataset and --protocol (and --folds, --repeats) to make a "
+            "split"
+        )
         raise InputError("the request", [problem], "See mil-bench splits audit --help.")
     if arguments.dataset is None:
         if drawn or arguments.labels is not None:
@@ -331,16 +346,18 @@ def _audited(arguments: argparse.Namespace) -> tuple[SplitLists, DatasetSpec | N
     plan = _plan(arguments, spec, table)
     source = "; ".join(filter(None, [plan.source, f"made from the {table.origin}"]))
     title = f"{plan.protocol} on {spec.slug}, {source}, digest {plan.digest}"
-    return SplitLists(title, plan.folds, tuple(range(len(plan.folds)))), spec, table
+    numbers = tuple(range(len(plan.folds)))
+    return SplitLists(title, plan.folds, numbers, repeats=plan.repeats), spec, table
 
 
 def _near_duplicates(spec: DatasetSpec | None, data: Path) -> NearDuplicates | None:
     """Pairs of bags that are equal or almost so, if features are packed."""
-    from mil_bench.datasets.catalogue import open_store, store_path
+    from mil_bench.datasets.catalogue import is_packed
+    from mil_bench.datasets.slides import any_store
     from mil_bench.intake.inspection.near_duplicates import near_duplicates
     from mil_bench.split_files.overlaps import NearDuplicates
 
-    if spec is None or not store_path(spec, data).exists():
+    if spec is None or not is_packed(spec, data):
         return None
-    store = open_store(spec, data)
+    store = any_store(spec, data)
     return NearDuplicates.of(near_duplicates(store, progress_bar), store.slides["slide"])

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 SIMULATED_SUFFIX = "-twin"
 """End of a simulated dataset's slug; see ``DatasetSpec.slug``."""
+CENTRE = "centre"
+"""Name of groups that are centres, not patients."""
+MAIN_METRIC = "macro_auc"
+"""Key of the metric on which methods are compared if a card names no other."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +65,14 @@ class GroupProfile:
 class LabelColumns:
     """Accepted headings of a label table, in any case; ``sheet`` is a workbook's sheet, "" for any.
 
+    ``slides`` is a column with a list of slides per row, for tables without a ``slide`` column.
+
     Two columns that fit one role must agree; of groups and centres the first heading here is the
     dataset's own and wins.
     """
 
     slide: tuple[str, ...] = ("slide", "slide_id", "slide_name", "wsi filename", "filename")
+    slides: tuple[str, ...] = ("slides", "slide_ids", "slide ids", "filenames")
     label: tuple[str, ...] = ("label", "fine_label", "class", "wsi label")
     group: tuple[str, ...] = ("patient", "patient_id", "patient id", "case_id", "case")
     split: tuple[str, ...] = ("split", "set")
@@ -136,6 +143,8 @@ class DatasetSpec:
             groups.
         columns: column names of its label table.
         ordered: whether the fine classes are grades, in their order.
+        main_metric: key of the metric on which methods are compared, at the fine level, unless a
+            run is asked for another.
         generator: makes the bags of a generated dataset, else None.
         simulates: the name of the real dataset that a simulated one is like, else None.
     """
@@ -154,6 +163,7 @@ class DatasetSpec:
     folds: int = 10
     columns: LabelColumns = field(default_factory=LabelColumns)
     ordered: bool = False
+    main_metric: str = MAIN_METRIC
     generator: BagGenerator | None = None
     simulates: str | None = None
 

@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from mil_bench import registry
-from mil_bench.datasets.card import DatasetSpec, GroupProfile, LabelColumns
+from mil_bench.datasets.card import MAIN_METRIC, DatasetSpec, GroupProfile, LabelColumns
 from mil_bench.datasets.regular_file import open_regular
 from mil_bench.errors import InputError
 from mil_bench.file_values import value_problems
@@ -55,6 +55,7 @@ class _Columns(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     slide: _Headings = LabelColumns.slide
+    slides: _Headings = LabelColumns.slides
     label: _Headings = LabelColumns.label
     group: _Headings = LabelColumns.group
     split: _Headings = LabelColumns.split
@@ -77,6 +78,7 @@ class _Card(BaseModel):
     columns: _Columns = _Columns()
     group: str = "patient"
     ordered: StrictBool = False
+    main_metric: _Text = MAIN_METRIC
     source: str = ""
     licence: str = ""
     citation: str = ""
@@ -183,6 +185,7 @@ def read_card(path: Path) -> DatasetSpec:
         folds=card.folds,
         columns=LabelColumns(**card.columns.model_dump()),
         ordered=card.ordered,
+        main_metric=card.main_metric,
     )
 
 

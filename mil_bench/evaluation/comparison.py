@@ -176,10 +176,34 @@ def variances(
         # Without spread between folds a t-test has no variance to work with.
         spread = np.where(np.ptp(values, axis=1) < _SAME, np.nan, values.var(1, ddof=1))
         return spread * (1 / trainings + overlap), np.full(pairs, trainings - 1.0)
-    degrees = np.full(pairs, _PER_PATIENT * patients.patients)
+    degrees = np.full(pairs, degrees_of_freedom(patients.patients))
     if folds == 1 and repeats == 1:
-        return _ONE_SPLIT * patients.variance, degrees
-    hidden = HIDDEN * folds * overlap * patients.variance
+        return of_one_split(patients.variance), degrees
     spread = differences.var(2, ddof=1).mean(1) / folds
-    visible = np.maximum(0, spread - patients.variance) / repeats
-    return patients.variance + hidden + visible, degrees
+    return of_folds(patients.variance, spread, repeats, folds, overlap), degrees
+
+
+def degrees_of_freedom(patients: int) -> float:
+    """Of the t-distribution of a difference."""
+    return _PER_PATIENT * patients
+
+
+def of_one_split(patients: np.ndarray) -> np.ndarray:
+    """Variance of the differences of a single split from that over patients, both ``[P]``."""
+    return _ONE_SPLIT * patients
+
+
+def of_folds(
+    patients: np.ndarray, spread: np.ndarray, repeats: int, folds: int, overlap: float
+) -> np.ndarray:
+    """Variance of the mean differences of several folds ``[P]``.
+
+    Args:
+        patients: variance over patients ``[P]``.
+        spread: variance over the folds of a repeat, divided by their number ``[P]``.
+        repeats: how many.
+        folds: of a repeat.
+        overlap: number of test slides divided by number of training slides, mean over folds.
+    """
+    hidden = HIDDEN * folds * overlap * patients
+    return patients + hidden + np.maximum(0, spread - patients) / repeats

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mil_bench.datasets.card import MAIN_METRIC
 from mil_bench.errors import InputError, UnknownNameError
 from mil_bench.evaluation.metrics import Measure, all_metrics
 
 if TYPE_CHECKING:
     from mil_bench.evaluation.metric import Metric
 
-MAIN_METRIC = "macro_auc"
-"""Key of the metric on which methods are compared, unless a run is asked for another."""
 MAIN_MEASURE = Measure("fine", MAIN_METRIC)
+"""What methods are compared on, unless the dataset's card or the run names another metric."""
 
 
 def measure_named(key: str) -> Measure:

@@ -10,7 +10,7 @@ with the best method would choose the pairs by their outcome.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
 from typing import TYPE_CHECKING, Literal
@@ -23,6 +23,7 @@ from mil_bench.evaluation.comparison import PatientSpread, compared, contributio
 from mil_bench.evaluation.main_metric import MAIN_MEASURE
 from mil_bench.evaluation.metrics import Measure, MetricValues, class_values
 from mil_bench.evaluation.metrics import measure as measure_fold
+from mil_bench.wording import without_source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,6 +56,8 @@ class Evidence:
         sizes: number of training and of test slides of each fold.
         seeds: number of training seeds.
         group_name: what a group is ("patient"), "" if groups are unknown.
+        repeats: how often the cross-validation was repeated; the folds of a repeat follow each
+            other in ``sizes``.
         ordered: whether the order of the classes means something.
         replicates: bootstrap draws.
         margin: of practical equivalence, in the unit of the values; 0.01 is 1 point of a metric in
@@ -62,6 +65,7 @@ class Evidence:
         pairs: the pairs that were asked for before, None for all. Those with a method that is not
             complete are left out.
         main: what methods are to be compared on; see ``lacks_classes``.
+        centres: slide to its centre, "" for an unknown one; empty if no centre is known.
     """
 
     trained: Mapping[str, Sequence[TrainedFold]]
@@ -69,11 +73,13 @@ class Evidence:
     sizes: tuple[tuple[int, int], ...]
     seeds: int
     group_name: str
+    repeats: int = 1
     ordered: bool = False
     replicates: int = 10_000
     margin: float = MARGIN
     pairs: tuple[tuple[str, str], ...] | None = None
     main: Measure = MAIN_MEASURE
+    centres: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def complete(self) -> list[str]:
@@ -87,7 +93,13 @@ class Evidence:
     @property
     def contestants(self) -> list[str]:
         """Complete methods without yardsticks, which are compared with but never called best."""
-        return [name for name in self.complete if name not in registry.yardsticks.names()]
+        return [name for name in self.complete if name not in self.yardsticks]
+
+    @property
+    def yardsticks(self) -> list[str]:
+        """Rows that see no image, imported ones included."""
+        names = registry.yardsticks.names()
+        return [row for row in self.trained if without_source(row) in names]
 
     @cached_property
     def measured(self) -> Mapping[str, Mapping[tuple[int, int], MetricValues]]:
@@ -133,6 +145,14 @@ class Evidence:
                 values = values if of_classes is None else contributions(of_classes)
             self._contributions[method, measure] = values
         return self._contributions[method, measure]
+
+    def differences(self, pairs: Sequence[tuple[str, str]], measure: Measure) -> np.ndarray:
+        """Contributions of the first minus those of the second ``[P, repeats, folds]``."""
+        values = [
+            self.contributions(first, measure) - self.contributions(second, measure)
+            for first, second in pairs
+        ]
+        return np.stack(values).reshape(len(pairs), self.repeats, -1)
 
     @cached_property
     def _contributions(self) -> dict[tuple[str, Measure], np.ndarray]:
@@ -192,10 +212,12 @@ class Verdict:
             equivalence means that it lies inside the margin.
         high: upper end.
         margin: of practical equivalence.
+        error: standard error of the difference.
+        degrees_of_freedom: of its t-distribution.
         p: two-sided p-value, not adjusted.
         adjusted: p-value adjusted for all pairs that were compared.
         pairs: number of pairs that were compared.
-        folds: number of folds.
+        folds: number of folds, in all repeats.
         unit: what the bootstrap draws ("patient").
         is_grouped: whether patients are known.
         reason: why there is no test, "" if there is one; then the numbers are not numbers, but the
@@ -211,6 +233,8 @@ class Verdict:
     low: float = float("nan")
     high: float = float("nan")
     margin: float = MARGIN
+    error: float = float("nan")
+    degrees_of_freedom: float = float("nan")
     p: float = float("nan")
     adjusted: float = float("nan")
     pairs: int = 0
@@ -269,8 +293,9 @@ def _untested(evidence: Evidence, measure: Measure, first: str, second: str) -> 
             return replace(verdict, reason=f"undefined in {where}")
     if not measure.metric.resampled:
         return replace(verdict, reason=f"{measure.metric.words} cannot be resampled without bias")
-    if 1 < folds < FEWEST_FOLDS:
-        return replace(verdict, reason=f"only {folds} folds, {FEWEST_FOLDS} are needed")
+    if 1 < folds // evidence.repeats < FEWEST_FOLDS:
+        few = f"only {folds // evidence.repeats} folds{' per repeat' * (evidence.repeats > 1)}"
+        return replace(verdict, reason=f"{few}, {FEWEST_FOLDS} are needed")
     difference = float((values[first] - values[second]).mean())
     if difference * measure.metric.sign < 0:
         first, second, difference = second, first, -difference
@@ -279,16 +304,14 @@ def _untested(evidence: Evidence, measure: Measure, first: str, second: str) -> 
 
 def _tested(evidence: Evidence, measure: Measure, pairs: Sequence[Verdict]) -> list[Verdict]:
     """All pairs tested together."""
-    drawn = evidence.bootstrap
-    draws = np.stack([drawn.fold_mean.difference(v.first, v.second, measure) for v in pairs])
+    drawn, named = evidence.bootstrap, [(v.first, v.second) for v in pairs]
+    draws = np.stack([drawn.fold_mean.difference(*pair, measure) for pair in named])
     no_bootstrap = next(filter(None, (drawn.fault(values, measure) for values in draws)), "")
     if no_bootstrap and len(evidence.sizes) == 1:
         reason = f"one split, and {no_bootstrap}"
         return [replace(verdict, difference=float("nan"), reason=reason) for verdict in pairs]
     patients = None if no_bootstrap else PatientSpread.of_draws(draws, drawn.units)
-    values = {m: evidence.contributions(m, measure) for v in pairs for m in (v.first, v.second)}
-    differences = np.stack([values[v.first] - values[v.second] for v in pairs])
-    tests = compared(differences[:, None], evidence.overlap, patients)
+    tests = compared(evidence.differences(named, measure), evidence.overlap, patients)
     # The same values in a few folds do not show that methods are the same with other patients.
     varies = tests.error > 0 if patients is None else np.full(len(pairs), True)
     count = int(np.count_nonzero(~np.isnan(tests.p)))
@@ -303,6 +326,8 @@ def _tested(evidence: Evidence, measure: Measure, pairs: Sequence[Verdict]) -> l
             difference=0.0 if abs(verdict.difference) < _SAME else verdict.difference,
             low=float(tests.joint_low[i]),
             high=float(tests.joint_high[i]),
+            error=float(tests.error[i]),
+            degrees_of_freedom=float(tests.degrees_of_freedom[i]),
             p=float(tests.p[i]),
             adjusted=float(tests.adjusted[i]),
             pairs=count,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mil_bench.errors import InputError
-from mil_bench.evaluation.main_metric import MAIN_METRIC, measure_named
+from mil_bench.evaluation.main_metric import measure_named
 from mil_bench.evaluation.verdicts import MARGIN
 from mil_bench.planning.options import option, words_of
 from mil_bench.wording import near_names, shortened
@@ -30,7 +30,7 @@ class Asked:
             hundredths for a metric that is not shown in percent.
         reference: a method that is compared with each other one, None for no such method.
         pairs: pairs of methods as ``"a:b"``. Without reference and pairs, all pairs are compared.
-        metric: key of the metric on which methods are compared.
+        metric: key of the metric on which methods are compared, None for the dataset's.
     """
 
     margin: float = option(
@@ -52,10 +52,11 @@ class Asked:
         "it before you see results",
         metavar="A:B",
     )
-    metric: str = option(
-        MAIN_METRIC,
-        "compare methods on this metric (default: macro_auc), such as accuracy, balanced_accuracy, "
-        "macro_f1, quadratic_kappa or a package's own; decide it before you see results",
+    metric: str | None = option(
+        None,
+        "compare methods on this metric (default: the dataset's, mostly macro_auc), such as "
+        "accuracy, balanced_accuracy, macro_f1, quadratic_kappa or a package's own; decide it "
+        "before you see results",
         metavar="KEY",
     )
 
@@ -65,17 +66,16 @@ class Asked:
             problems.append(f"margin must be more than 0 and less than 100, not {self.margin!r}")
         if self.reference is not None and self.pairs:
             problems.append("reference and pairs are two questions: give only one of them")
-        if not isinstance(self.metric, str):
+        if not isinstance(self.metric, str | None):
             problems.append(f"metric must be the key of a metric, not {self.metric!r:.80}")
         if problems:
             raise InputError("the comparison", problems, "See mil-bench report --help.")
-        if self.metric != MAIN_METRIC:
+        if self.metric is not None:
             measure_named(self.metric)
 
-    @property
-    def measure(self) -> Measure:
-        """What methods are compared on."""
-        return measure_named(self.metric)
+    def measure(self, plan: RunPlan) -> Measure:
+        """What methods of a run are compared on."""
+        return measure_named(self.metric or plan.main_metric)
 
     @property
     def again(self) -> str:
@@ -87,11 +87,13 @@ class Asked:
 
         Raises:
             InputError: it has no such method, a pair is not one, or its classes have no order.
+            UnknownNameError: the dataset's main metric does not exist.
         """
         self.pairs_of(plan.methods)
-        if self.measure.metric.ordered_only and not plan.ordered:
+        measure = self.measure(plan)
+        if measure.metric.ordered_only and not plan.ordered:
             problem = (
-                f"{self.measure.metric.words} ({self.metric}) is for ordered classes, and those of "
+                f"{measure.metric.words} ({measure.key}) is for ordered classes, and those of "
                 f"{plan.dataset} have no order"
             )
             raise InputError("the comparison", [problem], "Choose another metric.")

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mil_bench import registry
-from mil_bench.datasets.slides import packed_slides
+from mil_bench.datasets.card import CENTRE
+from mil_bench.datasets.slides import common_slides, packed_slides
 from mil_bench.errors import InputError, PluginError
 from mil_bench.methods.recipe import recipe_from_json, takes_steps
 from mil_bench.methods.settings import (
     defaults_of,
     parse_settings,
-    recipe_of,
+    require_loss,
     require_ranges,
+    settings_of,
     stored_params,
     try_to_build,
 )
@@ -25,34 +27,47 @@ from mil_bench.planning.rows import MethodRow
 from mil_bench.planning.slide_sizes import form_problems, require_sizes
 from mil_bench.split_files.formats.own import follow_file
 from mil_bench.splits.protocols import make_splits, protocol_named
+from mil_bench.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mil_bench.bags.store import BagStore
     from mil_bench.datasets.card import DatasetSpec
+    from mil_bench.datasets.slides import Slides
     from mil_bench.splits.plan import SplitPlan
 
 
-def make_plan(request: RunRequest, spec: DatasetSpec, store: BagStore) -> RunPlan:
+def make_plan(
+    request: RunRequest,
+    spec: DatasetSpec,
+    store: BagStore,
+    beside: Mapping[str, BagStore] | None = None,
+) -> RunPlan:
     """The plan for a request.
 
     Args:
         request: what the user asks for.
         spec: the dataset's card.
         store: the dataset's bags.
+        beside: further stores of the dataset by encoder; only slides that all have are in the
+            folds.
 
     Raises:
         UnknownNameError: a method, setting or protocol does not exist.
         SplitError: the splits cannot be made.
-        InputError: the split file cannot be followed, or a method refuses the value of a setting
-            or the sizes of bags.
+        InputError: the split file cannot be followed, a method refuses the value of a setting
+            or the sizes of bags, or has no ordinal loss here.
         PluginError: a method has no recipe, or a parameter without a default that can be stored.
     """
-    splits = _splits(request, spec, store)
+    stores = {request.encoders[0]: store, **beside} if beside else {}
+    table = common_slides(stores, spec, request.allow_missing) if stores else None
+    splits = _splits(request, spec, table or packed_slides(store, spec))
     caption = spec.caption
     if spec.generator is None:
-        caption += f" ({len(store)} slides; {store.origin}, {store.width} features)"
+        without = plural(store.without_features, "labelled slide has", "labelled slides have")
+        missing = f"; {without} no features, left out" if store.without_features else ""
+        caption += f" ({len(store)} slides; {store.origin}, {store.width} features{missing})"
     methods, skipped = _usable(request, store, splits)
     remarks = {
         row.label: method.without_hierarchy for row, method in methods if spec.hierarchy.is_flat
@@ -77,7 +92,7 @@ def make_plan(request: RunRequest, spec: DatasetSpec, store: BagStore) -> RunPla
             label=row.label,
         )
 
-    settings = [_settings(row, method, request, store) for row, method in methods]
+    settings = [_settings(row, method, request, store, spec.ordered) for row, method in methods]
     jobs = [
         job(row, method, params, recipe, seed)
         for (row, method), (params, recipe) in zip(methods, settings, strict=True)
@@ -103,21 +118,36 @@ def make_plan(request: RunRequest, spec: DatasetSpec, store: BagStore) -> RunPla
         remarks={name: remark for name, remark in remarks.items() if remark},
         ordered=spec.ordered,
         command=request.command,
+        encoder=request.encoders[0] if request.encoders else store.encoder,
+        centres=_centres(store),
+        main_metric=spec.main_metric,
     )
 
 
-def _splits(request: RunRequest, spec: DatasetSpec, store: BagStore) -> SplitPlan:
+def _centres(store: BagStore) -> dict[str, str]:
+    """Slide to its centre; empty if no centre is known."""
+    slides = store.slides
+    if any(slides["centre"]):
+        return dict(zip(slides["slide"], slides["centre"], strict=True))
+    if store.group_name == CENTRE:
+        return dict(zip(slides["slide"], slides["group"], strict=True))
+    return {}
+
+
+def _splits(request: RunRequest, spec: DatasetSpec, table: Slides) -> SplitPlan:
     """The folds of the split file if there is one, or else folds made by the protocol."""
-    table = packed_slides(store, spec)
     if request.splits is not None:
-        return follow_file(Path(request.splits), spec, table, request.allow_missing)
+        plan = follow_file(Path(request.splits), spec, table, request.allow_missing)
+        return dataclasses.replace(plan, facts=table.facts + plan.facts)
     protocol = request.protocol or spec.protocols[0]
     usual = protocol_named(protocol, spec.protocols, spec.name).usual_folds
     folds = request.folds
     if folds is None:
         folds = usual(table.frame, spec.folds, PRESETS[request.preset].folds)
-    plan = make_splits(protocol, table.frame, spec.hierarchy, folds, table.group_name)
-    return dataclasses.replace(plan, facts=table.blind_spots(table.frame["slide"]))
+    about = protocol, table.frame, spec.hierarchy, folds, table.group_name
+    plan = make_splits(*about, request.repeats)
+    facts = table.facts + table.blind_spots(table.frame["slide"])
+    return dataclasses.replace(plan, facts=facts)
 
 
 def _usable(
@@ -175,7 +205,7 @@ def _require_form(name: str, method: Any) -> None:
 
 
 def _settings(
-    row: MethodRow, method: Any, request: RunRequest, store: BagStore
+    row: MethodRow, method: Any, request: RunRequest, store: BagStore, ordered: bool
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """All constructor parameters and the whole recipe; the row's settings override all others."""
     params, recipe = defaults_of(method), method.recipe.to_json()
@@ -193,7 +223,9 @@ def _settings(
     if request.sampler is not None and takes_steps(recipe):  # a fit sees every slide once
         recipe["sampler"] = request.sampler
     recipe = recipe_from_json(recipe).to_json()
-    settings = parse_settings(row.method, row.settings, params | recipe_of(method))
+    chosen = recipe if "loss" in params else {**recipe, **row.settings}
+    require_loss(row.label, method, chosen, ordered)
+    settings = parse_settings(row.method, row.settings, settings_of(method))
     params |= {name: value for name, value in settings.items() if name in params}
     recipe |= {
         name: value for name, value in settings.items() if name in recipe or name not in params

@@ -100,7 +100,7 @@ class PlanRecord:
             split=plan.splits.digest,
             seeds=tuple(plan.seeds),
             methods=methods,
-            metric=asked.metric,
+            metric=asked.measure(plan).key,
             margin=float(asked.margin),
             reference=asked.reference,
             pairs=_written(asked, plan) if asked.pairs else (),

@@ -65,7 +65,11 @@ class RunRequest:
         tuned: use the settings chosen by stored trials.
         select: a key of ``SELECTIONS``: how trials are chosen.
         pruning: prune hopeless trials, by the same rule for every method.
-        allow_missing: follow a split file without its slides that have no features.
+        allow_missing: follow a split file without its slides that have no features, and leave out
+            slides that one of several encoders lacks.
+        encoders: the encoder whose features are used, if there are several; the folds are made of
+            the slides that it and all encoders after it have.
+        repeats: number of times that the cross-validation is made, each time with other folds.
     """
 
     dataset: str
@@ -143,7 +147,23 @@ class RunRequest:
     )
     pruning: bool = option(True, "train every trial to its end; do not prune hopeless ones")
     allow_missing: bool = option(
-        False, "follow a split file without its slides that have no features; tables say so"
+        False,
+        "follow a split file without its slides that have no features, and leave slides out that "
+        "one of several encoders lacks; tables say so",
+    )
+    encoders: tuple[str, ...] = option(
+        (),
+        "features of one or more encoders (mil-bench data pack --encoder); several are run one "
+        "after another on the same folds and compared",
+        metavar="NAME",
+        flag="encoder",
+    )
+    repeats: int = option(
+        1,
+        "repeat the cross-validation R times with other folds; verdicts then depend less on "
+        "chance in training (default: 1)",
+        parse=int,
+        metavar="R",
     )
 
     def __post_init__(self) -> None:
@@ -156,9 +176,10 @@ class RunRequest:
             raise UnknownNameError("class weighting", str(self.class_weights), CLASS_WEIGHTS)
         if self.sampler not in (None, *SAMPLERS):
             raise UnknownNameError("sampler", str(self.sampler), SAMPLERS)
-        for name in ("epochs", "folds", "tune"):
+        for name in ("epochs", "folds", "repeats", "tune"):
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, int) and value >= 1):
+            is_left_out = value is None and name != "repeats"
+            if not is_left_out and not (isinstance(value, int) and value >= 1):
                 problems.append(f"{name} must be a whole number from 1 on, not {value!r}")
         whole = all(isinstance(seed, int) and seed >= 0 for seed in self.seeds)
         if not self.seeds or not whole or len(set(self.seeds)) != len(self.seeds):
@@ -171,6 +192,7 @@ class RunRequest:
             )
         if self.splits is not None:
             names = [name for name in ("protocol", "folds") if getattr(self, name) is not None]
+            names += ["repeats"] if self.repeats != 1 else []
             problems += [f"{name} is given, but the split file says what it is" for name in names]
         if self.tune is not None and self.tuned:
             problems.append("tune makes trials and tuned takes stored ones: give only one of them")

@@ -140,7 +140,8 @@ def _shared(audit: SplitAudit) -> list[str]:
 def _tested(audit: SplitAudit) -> list[str]:
     listed = sum(audit.tested.values())
     if "cross-validation" in audit.kind:
-        return [f"{audit.kind}: each of the {listed} slides is tested exactly once."]
+        often = "exactly once" if max(audit.tested) == 1 else "once per repeat"
+        return [f"{audit.kind}: each of the {listed} slides is tested {often}."]
     tested = sum(n for times, n in audit.tested.items() if times)
     several = sum(n for times, n in audit.tested.items() if times > 1)
     often = f", {several} of them more than once (up to {max(audit.tested)} times)"

@@ -41,8 +41,8 @@ _CLASSES = (
 )
 _DIFFERENCE = "Difference [95 % interval]"
 _ADJUSTED, _UNADJUSTED = "p, adjusted", "p, unadjusted"
-VERDICT_TABLES = ("verdicts", "verdict_matrix", "verdicts_all")
-"""Names of the tables."""
+VERDICT_TABLES = ("verdicts", "verdict_matrix", "verdicts_all", "deciding")
+"""Names of the tables; the last is that of ``power_tables``."""
 _SIGNS = {"better": (">", "<"), "equivalent": ("=", "="), "undecided": ("?", "?")}
 """Answer to the signs in the row of the first method and in that of the second."""
 _COLOURS = {">": "#8fbce6", "<": "#8fbce6", "=": "#fbe7a6", "?": "#ffffff"}

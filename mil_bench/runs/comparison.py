@@ -141,6 +141,7 @@ def _settings(plan: RunPlan, methods: Collection[str]) -> dict[str, str]:
         "protocol": plan.splits.protocol,
         "split": plan.splits.digest,
         "folds": str(len(plan.splits.folds)),
+        "repeats": str(plan.splits.repeats),
         "seeds": ", ".join(map(str, plan.seeds)),
         "methods": ", ".join(plan.methods),
     }

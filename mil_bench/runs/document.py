@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from mil_bench.evaluation.verdicts import Verdict
     from mil_bench.report.tables import Cell, ResultTable
-    from mil_bench.runs.plan_records import Planned
+    from mil_bench.runs.plan_records import PlanStatus
     from mil_bench.runs.ranking import Ranking
     from mil_bench.runs.result import RunResult
 
@@ -47,7 +47,7 @@ def run_document(result: RunResult, report: Path) -> dict[str, Any]:
         "command": plan.command and f"{plan.command}{asked.again}",
         "report": str(report),
         "question": {
-            "metric": asked.metric,
+            "metric": result.evidence.main.key,
             "margin": asked.margin,
             "reference": asked.reference,
             "pairs": list(asked.pairs),
@@ -114,7 +114,7 @@ def _start(result: RunResult) -> dict[str, Any]:
     }
 
 
-def _plan(planned: Planned) -> dict[str, Any]:
+def _plan(planned: PlanStatus) -> dict[str, Any]:
     record, shown = planned.record, planned.shown
     return {
         "digest": record and record.digest,

@@ -28,7 +28,9 @@ def fold_table(plan: RunPlan, trials: Mapping[str, Sequence[TrainedFold]]) -> Re
     splits, names = plan.splits, plan.hierarchy.fine
     cells: dict[str, dict[str, Cell | str]] = {}
     for k, fold in enumerate(splits.folds):
-        row: dict[str, Cell | str] = {
+        row: dict[str, Cell | str] = {"Repeat": _count(splits.repeat_of(k))}
+        row = {} if splits.repeats == 1 else row
+        row |= {
             "Training": _count(len(fold.train)),
             "Validation": _count(len(fold.val)),
             "Test": _count(len(fold.test)),
@@ -58,8 +60,8 @@ def audit_lines(splits: SplitPlan) -> list[str]:
     leak = splits.leak_sentence
     return [
         f"{leak[0].upper()}{leak[1:]}.",
-        f"The test parts are {kind_of_test(splits.folds)}: {len(set(tested))} of {len(listed)} "
-        f"slides are tested, {len(tested)} tests in total.",
+        f"The test parts are {kind_of_test(splits.folds, splits.repeats)}: {len(set(tested))} of "
+        f"{len(listed)} slides are tested, {len(tested)} tests in total.",
         *(f"{fact[0].upper()}{fact[1:]}." for fact in splits.facts),
     ]
 

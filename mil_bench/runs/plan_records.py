@@ -49,7 +49,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlanStatus:
     """What was planned before a run's results, compared with what a report shows.
 
     Args:
@@ -233,7 +233,7 @@ def keep_chosen(store: ResultStore, record: PlanRecord, plan: RunPlan) -> None:
     PlanRecords(store, plan.dataset).write(dataclasses.replace(record, run=plan.run_id))
 
 
-def what_was_planned(store: ResultStore, plan: RunPlan, asked: Asked) -> Planned:
+def what_was_planned(store: ResultStore, plan: RunPlan, asked: Asked) -> PlanStatus:
     """What was planned before a run's results, compared with what it is asked now.
 
     Raises:
@@ -244,13 +244,13 @@ def what_was_planned(store: ResultStore, plan: RunPlan, asked: Asked) -> Planned
     return dataclasses.replace(found, shown=records.shown(plan.run_id))
 
 
-def _compared(records: Sequence[PlanRecord], plan: RunPlan, asked: Asked) -> Planned:
+def _compared(records: Sequence[PlanRecord], plan: RunPlan, asked: Asked) -> PlanStatus:
     """The plan that counts for a run, of all records from the oldest on, and what differs."""
     own = [record for record in records if record.run == plan.run_id]
     present = PlanRecord.of(plan, asked, None, "", {})
     if plan.tuning is not None:
         if not own:
-            return Planned(None)
+            return PlanStatus(None)
         # The plan has the chosen settings; what was planned are the trials that choose them.
         search = own[0].search
         if search is not None and search.trials is not None:
@@ -265,13 +265,13 @@ def _compared(records: Sequence[PlanRecord], plan: RunPlan, asked: Asked) -> Pla
         and keys & {key for of_method in record.methods.values() for key in of_method}
     ]
     if not sharing:
-        return Planned(None)
+        return PlanStatus(None)
     base = _counting(own) if own else None
     if base is None or base.known:
         base = _counting([record for record in sharing if record.run == sharing[0].run])
     added = present.methods.keys() - base.methods.keys()
     plans = [r for r in sharing if not r.known and r.run != base.run and added & r.methods.keys()]
-    return Planned(base, tuple(base.changes_to(present)), tuple(plans))
+    return PlanStatus(base, tuple(base.changes_to(present)), tuple(plans))
 
 
 def _counting(records: Sequence[PlanRecord]) -> PlanRecord:

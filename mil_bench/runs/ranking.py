@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from mil_bench.evaluation.metrics import Measure
     from mil_bench.report.figures.gallery import Gallery
     from mil_bench.runs.result import RunResult
 
@@ -111,11 +112,11 @@ class Ranking:
         captions = " ".join(result.plan.caption for result in self.results)
         lower = [r.plan.dataset for r in self.results if not r.measure.metric.higher_is_better]
         cells = ranked(cells, cells.keys(), lower_is_better=["Average rank", *lower])
-        chosen = self.results[0].asked.measure
-        unit = ", %" if chosen.metric.percent else ""
+        chosen = {_named(result.evidence.main): None for result in self.results}
+        what = next(iter(chosen)) if len(chosen) == 1 else "each by its main metric"
         return ResultTable(
             "ranking",
-            f"Ranks over {len(self.results)} datasets ({chosen.words}{unit})",
+            f"Ranks over {len(self.results)} datasets ({what})",
             captions,
             cells,
             note=" ".join([_NOTE, *self._notes]),
@@ -125,9 +126,12 @@ class Ranking:
     def _notes(self) -> list[str]:
         """On which datasets the means are others, and which."""
         notes = []
+        main = {r.plan.dataset: _named(r.evidence.main) for r in self.results}
+        if len(set(main.values())) > 1:
+            notes.append(f"{'; '.join(f'{name}: {what}' for name, what in main.items())}.")
         if lacking := [r.plan.dataset for r in self.results if _lacks_classes(r, self.methods)]:
             notes.append(_CLASSES.format(", ".join(lacking)))
-        others = {r.plan.dataset: r.measure for r in self.results if r.measure != r.asked.measure}
+        others = {r.plan.dataset: r.measure for r in self.results if r.measure != r.evidence.main}
         if others:
             words = next(iter(others.values())).words
             notes.append(_OTHER.format(datasets=", ".join(others), words=words))
@@ -159,6 +163,11 @@ class Ranking:
         return Gallery(
             {"critical_difference": Picture(title, "", lambda: critical_difference(ranks))}
         )
+
+
+def _named(measure: Measure) -> str:
+    """A metric with its unit: ``macro AUC, %``."""
+    return measure.words + (", %" if measure.metric.percent else "")
 
 
 def _mean(result: RunResult, method: str) -> float:

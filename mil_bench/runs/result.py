@@ -5,27 +5,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from mil_bench import durable
 from mil_bench.errors import InputError, UnknownNameError
+from mil_bench.evaluation.power.pairs import Outlook, outlook_of
 from mil_bench.evaluation.verdicts import Evidence, Verdict, verdicts
 from mil_bench.planning.asked import Asked
 from mil_bench.report.budget import budget_table
+from mil_bench.report.centre_tables import CENTRE_TABLES, centre_tables
 from mil_bench.report.pair_sentences import verdict_sentence
+from mil_bench.report.power_tables import power_sentences, power_tables
 from mil_bench.report.render import check_folder, write_report
 from mil_bench.report.result_tables import pooled_tables, result_tables
 from mil_bench.report.sentences import summary
 from mil_bench.report.verdict_tables import VERDICT_TABLES, main_measure, verdict_tables
 from mil_bench.runs.fold_table import audit_lines, fold_table
-from mil_bench.runs.plan_records import Planned, PlanRecords, what_was_planned
+from mil_bench.runs.plan_records import PlanRecords, PlanStatus, what_was_planned
 from mil_bench.tuning.tuned_run import TunedRun
+from mil_bench.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from mil_bench.evaluation.metrics import Measure
     from mil_bench.evaluation.predictions import TrainedFold
@@ -105,10 +109,12 @@ class RunResult:
             sizes,
             len(plan.seeds),
             plan.splits.group_name,
+            repeats=plan.splits.repeats,
             ordered=plan.ordered,
             margin=self.asked.margin / 100,
             pairs=self.asked.pairs_of(plan.methods),
-            main=self.asked.measure,
+            main=self.asked.measure(plan),
+            centres=plan.centres,
         )
 
     @property
@@ -135,7 +141,13 @@ class RunResult:
         return [
             *([reason] if reason else []),
             *summary(self.evidence, self.verdicts, self.measure),
+            *power_sentences(self.outlook),
         ]
+
+    @cached_property
+    def outlook(self) -> Outlook:
+        """What the run can show of its undecided pairs, and what would decide them."""
+        return outlook_of(self.evidence, self.measure, self.verdicts)
 
     @cached_property
     def report_tables(self) -> list[ResultTable]:
@@ -144,7 +156,9 @@ class RunResult:
         return [
             *result_tables(self.evidence, caption),
             *verdict_tables(self.evidence, self.verdicts, self.measure, caption),
+            *power_tables(self.outlook, caption),
             *pooled_tables(self.evidence, caption),
+            *centre_tables(self.evidence, self.measure, caption),
             budget_table(self.trained, self._expected, caption, self.tuned is not None),
             *(
                 []
@@ -155,7 +169,7 @@ class RunResult:
         ]
 
     @cached_property
-    def planned(self) -> Planned | None:
+    def planned(self) -> PlanStatus | None:
         """What was planned before the results, and what is different; None without a store."""
         return None if self.store is None else what_was_planned(self.store, self.plan, self.asked)
 
@@ -234,6 +248,40 @@ class RunResult:
         of_fold = [job for job, k in self.plan.trainings if job in jobs and k == fold]
         return trained_method(self.store, (of_fold or jobs)[0], fold, self.plan.hierarchy)
 
+    def predict(
+        self,
+        features: Any,
+        method: str | None = None,
+        *,
+        fold: int | None = None,
+        seed: int | None = None,
+        per_model: bool = False,
+        data: Path | str | None = None,
+    ) -> pd.DataFrame:
+        """Apply trained models to new slides; imports torch.
+
+        Args:
+            features: of one slide ``[n, D]``; or the path of a folder of feature files, of one
+                file, or of a bag store.
+            method: as tables call it; may be left out if the run has one method only.
+            fold: only the models of this fold, None for all.
+            seed: only the models of this training seed, None for all.
+            per_model: one column per model and class, too.
+            data: folder of packed features, None for ``data`` or the value of ``MIL_BENCH_DATA``.
+
+        Returns:
+            One row per slide: predicted classes, mean and spread of the models' probabilities, and
+            ``trained_on``, the number of models in whose training the slide took part.
+
+        Raises:
+            MilBenchError: the files cannot be used, or the features are not those of the training.
+        """
+        from mil_bench.runs.predicting import ModelChoice, frame_of
+
+        where = {} if data is None else {"data": Path(data)}
+        choice = ModelChoice(method, fold, seed, **where)
+        return frame_of(self, features, choice, per_model)
+
     @property
     def _expected(self) -> int:
         return len(self.plan.splits.folds) * len(self.plan.seeds)
@@ -266,7 +314,8 @@ class RunResult:
 
     def _write_tables(self, folder: Path, facts: Sequence[str]) -> Path:
         page = write_report(folder, self.run_id, facts, self.report_tables)
-        for name in set(VERDICT_TABLES) - set(self.tables):  # of a report on other pairs
+        # Of a report on other pairs or another metric.
+        for name in {*VERDICT_TABLES, *CENTRE_TABLES} - set(self.tables):
             (folder / f"{name}.csv").unlink(missing_ok=True)
         return page
 
@@ -297,7 +346,7 @@ class RunResult:
         from mil_bench.report.render.page import Report
 
         plan = self.plan
-        audit, folds, seeds = audit_lines(plan.splits), len(plan.splits.folds), len(plan.seeds)
+        audit = audit_lines(plan.splits)
         return Report(
             title=f"{plan.dataset}: {plan.splits.protocol}",
             run=self.run_id,
@@ -306,8 +355,8 @@ class RunResult:
             else "",
             summary=self.summary,
             planned="" if self.planned is None else self.planned.sentence,
-            basis=f"Protocol {plan.splits.protocol}, {folds} fold{'s' * (folds > 1)} x "
-            f"{seeds} seed{'s' * (seeds > 1)}. {audit[0]}",
+            basis=f"Protocol {plan.splits.protocol}, {plan.splits.count} x "
+            f"{plural(len(plan.seeds), 'seed')}. {audit[0]}",
             facts=[*self.facts, *self.figures.failures.values()],
             caption=plan.caption,
             tables={table.name: table for table in self.report_tables},

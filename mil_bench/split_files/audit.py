@@ -149,7 +149,7 @@ def audit(
         title=lists.title,
         metadata=table.origin if table is not None else "",
         group_name=group_name,
-        kind=kind_of_test(lists.folds),
+        kind=kind_of_test(lists.folds, lists.repeats),
         numbers=lists.numbers,
         faults=tuple(refusals(lists, table, traits.label, classes, found)),
         sizes=tuple({role: len(getattr(fold, role)) for role in ROLES} for fold in lists.folds),

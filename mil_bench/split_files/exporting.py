@@ -41,9 +41,17 @@ def export_plan(
         The names of the files.
 
     Raises:
-        InputError: a file of such a name exists; then none is written.
+        InputError: a file of such a name exists, then none is written; or the split has repeats,
+            which other tools do not know.
         StorageError: the folder or the disk refuses.
     """
+    if plan.repeats > 1:
+        problem = (
+            f"the split is {plan.repeats} repeats of a cross-validation, and the files of {form} "
+            "cannot say which folds belong to which repeat"
+        )
+        remedy = "Export a split without repeats (mil-bench splits make without --repeats)."
+        raise InputError(f"export to {folder}", [problem], remedy)
     texts = FORMS[form](plan, spec, slides)
     problems = [f"{name} exists already" for name in texts if (folder / name).exists()]
     if problems:

@@ -45,7 +45,7 @@ def import_lists(
         raise InputError(f"importing {lists.title}", problems, remedy)
     if not any(fold.val for fold in lists.folds):
         lists = lists.with_validation(*_what_is_known(lists, table))
-    return SplitFile(spec.slug, IMPORTED, lists.source, lists.folds)
+    return SplitFile(spec.slug, IMPORTED, lists.source, lists.folds, lists.repeats)
 
 
 def _what_is_known(lists: SplitLists, table: Slides | None) -> tuple[pd.DataFrame, str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mil_bench import seeds
-from mil_bench.splits.plan import ROLES, Fold, kind_of_test
+from mil_bench.splits.plan import ROLES, Fold, kind_of_test, parts_of
 from mil_bench.splits.validation import cut_validations
 from mil_bench.wording import first_names, plural
 
@@ -37,6 +37,7 @@ class SplitLists:
         dataset: slug of the dataset whose slides they list, "" if the files do not say it.
         refusals: why a run refuses the file itself, one line each; an import may still read it.
         respelled: ids as the files spell them to ids as the metadata do, where they differ.
+        repeats: how often a cross-validation was repeated with other folds.
     """
 
     title: str
@@ -49,6 +50,7 @@ class SplitLists:
     dataset: str = ""
     refusals: tuple[str, ...] = ()
     respelled: Mapping[str, str] = field(default_factory=dict)
+    repeats: int = 1
 
     @property
     def slides(self) -> list[str]:
@@ -60,7 +62,7 @@ class SplitLists:
     @property
     def source(self) -> str:
         """Where the folds come from and what they are, for captions."""
-        return f"{self.title}, {kind_of_test(self.folds)}"
+        return f"{self.title}, {kind_of_test(self.folds, self.repeats)}"
 
     def problems(self) -> list[str]:
         """Why these lists cannot be followed, one line each.
@@ -95,6 +97,23 @@ class SplitLists:
                 problems.append(
                     f"fold {number} lists {len(both)} of its slides in more than one role: "
                     f"{first_names(both)}"
+                )
+        return problems + self._wrong_repeats()
+
+    def _wrong_repeats(self) -> list[str]:
+        """Why the folds are not those of a cross-validation that was repeated so often."""
+        if self.repeats == 1:
+            return []
+        if len(self.folds) % self.repeats:
+            return [f"{plural(len(self.folds), 'fold')} cannot be {self.repeats} repeats"]
+        problems = []
+        for number, part in enumerate(parts_of(self.folds, self.repeats), start=1):
+            times = Counter(slide for fold in part for slide in set(fold.test))
+            twice = sorted(slide for slide, often in times.items() if often > 1)
+            if twice:
+                slides = plural(len(twice), "slide")
+                problems.append(
+                    f"repeat {number} tests {slides} in more than one fold: {first_names(twice)}"
                 )
         return problems
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from mil_bench.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,6 +50,8 @@ class SplitPlan:
         source: where the folds come from, in words for a caption; "" if the protocol's name says
             it all.
         facts: what a caption must add, one clause each.
+        repeats: how often the protocol was repeated, each time with other folds. The folds of a
+            repeat follow each other.
     """
 
     protocol: str
@@ -56,11 +61,29 @@ class SplitPlan:
     val_leaks: tuple[int, ...]
     source: str = ""
     facts: tuple[str, ...] = ()
+    repeats: int = 1
 
     @cached_property
     def digest(self) -> str:
         """Names the exact assignment of slides: 16 hex digits."""
-        return folds_digest(self.folds)
+        return folds_digest(self.folds, self.repeats)
+
+    @property
+    def count(self) -> str:
+        """The number of folds in words: "10 folds", "3 repeats x 10 folds"."""
+        folds = plural(len(self.folds) // self.repeats, "fold")
+        return folds if self.repeats == 1 else f"{self.repeats} repeats x {folds}"
+
+    def repeat_of(self, fold: int) -> int:
+        """The repeat that a fold belongs to, from 1."""
+        return 1 + fold * self.repeats // len(self.folds)
+
+    def to_json(self) -> dict[str, Any]:
+        """A value that JSON can hold; without repeats it is what versions before them wrote."""
+        value = dataclasses.asdict(self)
+        if self.repeats == 1:
+            del value["repeats"]
+        return value
 
     @property
     def leak_sentence(self) -> str:
@@ -82,14 +105,25 @@ class SplitPlan:
         return f"no {self.group_name} is shared between training, validation and test"
 
 
-def folds_digest(folds: Sequence[Fold]) -> str:
+def folds_digest(folds: Sequence[Fold], repeats: int = 1) -> str:
     """Names an exact assignment of slides to ordered folds and roles: 16 hex digits."""
-    text = json.dumps([[f.train, f.val, f.test] for f in folds], ensure_ascii=True)
+    lists = [[f.train, f.val, f.test] for f in folds]
+    text = json.dumps(lists if repeats == 1 else [repeats, lists], ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def kind_of_test(folds: Sequence[Fold]) -> str:
+def parts_of(folds: Sequence[Fold], repeats: int) -> list[Sequence[Fold]]:
+    """The folds of each repeat."""
+    size = len(folds) // repeats
+    return [folds[start : start + size] for start in range(0, repeats * size, size)]
+
+
+def kind_of_test(folds: Sequence[Fold], repeats: int = 1) -> str:
     """What the test parts are together, in words: a cross-validation, or only hold-outs."""
+    if repeats > 1:
+        kinds = {kind_of_test(part) for part in parts_of(folds, repeats)}
+        if len(kinds) == 1:
+            return f"{repeats} repeats of {kinds.pop()}"
     times = Counter(slide for fold in folds for slide in set(fold.test))
     if not times:
         return "no test part"

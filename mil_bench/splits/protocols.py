@@ -35,19 +35,23 @@ Made = tuple[list["Fold"], str]
 def _patient_kfold(slides: pd.DataFrame, hierarchy: LabelHierarchy, folds: int, _: str) -> Made:
     """K stratified folds without shared groups; validation is held out of training the same way."""
     _require_groups_per_class(slides, hierarchy, folds)
+    return _stratified_folds(slides, folds, 0), ""
+
+
+def _stratified_folds(slides: pd.DataFrame, folds: int, repeat: int) -> list[Fold]:
+    """The folds of a repeat, from 0 on."""
     # With K = 10 a ninth of the rest validates (80/10/10, as in the paper); never more than a
     # sixth.
     inner_folds = max(folds - 1, 6)
     labels, groups, ids = (slides[c].to_numpy() for c in ("label", "group", "slide"))
-    seed = seeds.derive("patient-kfold", folds)
-    outer = cut_groups(np.arange(len(slides)), labels, groups, folds, seed)
-    seed = seeds.derive("patient-kfold", folds, "val")
+    identity = ("patient-kfold", folds, *(("repeat", repeat) if repeat else ()))
+    outer = cut_groups(np.arange(len(slides)), labels, groups, folds, seeds.derive(*identity))
+    seed = seeds.derive(*identity, "val")
     inner = cut_validations([rest for rest, _ in outer], labels, groups, inner_folds, seed)
-    made = [
+    return [
         Fold(tuple(ids[train]), tuple(ids[val]), tuple(ids[test]))
         for (train, val), (_, test) in zip(inner, outer, strict=True)
     ]
-    return made, ""
 
 
 def _require_groups_per_class(slides: pd.DataFrame, hierarchy: LabelHierarchy, folds: int) -> None:
@@ -121,6 +125,8 @@ class Protocol:
         make: from slides, classes, the number of folds and what a group is, to the folds.
         folds: its number of folds, or a function of the slides that counts it; None if the
             dataset's card says it.
+        again: makes the folds of a further repeat from slides, number of folds and the repeat's
+            number from 1 on; or what to do instead of repeating it.
         allows_leaks: whether groups may be shared between roles.
         allows_val_leaks: whether training and validation may share groups.
     """
@@ -128,6 +134,7 @@ class Protocol:
     summary: str
     make: Callable[[pd.DataFrame, LabelHierarchy, int, str], Made]
     folds: int | Callable[[pd.DataFrame], int] | None
+    again: Callable[[pd.DataFrame, int, int], list[Fold]] | str
     allows_leaks: bool
     allows_val_leaks: bool = False
 
@@ -154,24 +161,28 @@ PROTOCOLS: Mapping[str, Protocol] = {
         "stratified k-fold cross-validation; training, validation and test share no patient",
         _patient_kfold,
         folds=None,
+        again=_stratified_folds,
         allows_leaks=False,
     ),
     "official": Protocol(
         "the dataset's own split, one fold; repeat it with --seeds",
         _official,
         folds=1,
+        again="it is one split. Repeat the trainings with --seeds",
         allows_leaks=True,
     ),
     "paper": Protocol(
         "ten 80/10/10 hold-outs stratified by slide, by HMIL's rule (not its lists); patients leak",
         _monte_carlo,
         folds=10,
+        again="each of its hold-outs is drawn anew. Ask for more of them with --folds",
         allows_leaks=True,
     ),
     LEAVE_ONE_CENTRE_OUT: Protocol(
         "one fold per centre, which is tested; training and validation are slides of the others",
         centre_folds,
         folds=number_of_centres,
+        again="the centres decide what its folds are. Repeat the trainings with --seeds",
         allows_leaks=False,
         allows_val_leaks=True,  # where the centres themselves are the groups
     ),
@@ -193,7 +204,12 @@ def protocol_named(name: str, offered: Sequence[str], dataset: str) -> Protocol:
 
 
 def make_splits(
-    name: str, slides: pd.DataFrame, hierarchy: LabelHierarchy, folds: int, group_name: str
+    name: str,
+    slides: pd.DataFrame,
+    hierarchy: LabelHierarchy,
+    folds: int,
+    group_name: str,
+    repeats: int = 1,
 ) -> SplitPlan:
     """Folds by a protocol.
 
@@ -201,15 +217,53 @@ def make_splits(
         name: a key of ``PROTOCOLS``.
         slides: one row per slide with columns slide, label (fine index), group, split, centre.
         hierarchy: the classes.
-        folds: how many.
+        folds: how many, in each repeat.
         group_name: what a group is, "" if groups are unknown.
+        repeats: how often they are made, each time with other folds. The first are those that one
+            repeat would have.
 
     Raises:
-        SplitError: the folds cannot be made, a class would be missing in a training part, or roles
-            would share groups although the protocol promises that they do not.
+        SplitError: the folds cannot be made or repeated, a class would be missing in a training
+            part, or roles would share groups although the protocol promises that they do not.
     """
-    made, source = PROTOCOLS[name].make(slides, hierarchy, folds, group_name)
-    return replace(bind_folds(name, made, slides, hierarchy, group_name), source=source)
+    protocol = PROTOCOLS[name]
+    made, source = protocol.make(slides, hierarchy, folds, group_name)
+    if repeats > 1:
+        made = [*made, *_further_repeats(name, made, slides, repeats)]
+    plan = bind_folds(name, made, slides, hierarchy, group_name)
+    return replace(plan, source=source, repeats=repeats)
+
+
+def repeatable(name: str) -> Callable[[pd.DataFrame, int, int], list[Fold]]:
+    """What makes further repeats of a protocol.
+
+    Raises:
+        SplitError: its folds cannot differ; says what to do instead.
+    """
+    again = PROTOCOLS[name].again
+    if isinstance(again, str):
+        raise SplitError(f"The protocol '{name}' cannot be repeated with other folds: {again}.")
+    return again
+
+
+def _further_repeats(
+    name: str, first: Sequence[Fold], slides: pd.DataFrame, repeats: int
+) -> list[Fold]:
+    """The folds of all repeats but the first.
+
+    Raises:
+        SplitError: the protocol cannot be repeated, or two repeats would have the same test parts.
+    """
+    again = repeatable(name)
+    further = [again(slides, len(first), repeat) for repeat in range(1, repeats)]
+    tests = {frozenset(fold.test for fold in folds) for folds in (first, *further)}
+    if len(tests) < repeats:
+        raise SplitError(
+            f"Of {repeats} repeats of {len(first)} folds only {len(tests)} would have different "
+            f"test parts: there are too few groups. Use --repeats {len(tests)} at most, or repeat "
+            "the trainings with --seeds."
+        )
+    return [fold for folds in further for fold in folds]
 
 
 def bind_folds(

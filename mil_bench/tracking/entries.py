@@ -74,8 +74,7 @@ class Entry:
 def benchmark_entry(plan: RunPlan, started: float) -> Entry:
     """The parent run: a benchmark."""
     params: dict[str, Any] = {"methods": ", ".join(plan.methods)}
-    params |= {"seeds": ", ".join(map(str, plan.seeds)), "folds": len(plan.splits.folds)}
-    params |= _data(plan)
+    params |= {"seeds": ", ".join(map(str, plan.seeds))} | _folds(plan) | _data(plan)
     tags = _tags(plan, "benchmark") | {DESCRIPTION: description(plan)}
     # MLflow's page shows some twenty letters: what distinguishes runs on a dataset comes first.
     name = f"{_short(plan)} {', '.join(plan.methods)} on {plan.dataset}, {plan.splits.protocol}"
@@ -114,7 +113,7 @@ def method_entry(plan: RunPlan, label: str, started: float) -> Entry:
     names = registry.yardsticks if name in registry.yardsticks.names() else registry.methods
     about = names.summary(name) if name in names.names() else ""
     seeds = dict.fromkeys(str(job.seed) for job in jobs)
-    identity = {"method": label, "seeds": ", ".join(seeds), "folds": len(plan.splits.folds)}
+    identity = {"method": label, "seeds": ", ".join(seeds)} | _folds(plan)
     settings = {**jobs[0].recipe, **jobs[0].params}
     common = {
         k: v
@@ -302,6 +301,13 @@ def data_digest(plan: RunPlan) -> str:
 def _short(plan: RunPlan) -> str:
     """What distinguishes a benchmark from others on the same dataset: the end of its name."""
     return plan.run_id.rpartition("_")[2]
+
+
+def _folds(plan: RunPlan) -> dict[str, Any]:
+    """The number of folds of a repeat and, if there are several, of repeats."""
+    repeats = plan.splits.repeats
+    folds: dict[str, Any] = {"folds": len(plan.splits.folds) // repeats}
+    return folds if repeats == 1 else folds | {"repeats": repeats}
 
 
 def _data(plan: RunPlan) -> dict[str, Any]:

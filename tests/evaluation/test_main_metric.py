@@ -18,9 +18,12 @@ from mil_bench.evaluation.metrics import Measure
 from mil_bench.evaluation.verdicts import verdicts
 from mil_bench.evaluation.weighted_sums import Ratio, Weighted
 from mil_bench.planning.asked import Asked
+from mil_bench.planning.plan import RunPlan
+from mil_bench.planning.plan_record import PlanRecord
 from mil_bench.registry import Registry
 from mil_bench.report.pair_sentences import verdict_sentence
 from mil_bench.report.verdict_tables import main_measure
+from mil_bench.runs.result import RunResult
 
 if TYPE_CHECKING:
     from mil_bench.evaluation.predictions import TrainedFold
@@ -57,8 +60,8 @@ def test_every_metric_can_be_chosen_or_is_refused_with_a_reason() -> None:
 def test_a_wrong_name_is_answered_with_near_ones() -> None:
     with pytest.raises(UnknownNameError, match=r"no metric 'macro_acu'\. Did you mean macro_auc"):
         Asked(metric="macro_acu")
-    with pytest.raises(InputError, match="metric must be the key of a metric, not None"):
-        Asked(metric=None)
+    with pytest.raises(InputError, match="metric must be the key of a metric, not 1"):
+        Asked(metric=1)
 
 
 def test_a_metric_of_a_package_can_be_chosen_unless_it_is_no_mean(
@@ -121,6 +124,22 @@ def test_a_hundredth_of_kappa_is_its_margin() -> None:
 def test_kappa_is_for_ordered_classes() -> None:
     with pytest.raises(InputError, match="is for ordered classes, and those of toy have no order"):
         Asked(metric="quadratic_kappa").require(run_result({"a": ()}).plan)
+
+
+def test_the_metric_of_the_card_is_the_default() -> None:
+    methods = {"a": trained_folds(0.5), "b": trained_folds(2.0)}
+    made = run_result(methods)
+    plan = dataclasses.replace(made.plan, main_metric="nll")
+    for asked, key in ((Asked(), "nll"), (Asked(metric="accuracy"), "accuracy")):
+        result = RunResult(plan, made.trained, asked=asked)
+        assert [verdict.measure.key for verdict in result.verdicts] == [key]
+        assert PlanRecord.of(plan, asked, None, "", {}).metric == key
+    assert RunPlan.from_json(plan.to_json()).main_metric == "nll"
+    older = {k: v for k, v in plan.to_json().items() if k != "main_metric"}
+    assert RunPlan.from_json(older).main_metric == "macro_auc"
+    wrong = dataclasses.replace(plan, main_metric="nlll")
+    with pytest.raises(UnknownNameError, match="no metric 'nlll'"):
+        Asked().require(wrong)
 
 
 def with_attention(folds: tuple[TrainedFold, ...], level: float) -> tuple[TrainedFold, ...]:

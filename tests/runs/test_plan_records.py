@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mil_bench.planning.plan import RunPlan
-    from mil_bench.runs.plan_records import Planned
+    from mil_bench.runs.plan_records import PlanStatus
 
 OLDER = "No plan was stored before the results: an older version of mil-bench made the run, or"
 
@@ -48,7 +48,7 @@ class Folder:
             PlanRecord.of(plan, asked, None, time, known)
         )
 
-    def report(self, plan: RunPlan, asked: Asked = Asked()) -> Planned:  # noqa: B008 - frozen
+    def report(self, plan: RunPlan, asked: Asked = Asked()) -> PlanStatus:  # noqa: B008 - frozen
         return what_was_planned(self.store, plan, asked)
 
 

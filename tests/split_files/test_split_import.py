@@ -537,7 +537,8 @@ def test_a_missing_file_of_a_role_or_a_fold_is_noticed(tmp_path: Path) -> None:
     ("change", "message"),
     [
         (lambda v: v.update(format="other"), "does not say that its format is 'mil-bench split'"),
-        (lambda v: v.update(version=2), "it has version 2, this mil-bench reads version 1"),
+        (lambda v: v.update(version=3), "it has version 3, this mil-bench reads versions 1 and 2"),
+        (lambda v: v.update(repeats=0), "repeats: 0 is less than 1"),
         (
             lambda v: v.update(protocol="../../../escape"),
             "protocol: there is none called '../../../escape'; known: patient-kfold, official,",

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from mil_bench.datasets.slides import Slides
 
 FORMAT = "mil-bench split"
-VERSION = 1
+VERSIONS = (1, 2)
+"""Of the file; the second has repeats."""
 _LONGEST_SOURCE = 1000
 _AGAIN = "Make or import it again with mil-bench splits."
 _IMPORT_FIRST = (
@@ -76,6 +77,7 @@ class _Content(BaseModel):
     protocol: Annotated[str, AfterValidator(_existing_protocol)]
     source: Annotated[str, Field(max_length=_LONGEST_SOURCE), AfterValidator(_one_line)]
     digest: str
+    repeats: Annotated[int, Field(ge=1)] = 1
     folds: Annotated[list[_Fold], AfterValidator(_at_least_one)]
 
 
@@ -88,24 +90,31 @@ class SplitFile:
         protocol: a key of ``PROTOCOLS``, or ``IMPORTED``.
         source: where the folds come from, in words for captions.
         folds: the folds, in order.
+        repeats: as of ``SplitPlan``.
     """
 
     dataset: str
     protocol: str
     source: str
     folds: tuple[Fold, ...]
+    repeats: int = 1
 
     @cached_property
     def digest(self) -> str:
         """As ``SplitPlan.digest``."""
-        return folds_digest(self.folds)
+        return folds_digest(self.folds, self.repeats)
 
     @property
     def lists(self) -> SplitLists:
         """The folds as lists, for audits."""
         numbers = tuple(range(len(self.folds)))
         return SplitLists(
-            self.source, self.folds, numbers, protocol=self.protocol, dataset=self.dataset
+            self.source,
+            self.folds,
+            numbers,
+            protocol=self.protocol,
+            dataset=self.dataset,
+            repeats=self.repeats,
         )
 
     def write(self, path: Path) -> None:
@@ -130,13 +139,14 @@ class SplitFile:
     def _text(self) -> str:
         about = {
             "format": FORMAT,
-            "version": VERSION,
+            "version": VERSIONS[self.repeats > 1],
             "dataset": self.dataset,
             "protocol": self.protocol,
         }
         # Names of files and folders may contain anything; the source is one printable line.
         source = "".join(c if c.isprintable() else "?" for c in self.source)[:_LONGEST_SOURCE]
         about |= {"source": source, "digest": self.digest}
+        about |= {"repeats": self.repeats} if self.repeats > 1 else {}
         head = "".join(
             f"  {json.dumps(key)}: {json.dumps(value)},\n" for key, value in about.items()
         )
@@ -221,7 +231,8 @@ def follow_file(
         raise InputError(f"split file {path}", problems, remedy)
     plan = bind_folds(file.protocol, lists.folds, table.frame, spec.hierarchy, table.group_name)
     facts = _facts(listed, lists.slides, table)
-    return replace(plan, source=file.source, facts=facts + table.blind_spots(lists.slides))
+    facts += table.blind_spots(lists.slides)
+    return replace(plan, source=file.source, facts=facts, repeats=file.repeats)
 
 
 def another_dataset(lists: SplitLists, spec: DatasetSpec) -> list[str]:
@@ -254,15 +265,17 @@ def _parsed(path: Path) -> tuple[SplitFile, str]:
     value = _json(path)
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise InputError(what, [f"it does not say that its format is '{FORMAT}'"], _IMPORT_FIRST)
-    if value.get("version") != VERSION:
-        problem = f"it has version {value.get('version')!r}, this mil-bench reads version {VERSION}"
+    if value.get("version") not in VERSIONS:
+        versions = f"versions {' and '.join(map(str, VERSIONS))}"
+        problem = f"it has version {value.get('version')!r}, this mil-bench reads {versions}"
         raise InputError(what, [problem], "Use the version of mil-bench that made it.")
     try:
         content = _Content.model_validate(value)
     except ValidationError as error:
         raise InputError(what, value_problems(error, _Content), _AGAIN) from error
     folds = tuple(Fold(tuple(f.train), tuple(f.val), tuple(f.test)) for f in content.folds)
-    return SplitFile(content.dataset, content.protocol, content.source, folds), content.digest
+    about = content.dataset, content.protocol, content.source
+    return SplitFile(*about, folds, content.repeats), content.digest
 
 
 def _json(path: Path) -> Any:

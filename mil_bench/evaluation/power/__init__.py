@@ -1,0 +1,1 @@
+"""What a comparison can show, and what would show more."""

@@ -1,0 +1,146 @@
+"""What a comparison could show, before it is made: sentences, and a table of other sizes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mil_bench.evaluation.power.ahead import ASSUMED
+from mil_bench.report.power_tables import LIKELY, design_words, needed_words, smallest_words
+from mil_bench.report.tables import Cell, ResultTable, shown_as
+from mil_bench.wording import first_names, plural
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mil_bench.evaluation.power.ahead import Basis
+    from mil_bench.evaluation.power.spread import Design
+
+_REPEATS, _SEEDS, _FOLDS = (1, 2, 3, 5, 10), (1, 2, 3, 5, 10), (3, 5, 10, 20)
+_NOTE = (
+    "Smallest difference: the true difference that is shown " + LIKELY + ", in percentage points; "
+    "the median over pairs of methods. Hours: of training, if trainings run one after another."
+)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A comparison that is planned.
+
+    Args:
+        dataset: its name.
+        protocol: name of the protocol.
+        design: its size.
+        methods: number of methods.
+        yardsticks: number of yardsticks, which are compared, too.
+        margin: of practical equivalence.
+        basis: what the numbers rest on.
+        names: the methods; empty if only their number is known.
+        seconds: methods to seconds per stored training, and its highest number of epochs.
+    """
+
+    dataset: str
+    protocol: str
+    design: Design
+    methods: int
+    yardsticks: int
+    margin: float
+    basis: Basis
+    names: Sequence[str]
+    seconds: Mapping[str, tuple[float, int]]
+
+    def trainings(self, design: Design) -> int:
+        """How many there are with another size."""
+        return self.methods * design.folds * design.repeats * design.seeds
+
+    def hours(self, design: Design) -> float:
+        """How long they take, not a number if no timing is stored."""
+        timed = self.timed
+        if not timed:
+            return float("nan")
+        return self.trainings(design) * float(np.mean([s for s, _ in timed.values()])) / 3600
+
+    @property
+    def timed(self) -> Mapping[str, tuple[float, int]]:
+        """The timings of the methods; of all that are stored, if none of them is."""
+        own = {name: self.seconds[name] for name in self.names if name in self.seconds}
+        return own or self.seconds
+
+
+def plan_sentences(planned: Planned) -> list[str]:
+    """What is planned, what it rests on, what it could show, and how long it takes."""
+    unit, compared = planned.basis.unit, planned.methods + planned.yardsticks
+    outlook = planned.basis.outlook(planned.design, compared, planned.margin)
+    methods = plural(planned.methods, "method")
+    if planned.yardsticks:
+        methods += f" and {plural(planned.yardsticks, 'yardstick')}"
+    pairs = compared * (compared - 1) // 2
+    return [
+        f"{planned.dataset}, {planned.protocol}: {methods} ({plural(pairs, 'pair')} compared at "
+        f"once), {design_words(planned.design, unit)}; "
+        f"{plural(planned.trainings(planned.design), 'training')}.",
+        _basis_sentence(planned.basis),
+        f"The smallest difference in {outlook.measure.words} that this would show {LIKELY} is "
+        f"{smallest_words(outlook)}.{needed_words(outlook)}",
+        _time_sentence(planned),
+    ]
+
+
+def plan_table(planned: Planned) -> ResultTable:
+    """The planned size, and others that differ in one number."""
+    compared = planned.methods + planned.yardsticks
+    cells: dict[str, dict[str, Cell | str]] = {}
+    for design in _designs(planned):
+        outlook = planned.basis.outlook(design, compared, planned.margin)
+        smallest = float(np.median([pair.smallest for pair in outlook.pairs]))
+        scale, digits = shown_as(outlook.measure.metric)
+        hours = planned.hours(design)
+        name = design_words(design, planned.basis.unit).rpartition(", ")[0]
+        cells[f"{name} (planned)" if design == planned.design else name] = {
+            "Smallest difference": Cell(scale * smallest, digits=digits),
+            "Trainings": Cell.count(planned.trainings(design)),
+            "Hours": Cell.absent() if np.isnan(hours) else Cell(hours),
+        }
+    return ResultTable("plan", "Other sizes", "", cells, note=_NOTE, row_heading="size")
+
+
+def _designs(planned: Planned) -> list[Design]:
+    """The planned size first. What cannot be changed, or whose part is unknown, is not varied."""
+    design, basis = planned.design, planned.basis
+    others = [design]
+    if basis.most:
+        others += [replace(design, repeats=repeats) for repeats in _REPEATS]
+        others += [replace(design, folds=folds) for folds in _FOLDS if folds <= basis.most]
+    if basis.design.seeds > 1:
+        others += [replace(design, seeds=seeds) for seeds in _SEEDS]
+    return list(dict.fromkeys(others))
+
+
+def _basis_sentence(basis: Basis) -> str:
+    if not basis.run:
+        return (
+            "No suitable run on the dataset is stored, so this rests on an assumption: the part of "
+            f"a {basis.unit} in the difference of two methods has a standard deviation of "
+            f"{100 * ASSUMED:.0f} points, and trainings differ by no more than {basis.unit}s "
+            "explain. Simulated benchmarks of BRACS's size have about this."
+        )
+    pairs = plural(len(basis.spreads), "pair")
+    words = design_words(basis.design, basis.unit)
+    return f"This rests on {pairs} of methods in the stored run {basis.run} ({words})."
+
+
+def _time_sentence(planned: Planned) -> str:
+    timed = planned.timed
+    if not timed:
+        return "No training on the dataset is stored, so hours cannot be estimated."
+    seconds, epochs = zip(*timed.values(), strict=True)
+    of = first_names(list(timed))
+    unknown = [name for name in planned.names if name not in timed]
+    mean = f"; for {first_names(unknown)} their mean was taken" if unknown else ""
+    return (
+        f"Training takes about {planned.hours(planned.design):.1f} hours, one training after "
+        f"another: those of {of} that are stored took {min(seconds):.0f} to {max(seconds):.0f} "
+        f"seconds each, with at most {min(epochs)} to {max(epochs)} epochs{mean}."
+    )

@@ -1,0 +1,163 @@
+"""What would decide the undecided pairs, as a table and in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mil_bench.evaluation.power.pairs import MOST, POWER
+from mil_bench.report.pair_sentences import amount, margin_words
+from mil_bench.report.tables import Cell, ResultTable
+from mil_bench.wording import plural
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mil_bench.evaluation.power.pairs import Outlook
+    from mil_bench.evaluation.power.spread import Design
+
+LIKELY = f"with a probability of {100 * POWER:.0f} %"
+"""How often a difference is shown, in words."""
+_NOTE = (
+    "Smallest difference: the true difference that this run ({design}) shows " + LIKELY + ", by "
+    "the standard error of the comparison. At best: the same with any number of repeats and seeds."
+)
+_NEEDED = (
+    "The other columns say how many folds, repeats or seeds alone, everything else as it is, would "
+    "show {margin} with that probability, and how many {unit}s with any number of repeats and "
+    "seeds. 'none': no number is enough, of repeats and seeds up to " + f"{MOST:,}" + ". A dash: "
+    "it cannot be said or changed, or the {unit}s are enough."
+)
+_ONE_TRAINING = (
+    "One training per fold cannot show how much of the variance over {unit}s more repeats or seeds "
+    "would remove. None of it is assumed, so these are upper bounds."
+)
+
+
+def power_tables(outlook: Outlook, caption: str) -> list[ResultTable]:
+    """The table of undecided pairs, if there are any.
+
+    Args:
+        outlook: of the run.
+        caption: of the run.
+    """
+    if not outlook.pairs:
+        return []
+    measure, unit = outlook.measure, outlook.unit
+    margin = margin_words(outlook.margin, measure)
+    scale, digits = (100, 1) if measure.metric.percent else (1, 3)
+    cells: dict[str, dict[str, Cell | str]] = {}
+    for pair in outlook.pairs:
+        at_best = Cell(scale * pair.at_best, digits=digits)
+        row: dict[str, Cell | str] = {
+            "Smallest difference": Cell(scale * pair.smallest, digits=digits),
+            "At best": Cell.absent() if np.isnan(pair.at_best) else at_best,
+            f"Folds for {margin}": _number(pair.folds),
+            f"Repeats for {margin}": _number(pair.repeats),
+            f"Seeds for {margin}": _number(pair.seeds),
+            f"{unit.capitalize()}s for {margin}": _number(pair.patients),
+        }
+        cells[f"{pair.first} vs {pair.second}"] = row
+    notes = [
+        _NOTE.format(design=design_words(outlook.design, unit)),
+        _NEEDED.format(margin=margin, unit=unit),
+        _ONE_TRAINING.format(unit=unit) if outlook.is_bound else "",
+    ]
+    points = " (percentage points)" if measure.metric.percent else ""
+    title = f"What would decide it: undecided pairs on {measure.words}{points}"
+    note = " ".join(filter(None, notes))
+    return [ResultTable("deciding", title, caption, cells, note=note, row_heading="pair")]
+
+
+def power_sentences(outlook: Outlook) -> list[str]:
+    """What a run can show of its undecided pairs, and what would show the margin."""
+    if not outlook.pairs:
+        return []
+    if len(outlook.pairs) == 1:
+        pair = outlook.pairs[0]
+        start = (
+            f"Of {pair.first} and {pair.second}, which are undecided, this run shows a difference "
+            f"of {_amount(outlook, pair.smallest)} or more {LIKELY}."
+        )
+    else:
+        start = (
+            f"The smallest difference that this run shows {LIKELY} is {smallest_words(outlook)} "
+            f"for the {len(outlook.pairs)} undecided pairs."
+        )
+    return [f"{start}{needed_words(outlook)}"]
+
+
+def smallest_words(outlook: Outlook) -> str:
+    """The smallest differences of all pairs: ``2.8 points (median; 2.1 to 3.4)``."""
+    smallest = [pair.smallest for pair in outlook.pairs]
+    median = _amount(outlook, float(np.median(smallest)))
+    if len(smallest) == 1:
+        return median
+    low, high = (amount(end, outlook.measure) for end in (min(smallest), max(smallest)))
+    return f"{median} (median; {_range(low, high)})"
+
+
+def needed_words(outlook: Outlook) -> str:
+    """What would show the margin, with a blank before each sentence; "" if it cannot be said."""
+    margin = margin_words(outlook.margin, outlook.measure)
+    if all(np.isnan(pair.at_best) for pair in outlook.pairs):
+        return ""
+    return _within_reach(outlook, margin) + _out_of_reach(outlook, margin)
+
+
+def design_words(design: Design, unit: str) -> str:
+    """The size of a comparison: ``10 folds, 1 repeat, 3 seeds, 189 patients``."""
+    folds, repeats = plural(design.folds, "fold"), plural(design.repeats, "repeat")
+    return f"{folds}, {repeats}, {plural(design.seeds, 'seed')}, {plural(design.patients, unit)}"
+
+
+def _within_reach(outlook: Outlook, margin: str) -> str:
+    """What would show the margin for the pairs for which something other than patients would."""
+    for kind in ("repeats", "seeds", "folds"):
+        numbers = [getattr(pair, kind) for pair in outlook.pairs]
+        enough = [number for number in numbers if np.isfinite(number)]
+        if enough:
+            some = "" if len(enough) == len(numbers) else f" for {len(enough)} of the pairs"
+            return f" To show {margin}{some} takes {_numbers(enough)} {kind}."
+    return ""
+
+
+def _out_of_reach(outlook: Outlook, margin: str) -> str:
+    """How many patients the pairs need for which nothing else is enough."""
+    beyond = [pair.patients for pair in outlook.pairs if pair.is_out_of_reach]
+    if not beyond:
+        return ""
+    unit, units = outlook.unit, outlook.design.patients
+    some = "" if len(beyond) == len(outlook.pairs) else f" for the other {len(beyond)}"
+    rounded = [float(f"{number:.2g}") for number in beyond]
+    needed = (
+        f"about {_numbers(rounded)} {unit}s would be needed"
+        if np.isfinite(beyond).all()
+        else f"no realistic number of {unit}s would do"
+    )
+    none, doubt = "No number of folds, repeats and seeds", ""
+    if outlook.is_bound:
+        none = f"If repeats and seeds leave the variance over {unit}s as it is, no number of them"
+        doubt = " One training per fold cannot show whether they do."
+    return (
+        f" {none} shows {margin}{some}, because the {units} {unit}s alone leave too much variance: "
+        f"{needed}.{doubt}"
+    )
+
+
+def _amount(outlook: Outlook, value: float) -> str:
+    points = " points" if outlook.measure.metric.percent else ""
+    return f"{amount(value, outlook.measure)}{points}"
+
+
+def _number(number: float) -> Cell:
+    return Cell.single(number, f"{number:,.0f}" if np.isfinite(number) else "none")
+
+
+def _numbers(numbers: Sequence[float]) -> str:
+    return _range(f"{min(numbers):,.0f}", f"{max(numbers):,.0f}")
+
+
+def _range(low: str, high: str) -> str:
+    return low if low == high else f"{low} to {high}"
