@@ -1,4 +1,4 @@
-"""The maps of one slide by one or several methods, and the files that show them."""
+"""The maps of one slide by one or several methods: frame, tables and picture."""
 
 from __future__ import annotations
 
@@ -9,18 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from mil_bench import durable
-from mil_bench.inference.table_file import write_frame
-from mil_bench.maps.contact_sheet import contact_sheet
-from mil_bench.maps.geojson import geojson
 from mil_bench.maps.values import RULE
 from mil_bench.report.tables import Cell, ResultTable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-    from matplotlib.figure import Figure
 
     from mil_bench.hierarchy import LabelHierarchy
     from mil_bench.maps.patches import Patches
@@ -122,9 +115,10 @@ class SlideMaps:
         note = "Instances are counted from 0."
         return ResultTable(name, title, "", cells, note=note, row_heading="place")
 
-    def figure(self) -> Figure:
-        """All methods side by side; of a single method, all its classes."""
-        from mil_bench.report.figures.slide_maps import Ground, Panel, slide_maps
+    @property
+    def picture(self) -> bytes:
+        """All methods side by side as a PNG file; of a single method, all its classes."""
+        from mil_bench.report.figures.slide_maps import Ground, Panel, png, slide_maps
 
         shown = []
         if len(self.methods) == 1:
@@ -145,33 +139,7 @@ class SlideMaps:
         image = None if self.image is None else self.image.thumbnail(_THUMBNAIL)
         size = (0.0, 0.0) if self.image is None else self.image.size
         ground = Ground(self.patches.corners, self.patches.side, image, size)
-        return slide_maps(shown, ground, self.title, _LEGEND)
-
-    def write(self, folder: Path) -> list[Path]:
-        """Write picture, table, GeoJSON, contact sheets and the page that shows them together.
-
-        Returns:
-            The files; the page is the last one.
-        """
-        from mil_bench.maps.page import page
-        from mil_bench.report.figures.slide_maps import png
-
-        picture = png(self.figure())
-        files: list[tuple[str, str | bytes]] = [("map.png", picture)]
-        sheets = {}
-        for method in self.methods:
-            name = file_name(method.label)
-            if self.patches.are_pixels:
-                text = geojson(self.patches, method, self.hierarchy.fine)
-                files.append((f"{name}.geojson", text))
-            if self.image is not None and self.patches.are_pixels:
-                sheets[method.label] = contact_sheet(self.image, self.patches, method.top(TOP))
-                files.append((f"{name}.top.png", sheets[method.label]))
-        for name, content in files:
-            durable.replace(folder / name, content)
-        write_frame(self.frame, folder / "patches.csv")
-        durable.replace(folder / "map.html", page(self, picture, sheets))
-        return [folder / name for name in (*(n for n, _ in files), "patches.csv", "map.html")]
+        return png(slide_maps(shown, ground, self.title, _LEGEND))
 
 
 def file_name(text: str) -> str:
