@@ -22,6 +22,11 @@ class Results:
         return Path(self.folder) / "runs"
 
     @property
+    def imported(self) -> Path:
+        """Results that others trained, one folder per bundle, each like ``runs``."""
+        return Path(self.folder) / "imported"
+
+    @property
     def studies(self) -> Path:
         """Trials of tuning."""
         return Path(self.folder) / "studies"

@@ -40,6 +40,7 @@ LAYERS = [
     "inference",
     "maps",
     "runs",
+    "sharing",
     "tracking",
     "cluster",
     "api",
@@ -53,6 +54,7 @@ DOORS = {
     "h5py": (
         "mil_bench/bags/store.py",
         "mil_bench/bags/index.py",
+        "mil_bench/bags/layout.py",
         "mil_bench/intake/readers/",
         "benchmarks/speed/packing.py",
         "benchmarks/speed/race/disk.py",
@@ -67,6 +69,7 @@ DOORS = {
     "openslide": ("mil_bench/maps/slide_image.py",),
     "matplotlib": ("mil_bench/report/figures/", "benchmarks/speed/race/picture.py"),
     "scipy": ("mil_bench/evaluation/", "benchmarks/statistics/"),
+    "safetensors": ("mil_bench/sharing/model_file.py",),
     "threadpoolctl": ("mil_bench/evaluation/bootstrap.py", "mil_bench/training/own_fit.py"),
 }
 GUESTS = ("baselines", "hmil", "benchmarks")
@@ -207,6 +210,7 @@ def test_public_names_are_those_that_are_announced() -> None:
         "RunResult",
         "build_method",
         "load_method",
+        "load_model",
         "open_run",
         "run",
     ]

@@ -1,4 +1,4 @@
-"""The maps of one slide by one or several methods: frame, tables and picture."""
+"""The maps of one slide by one or several methods."""
 
 from __future__ import annotations
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 TOP = 12
 """Number of instances that are listed and cut out."""
-_THUMBNAIL = 1200  # pixels
-_LEGEND = "rank of the instance in its slide (0: lowest value, 1: highest)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,32 +112,6 @@ class SlideMaps:
         title = f"Highest instances, {method.name_of(method.shown)}"
         note = "Instances are counted from 0."
         return ResultTable(name, title, "", cells, note=note, row_heading="place")
-
-    @property
-    def picture(self) -> bytes:
-        """All methods side by side as a PNG file; of a single method, all its classes."""
-        from mil_bench.report.figures.slide_maps import Ground, Panel, png, slide_maps
-
-        shown = []
-        if len(self.methods) == 1:
-            method = self.methods[0]
-            columns = [(method, k) for k in range(len(method.classes))]
-        else:
-            columns = [(method, method.shown) for method in self.methods]
-        for method, k in columns:
-            title = method.name_of(k)
-            if np.ptp(method.values[:, k]) == 0 and len(method.values) > 1:
-                title += ", all values equal"
-            if self.witnesses is not None and k == method.shown:
-                auc = method.auc(self.witnesses)
-                title += "" if np.isnan(auc) else f", AUC {100 * auc:.0f} %"
-            shown.append(Panel(title, method.ranks[:, k]))
-        if self.witnesses is not None:
-            shown.append(Panel("witnesses", self.witnesses))
-        image = None if self.image is None else self.image.thumbnail(_THUMBNAIL)
-        size = (0.0, 0.0) if self.image is None else self.image.size
-        ground = Ground(self.patches.corners, self.patches.side, image, size)
-        return png(slide_maps(shown, ground, self.title, _LEGEND))
 
 
 def file_name(text: str) -> str:

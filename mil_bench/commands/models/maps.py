@@ -68,8 +68,8 @@ def add_maps(subparsers: Any) -> None:
 
 def maps(arguments: argparse.Namespace) -> int:
     """Map a slide, print the tables and write the files."""
-    from mil_bench.maps.files import write_maps
     from mil_bench.maps.slide_maps import file_name
+    from mil_bench.maps.writing import write_maps
     from mil_bench.report.render.terminal import print_tables
     from mil_bench.results import Results
     from mil_bench.runs.mapping import SlideRequest, map_slide
