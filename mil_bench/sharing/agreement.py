@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mil_bench.bags.opening import open_bags
+from mil_bench.datasets.catalogue import labelled_stores
 from mil_bench.errors import MilBenchError
 from mil_bench.sharing.contents import slide_facts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from mil_bench.planning.plan import RunPlan
@@ -70,16 +70,18 @@ def has_same_data(one: RunPlan, other: RunPlan) -> bool:
     return one.dataset == other.dataset and len(digests) == 1
 
 
-def packed_digests(plans: Iterable[RunPlan], data: Path) -> dict[str, str]:
+def packed_digests(plans: Collection[RunPlan], data: Path) -> dict[str, str]:
     """Dataset to the digest of its bag store in a folder, if there is one.
 
-    A generated dataset has one store per choice of settings; none of them is taken.
+    Of several encoders the one that a plan is on, else the first. A generated dataset has one store
+    per choice of settings; none of them is taken.
     """
     digests = {}
+    used = {job.data_digest for plan in plans for job in plan.jobs}
     for dataset in {plan.dataset for plan in plans}:
-        path = data / f"{dataset}.h5"
-        if path.is_file():
-            digests[dataset] = open_bags(path).digest
+        packed = [store.digest for store in labelled_stores(dataset, data)]
+        if packed:
+            digests[dataset] = next((digest for digest in packed if digest in used), packed[0])
     return digests
 
 
