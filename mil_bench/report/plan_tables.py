@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mil_bench.evaluation.power.ahead import ASSUMED
+from mil_bench.evaluation.power.ahead import ASSUMED, ASSUMED_OF_TRAINING
 from mil_bench.report.power_tables import LIKELY, design_words, needed_words, smallest_words
 from mil_bench.report.tables import Cell, ResultTable
 from mil_bench.wording import first_names, plural
@@ -120,10 +120,11 @@ def _designs(planned: Planned) -> list[Design]:
 def _basis_sentence(basis: Basis) -> str:
     if not basis.run:
         return (
-            "No suitable run on the dataset is stored, so this rests on an assumption: the part of "
-            f"a {basis.unit} in the difference of two methods has a standard deviation of "
-            f"{100 * ASSUMED:.0f} points, and trainings differ by no more than {basis.unit}s "
-            "explain. Simulated benchmarks of BRACS's size have about this."
+            "No suitable run on the dataset is stored, so this rests on an assumption: with one "
+            f"training per fold, a {basis.unit}'s part in the difference of two methods has a "
+            f"standard deviation of {100 * ASSUMED:.0f} points, of whose variance "
+            f"{100 * ASSUMED_OF_TRAINING:.0f} % is chance of training that repeats average out, as "
+            "in simulated benchmarks (mil_bench.benchmarks.statistics, macro AUC)."
         )
     pairs = plural(len(basis.spreads), "pair")
     words = design_words(basis.design, basis.unit)
