@@ -19,7 +19,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mil_bench.bags.segments import attention_pool, segment_softmax, segment_sum
@@ -65,6 +64,7 @@ class ABMIL(Method):
         "dropout": Float(0.0, 0.5),
     }
     newer_settings = frozenset({"entropy_weight"})
+    has_own_loss = False  # the entropy is added to the cross-entropy
     official_names = {
         "feature_extractor_part2.": "embed.",
         "attention.0.": "attention_v.0.",
@@ -120,8 +120,8 @@ class ABMIL(Method):
         attention = out.attention[:, 0]
         smallest = torch.finfo(attention.dtype).tiny  # the logarithm of 0 has no gradient
         entropy = -segment_sum(attention * attention.clamp(min=smallest).log(), bags)  # [B]
-        per_bag = F.cross_entropy(out.fine, bags.labels, reduction="none")
-        return weighted_mean(per_bag - self.entropy_weight * entropy, weight)
+        per_bag = self.cross_entropy(out, bags) - self.entropy_weight * entropy
+        return weighted_mean(per_bag, weight)
 
     def _scores(self, embedded: Tensor) -> Tensor:
         """``[N, M]`` -> ``[N, 1]``, before the softmax."""

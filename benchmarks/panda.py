@@ -38,6 +38,7 @@ PANDA = DatasetSpec(
         centre=("data_provider", "centre", "center"),
     ),
     ordered=True,
+    main_metric="quadratic_kappa",  # the PANDA challenge's metric
 )
 
 PANDA_SIM = simulated(PANDA, slides=1000)

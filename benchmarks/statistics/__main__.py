@@ -21,7 +21,7 @@ from mil_bench.benchmarks.statistics.deciding import deciding_table
 from mil_bench.benchmarks.statistics.power_tables import power_tables
 from mil_bench.benchmarks.statistics.speed import measure_speed
 
-from mil_bench.evaluation.bootstrap import FEWEST_UNITS
+from mil_bench.evaluation.bootstrap import FEWEST_IN_MEAN, FEWEST_UNITS
 from mil_bench.evaluation.statistics import SIGNIFICANCE
 from mil_bench.report.render.markdown import markdown
 from mil_bench.report.tables import Cell, ResultTable
@@ -78,7 +78,9 @@ def main() -> None:
             tables.append(_false_alarm_table(pool, repeats))
         if options.only in (None, "coverage"):
             tables += [_coverage_table(pool, repeats), _rare_table(pool, repeats)]
-    counted = f"{repeats:,} simulated benchmarks per row, {repeats // _POWER_SHARE:,} for rules."
+            tables.append(_macro_table(pool, max(repeats // _POWER_SHARE, 2)))
+    fewer = f"{repeats // _POWER_SHARE:,} for rules and for means over classes"
+    counted = f"{repeats:,} simulated benchmarks per row, {fewer}."
     print(markdown(_TITLE, [counted], tables), end="")
 
 
@@ -143,6 +145,33 @@ def _rare_table(pool: Executor, repeats: int) -> ResultTable:
     )
     return ResultTable(
         "rare", "Rare classes", "", cells, note=note, row_heading="patients with the class"
+    )
+
+
+def _macro_table(pool: Executor, repeats: int) -> ResultTable:
+    simulated = np.array(
+        simulate_all(pool, rare.macro_intervals, repeats, "means over classes")
+    )  # [repeats, sizes, measures, 2]
+    truths = rare.macro_truths()
+    cells: dict[str, dict[str, Cell | str]] = {}
+    for i, patients in enumerate(rare.MACRO_PATIENTS):
+        row = cells[str(patients)] = {}
+        for m, measure in enumerate(rare.MACRO):
+            low, high = simulated[~np.isnan(simulated[:, i, m, 0]), i, m].T
+            covers = (low <= truths[i, m]) & (truths[i, m] <= high)
+            row[measure.words] = percent(covers) if len(covers) else "none given"
+    note = (
+        "95 % intervals of means over seven classes that cover the true value, % of those given; "
+        f"six classes have 25 patients each. {_STANDARD_ERROR} The report gives none if a class "
+        f"has fewer than {FEWEST_IN_MEAN} patients; here that limit is off."
+    )
+    return ResultTable(
+        "rare_macro",
+        "Means over classes with a rare class",
+        "",
+        cells,
+        note=note,
+        row_heading="patients with the rare class",
     )
 
 

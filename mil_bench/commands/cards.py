@@ -73,7 +73,8 @@ def card(arguments: argparse.Namespace) -> int:
             show(f"  {coarse}: {', '.join(children)}")
     if spec.ordered:
         show("  (grades, from low to high)")
-    show(f"\ngroups:    {spec.groups.count or 'an unknown number'} of kind {spec.groups.name}")
+    show(f"\ncompared:  on {spec.main_metric}, unless a run is asked for another metric")
+    show(f"groups:    {spec.groups.count or 'an unknown number'} of kind {spec.groups.name}")
     if spec.bags:
         show(f"bags:      median {spec.bags.median} instances ({spec.bags.basis})")
     show(

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 SIMULATED_SUFFIX = "-twin"
 """End of a simulated dataset's slug; see ``DatasetSpec.slug``."""
+CENTRE = "centre"
+"""Name of groups that are centres, not patients."""
+MAIN_METRIC = "macro_auc"
+"""Key of the metric on which methods are compared if a card names no other."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,8 @@ class DatasetSpec:
             groups.
         columns: column names of its label table.
         ordered: whether the fine classes are grades, in their order.
+        main_metric: key of the metric on which methods are compared, at the fine level, unless a
+            run is asked for another.
         generator: makes the bags of a generated dataset, else None.
         simulates: the name of the real dataset that a simulated one is like, else None.
     """
@@ -154,6 +160,7 @@ class DatasetSpec:
     folds: int = 10
     columns: LabelColumns = field(default_factory=LabelColumns)
     ordered: bool = False
+    main_metric: str = MAIN_METRIC
     generator: BagGenerator | None = None
     simulates: str | None = None
 

@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from mil_bench import registry
-from mil_bench.datasets.card import DatasetSpec, GroupProfile, LabelColumns
+from mil_bench.datasets.card import MAIN_METRIC, DatasetSpec, GroupProfile, LabelColumns
 from mil_bench.datasets.regular_file import open_regular
 from mil_bench.errors import InputError
 from mil_bench.file_values import value_problems
@@ -77,6 +77,7 @@ class _Card(BaseModel):
     columns: _Columns = _Columns()
     group: str = "patient"
     ordered: StrictBool = False
+    main_metric: _Text = MAIN_METRIC
     source: str = ""
     licence: str = ""
     citation: str = ""
@@ -183,6 +184,7 @@ def read_card(path: Path) -> DatasetSpec:
         folds=card.folds,
         columns=LabelColumns(**card.columns.model_dump()),
         ordered=card.ordered,
+        main_metric=card.main_metric,
     )
 
 

@@ -9,6 +9,7 @@ variability. For means over the folds of a cross-validation that is enough if tr
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from mil_bench import seeds
 from mil_bench.evaluation.metrics import Measure, ModelScorer, Sums, values_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from mil_bench.evaluation.predictions import Predictions
     from mil_bench.evaluation.weighted_sums import Ratio
@@ -32,6 +33,11 @@ FEWEST_UNITS = 20
 
 For a metric of one class, that many must have a slide of the class. How often the intervals of rare
 classes cover the true value is measured by ``mil_bench.benchmarks.statistics``.
+"""
+FEWEST_IN_MEAN = 10
+"""Fewest patients (or slides) of every class for an interval of a mean over classes.
+
+By simulation: ``mil_bench.benchmarks.statistics``, "Means over classes with a rare class".
 """
 MOST_UNDEFINED = 0.05
 """Largest share of replicates in which a metric may be undefined because a rare class was not
@@ -81,14 +87,16 @@ class Bootstrap:
         pooled: metrics of all folds together.
         fold_mean: means over the folds in which a metric is defined; of a mean over classes, the
             mean of each class's mean over the folds that have the class.
-        class_units: measure of one class to the number of units that have a slide of that class.
+        class_units: label level to class to the number of units that have a slide of that class.
+        class_means: the measures that are means over classes.
     """
 
     unit: str
     units: int
     pooled: Replicates
     fold_mean: Replicates
-    class_units: Mapping[Measure, int]
+    class_units: Mapping[str, Mapping[str, int]]
+    class_means: frozenset[Measure] = frozenset()
 
     @property
     def few(self) -> str:
@@ -103,10 +111,13 @@ class Bootstrap:
         Args:
             values: ``[1 + R]``, the first without resampling.
             measure: what the values are of. A metric of one class needs enough units that have a
-                slide of the class.
+                slide of the class, a mean over classes needs some of every class.
         """
         undefined = int(np.isnan(values[1:]).sum())
-        if reason := self.fault(values, measure):
+        # A rare class also leaves draws undefined; its name says more.
+        is_usable = measure is not None and not self.few and not np.isnan(values[0])
+        rare = self._rare_classes(measure) if is_usable else ""
+        if reason := rare or self.fault(values, measure):
             return Interval(float("nan"), float("nan"), undefined, reason)
         tail = (1 - CONFIDENCE) / 2
         low, high = np.nanquantile(values[1:], [tail, 1 - tail])
@@ -121,7 +132,9 @@ class Bootstrap:
         """
         drawn = values[1:]
         undefined = int(np.isnan(drawn).sum())
-        with_class = None if measure is None else self.class_units.get(measure)
+        with_class = None
+        if measure is not None and measure.of:
+            with_class = self.class_units[measure.level][measure.of]
         if np.isnan(values[0]):
             return "the value itself is undefined"
         if self.few:
@@ -134,6 +147,22 @@ class Bootstrap:
         if undefined > MOST_UNDEFINED * len(drawn):
             return f"undefined in {undefined} of {len(drawn)} draws of {self.unit}s"
         return ""
+
+    def _rare_classes(self, measure: Measure) -> str:
+        """Why there is no interval of a mean over classes, "" if there is or it is no such mean."""
+        if measure not in self.class_means:
+            return ""
+        rare = [
+            f"{number} {self.unit}{'s' * (number != 1)} with {name}"
+            for name, number in self.class_units[measure.level].items()
+            if number < FEWEST_IN_MEAN
+        ]
+        if not rare:
+            return ""
+        return (
+            f"it is a mean over classes, and {', '.join(rare)} "
+            f"are too few, {FEWEST_IN_MEAN} of every class are needed"
+        )
 
 
 def p_value(values: np.ndarray) -> float:
@@ -163,10 +192,10 @@ def bootstrap(
         ordered: whether the order of the classes means something.
         replicates: number of draws, R.
     """
-    unit_of = _units(methods, bool(group_name))
+    unit_of = units_of(methods, bool(group_name))
     units = len(set(unit_of.values()))
     weights = draws(units, replicates if units >= FEWEST_UNITS else 0)
-    pooled, means = {}, {}
+    pooled, means, class_means = {}, {}, set[Measure]()
     # The matrix products are small: one thread is faster than handing them to several.
     with threadpool_limits(1, "blas"):
         for name, predictions in methods.items():
@@ -174,6 +203,7 @@ def bootstrap(
                 _Model(ModelScorer(p, hierarchy, ordered), [unit_of[s] for s in p.slides])
                 for p in predictions
             ]
+            class_means |= {m for fold in folds for m in fold.class_means}
             chunks = [
                 [values_of(sums, hierarchy) for sums in _added(folds, weight)] for weight in weights
             ]
@@ -181,10 +211,14 @@ def bootstrap(
                 {m: np.concatenate([chunk[kind][m] for chunk in chunks]) for m in chunks[0][kind]}
                 for kind in (0, 1)
             )
-    measures = dict.fromkeys(measure for values in pooled.values() for measure in values)
-    class_units = _class_units(measures, methods, hierarchy, unit_of)
+    of_classes = class_units(methods, hierarchy, unit_of)
     return Bootstrap(
-        group_name or "slide", units, Replicates(pooled), Replicates(means), class_units
+        group_name or "slide",
+        units,
+        Replicates(pooled),
+        Replicates(means),
+        of_classes,
+        frozenset(class_means),
     )
 
 
@@ -211,6 +245,8 @@ class _Model:
         self._scorer, self._units = scorer, np.array(units)
         plain = scorer.sums(np.ones((1, len(units))))
         self.scales = {name: self._scale(name[1], ratio) for name, ratio in plain.items()}
+        measures = {Measure(*name): ratio.whole.shape[1] for name, ratio in plain.items()}
+        self.class_means = [m for m, columns in measures.items() if m.is_macro and columns > 1]
 
     @staticmethod
     def _scale(key: str, ratio: Ratio) -> np.ndarray:
@@ -242,30 +278,33 @@ def _added(folds: Sequence[_Model], weight: np.ndarray) -> tuple[Sums, Sums]:
     return plain, scaled
 
 
-def _class_units(
-    measures: Iterable[Measure],
+def class_units(
     methods: Mapping[str, Sequence[Predictions]],
     hierarchy: LabelHierarchy,
     unit_of: Mapping[str, int],
-) -> dict[Measure, int]:
-    """Measures of one class to the number of units that have a slide of the class."""
-    label_of = {
-        slide: label
+) -> dict[str, dict[str, int]]:
+    """Label level to class to the number of units that have a test slide of the class.
+
+    Args:
+        methods: method to its test predictions.
+        hierarchy: the classes.
+        unit_of: tested slide to the number of its unit.
+    """
+    pairs = {
+        (unit_of[slide], int(label))
         for predictions in methods.values()
         for p in predictions
-        for slide, label in zip(p.slides, p.labels, strict=True)
+        for slide, label in zip(p.slides.tolist(), p.labels, strict=True)
     }
-    coarse = [hierarchy.coarse[parent] for parent in hierarchy.parent]
-    counts = {}
-    for measure in measures:
-        if measure.of:
-            names = hierarchy.fine if measure.level == "fine" else coarse
-            slides = [slide for slide, label in label_of.items() if names[label] == measure.of]
-            counts[measure] = len({unit_of[slide] for slide in slides})
-    return counts
+    fine = Counter(hierarchy.fine[label] for _, label in pairs)
+    above = {(unit, hierarchy.parent[label]) for unit, label in pairs}
+    coarse = Counter(hierarchy.coarse[parent] for _, parent in above)
+    of_coarse = {name: coarse[name] for name in hierarchy.coarse}
+    of_fine = {name: fine[name] for name in hierarchy.fine}
+    return {"fine": of_fine, "coarse": of_coarse, "coarse_head": of_coarse}
 
 
-def _units(methods: Mapping[str, Sequence[Predictions]], grouped: bool) -> dict[str, int]:
+def units_of(methods: Mapping[str, Sequence[Predictions]], grouped: bool) -> dict[str, int]:
     """Tested slide to the number of its unit. A slide without a group is a unit of its own."""
     group_of = {
         slide: (group or slide) if grouped else slide

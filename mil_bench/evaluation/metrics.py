@@ -29,7 +29,7 @@ from mil_bench.evaluation.metric import LABEL_LEVELS, LEVELS, Metric
 from mil_bench.evaluation.weighted_sums import LevelScores, Ratio, Weighted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from mil_bench.evaluation.predictions import Predictions
     from mil_bench.hierarchy import LabelHierarchy
@@ -113,12 +113,18 @@ class ModelScorer:
         predictions: of one trained fold.
         hierarchy: the classes.
         ordered: whether the order of the classes means something; then there is a quadratic kappa.
+        keys: of the metrics that are wanted, None for all.
     """
 
     def __init__(
-        self, predictions: Predictions, hierarchy: LabelHierarchy, ordered: bool = False
+        self,
+        predictions: Predictions,
+        hierarchy: LabelHierarchy,
+        ordered: bool = False,
+        keys: Collection[str] | None = None,
     ) -> None:
-        self._metrics = all_metrics()
+        known = all_metrics()
+        self._metrics = known if keys is None else {key: known[key] for key in keys}
         levels = ["fine"]
         if not hierarchy.is_flat:
             levels += ["coarse"] + (["coarse_head"] if predictions.coarse_head is not None else [])
@@ -159,6 +165,19 @@ def measure(
         ordered: whether the order of the classes means something; then there is a quadratic kappa.
     """
     return _metric_values(_sums_of([predictions], hierarchy, ordered)[0], hierarchy)
+
+
+def measure_some(
+    predictions: Predictions,
+    hierarchy: LabelHierarchy,
+    measures: Sequence[Measure],
+    ordered: bool = False,
+) -> MetricValues:
+    """Some metrics of one trained fold; arguments as for ``measure``."""
+    # What is undefined is explained by the slides of each class, which balanced accuracy counts.
+    keys = {*(measure.key for measure in measures), "balanced_accuracy"}
+    sums = ModelScorer(predictions, hierarchy, ordered, keys).all_sums()
+    return _metric_values(sums, hierarchy)
 
 
 def class_values(

@@ -61,6 +61,15 @@ class Predictions:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             return cls(**dict(archive))
 
+    def part(self, chosen: np.ndarray) -> Predictions:
+        """Those of some slides.
+
+        Args:
+            chosen: whether a slide is one of them ``[B]`` bool.
+        """
+        arrays = {name: array for name, array in vars(self).items() if array is not None}
+        return Predictions(**{name: array[chosen] for name, array in arrays.items()})
+
     def fault(self, hierarchy: LabelHierarchy) -> str:
         """Why these cannot be predictions of slides of these classes, "" if they can."""
         if self.slides.ndim != 1:

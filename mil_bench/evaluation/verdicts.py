@@ -10,7 +10,7 @@ with the best method would choose the pairs by their outcome.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
 from typing import TYPE_CHECKING, Literal
@@ -60,6 +60,7 @@ class Evidence:
         margin: of practical equivalence, for metrics that are shown as percent; 0.01 is 1 point.
         pairs: the pairs that were asked for before, None for all. Those with a method that is not
             complete are left out.
+        centres: slide to its centre, "" for an unknown one; empty if no centre is known.
     """
 
     trained: Mapping[str, Sequence[TrainedFold]]
@@ -72,6 +73,7 @@ class Evidence:
     replicates: int = 10_000
     margin: float = MARGIN
     pairs: tuple[tuple[str, str], ...] | None = None
+    centres: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def complete(self) -> list[str]:

@@ -17,7 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mil_bench.errors import InputError
+from mil_bench.methods.ordinal import soft_labels
 from mil_bench.methods.output import Output, require_output, require_scalar
+from mil_bench.methods.recipe import ORDINAL_LOSS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -56,6 +58,9 @@ class Method(nn.Module, ABC):
     """Whether the order of a bag's instances may change its output."""
     stackable: ClassVar[bool] = True
     """Whether ``forward`` and ``loss`` run under ``torch.func.vmap`` over stacked parameters."""
+    has_own_loss: ClassVar[bool] = False
+    """Whether ``loss`` is another than the weighted mean of ``cross_entropy``. Overriding ``loss``
+    sets it, unless the class itself sets it to False because its loss adds to ``cross_entropy``."""
     without_hierarchy: ClassVar[str] = ""
     """One clause: what the method does if a dataset has no coarse classes; shown with such runs."""
     official_names: ClassVar[Mapping[str, str]] = {}
@@ -64,11 +69,13 @@ class Method(nn.Module, ABC):
     """Raise it if a change alters results; stored results of the older code are then not used."""
 
     _parent: Tensor
+    _soft_labels: Tensor | None
 
     def __init__(self, in_dim: int, hierarchy: LabelHierarchy) -> None:
         super().__init__()
         self.in_dim, self.hierarchy = in_dim, hierarchy
         self.register_buffer("_parent", torch.tensor(hierarchy.parent), persistent=False)
+        self.register_buffer("_soft_labels", None, persistent=False)
 
     def __call__(self, bags: BagBatch) -> Output:
         """``forward``, whose result must have the form that everything after it relies on.
@@ -93,7 +100,34 @@ class Method(nn.Module, ABC):
             weight: ``[B]``, >= 0; how much each bag counts.
             progress: share of the training that is over, in [0, 1]; for schedules.
         """
-        return weighted_mean(F.cross_entropy(out.fine, bags.labels, reduction="none"), weight)
+        return weighted_mean(self.cross_entropy(out, bags), weight)
+
+    def cross_entropy(self, out: Output, bags: BagBatch) -> Tensor:
+        """Cross-entropy of the fine logits with each bag's label ``[B]``.
+
+        After ``take_loss("ordinal")``, with the soft labels of ``methods.ordinal`` instead.
+        """
+        if self._soft_labels is None:
+            return F.cross_entropy(out.fine, bags.labels, reduction="none")
+        targets = self._soft_labels[bags.labels].to(out.fine.dtype)
+        return F.cross_entropy(out.fine, targets, reduction="none")
+
+    def take_loss(self, loss: str) -> None:
+        """Train with the loss that a recipe names.
+
+        Args:
+            loss: one of ``recipe.LOSSES``.
+
+        Raises:
+            InputError: "ordinal", and the method has a loss of its own.
+        """
+        if loss == ORDINAL_LOSS and self.has_own_loss:
+            name = type(self).__name__
+            problem = f"{name} has a loss of its own, which has no soft labels"
+            raise InputError(f"loss={loss}", [problem], "Leave out loss.")
+        is_ordinal = loss == ORDINAL_LOSS
+        classes, device = self.hierarchy.n_fine, self._parent.device
+        self._soft_labels = soft_labels(classes).to(device) if is_ordinal else None
 
     def backward(self, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:
         """The loss of a batch; its gradients are added to those that the parameters hold.
@@ -101,7 +135,8 @@ class Method(nn.Module, ABC):
         Autograd computes them. A method may override this if gradients written by hand are faster.
         They must be those of ``loss``, with random numbers drawn in the same order, as the check
         "gradients" tests. An override is not inherited, since a subclass may compute something
-        else: a subclass uses autograd unless it sets ``backward = Parent.backward``.
+        else: a subclass uses autograd unless it sets ``backward = Parent.backward``. Trainings with
+        ``loss=ordinal`` use autograd, too.
 
         Args:
             bags: the batch.
@@ -149,6 +184,8 @@ class Method(nn.Module, ABC):
         super().__init_subclass__(**named)
         if "backward" not in vars(cls):
             cls.backward = Method.backward  # type: ignore[method-assign]  # see backward
+        if "loss" in vars(cls) and "has_own_loss" not in vars(cls):
+            cls.has_own_loss = True
 
     def load_official_state(self, state: Mapping[str, Tensor]) -> None:
         """Load a checkpoint that has the authors' parameter names.

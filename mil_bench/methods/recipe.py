@@ -16,6 +16,7 @@ OPTIMIZERS = ("adam", "adamw", "lookahead-radam", "sgd")
 CLASS_WEIGHTS = ("none", "balanced")
 SAMPLERS = ("shuffled", "balanced")
 SCHEDULES = ("constant", "cosine", "step", "plateau")
+OWN_LOSS, ORDINAL_LOSS = LOSSES = ("own", "ordinal")
 _LARGEST = 1_000_000  # of what is counted; larger ones are mistakes
 
 
@@ -152,9 +153,11 @@ class Recipe:
             from the weights after the first. 0 for none.
         accumulate: batches per step of the optimizer, whose gradients are averaged; also over the
             end of an epoch. With a batch size of 1, bags per step.
+        loss: "own", the method's loss; or "ordinal", for grades: the cross-entropy with soft labels
+            of ``methods.ordinal``, for methods whose loss is the plain cross-entropy.
 
     Raises:
-        UnknownNameError: there is no such optimizer, schedule, class weighting or sampler.
+        UnknownNameError: there is no such optimizer, schedule, class weighting, sampler or loss.
         InputError: a number is outside its range.
     """
 
@@ -179,6 +182,7 @@ class Recipe:
     plateau_patience: int = 10
     ema: float = 0.0
     accumulate: int = 1
+    loss: str = OWN_LOSS
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Recipe:
@@ -205,6 +209,7 @@ class Recipe:
         _require_known("schedule", self.schedule, SCHEDULES)
         _require_known("class weighting", self.class_weights, CLASS_WEIGHTS)
         _require_known("sampler", self.sampler, SAMPLERS)
+        _require_known("loss", self.loss, LOSSES)
         problems = [
             f"'{name}={getattr(self, name)!r}': {name} is {words}"
             for name, (fits, words) in _RANGES.items()

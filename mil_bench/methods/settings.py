@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from mil_bench.errors import InputError, MilBenchError, UnknownNameError
-from mil_bench.methods.recipe import OPTIONAL_NUMBERS
+from mil_bench.methods.recipe import LOSSES, OPTIONAL_NUMBERS, ORDINAL_LOSS, OWN_LOSS, takes_steps
 from mil_bench.methods.space import Choice, Float, Int
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from mil_bench.hierarchy import LabelHierarchy
     from mil_bench.methods.method import Method
+    from mil_bench.methods.space import Range
 
 
 def defaults_of(method: Any) -> dict[str, Any]:
@@ -43,6 +44,54 @@ def recipe_of(method: Any) -> dict[str, Any]:
         for name, value in dataclasses.asdict(method.recipe).items()
         if not isinstance(value, tuple | dict)
     }
+
+
+def settings_of(method: Any) -> dict[str, Any]:
+    """All settings of a method with their defaults; a parameter hides a field of the recipe."""
+    return recipe_of(method) | defaults_of(method)
+
+
+def tuned_ranges(method: Any, ordered: bool) -> dict[str, Range]:
+    """The search range of every setting that tuning chooses.
+
+    Args:
+        method: its class.
+        ordered: whether the classes are grades; then the loss is chosen, too, if there is a choice.
+    """
+    ranges = dict(method.search_space)
+    if ordered and not _why_no_ordinal_loss(method, ordered) and "loss" not in defaults_of(method):
+        ranges.setdefault("loss", Choice(LOSSES))
+    return ranges
+
+
+def require_loss(label: str, method: Any, recipe: Mapping[str, Any], ordered: bool) -> None:
+    """Refuse the ordinal loss where it makes no sense.
+
+    Args:
+        label: of the row, for messages.
+        method: its class.
+        recipe: the recipe as it is stored, with the row's settings.
+        ordered: whether the classes are grades.
+
+    Raises:
+        InputError: the classes have no order, or the method has a loss of its own.
+    """
+    if recipe.get("loss", OWN_LOSS) != ORDINAL_LOSS:
+        return
+    if reason := _why_no_ordinal_loss(method, ordered):
+        remedy = f"Leave it out, or write loss={OWN_LOSS}. Nothing was trained."
+        raise InputError(f"settings of {label}", [f"'loss={ORDINAL_LOSS}': {reason}"], remedy)
+
+
+def _why_no_ordinal_loss(method: Any, ordered: bool) -> str:
+    """Why a method cannot have the ordinal loss, "" if it can."""
+    if not takes_steps(method.recipe.to_json()):
+        return "the method fits itself, without a loss that could be replaced"
+    if method.has_own_loss:
+        return "the method has a loss of its own; only the plain cross-entropy can be replaced"
+    if not ordered:
+        return "the classes have no order; the card of a dataset of grades says ordered = true"
+    return ""
 
 
 def parse_settings(

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mil_bench import registry
+from mil_bench.datasets.card import CENTRE
 from mil_bench.datasets.slides import packed_slides
 from mil_bench.errors import InputError, PluginError
 from mil_bench.methods.recipe import recipe_from_json, takes_steps
 from mil_bench.methods.settings import (
     defaults_of,
     parse_settings,
-    recipe_of,
+    require_loss,
     require_ranges,
+    settings_of,
     stored_params,
     try_to_build,
 )
@@ -45,8 +47,8 @@ def make_plan(request: RunRequest, spec: DatasetSpec, store: BagStore) -> RunPla
     Raises:
         UnknownNameError: a method, setting or protocol does not exist.
         SplitError: the splits cannot be made.
-        InputError: the split file cannot be followed, or a method refuses the value of a setting
-            or the sizes of bags.
+        InputError: the split file cannot be followed, a method refuses the value of a setting
+            or the sizes of bags, or has no ordinal loss here.
         PluginError: a method has no recipe, or a parameter without a default that can be stored.
     """
     splits = _splits(request, spec, store)
@@ -77,7 +79,7 @@ def make_plan(request: RunRequest, spec: DatasetSpec, store: BagStore) -> RunPla
             label=row.label,
         )
 
-    settings = [_settings(row, method, request, store) for row, method in methods]
+    settings = [_settings(row, method, request, store, spec.ordered) for row, method in methods]
     jobs = [
         job(row, method, params, recipe, seed)
         for (row, method), (params, recipe) in zip(methods, settings, strict=True)
@@ -103,7 +105,18 @@ def make_plan(request: RunRequest, spec: DatasetSpec, store: BagStore) -> RunPla
         remarks={name: remark for name, remark in remarks.items() if remark},
         ordered=spec.ordered,
         command=request.command,
+        centres=_centres(store),
     )
+
+
+def _centres(store: BagStore) -> dict[str, str]:
+    """Slide to its centre; empty if no centre is known."""
+    slides = store.slides
+    if any(slides["centre"]):
+        return dict(zip(slides["slide"], slides["centre"], strict=True))
+    if store.group_name == CENTRE:
+        return dict(zip(slides["slide"], slides["group"], strict=True))
+    return {}
 
 
 def _splits(request: RunRequest, spec: DatasetSpec, store: BagStore) -> SplitPlan:
@@ -176,7 +189,7 @@ def _require_form(name: str, method: Any) -> None:
 
 
 def _settings(
-    row: MethodRow, method: Any, request: RunRequest, store: BagStore
+    row: MethodRow, method: Any, request: RunRequest, store: BagStore, ordered: bool
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """All constructor parameters and the whole recipe; the row's settings override all others."""
     params, recipe = defaults_of(method), method.recipe.to_json()
@@ -194,7 +207,9 @@ def _settings(
     if request.sampler is not None and takes_steps(recipe):  # a fit sees every slide once
         recipe["sampler"] = request.sampler
     recipe = recipe_from_json(recipe).to_json()
-    settings = parse_settings(row.method, row.settings, params | recipe_of(method))
+    chosen = recipe if "loss" in params else {**recipe, **row.settings}
+    require_loss(row.label, method, chosen, ordered)
+    settings = parse_settings(row.method, row.settings, settings_of(method))
     params |= {name: value for name, value in settings.items() if name in params}
     recipe |= {
         name: value for name, value in settings.items() if name in recipe or name not in params

@@ -99,6 +99,7 @@ class RunPlan:
         parts: the folds of each job; () if every job is trained on all folds. In a tuned plan the
             folds of a row may come from different jobs.
         tuning: how the jobs' settings were chosen, None if they were not tuned.
+        centres: slide to its centre, "" for an unknown one; empty if no centre is known.
     """
 
     dataset: str
@@ -112,6 +113,7 @@ class RunPlan:
     command: str = ""
     parts: tuple[tuple[int, ...], ...] = ()
     tuning: Tuning | None = None
+    centres: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def run_id(self) -> str:
@@ -186,6 +188,7 @@ class RunPlan:
             "command": self.command,
             "parts": self.parts,
             "tuning": self.tuning.to_json() if self.tuning else None,
+            "centres": dict(self.centres),
         }
 
     @classmethod
@@ -234,6 +237,7 @@ def joined(plans: Sequence[RunPlan]) -> RunPlan:
         },
         remarks={label: remark for plan in plans for label, remark in plan.remarks.items()},
         command="; ".join(dict.fromkeys(plan.command for plan in plans)),
+        centres={slide: centre for plan in plans for slide, centre in plan.centres.items()},
     )
 
 

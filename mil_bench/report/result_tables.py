@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mil_bench.evaluation.metrics import Measure, class_names, package_metrics, pooled
-from mil_bench.report.tables import ABSENT, DAGGER, Cell, ResultTable, ranked
+from mil_bench.report.tables import ABSENT, DAGGER, Cell, ResultTable, ranked, shown_as
 
 if TYPE_CHECKING:
     from mil_bench.evaluation.verdicts import Evidence
@@ -63,9 +63,9 @@ def result_tables(evidence: Evidence, caption: str) -> list[ResultTable]:
             build.table("classwise_auc_coarse", title, _per_class(evidence, "coarse"), _LIFTED)
         )
     title = "Class-wise average precision, fine classes (%)"
-    tables.append(
-        build.table("classwise_ap", title, _per_class(evidence, "fine", "average_precision"))
-    )
+    columns = _per_class(evidence, "fine", "average_precision")
+    meaning = Measure("fine", "average_precision").metric.meaning
+    tables.append(build.table("classwise_ap", title, columns, meaning))
     for key, metric in package_metrics().items():
         if metric.is_classwise and "fine" in metric.levels:
             title = f"Class-wise {metric.words}, fine classes{' (%)' * metric.percent}"
@@ -175,27 +175,28 @@ class _Builder:
         trainings = self.evidence.measured[method]
         if trainings and not any(measure in t.values for t in trainings.values()):
             return ABSENT
-        scale, digits = _shown(measure)
+        scale, digits = shown_as(measure.metric)
         return Cell.over({at: scale * t.values[measure] for at, t in trainings.items()}, digits)
 
     def pooled_table(self, name: str, title: str, columns: Columns, note: str) -> ResultTable:
         """All folds pooled, with intervals."""
         bootstrap = self.evidence.bootstrap
         cells: dict[str, dict[str, Cell | str]] = {}
-        reasons: dict[str, None] = {}
+        reasons: dict[str, dict[str, None]] = {}
         for method in self.evidence.complete:
             predictions = [fold.predictions for fold in self.evidence.trained[method]]
             hierarchy, ordered = self.evidence.hierarchy, self.evidence.ordered
             values = pooled(predictions, hierarchy, ordered).values
             cells[method] = {}
             for heading, measure in columns.items():
-                scale, digits = _shown(measure)
+                scale, digits = shown_as(measure.metric)
                 interval = bootstrap.interval(bootstrap.pooled.values[method][measure], measure)
                 ends = None if interval.reason else (scale * interval.low, scale * interval.high)
                 cells[method][heading] = Cell(scale * values[measure], digits=digits, interval=ends)
                 if interval.reason and not bootstrap.few:
-                    reasons[f"No interval for {heading}: {interval.reason}."] = None
-        note = " ".join([note, *reasons])
+                    reasons.setdefault(interval.reason, {})[heading] = None
+        without = [f"No interval for {', '.join(of)}: {why}." for why, of in reasons.items()]
+        note = " ".join([note, *without])
         keys = {method: self.keys(method) for method in cells}
         return ResultTable(name, title, self._caption, self._ranked(cells, columns), keys, note)
 
@@ -237,11 +238,6 @@ class _Builder:
 
 def _folds(folds: set[int]) -> str:
     return f"fold{'s' * (len(folds) > 1)} {', '.join(map(str, sorted(folds)))}"
-
-
-def _shown(measure: Measure) -> tuple[float, int]:
-    """Factor and decimals with which a value is shown."""
-    return (100, 1) if measure.metric.percent else (1, 3)
 
 
 def _heading(measure: Measure) -> str:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from mil_bench.evaluation.metric import Metric
+
 ABSENT = "–"
 """Shown if there is no such value (no coarse head, no attention, methods not compared)."""
 DAGGER = "†"
@@ -190,6 +192,11 @@ def p_number(p: float) -> str:
         return "< .001"
     # With two digits, a value close to the significance level could be on either side of it.
     return (f"{p:.3f}" if p < 0.1 else f"{p:.2f}").removeprefix("0")
+
+
+def shown_as(metric: Metric) -> tuple[float, int]:
+    """Factor and decimals with which values of a metric are shown."""
+    return (100, 1) if metric.percent else (1, 3)
 
 
 def text_of(cell: Cell | str) -> str:

@@ -15,6 +15,7 @@ from mil_bench.evaluation.power.pairs import Outlook, outlook_of
 from mil_bench.evaluation.verdicts import Evidence, Verdict, verdicts
 from mil_bench.planning.asked import Asked
 from mil_bench.report.budget import budget_table
+from mil_bench.report.centre_tables import CENTRE_TABLES, centre_tables
 from mil_bench.report.pair_sentences import verdict_sentence
 from mil_bench.report.power_tables import power_sentences, power_tables
 from mil_bench.report.render import check_folder, write_report
@@ -108,6 +109,7 @@ class RunResult:
             ordered=plan.ordered,
             margin=self.asked.margin / 100,
             pairs=self.asked.pairs_of(plan.methods),
+            centres=plan.centres,
         )
 
     @cached_property
@@ -146,6 +148,7 @@ class RunResult:
             *verdict_tables(self.evidence, self.verdicts, self._main[0], caption),
             *power_tables(self.outlook, caption),
             *pooled_tables(self.evidence, caption),
+            *centre_tables(self.evidence, self._main[0], caption),
             budget_table(self.trained, self._expected, caption, self.tuned is not None),
             *(
                 []
@@ -255,7 +258,8 @@ class RunResult:
 
     def _write_tables(self, folder: Path, facts: Sequence[str]) -> Path:
         page = write_report(folder, self.run_id, facts, self.report_tables)
-        for name in set(VERDICT_TABLES) - set(self.tables):  # of a report on other pairs
+        # Of a report on other pairs or another metric.
+        for name in {*VERDICT_TABLES, *CENTRE_TABLES} - set(self.tables):
             (folder / f"{name}.csv").unlink(missing_ok=True)
         return page
 

@@ -21,7 +21,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mil_bench import seeds
 from mil_bench.training.averages import StackedAverage
-from mil_bench.training.stack import Identity, LoopedStack, Step, mean_weight, one_a_fold
+from mil_bench.training.stack import (
+    Identity,
+    LoopedStack,
+    Step,
+    mean_weight,
+    one_a_fold,
+    take_losses,
+)
 from mil_bench.training.stacked_optim import RULES
 from mil_bench.training.trial import why_looped
 
@@ -55,6 +62,7 @@ class FoldStack:
         identities: Sequence[Identity],
     ) -> None:
         self._recipes = one_a_fold(recipe, len(methods))
+        take_losses(methods, self._recipes)
         self._seed = seeds.derive(
             *(str(part) for identity in identities for part in identity), "steps"
         )

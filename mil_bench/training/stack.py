@@ -20,6 +20,7 @@ from torch.nn.utils import clip_grad_norm_
 from mil_bench import seeds
 from mil_bench.bags.feed import BYTES_TOGETHER
 from mil_bench.methods import Method, Output, Recipe
+from mil_bench.methods.recipe import ORDINAL_LOSS, OWN_LOSS
 from mil_bench.training.averages import WeightAverage
 from mil_bench.training.optim import MAKERS, set_learning_rate
 from mil_bench.training.parameter_groups import clipped_groups
@@ -129,6 +130,13 @@ def one_a_fold(recipe: Recipe | Sequence[Recipe], folds: int) -> list[Recipe]:
     return recipes
 
 
+def take_losses(methods: Sequence[Method], recipes: Sequence[Recipe]) -> None:
+    """Every method trains with the loss of its recipe."""
+    for method, recipe in zip(methods, recipes, strict=True):
+        if recipe.loss != OWN_LOSS:
+            method.take_loss(recipe.loss)
+
+
 def mean_weight(recipe: Recipe, weight: Tensor) -> Tensor | None:
     """What multiplies the loss of each fold's step, ``[K, 1]``; None for 1.
 
@@ -164,6 +172,7 @@ class LoopedStack:
         self._methods = list(methods)
         self._seeds = [seeds.derive(*identity, "steps") for identity in identities]
         self._recipes = one_a_fold(recipe, len(self._methods))
+        take_losses(self._methods, self._recipes)
         self._optimizers = [
             MAKERS[r.optimizer](m, r) for m, r in zip(self._methods, self._recipes, strict=True)
         ]
@@ -209,7 +218,10 @@ class LoopedStack:
         weight = weight.to(bags.features.device)
         if not method.training:
             method.train()
-        loss = method.backward(bags, weight, progress)
+        if self._recipes[k].loss == ORDINAL_LOSS:  # gradients by hand are those of labels
+            loss = Method.backward(method, bags, weight, progress)
+        else:
+            loss = method.backward(bags, weight, progress)
         if share is not None:
             loss = loss * share.item()
             for parameter in method.parameters():

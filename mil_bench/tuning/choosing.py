@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from mil_bench import registry
 from mil_bench.errors import InputError
 from mil_bench.evaluation.trials import Trial, best_of
+from mil_bench.methods.settings import tuned_ranges
 from mil_bench.planning.choice import Chosen, Tuning
 from mil_bench.planning.options import words_of
 from mil_bench.running.setup import Setup
@@ -38,7 +39,7 @@ def studies_of(prepared: Prepared) -> list[StudyPlan]:
         if job.label not in rows:
             continue
         fixed = rows[job.label].settings
-        ranges = registry.methods.load(job.method).search_space
+        ranges = tuned_ranges(registry.methods.load(job.method), plan.ordered)
         space = {name: values for name, values in ranges.items() if name not in fixed}
         for group in groups:
             study = StudyPlan(job, space, group, request.select, pruning)

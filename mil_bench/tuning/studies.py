@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mil_bench.evaluation.trials import COMPLETE, FAILED, PRUNED, Trial
-from mil_bench.methods.recipe import recipe_from_json
+from mil_bench.methods.recipe import OWN_LOSS, recipe_from_json
 from mil_bench.methods.space import space_from_json, space_to_json
 from mil_bench.planning.plan import Job
 from mil_bench.running.result_store import Failure, PrunedFold
@@ -61,7 +61,7 @@ class StudyPlan:
     def defaults(self) -> dict[str, Any]:
         """The method's own values of the tuned settings."""
         recipe = dataclasses.asdict(recipe_from_json(self.base.recipe))
-        values = {**self.base.params, **recipe}
+        values = {**recipe, **self.base.params}
         return {name: values[name] for name in self.space}
 
     @property
@@ -239,4 +239,6 @@ def trial_job(plan: StudyPlan, settings: Mapping[str, Any]) -> Job:
             if name in base.recipe or name not in base.params
         },
     }
+    if recipe.get("loss") == OWN_LOSS:
+        del recipe["loss"]  # a default, which no job stores
     return dataclasses.replace(base, params=params, recipe=recipe)

@@ -189,7 +189,23 @@ def test_a_class_of_few_patients_gets_no_interval_of_its_own() -> None:
     assert reasons[0] == "2 patients with d are too few, 20 are needed"
     assert reasons[1] == ""
     assert reasons[2] == ""
-    assert found.class_units[fine] == 2
-    assert found.class_units[coarse] == len(
+    assert found.class_units["fine"]["d"] == 2
+    assert found.class_units["coarse"]["right"] == len(
         {g for g, label in zip(groups, labels, strict=True) if label >= 2}
     )
+    # A mean over classes names the class; accuracy is no such mean, and both coarse classes are
+    # frequent.
+    macro, accuracy, above = (
+        Measure("fine", "macro_auc"),
+        Measure("fine", "accuracy"),
+        Measure("coarse", "macro_auc"),
+    )
+    reasons = [
+        found.interval(found.pooled.values["m"][figure], figure).reason
+        for figure in (macro, accuracy, above)
+    ]
+    assert reasons[0].startswith("it is a mean over classes, and 2 patients with d are too few")
+    assert reasons[1:] == ["", ""]
+    # Verdicts have a rule of their own, which was simulated with rare classes.
+    values = found.pooled.values["m"][macro]
+    assert found.fault(np.where(np.isnan(values), 0.5, values), macro) == ""

@@ -53,6 +53,8 @@ REFUSED = {
     "abmil:final_learning_rate=-1": "final_learning_rate is a finite number from 0 on",
     "abmil:gated=maybe": "gated takes a value of type bool",
     "abmil:optimizer=sgdd": "There is no optimizer 'sgdd'",
+    "abmil:loss=ordinl": "There is no loss 'ordinl'",
+    "abmil:loss=ordinal": "'loss=ordinal': the classes have no order",
 }
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 HIERARCHY = LabelHierarchy.from_groups({"a": ["a0", "a1", "a2"], "b": ["b0", "b1"]})
 WIDTH, FOLDS = 10, 3
 STACKABLE = [name for name in registry.methods.names() if registry.methods.load(name).stackable]
+WITHOUT_OWN_LOSS = [name for name in STACKABLE if not registry.methods.load(name).has_own_loss]
 
 
 def bags_of(sizes: Sequence[int], dtype: torch.dtype, identity: int = 0) -> BagBatch:
@@ -135,6 +136,25 @@ def test_a_training_in_a_stack_is_the_training_alone(name: str) -> None:
         train(alone, [k], steps, torch.float64)
         assert_same_state(stacked.state(k), looped.state(k), 1e-8)
         assert_same_state(looped.state(k), alone.state(0), 0.0)
+
+
+@pytest.mark.parametrize("name", slow(WITHOUT_OWN_LOSS, "transmil"))
+def test_a_training_with_the_ordinal_loss_in_a_stack_is_the_training_alone(name: str) -> None:
+    method = registry.methods.load(name)
+    recipe = dataclasses.replace(method.recipe, learning_rate=1e-3, loss="ordinal")
+    identities = [("fold", k) for k in range(FOLDS)]
+    build = lambda: folds_of(method, torch.float64, range(FOLDS), **without_dropout(method))  # noqa: E731
+    stacked = FoldStack(build(), recipe, identities)
+    looped = LoopedStack(build(), recipe, identities)
+    found, expected = (train(stack, range(FOLDS), 4, torch.float64) for stack in (stacked, looped))
+    assert not stacked.why_looped
+    assert torch.allclose(
+        torch.tensor(found), torch.tensor(expected), rtol=1e-8, atol=1e-8, equal_nan=True
+    )
+    hard = LoopedStack(build(), dataclasses.replace(recipe, loss="own"), identities)
+    assert train(hard, range(FOLDS), 1, torch.float64)[0] != expected[0]
+    for k in range(FOLDS):
+        assert_same_state(stacked.state(k), looped.state(k), 1e-8)
 
 
 @pytest.mark.parametrize("kind", [FoldStack, LoopedStack])

@@ -304,6 +304,33 @@ def test_class_weights_are_those_of_torchs_loss_also_for_single_bags(kind: type)
         assert_equal(stack.state(k), method)
 
 
+@KINDS
+def test_the_ordinal_loss_is_torchs_cross_entropy_with_soft_targets_also_for_single_bags(
+    kind: type,
+) -> None:
+    recipe = Recipe(0.05, STEPS, loss="ordinal")
+    stack = kind([new(k) for k in range(FOLDS)], recipe, [("fold", k) for k in range(FOLDS)])
+    # The second fold has one bag, whose gradients the method could compute by hand.
+    present = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
+    given = [step._replace(weight=present) for step in steps()]
+    losses = torch.cat([stack.train([step], step.number / STEPS) for step in given])
+    distance = torch.arange(5)[:, None] - torch.arange(5)
+    targets = torch.exp(-(distance.double() ** 2))
+    targets /= targets.sum(1, keepdim=True)
+    for k in range(FOLDS):
+        method = new(k)
+        optimizer = Adam(method.parameters(), 0.05)
+        for step in given:
+            fine, soft = method(step.bags).fine, targets[step.bags.labels]
+            every = nn.functional.cross_entropy(fine, soft, reduction="none")
+            loss = every[step.weight[k] > 0].mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            torch.testing.assert_close(losses[step.number, k], loss.detach())
+        assert_equal(stack.state(k), method)
+
+
 def test_balanced_weights_give_every_class_the_same_sum_and_a_mean_of_one() -> None:
     labels = np.array([3, 0, 3, 3, 0, 5])
     found = balanced(labels)

@@ -36,9 +36,11 @@ def builds(method: type[Method]) -> None:
 def search_ranges(method: type[Method]) -> None:
     """Tuning draws settings from these ranges, and its first trial takes the defaults."""
     defaults: dict[str, Any] = {
+        field.name: getattr(method.recipe, field.name) for field in fields(method.recipe)
+    }
+    defaults |= {
         name: parameter.default for name, parameter in inspect.signature(method).parameters.items()
     }
-    defaults |= {field.name: getattr(method.recipe, field.name) for field in fields(method.recipe)}
     assert not method.newer_settings & set(method.search_space), (
         f"newer_settings with search ranges: {', '.join(method.newer_settings)}"
     )

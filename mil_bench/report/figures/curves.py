@@ -1,28 +1,26 @@
-"""One-vs-rest ROC and precision-recall curves."""
+"""One-vs-rest ROC and precision-recall curves, with bands over patients."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.metrics import precision_recall_curve, roc_curve
 
+from mil_bench.evaluation.bootstrap import FEWEST_UNITS
+from mil_bench.evaluation.curves.bands import DRAWS, CurveBands
+from mil_bench.evaluation.curves.heights import GRID, Curve, precision, sensitivity
 from mil_bench.report.figures.names import set_title, texts_of
 from mil_bench.report.figures.style import legend, panels, styled, styles
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from mil_bench.evaluation.predictions import Predictions
     from mil_bench.evaluation.verdicts import Evidence
 
 _WIDTH = 9.2  # of a figure, in inches
 _MANY = 12  # with more methods, panels are larger, so that their curves can be told apart
-_GRID = np.linspace(0, 1, 101)
-
-Curve = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""From labels ``[B]`` bool and scores ``[B]`` to heights at the grid's points ``[101]``."""
+_FAINT = 0.1  # opacity of a band
+_STEP = 2  # grid points between two corners of a band, which keeps files small
 
 
 @styled
@@ -31,7 +29,7 @@ def roc(evidence: Evidence) -> Figure:
 
     One panel per class, one line per method: the mean of the curves of its trainings.
     """
-    figure = _panels(evidence, _sensitivity)
+    figure = _panels(evidence, sensitivity)
     for axes in figure.axes[: evidence.hierarchy.n_fine]:
         axes.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=":")
     figure.supxlabel("1 - specificity", fontsize=9)
@@ -45,7 +43,7 @@ def precision_recall(evidence: Evidence) -> Figure:
 
     One panel per class, one line per method: the mean of the curves of its trainings.
     """
-    figure = _panels(evidence, _precision)
+    figure = _panels(evidence, precision)
     for axes, share in zip(figure.axes, _shares(evidence), strict=False):
         axes.axhline(share, color="0.6", linewidth=0.8, linestyle=":")
     figure.supxlabel("recall", fontsize=9)
@@ -53,18 +51,21 @@ def precision_recall(evidence: Evidence) -> Figure:
     return figure
 
 
-def _sensitivity(positive: np.ndarray, score: np.ndarray) -> np.ndarray:
-    false, true, _ = roc_curve(positive, score)
-    heights = np.interp(_GRID, false, true)
-    heights[0] = 0
-    return heights
-
-
-def _precision(positive: np.ndarray, score: np.ndarray) -> np.ndarray:
-    # As in average precision: between two thresholds, precision is that of the one with the higher
-    # recall.
-    precision, recall, _ = precision_recall_curve(positive, score)
-    return precision[::-1][np.searchsorted(recall[::-1], _GRID, side="left")]
+def band_sentences(evidence: Evidence) -> str:
+    """What the bands are, and which classes have none."""
+    curves = CurveBands(evidence)
+    without = [
+        f"{name} ({number} {curves.unit}{'s' * (number != 1)})"
+        for name, number in curves.without.items()
+    ]
+    none = f"No band for {', '.join(without)}: {FEWEST_UNITS} {curves.unit}s are needed."
+    if len(without) == evidence.hierarchy.n_fine:
+        return none
+    return (
+        f"Bands: 95 % bootstrap intervals over {curves.unit}s ({DRAWS} draws), pointwise: each "
+        "holds at one point of the horizontal axis, not for the whole curve, and covers the "
+        f"sampling of test {curves.unit}s, not training." + (f" {none}" if without else "")
+    )
 
 
 def _panels(evidence: Evidence, curve: Curve) -> Figure:
@@ -72,7 +73,7 @@ def _panels(evidence: Evidence, curve: Curve) -> Figure:
     columns = 4 if len(evidence.trained) <= _MANY else 3
     width = _WIDTH / columns
     figure, axes = panels(hierarchy.n_fine, columns, (width, width + 0.2), shared=True)
-    look = styles(list(evidence.trained))
+    look, curves = styles(list(evidence.trained)), CurveBands(evidence).of(curve)
     handles = {}
     coarse = list(texts_of(hierarchy.coarse).values())
     for c, (panel, name) in enumerate(zip(axes, texts_of(hierarchy.fine).values(), strict=True)):
@@ -80,23 +81,18 @@ def _panels(evidence: Evidence, curve: Curve) -> Figure:
         set_title(panel, f"{name}{parent}", width)
         panel.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         panel.set(xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
-        for method, folds in evidence.trained.items():
-            heights = _mean(curve, [fold.predictions for fold in folds], c)
-            if heights is not None:
-                handles[method] = panel.plot(_GRID, heights, **look[method].line())[0]
+        for method, of_class in curves.items():
+            drawn = of_class[c]
+            if drawn is None:
+                continue
+            if drawn.band is not None:
+                low, high = drawn.band[:, ::_STEP]
+                face = look[method].colour
+                panel.fill_between(GRID[::_STEP], low, high, color=face, alpha=_FAINT, linewidth=0)
+            handles[method] = panel.plot(GRID, drawn.heights, **look[method].line())[0]
     if handles:
         legend(figure, handles)
     return figure
-
-
-def _mean(curve: Curve, predictions: Sequence[Predictions], c: int) -> np.ndarray | None:
-    """Mean over the trainings whose test slides include the class and others; None if none does."""
-    curves = [
-        curve(p.labels == c, p.fine[:, c])
-        for p in predictions
-        if 0 < np.count_nonzero(p.labels == c) < len(p.labels)
-    ]
-    return np.mean(curves, axis=0) if curves else None
 
 
 def _shares(evidence: Evidence) -> np.ndarray:

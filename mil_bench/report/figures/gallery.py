@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from mil_bench.report.figures.classwise import classwise_auc
 from mil_bench.report.figures.confusion import confusion
 from mil_bench.report.figures.cost import cost
-from mil_bench.report.figures.curves import precision_recall, roc
+from mil_bench.report.figures.curves import band_sentences, precision_recall, roc
 from mil_bench.report.figures.reliability import reliability
 from mil_bench.report.figures.style import data_uri, svg
 from mil_bench.report.figures.training import training_curves
@@ -22,9 +22,13 @@ if TYPE_CHECKING:
     from mil_bench.evaluation.verdicts import Evidence
     from mil_bench.report.tables import ResultTable
 
-_ONE_VS_REST = (
-    "One-vs-rest curves of the fine classes, mean over all trainings; the tables show the standard "
-    "deviations."
+_ONE_VS_REST = "One-vs-rest curves of the fine classes, mean over all trainings."
+_NO_INTERVAL = (
+    "Average precision, the area under these curves, has no interval: it increases if slides are "
+    "drawn twice."
+)
+_NO_ECE = (
+    "The calibration error (ECE) has no interval: it is biased upwards, on drawn slides still more."
 )
 
 
@@ -67,6 +71,7 @@ class Gallery(Mapping[str, Figure]):
             evidence: what it measured.
             tables: its tables by name; "fine" and "classwise_auc" are used.
         """
+        bands = band_sentences(evidence)
         pictures = {
             "classwise_auc": Picture(
                 "Class-wise AUC",
@@ -86,17 +91,17 @@ class Gallery(Mapping[str, Figure]):
                 "fine probabilities summed over the children.",
                 lambda: confusion(evidence, "coarse"),
             ),
-            "roc": Picture("ROC curves", _ONE_VS_REST, lambda: roc(evidence)),
+            "roc": Picture("ROC curves", f"{_ONE_VS_REST} {bands}", lambda: roc(evidence)),
             "precision_recall": Picture(
                 "Precision-recall curves",
-                f"{_ONE_VS_REST} Dotted line: proportion of the class.",
+                f"{_ONE_VS_REST} Dotted line: proportion of the class. {bands} {_NO_INTERVAL}",
                 lambda: precision_recall(evidence),
             ),
             "reliability": Picture(
                 "Reliability",
                 "Calibration at the fine level, over all folds: accuracy against the probability "
                 "of the predicted class. Points below the diagonal: overconfident. A point's area "
-                "shows the proportion of slides.",
+                f"shows the proportion of slides. {_NO_ECE}",
                 lambda: reliability(evidence),
             ),
             "training": Picture(
