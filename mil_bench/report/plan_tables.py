@@ -98,7 +98,7 @@ def plan_table(planned: Planned) -> ResultTable:
         hours = planned.hours(design)
         name = design_words(design, planned.basis.unit).rpartition(", ")[0]
         cells[f"{name} (planned)" if design == planned.design else name] = {
-            "Smallest difference": Cell(100 * smallest),
+            "Smallest difference": Cell.single(100 * smallest, f"{100 * smallest:.1f}"),
             "Trainings": Cell.count(planned.trainings(design)),
             "Hours": Cell.absent() if np.isnan(hours) else Cell(hours),
         }

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mil_bench.evaluation.power.pairs import Outlook
     from mil_bench.evaluation.power.spread import Design
 
-LIKELY = f"with a probability of {100 * POWER:.0f} %"
+LIKELY = f"with a probability of about {100 * POWER:.0f} %"
 """How often a difference is shown, in words."""
 _NOTE = (
     "Smallest difference: the true difference that this run ({design}) shows " + LIKELY + ", by "
@@ -49,10 +49,12 @@ def power_tables(outlook: Outlook, caption: str) -> list[ResultTable]:
     scale, digits = (100, 1) if measure.metric.percent else (1, 3)
     cells: dict[str, dict[str, Cell | str]] = {}
     for pair in outlook.pairs:
-        at_best = Cell(scale * pair.at_best, digits=digits)
         row: dict[str, Cell | str] = {
-            "Smallest difference": Cell(scale * pair.smallest, digits=digits),
-            "At best": Cell.absent() if np.isnan(pair.at_best) else at_best,
+            heading: Cell.single(scale * value, f"{scale * value:.{digits}f}")
+            for heading, value in (
+                ("Smallest difference", pair.smallest),
+                ("At best", pair.at_best),
+            )
         }
         if margin:
             row |= {
@@ -121,7 +123,7 @@ def _within_reach(outlook: Outlook, margin: str) -> str:
         numbers = [getattr(pair, kind) for pair in outlook.pairs]
         enough = [number for number in numbers if np.isfinite(number)]
         if enough:
-            some = "" if len(enough) == len(numbers) else f" for {len(enough)} of the pairs"
+            some = "" if len(enough) == len(numbers) else f" for {_few(len(enough))} of the pairs"
             return f" To show {margin}{some} takes {_numbers(enough)} {kind}."
     return ""
 
@@ -132,7 +134,8 @@ def _out_of_reach(outlook: Outlook, margin: str) -> str:
     if not beyond:
         return ""
     unit, units = outlook.unit, outlook.design.patients
-    some = "" if len(beyond) == len(outlook.pairs) else f" for the other {len(beyond)}"
+    others = "pair" if len(beyond) == 1 else f"{len(beyond)} pairs"
+    some = "" if len(beyond) == len(outlook.pairs) else f" for the other {others}"
     rounded = [float(f"{number:.2g}") for number in beyond]
     needed = (
         f"about {_numbers(rounded)} {unit}s would be needed"
@@ -147,6 +150,10 @@ def _out_of_reach(outlook: Outlook, margin: str) -> str:
         f" {none} shows {margin}{some}, because the {units} {unit}s alone leave too much variance: "
         f"{needed}.{doubt}"
     )
+
+
+def _few(number: int) -> str:
+    return "one" if number == 1 else f"{number}"
 
 
 def _amount(outlook: Outlook, value: float) -> str:
