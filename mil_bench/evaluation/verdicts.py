@@ -22,6 +22,7 @@ from mil_bench.evaluation.bootstrap import Bootstrap, bootstrap
 from mil_bench.evaluation.comparison import PatientSpread, compared, contributions
 from mil_bench.evaluation.metrics import Measure, MetricValues, class_values
 from mil_bench.evaluation.metrics import measure as measure_fold
+from mil_bench.wording import without_source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -87,7 +88,13 @@ class Evidence:
     @property
     def contestants(self) -> list[str]:
         """Complete methods without yardsticks, which are compared with but never called best."""
-        return [name for name in self.complete if name not in registry.yardsticks.names()]
+        return [name for name in self.complete if name not in self.yardsticks]
+
+    @property
+    def yardsticks(self) -> list[str]:
+        """Rows that see no image, imported ones included."""
+        names = registry.yardsticks.names()
+        return [row for row in self.trained if without_source(row) in names]
 
     @cached_property
     def measured(self) -> Mapping[str, Mapping[tuple[int, int], MetricValues]]:

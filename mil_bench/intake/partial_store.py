@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 from filelock import Timeout
 
 from mil_bench import durable
+from mil_bench.bags.index import VERSION
+from mil_bench.bags.layout import BagEntry, StoreHeader, lay_out, write_index
 from mil_bench.bags.rows import Column
-from mil_bench.bags.store import VERSION, BagEntry, StoreHeader, lay_out, write_index
 from mil_bench.errors import StorageError
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class RowTarget:
 
     def record(self, slide: str, stamp: Stamp, rows: PackedRows) -> None:
         """Note that a slide's rows are written, in one write so that processes do not mix lines."""
-        _append(self.journal, {"slide": slide, "stamp": stamp, **asdict(rows)})
+        append_line(self.journal, {"slide": slide, "stamp": stamp, **asdict(rows)})
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class PartialStore:
             write_index(self.target.path, self.header, entries)
             durable.publish(self.target.path, self.path)
         except FileExistsError as error:
-            raise _taken(self.path) from error
+            raise taken_name(self.path) from error
         except OSError as error:
             raise durable.cannot_write(self.path, error) from error
         self.discard()
@@ -103,7 +104,8 @@ class PartialStore:
             path.unlink(missing_ok=True)
 
 
-def _taken(path: Path) -> StorageError:
+def taken_name(path: Path) -> StorageError:
+    """The error if a store of that name has appeared."""
     return StorageError(
         f"{path} was made by another process in the meantime; it was not replaced. "
         "Move it away first."
@@ -138,9 +140,9 @@ def open_partial(
     folders = [folder for folder in path.parents if not folder.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(path):
+        with packing_lock(path):
             if path.exists():  # made by the process that held the lock until now
-                raise _taken(path)
+                raise taken_name(path)
             yield _resume(path, header, layout) or _start(path, header, layout)
     except OSError as error:
         raise durable.cannot_write(path, error) from error
@@ -161,7 +163,7 @@ def _shape(header: StoreHeader) -> list[object]:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def packing_lock(path: Path) -> Iterator[None]:
     """Hold the lock of an unfinished store; the system releases it if the process dies."""
     hidden = hidden_path(path)
     lock_path = hidden.with_name(f"{hidden.name}.lock")
@@ -180,13 +182,14 @@ def _locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _journal(path: Path) -> Path:
+def journal_path(path: Path) -> Path:
+    """The journal of a store's unfinished file."""
     hidden = hidden_path(path)
     return hidden.with_name(f"{hidden.name}.journal")
 
 
 def _start(path: Path, header: StoreHeader, layout: str) -> PartialStore:
-    hidden, journal = hidden_path(path), _journal(path)
+    hidden, journal = hidden_path(path), journal_path(path)
     hidden.unlink(missing_ok=True)
     journal.write_bytes(b"")
     try:
@@ -197,7 +200,7 @@ def _start(path: Path, header: StoreHeader, layout: str) -> PartialStore:
             "layout": layout,
             "size": size,
         }
-        _append(journal, start | {"outside": _outside(hidden, columns, size)})
+        append_line(journal, start | {"outside": bytes_outside(hidden, columns, size)})
     except OSError:
         hidden.unlink(missing_ok=True)
         journal.unlink()
@@ -207,8 +210,8 @@ def _start(path: Path, header: StoreHeader, layout: str) -> PartialStore:
 
 def _resume(path: Path, header: StoreHeader, layout: str) -> PartialStore | None:
     """The unfinished store, if there is one of this layout."""
-    hidden, journal = hidden_path(path), _journal(path)
-    lines = list(_lines(journal)) if journal.is_file() else []
+    hidden, journal = hidden_path(path), journal_path(path)
+    lines = list(journal_lines(journal)) if journal.is_file() else []
     if not lines or lines[0].get("layout") != layout or not hidden.is_file():
         return None
     if hidden.stat().st_nlink > 1:
@@ -233,7 +236,7 @@ def _resume(path: Path, header: StoreHeader, layout: str) -> PartialStore | None
     return PartialStore(path, header, RowTarget(hidden, journal, columns), claimed)
 
 
-def _outside(path: Path, columns: Mapping[str, Column], size: int) -> list[tuple[int, str]]:
+def bytes_outside(path: Path, columns: Mapping[str, Column], size: int) -> list[tuple[int, str]]:
     """Everything in the empty file except the columns: a few kilobytes."""
     edges = [
         0,
@@ -253,7 +256,8 @@ def _outside(path: Path, columns: Mapping[str, Column], size: int) -> list[tuple
     return content
 
 
-def _append(journal: Path, line: Mapping[str, object]) -> None:
+def append_line(journal: Path, line: Mapping[str, object]) -> None:
+    """Add a line to a journal, in one write so that processes do not mix lines."""
     # The line break comes first, so that a line that a crash cut short does not spoil the next.
     content = f"\n{json.dumps(line)}".encode()
     descriptor = os.open(journal, os.O_WRONLY | os.O_APPEND)
@@ -264,7 +268,8 @@ def _append(journal: Path, line: Mapping[str, object]) -> None:
         os.close(descriptor)
 
 
-def _lines(journal: Path) -> Iterator[dict[str, Any]]:
+def journal_lines(journal: Path) -> Iterator[dict[str, Any]]:
+    """The whole lines of a journal; one that a crash cut short is left out."""
     for text in journal.read_text(encoding="utf-8", errors="replace").split("\n"):
         with contextlib.suppress(json.JSONDecodeError):
             line = json.loads(text)

@@ -236,7 +236,7 @@ def read_rows(opened: OpenedFile) -> RawBag | Problems:
         return (f"{file.path} changed while it was being read; pack when it is complete",)
     problems = []
     for what, values in (("features", raw.features), ("coordinates", raw.coords)):
-        if values is not None and not _all_finite(values):
+        if values is not None and not all_finite(values):
             count = int(np.count_nonzero(~np.isfinite(values).all(1)))
             problems.append(
                 f"{file.path}: {count} of {file.rows} instances hold NaN or infinite {what}"
@@ -244,7 +244,8 @@ def read_rows(opened: OpenedFile) -> RawBag | Problems:
     return tuple(problems) or raw
 
 
-def _all_finite(values: np.ndarray) -> bool:
+def all_finite(values: np.ndarray) -> bool:
+    """Whether no value is NaN or infinite."""
     if values.dtype != np.float16 or not values.size:
         return bool(np.isfinite(values).all())
     # NumPy converts half precision one number at a time. As integers without the sign, NaN and

@@ -234,3 +234,5 @@ readers = Registry("mil_bench.readers", "reader")
 metrics = Registry("mil_bench.metrics", "metric")
 papers = Registry("mil_bench.papers", "paper")
 """Packages whose files are protocol files; see ``mil_bench.papers.items``."""
+recipes = Registry("mil_bench.recipes", "package of recipes")
+"""Packages whose files say where public features are; see ``mil_bench.public.recipe``."""

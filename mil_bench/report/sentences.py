@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mil_bench import registry
 from mil_bench.evaluation.metrics import Measure
 from mil_bench.evaluation.statistics import SIGNIFICANCE
 from mil_bench.evaluation.verdicts import Evidence, Verdict, verdicts
@@ -159,7 +158,7 @@ def summary(evidence: Evidence, pairs: Sequence[Verdict], measure: Measure) -> l
 
 def _yardstick_lines(pairs: Sequence[Verdict], evidence: Evidence) -> list[str]:
     """Which methods are better than what uses no image."""
-    sentences, yardsticks = [], registry.yardsticks.names()
+    sentences, yardsticks = [], evidence.yardsticks
     methods = [row for row in evidence.trained if row not in yardsticks]
     for yardstick in yardsticks:
         with_it = {m: p for m in methods for p in pairs if {p.first, p.second} == {m, yardstick}}

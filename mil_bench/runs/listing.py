@@ -15,6 +15,7 @@ from mil_bench.errors import StorageError, UnknownNameError
 from mil_bench.evaluation.metrics import Measure, name_of, named_values
 from mil_bench.report.result_tables import ABSENT
 from mil_bench.report.tables import Cell, ResultTable, rank_of, ranked, text_of
+from mil_bench.wording import without_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -127,11 +128,15 @@ def _best(store: ResultStore, plan: RunPlan) -> str:
         values.setdefault(job.label, {})[job.seed, fold] = np.nan if value is None else 100 * value
     expected = Counter(job.label for job, _ in plan.trainings)
     yardsticks = registry.yardsticks.names()
-    complete = {label for label, own in values.items() if len(own) == expected[label]}
+    ranked_rows = {
+        label
+        for label, own in values.items()
+        if len(own) == expected[label] and without_source(label) not in yardsticks
+    }
     cells = {label: {_METRIC: Cell.over(own)} for label, own in values.items()}
     best = {
         label: row[_METRIC]
-        for label, row in ranked(cells, complete.difference(yardsticks)).items()
+        for label, row in ranked(cells, ranked_rows).items()
         if rank_of(row[_METRIC]) == 1
     }
     return "; ".join(f"{label} {text_of(cell)}" for label, cell in best.items()) or ABSENT
