@@ -9,7 +9,7 @@ import numpy as np
 
 from mil_bench.evaluation.power.ahead import ASSUMED, ASSUMED_OF_TRAINING
 from mil_bench.report.power_tables import LIKELY, design_words, needed_words, smallest_words
-from mil_bench.report.tables import Cell, ResultTable
+from mil_bench.report.tables import Cell, ResultTable, shown_as
 from mil_bench.wording import first_names, plural
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 _REPEATS, _SEEDS, _FOLDS = (1, 2, 3, 5, 10), (1, 2, 3, 5, 10), (3, 5, 10, 20)
 _NOTE = (
-    "Smallest difference: the true difference that is shown " + LIKELY + ", in percentage points; "
-    "the median over pairs of methods. Hours: of training, if trainings run one after another."
+    "Smallest difference: the true difference that is shown " + LIKELY + "; the median over pairs "
+    "of methods. Hours: of training, if trainings run one after another."
 )
 
 
@@ -95,14 +95,17 @@ def plan_table(planned: Planned) -> ResultTable:
     for design in _designs(planned):
         outlook = planned.basis.outlook(design, compared, planned.margin)
         smallest = float(np.median([pair.smallest for pair in outlook.pairs]))
+        scale, digits = shown_as(outlook.measure.metric)
         hours = planned.hours(design)
         name = design_words(design, planned.basis.unit).rpartition(", ")[0]
         cells[f"{name} (planned)" if design == planned.design else name] = {
-            "Smallest difference": Cell.single(100 * smallest, f"{100 * smallest:.1f}"),
+            "Smallest difference": Cell.single(scale * smallest, f"{scale * smallest:.{digits}f}"),
             "Trainings": Cell.count(planned.trainings(design)),
             "Hours": Cell.absent() if np.isnan(hours) else Cell(hours),
         }
-    return ResultTable("plan", "Other sizes", "", cells, note=_NOTE, row_heading="size")
+    points = " (percentage points)" if planned.basis.measure.metric.percent else ""
+    title = f"Other sizes, {planned.basis.measure.words}{points}"
+    return ResultTable("plan", title, "", cells, note=_NOTE, row_heading="size")
 
 
 def _designs(planned: Planned) -> list[Design]:
