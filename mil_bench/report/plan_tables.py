@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mil_bench.evaluation.power.ahead import ASSUMED, ASSUMED_OF_TRAINING
-from mil_bench.report.power_tables import LIKELY, design_words, needed_words, smallest_words
+from mil_bench.report.power_tables import (
+    LIKELY,
+    design_words,
+    needed_words,
+    numbers_words,
+    smallest_words,
+)
 from mil_bench.report.tables import Cell, ResultTable, shown_as
 from mil_bench.wording import first_names, plural
 
@@ -144,6 +150,6 @@ def _time_sentence(planned: Planned) -> str:
     mean = f"; for {first_names(unknown)} their mean was taken" if unknown else ""
     return (
         f"Training takes about {planned.hours(planned.design):.1f} hours, one training after "
-        f"another: those of {of} that are stored took {min(seconds):.0f} to {max(seconds):.0f} "
-        f"seconds each, with at most {min(epochs)} to {max(epochs)} epochs{mean}."
+        f"another: those of {of} that are stored took {numbers_words(seconds)} seconds each, with "
+        f"at most {numbers_words(epochs)} epochs{mean}."
     )

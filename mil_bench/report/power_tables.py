@@ -116,6 +116,11 @@ def design_words(design: Design, unit: str) -> str:
     return f"{folds}, {repeats}, {plural(design.seeds, 'seed')}, {plural(design.patients, unit)}"
 
 
+def numbers_words(numbers: Sequence[float]) -> str:
+    """The smallest and the largest of some whole numbers: ``4 to 12``; one if they are equal."""
+    return _range(f"{min(numbers):,.0f}", f"{max(numbers):,.0f}")
+
+
 def _within_reach(outlook: Outlook, margin: str) -> str:
     """What would show the margin for the pairs for which something other than patients would."""
     for kind in ("repeats", "seeds", "folds"):
@@ -123,7 +128,7 @@ def _within_reach(outlook: Outlook, margin: str) -> str:
         enough = [number for number in numbers if np.isfinite(number)]
         if enough:
             some = "" if len(enough) == len(numbers) else f" for {_few(len(enough))} of the pairs"
-            return f" To show {margin}{some} takes {_numbers(enough)} {kind}."
+            return f" To show {margin}{some} takes {numbers_words(enough)} {kind}."
     return ""
 
 
@@ -137,7 +142,7 @@ def _out_of_reach(outlook: Outlook, margin: str) -> str:
     some = "" if len(beyond) == len(outlook.pairs) else f" for the other {others}"
     rounded = [float(f"{number:.2g}") for number in beyond]
     needed = (
-        f"about {_numbers(rounded)} {unit}s would be needed"
+        f"about {numbers_words(rounded)} {unit}s would be needed"
         if np.isfinite(beyond).all()
         else f"no realistic number of {unit}s would do"
     )
@@ -162,10 +167,6 @@ def _amount(outlook: Outlook, value: float) -> str:
 
 def _number(number: float) -> Cell:
     return Cell.single(number, f"{number:,.0f}" if np.isfinite(number) else "none")
-
-
-def _numbers(numbers: Sequence[float]) -> str:
-    return _range(f"{min(numbers):,.0f}", f"{max(numbers):,.0f}")
 
 
 def _range(low: str, high: str) -> str:
