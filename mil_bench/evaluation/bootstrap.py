@@ -117,8 +117,9 @@ class Bootstrap:
         """
         undefined = int(np.isnan(values[1:]).sum())
         # A rare class also leaves draws undefined; its name says more.
-        is_usable = measure is not None and not self.few and not np.isnan(values[0])
-        rare = self._rare_classes(measure) if is_usable else ""
+        rare = ""
+        if measure is not None and not self.few and not np.isnan(values[0]):
+            rare = self._rare_classes(measure)
         if reason := rare or self.fault(values, measure):
             return Interval(float("nan"), float("nan"), undefined, reason)
         tail = (1 - CONFIDENCE) / 2
