@@ -17,15 +17,25 @@ if TYPE_CHECKING:
     from mil_bench.errors import MilBenchError
     from mil_bench.methods.checkpoints import build_method, load_method
     from mil_bench.runs.result import RunResult
+    from mil_bench.sharing.model import load_model
 
 __version__ = "0.1.0"
-__all__ = ["MilBenchError", "RunResult", "build_method", "load_method", "open_run", "run"]
+__all__ = [
+    "MilBenchError",
+    "RunResult",
+    "build_method",
+    "load_method",
+    "load_model",
+    "open_run",
+    "run",
+]
 
 _HOMES = {
     "MilBenchError": "mil_bench.errors",
     "RunResult": "mil_bench.runs.result",
     "build_method": "mil_bench.methods.checkpoints",
     "load_method": "mil_bench.methods.checkpoints",
+    "load_model": "mil_bench.sharing.model",
     "open_run": "mil_bench.api",
     "run": "mil_bench.api",
 }

@@ -22,6 +22,11 @@ class Results:
         return Path(self.folder) / "runs"
 
     @property
+    def imported(self) -> Path:
+        """Results that others trained, one folder per bundle, each like ``runs``."""
+        return Path(self.folder) / "imported"
+
+    @property
     def studies(self) -> Path:
         """Trials of tuning."""
         return Path(self.folder) / "studies"
@@ -30,6 +35,11 @@ class Results:
     def reports(self) -> Path:
         """One folder per report."""
         return Path(self.folder) / "reports"
+
+    @property
+    def maps(self) -> Path:
+        """Maps of slides, one folder per run and slide."""
+        return Path(self.folder) / "maps"
 
     @property
     def logs(self) -> Path:

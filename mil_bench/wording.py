@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
 
 _MOST_NAMES = 5
 _HALF = 100
+FROM = "from"
+"""Begins the mark of a row that was imported: ``hmil (from LAB)``."""
 
 
 def plural(number: int, one: str, many: str = "") -> str:
@@ -32,6 +35,16 @@ def first_names(names: Sequence[str]) -> str:
 def shortened(name: str) -> str:
     """A name for a message: the middle of a very long one is left out."""
     return name if len(name) <= 2 * _HALF else f"{name[:_HALF]}...{name[-_HALF:]}"
+
+
+def with_source(label: str, source: str) -> str:
+    """The label of an imported row, with the mark that names who trained it."""
+    return f"{label} ({FROM} {source})"
+
+
+def without_source(label: str) -> str:
+    """A label without that mark, if it has one."""
+    return re.sub(rf" \({FROM} [^()]+\)\Z", "", label)
 
 
 def near_names(name: str, known: Iterable[str]) -> list[str]:

@@ -15,13 +15,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from mil_bench.datasets.card import MAIN_METRIC
 from mil_bench.errors import InputError
 from mil_bench.file_values import typed
 from mil_bench.hierarchy import LabelHierarchy  # noqa: TC001 - as above
 from mil_bench.planning.choice import Tuning  # noqa: TC001 - as above
 from mil_bench.splits.plan import SplitPlan  # noqa: TC001 - as above
 from mil_bench.splits.protocols import plan_from_json
-from mil_bench.wording import plural
+from mil_bench.wording import FROM, plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +46,7 @@ class Job:
         seed: training seed.
         label: name of the row in tables; not part of the key.
         training_version: ``TRAINING_VERSION``.
+        source: who trained it, if its result was imported; "" for what is trained here.
     """
 
     dataset: str
@@ -57,10 +59,14 @@ class Job:
     seed: int
     label: str
     training_version: int = TRAINING_VERSION
+    source: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """A value that JSON can hold."""
-        return dataclasses.asdict(self)
+        value = dataclasses.asdict(self)
+        if not self.source:
+            del value["source"]  # it came later, and keys of what is trained here stay
+        return value
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Job:
@@ -79,7 +85,7 @@ class Job:
     @cached_property
     def key(self) -> str:
         """16 hex digits that name this job's result."""
-        return _hash({name: value for name, value in self.to_json().items() if name != "label"})
+        return digest_of({name: value for name, value in self.to_json().items() if name != "label"})
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,8 @@ class RunPlan:
             folds of a row may come from different jobs.
         tuning: how the jobs' settings were chosen, None if they were not tuned.
         centres: slide to its centre, "" for an unknown one; empty if no centre is known.
+        encoder: name of the encoder of the features, "" if it is not known.
+        main_metric: key of the metric on which methods are compared if nothing else is asked for.
     """
 
     dataset: str
@@ -114,13 +122,15 @@ class RunPlan:
     parts: tuple[tuple[int, ...], ...] = ()
     tuning: Tuning | None = None
     centres: Mapping[str, str] = field(default_factory=dict)
+    encoder: str = ""
+    main_metric: str = MAIN_METRIC
 
     @cached_property
     def run_id(self) -> str:
         """Name of the run: dataset, protocol, and a hash of the jobs and how they were chosen."""
         jobs = [[job.key, job.label] for job in self.jobs]
         content = [jobs, self.parts, self.tuning.to_json()] if self.tuning else jobs
-        return f"{self.dataset}_{self.splits.protocol}_{_hash(content)[:8]}"
+        return f"{self.dataset}_{self.splits.protocol}_{digest_of(content)[:8]}"
 
     @property
     def trainings(self) -> list[tuple[Job, int]]:
@@ -138,6 +148,11 @@ class RunPlan:
     def seeds(self) -> list[int]:
         """Training seeds."""
         return list(dict.fromkeys(job.seed for job in self.jobs))
+
+    @property
+    def sources(self) -> list[str]:
+        """Who trained the rows that were imported."""
+        return list(dict.fromkeys(job.source for job in self.jobs if job.source))
 
     @property
     def caption(self) -> str:
@@ -159,7 +174,15 @@ class RunPlan:
             f"({seed_list}), split {self.splits.digest}; {promises}. Budget: {self._budget}. "
             "Weights are taken from the epoch with the lowest validation loss. "
             f"Settings: {self.tuning.sentence if self.tuning else 'not tuned'}. {spread}"
+            f"{self._imported}"
         )
+
+    @property
+    def _imported(self) -> str:
+        """Which rows were trained elsewhere, with a blank before it; "" if none was."""
+        sources = " or ".join(f"'({FROM} {source})'" for source in self.sources)
+        where = "were not trained here: their predictions were imported from a bundle that states"
+        return sources and f" Rows marked {sources} {where} the same data and split digests."
 
     @property
     def _budget(self) -> str:
@@ -189,6 +212,8 @@ class RunPlan:
             "parts": self.parts,
             "tuning": self.tuning.to_json() if self.tuning else None,
             "centres": dict(self.centres),
+            "main_metric": self.main_metric,
+            "encoder": self.encoder,
         }
 
     @classmethod
@@ -211,8 +236,20 @@ def joined(plans: Sequence[RunPlan]) -> RunPlan:
     Raises:
         InputError: a row is called the same and has other settings.
     """
-    first, jobs = plans[0], {job.key: job for plan in plans for job in plan.jobs}
-    problems = []
+    # What was read from the data here describes them, not what a bundle says of them.
+    first = next((plan for plan in plans if not plan.sources), plans[0])
+    own_yardsticks = {job.method for job in first.jobs if not (job.is_trained or job.source)}
+    jobs = {
+        job.key: job
+        for plan in plans
+        for job in plan.jobs
+        if job.is_trained or not job.source or job.method not in own_yardsticks
+    }
+    problems = [
+        f"{plan.run_id} has other classes than {first.run_id}"
+        for plan in plans
+        if plan.hierarchy != first.hierarchy
+    ]
     for job in jobs.values():
         for other in jobs.values():
             same_row = (job.label, job.seed) == (other.label, other.seed)
@@ -236,11 +273,12 @@ def joined(plans: Sequence[RunPlan]) -> RunPlan:
             if label not in trained
         },
         remarks={label: remark for plan in plans for label, remark in plan.remarks.items()},
-        command="; ".join(dict.fromkeys(plan.command for plan in plans)),
-        centres={slide: centre for plan in plans for slide, centre in plan.centres.items()},
+        command="; ".join(dict.fromkeys(plan.command for plan in plans if plan.command)),
+        centres={s: centre for plan in (*plans, first) for s, centre in plan.centres.items()},
     )
 
 
-def _hash(value: Mapping[str, Any] | Sequence[Any]) -> str:
+def digest_of(value: Mapping[str, Any] | Sequence[Any]) -> str:
+    """16 hex digits made from a value that JSON can hold; equal values have equal ones."""
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]

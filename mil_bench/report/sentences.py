@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mil_bench import registry
 from mil_bench.evaluation.metrics import Measure
 from mil_bench.evaluation.statistics import SIGNIFICANCE
 from mil_bench.evaluation.verdicts import Evidence, Verdict, verdicts
@@ -147,8 +146,10 @@ def summary(evidence: Evidence, pairs: Sequence[Verdict], measure: Measure) -> l
     # A question asked before is about its own pairs only.
     more = _yardstick_lines(pairs, evidence) if evidence.pairs is None else []
     first = headline(pairs, evidence, measure)
-    if evidence.hierarchy.is_flat:
+    if evidence.hierarchy.is_flat or measure.level != "fine":
         return [first, *more]
+    if "coarse" not in measure.metric.levels:
+        return [f"Fine level: {sentence}" for sentence in (first, *more)]
     coarse = Measure("coarse", measure.key)
     return [
         f"Fine level: {first}",
@@ -159,7 +160,7 @@ def summary(evidence: Evidence, pairs: Sequence[Verdict], measure: Measure) -> l
 
 def _yardstick_lines(pairs: Sequence[Verdict], evidence: Evidence) -> list[str]:
     """Which methods are better than what uses no image."""
-    sentences, yardsticks = [], registry.yardsticks.names()
+    sentences, yardsticks = [], evidence.yardsticks
     methods = [row for row in evidence.trained if row not in yardsticks]
     for yardstick in yardsticks:
         with_it = {m: p for m in methods for p in pairs if {p.first, p.second} == {m, yardstick}}

@@ -8,6 +8,9 @@
     <root>/<dataset>/<method>/<key>/fold-03.json    the record: how it was trained, digests of the
                                                     other two; its presence means the fold is done
 
+Results that others trained lie in ``imported`` beside the root, one folder per bundle with this
+layout; their jobs name their source, so that they are never taken for what is trained here.
+
 Files appear whole or not at all, the first record wins, and what has a record is never overwritten
 or deleted. To resume is to run the same command again.
 """
@@ -30,6 +33,7 @@ from mil_bench.errors import InputError, StorageError, UnknownNameError
 from mil_bench.evaluation.predictions import Predictions, TrainedFold
 from mil_bench.file_values import read_object, typed
 from mil_bench.planning.plan import Job, RunPlan
+from mil_bench.results import Results
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -38,7 +42,7 @@ FORMAT = 3
 _ALTERED = "its content is not what was stored"
 
 
-class _Record(BaseModel):
+class FoldRecord(BaseModel):
     """A fold's record; ``TrainedFold`` says what the fields mean."""
 
     fold: int
@@ -111,7 +115,15 @@ class ResultStore:
 
     def folder(self, job: Job) -> Path:
         """Where a job's results lie."""
-        return self.root / job.dataset / job.method / job.key
+        place = Path(job.dataset, job.method, job.key)
+        if not job.source:
+            return self.root / place
+        return next((root for root in self._imports if (root / place).exists()), self.root) / place
+
+    @property
+    def _imports(self) -> list[Path]:
+        """Folders of imported bundles; one that is being imported has a hidden name."""
+        return sorted(Results(self.root.parent).imported.glob("[!.]*"))
 
     def load_job(self, dataset: str, method: str, key: str) -> Job:
         """A job of which results are stored.
@@ -155,7 +167,7 @@ class ResultStore:
         self._write_json(self.root / "format.json", {"format": FORMAT})
         self._write_json(self.folder(job) / "job.json", job.to_json())
         path = self._record(job, result.fold)
-        record = {name: getattr(result, name) for name in _Record.model_fields.keys() - _FILES}
+        record = {name: getattr(result, name) for name in FoldRecord.model_fields.keys() - _FILES}
         record |= {} if values is None else {"values": dict(values)}
         contents = {"predictions": (path.with_suffix(".npz"), _bytes(result.predictions.write))}
         if (weights := result.weights) is not None:
@@ -206,8 +218,14 @@ class ResultStore:
 
         Raises:
             StorageError: one of its files is broken; it is named and left as it is.
+            InputError: it was imported without weights.
         """
-        digest, path = self._load_record(job, fold).weights_sha256, self.weights_path(job, fold)
+        record, path = self._load_record(job, fold), self.weights_path(job, fold)
+        digest = record.weights_sha256
+        if digest is None and job.source and record.in_dim is not None:
+            problem = f"the bundle of {job.source} came without weights"
+            remedy = "Ask for one that was exported with --weights."
+            raise InputError(f"the weights of {job.label}, fold {fold}", [problem], remedy)
         if digest is None:
             return None
         try:
@@ -228,10 +246,10 @@ class ResultStore:
         """When a fold was stored, in seconds since 1970."""
         return self._record(job, fold).stat().st_mtime
 
-    def _load_record(self, job: Job, fold: int) -> _Record:
+    def _load_record(self, job: Job, fold: int) -> FoldRecord:
         path = self._record(job, fold)
         try:
-            return typed(_Record, _read_json(path))
+            return typed(FoldRecord, _read_json(path))
         except ValueError as error:
             raise _broken(path, error) from error
 
@@ -241,8 +259,10 @@ class ResultStore:
 
     def runs(self) -> dict[str, Path]:
         """Plans by run id, newest first."""
-        paths = sorted(self.root.glob("*/*.json"), key=lambda p: p.stat().st_mtime, reverse=True)
-        return {path.stem: path for path in paths}
+        roots = (self.root, *self._imports)
+        paths = [path for root in roots for path in root.glob("*/*.json")]
+        newest_first = sorted(paths, key=lambda p: p.stat().st_mtime, reverse=True)
+        return {path.stem: path for path in newest_first}
 
     def load_plan(self, run_id: str) -> RunPlan:
         """The plan of a run.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from mil_bench.errors import StorageError, UnknownNameError
 from mil_bench.evaluation.metrics import Measure, name_of, named_values
 from mil_bench.report.result_tables import ABSENT
 from mil_bench.report.tables import Cell, ResultTable, rank_of, ranked, text_of
+from mil_bench.wording import without_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,7 +27,7 @@ _MEASURE = Measure("fine", "macro_auc")
 _DAMAGED = "damaged"
 _NOTE = (
     "Best macro AUC: the highest mean ± sample standard deviation over trainings (fine level, %) "
-    "among methods with all their trainings, without yardsticks. It does not compare runs on "
+    "without yardsticks, once all trainings of the run are stored. It does not compare runs on "
     "different data or splits. Compare runs: mil-bench runs compare RUN OTHER; verdicts: mil-bench "
     "report RUN."
 )
@@ -120,18 +120,23 @@ def _row(store: ResultStore, plan: RunPlan, best: str = "") -> dict[str, Cell | 
 
 
 def _best(store: ResultStore, plan: RunPlan) -> str:
-    """The method with the highest mean among those with all their trainings, and its value."""
+    """The method with the highest mean and its value; nothing while trainings are missing.
+
+    Test values are not shown before: they could make somebody change the run.
+    """
     values: dict[str, dict[tuple[int, int], float]] = {}
-    for job, fold in _stored(store, plan):
+    stored = _stored(store, plan)
+    if len(stored) < len(plan.trainings):
+        return ABSENT
+    for job, fold in stored:
         value = _value(store, plan, job, fold)
         values.setdefault(job.label, {})[job.seed, fold] = np.nan if value is None else 100 * value
-    expected = Counter(job.label for job, _ in plan.trainings)
     yardsticks = registry.yardsticks.names()
-    complete = {label for label, own in values.items() if len(own) == expected[label]}
+    ranked_rows = {label for label in values if without_source(label) not in yardsticks}
     cells = {label: {_METRIC: Cell.over(own)} for label, own in values.items()}
     best = {
         label: row[_METRIC]
-        for label, row in ranked(cells, complete.difference(yardsticks)).items()
+        for label, row in ranked(cells, ranked_rows).items()
         if rank_of(row[_METRIC]) == 1
     }
     return "; ".join(f"{label} {text_of(cell)}" for label, cell in best.items()) or ABSENT

@@ -33,6 +33,7 @@ def test_a_changed_setting_is_a_changed_key(small_store: BagStore) -> None:
         "split_digest": "other",
         "seed": 1,
         "training_version": job.training_version + 1,
+        "source": "Lab",
     }
     assert changes.keys() | {"label"} == {f.name for f in dataclasses.fields(job)}
     keys = {

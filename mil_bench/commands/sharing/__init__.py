@@ -1,0 +1,1 @@
+"""Commands that exchange results and models with others."""
