@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _REPEATS, _SEEDS, _FOLDS = (1, 2, 3, 5, 10), (1, 2, 3, 5, 10), (3, 5, 10, 20)
 _NOTE = (
-    "Smallest difference: the true difference that is shown " + LIKELY + ", in percentage points; "
+    "Smallest difference: the true difference that is shown " + LIKELY + "{points}; "
     "the median over pairs of methods. Hours: of training, if trainings run one after another."
 )
 
@@ -103,7 +103,9 @@ def plan_table(planned: Planned) -> ResultTable:
             "Trainings": Cell.count(planned.trainings(design)),
             "Hours": Cell.absent() if np.isnan(hours) else Cell(hours),
         }
-    return ResultTable("plan", "Other sizes", "", cells, note=_NOTE, row_heading="size")
+    percent = planned.basis.measure.metric.percent
+    note = _NOTE.format(points=", in percentage points" if percent else "")
+    return ResultTable("plan", "Other sizes", "", cells, note=note, row_heading="size")
 
 
 def _designs(planned: Planned) -> list[Design]:
