@@ -64,6 +64,7 @@ class ABMIL(Method):
         "dropout": Float(0.0, 0.5),
     }
     newer_settings = frozenset({"entropy_weight"})
+    map_meaning = "attention: the weight of the instance in the mean that is classified"
     has_own_loss = False  # the entropy is added to the cross-entropy
     official_names = {
         "feature_extractor_part2.": "embed.",

@@ -112,6 +112,7 @@ class ACMIL(Method):
         "hidden_share": Float(0.0, 0.9),
     }
     newer_settings = frozenset({"variant"})
+    map_meaning = "attention: the weight of the instance, averaged over branches and heads"
     official_names = {
         "dimreduction.fc1.": "embed.",
         "attention.attention_V.0.": "attention_v.",

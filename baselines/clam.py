@@ -172,6 +172,7 @@ class _CLAM(Method):
         "bag_weight": Float(0.3, 1.0),
         "size": Choice(("small", "big")),
     }
+    map_meaning = "attention: the weight of the instance in the mean that is classified"
     # The demo checkpoint has names with "attention_net.module.". Without dropout, the release's
     # plain attention has one layer less before its last, which always has index 3 here.
     official_names = {

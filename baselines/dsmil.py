@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mil_bench.bags.segments import attention_pool, segment_max, segment_softmax
-from mil_bench.methods import Choice, Float, Method, Output, Recipe, weighted_mean
+from mil_bench.methods import Choice, Float, InstanceMap, Method, Output, Recipe, weighted_mean
 from mil_bench.methods.fused.dropout import Dropout
 from mil_bench.methods.fused.dsmil_step import DualStreamLayers, dual_stream_step
 from mil_bench.methods.fused.linear import affine
@@ -80,6 +80,7 @@ class DSMIL(Method):
         "passing_v": Choice((False, True)),
         "dropout": Float(0.0, 0.5),
     }
+    map_meaning = "attention: the weight of the instance in the class's embedding"
     # The release's instance classifier behind an image backbone lacks the index of the layer.
     official_names = {
         "i_classifier.fc.weight": "i_classifier.fc.0.weight",
@@ -131,6 +132,12 @@ class DSMIL(Method):
                 "embeddings": embeddings,
             },
         )
+
+    def instance_map(self, bags: BagBatch) -> InstanceMap | None:
+        """The attention of every class that has an output ``[N, C]``."""
+        attention = self(bags).attention
+        assert attention is not None
+        return InstanceMap(attention, tuple(range(int(self.none_class), self.hierarchy.n_fine)))
 
     def _class_scores(self, bag_logits: Tensor) -> Tensor:
         """``[B, C]`` to logits ``[B, n_fine]`` whose softmax is the sigmoid outputs over their sum.

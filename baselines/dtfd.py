@@ -122,6 +122,7 @@ class DTFD(Method):
         "distillation": Choice(DISTILLATIONS),
         "pseudo_bags": Int(2, 4),  # total_instances is 4, and each gives one at least
     }
+    map_meaning = "attention of the first tier: the weight of the instance among all of its slide"
     official_names = {
         "classifier.fc.": "classifier.",
         "attention.attention_V.0.": "attention.v.",

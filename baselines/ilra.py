@@ -193,6 +193,7 @@ class ILRA(Method):
         "blocks": Int(1, 4),
         "norm": Choice((True, False)),
     }
+    map_meaning = "attention of the pooling: the weight of the instance, averaged over heads"
 
     def __init__(
         self,

@@ -73,6 +73,7 @@ class SimpleMIL(Method):
         "hidden": Choice((0, 128, 256, 512)),
         "dropout": Float(0.0, 0.5),
     }
+    map_meaning = "attention: the weight of the instance, averaged over windows of channels"
 
     _order: Tensor
 

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from mil_bench.bags.batch import BagBatch
 from mil_bench.bags.segments import attention_pool, segment_softmax
 from mil_bench.errors import InputError
-from mil_bench.methods import Choice, Float, Method, Output, Recipe
+from mil_bench.methods import Choice, Float, InstanceMap, Method, Output, Recipe
 from mil_bench.methods.fused.dropout import Dropout
 
 if TYPE_CHECKING:
@@ -224,6 +224,7 @@ class Transformer(Method):
         "dropout": Float(0.0, 0.5),
     }
     # Lightning holds the network as "model".
+    map_meaning = "attention of the class token in the last layer, averaged over heads"
     official_names = {"model.": ""}
     # Fused attention has no rule for stacked models on a CPU, and training changes ALiBi's buffers.
     stackable = False
@@ -250,6 +251,10 @@ class Transformer(Method):
             remedy = "Choose heads that divide dim, and rows >= 0."
             raise InputError("building Transformer", problems, remedy)
         self.rows, self.alibi = rows, alibi
+        if alibi:
+            self.without_map = (
+                "subtracts distances from its attention (ALiBi), which leaves no weights"
+            )
         self.class_token = nn.Parameter(torch.randn(dim))
         self.project_features = nn.Sequential(nn.Linear(in_dim, dim), nn.GELU(), Dropout(dropout))
         kind = _DistanceAttention if alibi else _Attention
@@ -264,6 +269,20 @@ class Transformer(Method):
         """Logits; training draws the rows."""
         embeddings = self.embed(self._drawn(bags))
         return Output(fine=self.mlp_head(embeddings), extras={"embeddings": embeddings})
+
+    def instance_map(self, bags: BagBatch) -> InstanceMap | None:
+        """The last layer's attention of the class token ``[N, 1]``; None with ALiBi."""
+        if self.alibi:
+            return None
+        *before, last = cast("nn.ModuleList", self.transformer.layers)
+        tokens = self._tokens(bags)
+        for block in before:
+            tokens = replace(tokens, features=block(tokens, None, False))
+        normed = replace(tokens, features=last[0].get_submodule("norm")(tokens.features))
+        weights = last[0].get_submodule("mhsa").class_weights(normed).mean(1, keepdim=True)
+        is_instance = torch.ones(len(weights), dtype=torch.bool, device=weights.device)
+        is_instance[tokens.offsets[:-1]] = False
+        return InstanceMap(weights[is_instance])
 
     def training_loss(self, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:
         """The loss; in training, ALiBi first adds the bags that count to its mean distance."""

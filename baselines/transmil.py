@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mil_bench.errors import InputError
-from mil_bench.methods import Choice, Float, Method, Output, Recipe
+from mil_bench.methods import Choice, Float, InstanceMap, Method, Output, Recipe
 from mil_bench.methods.fused.dropout import Dropout
 from mil_bench.methods.fused.linear import affine
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 # Constants of the release.
 HEADS, HEAD_WIDTH, LANDMARKS, INVERSE_STEPS, REACH = 8, 64, 256, 6, 16
 INNER = HEADS * HEAD_WIDTH
+_ROWS = 2**14  # of keys whose attention to the landmarks is held at a time
 
 
 class _Landmarks(NamedTuple):
@@ -90,9 +91,13 @@ class _NystromAttention(nn.Module):
         first = self._first_kept(len(tokens), queries)
         marks = _landmarks(queries, keys, len(tokens))
         scores = queries[:, first, None] @ marks.keys.mT + marks.log_copies
-        to_landmarks = scores.softmax(-1)  # [8, 1, m]
-        from_landmarks = (marks.queries @ keys.mT).softmax(-1)  # [8, m, T]
-        return (to_landmarks @ marks.inverse @ from_landmarks)[:, 0]
+        mix = scores.softmax(-1) @ marks.inverse  # [8, 1, m]
+        # The softmax of landmarks to rows, in blocks: of a large bag it would take gigabytes.
+        blocks = keys.split(_ROWS, dim=1)
+        totals = [(marks.queries @ part.mT).logsumexp(-1, keepdim=True) for part in blocks]
+        total = torch.stack(totals).logsumexp(0)  # [8, m, 1]
+        rows = [mix @ (marks.queries @ part.mT - total).exp() for part in blocks]
+        return torch.cat(rows, dim=-1)[:, 0]
 
     def _project(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (times 1/8), keys and values ``[8, T, 64]``; zero rows fill T to 256 times k."""
@@ -254,6 +259,10 @@ class TransMIL(Method):
         "crop": Choice(("last", "first")),
     }
     # The release trains a Lightning module that holds the network as "model".
+    map_meaning = (
+        "attention of the class token in the second layer, averaged over heads; it is approximate "
+        "and may be negative"
+    )
     official_names = {"model.": ""}
     order_matters = True
 
@@ -299,6 +308,10 @@ class TransMIL(Method):
             own, repeated = square[: len(features)], square[len(features) :]
             parts.append(own + F.pad(repeated, (0, 0, 0, len(own) - len(repeated))))
         return torch.cat(parts)
+
+    def instance_map(self, bags: BagBatch) -> InstanceMap | None:
+        """``class_attention`` of the second layer, averaged over its heads ``[N, 1]``."""
+        return InstanceMap(self.class_attention(bags)[:, HEADS:].mean(1, keepdim=True))
 
     def _square(self, features: Tensor) -> Tensor:
         """The class token and a square number of instances ``[1 + side^2, M]``, some repeated."""

@@ -63,6 +63,7 @@ class WiKG(Method):
         "pooling": Choice(POOLINGS),
         "dropout": Float(0.0, 0.5),
     }
+    map_meaning = "attention of the pooling: the weight of the instance after its messages"
     official_names = {
         "_fc1.0.": "embed.",
         "W_head.": "head.",
@@ -103,6 +104,10 @@ class WiKG(Method):
             )
         self.neighbours, self.aggregation = neighbours, aggregation
         self.pooling, self.neighbour_score = pooling, neighbour_score
+        if pooling == "mean":
+            self.without_map = "averages its rows, which all have the same weight"
+        elif pooling == "max":
+            self.without_map = "takes each unit of the embedding from another instance"
         self.embed = nn.Linear(in_dim, embed_dim)
         self.head = nn.Linear(embed_dim, embed_dim)
         self.tail = nn.Linear(embed_dim, embed_dim)

@@ -41,7 +41,8 @@ from torch import nn
 from mil_bench import durable, registry, seeds
 from mil_bench.bags.bag import Bag, Slide
 from mil_bench.bags.feed import Feed
-from mil_bench.bags.store import BagStore, StoreHeader, create_store
+from mil_bench.bags.layout import StoreHeader
+from mil_bench.bags.store import BagStore, create_store
 from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.methods import Method, Recipe
 from mil_bench.training.stack import LoopedStack

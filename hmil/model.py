@@ -92,6 +92,7 @@ class HMIL(Method):
         "time, its attention is aligned class by class, and its bag alignment repeats the fine "
         "cross-entropy"
     )
+    map_meaning = "fine attention: the weight of the instance in the class's mean"
     _lift: Tensor
     search_space = {
         "learning_rate": Float(1e-5, 1e-2, log=True),

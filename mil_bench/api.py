@@ -45,6 +45,7 @@ def run(
     epochs: int | None = None,
     class_weights: str | None = None,
     sampler: str | None = None,
+    encoder: str | Sequence[str] = (),
     plugins: Path | str | Sequence[Path | str] = (),
     tune: int | None = None,
     tuned: bool = False,
@@ -88,6 +89,9 @@ def run(
         class_weights: for every method, "balanced" or "none"; None for the recipe's.
         sampler: for every method, "balanced" (the training slides of an epoch are drawn with
             replacement, so that classes come equally often) or "shuffled"; None for the recipe's.
+        encoder: name of the encoder whose features are used, if there are several. Of several names
+            the first is used, on the slides that all of them have; call ``run`` once with each in
+            front, and compare the results with ``mil_bench.runs.encoders.EncoderGrid``.
         plugins: Python files with methods.
         tune: first run a search of so many trials per method.
         tuned: use the settings that stored trials have chosen.
@@ -135,6 +139,7 @@ def run(
         epochs=epochs,
         class_weights=class_weights,
         sampler=sampler,
+        encoders=(encoder,) if isinstance(encoder, str) else tuple(encoder),
         plugins=_paths(plugins),
         tune=tune,
         tuned=tuned,

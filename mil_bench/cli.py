@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from mil_bench import __version__
 from mil_bench.commands import data, methods, report, reproduce, run, runs, splits, tune, worker
+from mil_bench.commands.models import maps, predict
 from mil_bench.commands.planning import plan
 from mil_bench.commands.sharing import export, results
 from mil_bench.errors import MilBenchError, printable
@@ -33,6 +34,9 @@ examples:
     mil-bench run --methods all --dataset bracs
   Errors in a published split:
     mil-bench splits audit published/ --dataset bracs --labels BRACS.xlsx
+  What the trained models say of new slides, and where they look:
+    mil-bench predict RUN --method hmil features/ --out predictions.csv
+    mil-bench maps RUN --method all SLIDE --features features/
   The methods, and a package for a method of your own:
     mil-bench methods list
     mil-bench methods new my-method
@@ -201,8 +205,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"mil-bench {__version__}")
     subparsers = parser.add_subparsers(
         title="commands",
-        description="The first six train and compare methods, export writes trained models; the "
-        "others manage what is compared and what is stored.",
+        description="The first six train and compare methods, the next three use the trained "
+        "models; the others manage what is compared and what is stored.",
         required=True,
         metavar="COMMAND",
     )
@@ -213,6 +217,8 @@ def _parser() -> argparse.ArgumentParser:
         reproduce.add_reproduce,
         report.add_report,
         worker.add_worker,
+        predict.add_predict,
+        maps.add_maps,
         export.add_export,
     )
     nouns = (

@@ -37,6 +37,11 @@ class Results:
         return Path(self.folder) / "reports"
 
     @property
+    def maps(self) -> Path:
+        """Maps of slides, one folder per run and slide."""
+        return Path(self.folder) / "maps"
+
+    @property
     def logs(self) -> Path:
         """Tracebacks of failed trainings, one folder per run."""
         return Path(self.folder) / "logs"

@@ -90,6 +90,7 @@ def permute_labels(path: Path, bags: np.ndarray) -> None:
             if name in file
         }
         del file.attrs["sealed"]
+        offsets = [0, *np.cumsum(store.sizes).tolist()]
         file.attrs["digest"] = index_digest(
-            file.attrs, store.hierarchy, texts, labels.tolist(), store.offsets.tolist(), digests
+            file.attrs, store.hierarchy, texts, labels.tolist(), offsets, digests
         )

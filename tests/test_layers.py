@@ -37,6 +37,8 @@ LAYERS = [
     "running",
     "methods.conformance",  # it trains the methods that it checks
     "tuning",
+    "inference",
+    "maps",
     "runs",
     "sharing",
     "tracking",
@@ -52,6 +54,7 @@ DOORS = {
     "h5py": (
         "mil_bench/bags/store.py",
         "mil_bench/bags/index.py",
+        "mil_bench/bags/layout.py",
         "mil_bench/intake/readers/",
         "benchmarks/speed/packing.py",
         "benchmarks/speed/race/disk.py",
@@ -63,6 +66,7 @@ DOORS = {
     "pyarrow": ("mil_bench/public/layouts/parquet.py",),
     "optuna": ("mil_bench/tuning/proposals.py",),
     "jinja2": ("mil_bench/report/render/page.py",),
+    "openslide": ("mil_bench/maps/slide_image.py",),
     "matplotlib": ("mil_bench/report/figures/", "benchmarks/speed/race/picture.py"),
     "scipy": ("mil_bench/evaluation/", "benchmarks/statistics/"),
     "safetensors": ("mil_bench/sharing/model_file.py",),

@@ -118,6 +118,9 @@ class RRT(Method):
             "feed_forward_activation",
         }
     )
+    map_meaning = (
+        "attention of the pooling: the weight of the instance after its neighbours changed it"
+    )
     official_names = {
         "patch_to_emb.0.": "embed.0.",
         "online_encoder.norm.": "norm.",

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mil_bench.bags.segments import extreme_rows, segment_mean
-from mil_bench.methods import Float, Int, Method, Output, Recipe, weighted_mean
+from mil_bench.methods import Float, InstanceMap, Int, Method, Output, Recipe, weighted_mean
 
 if TYPE_CHECKING:
     from mil_bench.bags.batch import BagBatch
@@ -46,6 +46,7 @@ class Detector(Method):
         "hidden": Int(64, 1024),
         "top": Int(1, 50),
     }
+    map_meaning = "instance score: the probability that the instance is a witness of the class"
 
     def __init__(
         self, in_dim: int, hierarchy: LabelHierarchy, hidden: int = 500, top: int = 3
@@ -69,6 +70,11 @@ class Detector(Method):
         best = torch.where(filled, best, torch.finfo(best.dtype).min)
         evidence = best.logsumexp(1) - filled.sum(1).to(best.dtype).log()  # [B, C]
         return Output(fine=self.classifier(evidence), extras={"instance_logits": logits})
+
+    def instance_map(self, bags: BagBatch) -> InstanceMap | None:
+        """Probability of being a witness, for every instance and class ``[N, C]``."""
+        probabilities = self.instance_classifier(bags.features).softmax(1)[:, :-1]
+        return InstanceMap(probabilities, tuple(range(self.hierarchy.n_fine)))
 
     def loss(self, out: Output, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:  # noqa: ARG002  # of the contract
         """Cross-entropy of the bag, plus the mean cross-entropy of its instances."""

@@ -36,6 +36,7 @@ class MeanMLP(Method):
         "hidden": Int(64, 1024),
         "dropout": Float(0.0, 0.5),
     }
+    without_map = "averages the features before its first layer, so no instance has a value"
 
     def __init__(
         self, in_dim: int, hierarchy: LabelHierarchy, hidden: int = 500, dropout: float = 0.0

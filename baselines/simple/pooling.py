@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from mil_bench.bags.segments import segment_max, segment_mean
-from mil_bench.methods import Choice, Float, Int, Method, Output, Recipe
+from mil_bench.methods import Choice, Float, InstanceMap, Int, Method, Output, Recipe
 from mil_bench.methods.fused.dropout import Dropout
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class MeanPool(Method):
         "embed_dim": Int(64, 1024),
         "dropout": Float(0.0, 0.5),
     }
+    map_meaning = "instance score: the logit of the class; the slide's is their mean"
 
     def __init__(
         self, in_dim: int, hierarchy: LabelHierarchy, embed_dim: int = 500, dropout: float = 0.0
@@ -49,6 +50,11 @@ class MeanPool(Method):
         """Logits from the pooled embedding."""
         embedded = self.embed(bags.features)  # [N, M]
         return Output(fine=self.classifier(segment_mean(embedded, bags)))
+
+    def instance_map(self, bags: BagBatch) -> InstanceMap | None:
+        """Logits of every instance ``[N, C]``, as the classifier is linear."""
+        logits = self.classifier(self.embed(bags.features))
+        return InstanceMap(logits, tuple(range(self.hierarchy.n_fine)))
 
 
 class MaxPool(MeanPool):
@@ -67,6 +73,7 @@ class MaxPool(MeanPool):
     """
 
     search_space = {**MeanPool.search_space, "level": Choice(("instance", "embedding"))}
+    map_meaning = "instance score: the logit of the class; the slide's is the highest"
 
     def __init__(
         self,
@@ -78,6 +85,8 @@ class MaxPool(MeanPool):
     ) -> None:
         super().__init__(in_dim, hierarchy, embed_dim, dropout)
         self.level = level
+        if level == "embedding":
+            self.without_map = "takes each unit of the embedding from another instance"
 
     def forward(self, bags: BagBatch) -> Output:
         """Logits: the highest of the bag's instances, or those of the highest embedding units."""
@@ -85,3 +94,7 @@ class MaxPool(MeanPool):
         if self.level == "embedding":
             return Output(fine=self.classifier(segment_max(embedded, bags)))
         return Output(fine=segment_max(self.classifier(embedded), bags))
+
+    def instance_map(self, bags: BagBatch) -> InstanceMap | None:
+        """Logits of every instance ``[N, C]``; None if embedding units are pooled."""
+        return None if self.level == "embedding" else super().instance_map(bags)

@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from mil_bench.bags.segments import segment_mean
-from mil_bench.methods import Fit, Method, Output
+from mil_bench.methods import Fit, InstanceMap, Method, Output
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -104,6 +104,7 @@ class LinearProbe(_MeanProbe):
         hierarchy: the classes.
     """
 
+    map_meaning = "instance score: the logit of the class; the slide's is their mean"
     coefficients: Tensor
     intercepts: Tensor
 
@@ -125,6 +126,13 @@ class LinearProbe(_MeanProbe):
 
     def _log_probabilities(self, vectors: Tensor) -> Tensor:
         return _linear(vectors, self.coefficients, self.intercepts)
+
+    def instance_map(self, bags: BagBatch) -> InstanceMap | None:
+        """Logits of every instance ``[N, C]``, as the regression is linear in the mean."""
+        weight = self.coefficients / self.scale
+        constant = self.intercepts - weight @ self.centre
+        logits = F.linear(bags.features, weight, constant.clamp(min=_LOWEST))
+        return InstanceMap(logits, tuple(range(self.hierarchy.n_fine)))
 
 
 def _linear(vectors: Tensor, coefficients: Tensor, intercepts: Tensor) -> Tensor:
@@ -163,6 +171,7 @@ class KNNProbe(_MeanProbe):
         hierarchy: the classes.
     """
 
+    without_map = "compares means of slides with each other, so no instance has a value"
     vectors: Tensor
     labels: Tensor
     weights: Tensor

@@ -13,7 +13,8 @@ from mil_bench.benchmarks.speed.timing import alternate, one_core, table
 
 from mil_bench.bags.bag import Bag, Slide
 from mil_bench.bags.feed import Feed
-from mil_bench.bags.store import BagStore, StoreHeader, create_store
+from mil_bench.bags.layout import StoreHeader
+from mil_bench.bags.store import BagStore, create_store
 from mil_bench.hierarchy import LabelHierarchy
 
 _WIDTH = 1024
@@ -54,7 +55,7 @@ def measure_bags(place: Path, rows: int, repeats: int) -> str:
 def _copy(store: BagStore, rng: np.random.Generator) -> None:
     """Copy random bags from the memory map."""
     for bag in rng.integers(0, len(store), _BLOCK).tolist():
-        np.array(store.features[store.offsets[bag] : store.offsets[bag + 1]])
+        np.array(store.features[store.rows_of(bag)])
 
 
 def _read(store: BagStore, feed: Feed, rng: np.random.Generator) -> None:

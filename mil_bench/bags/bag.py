@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 SLIDE_COLUMNS = ("slide", "label", "group", "split", "centre")
 """Columns of every frame of slides, in the order of the fields of ``Slide``."""
+ROLES = frozenset({"", "train", "val", "test"})
+"""Official roles that a slide can have."""
 
 
 @dataclass(frozen=True)

@@ -54,11 +54,11 @@ class Feed:
     def batch(self, bags: np.ndarray) -> BagBatch:
         """The bags at these positions of the store ``[B]`` as one batch, in float32."""
         store = self._store
-        starts, ends = store.offsets[bags], store.offsets[bags + 1]
-        rows = [slice(a, b) for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
+        starts, sizes = store.starts[bags], store.sizes[bags]
+        rows = [slice(a, a + n) for a, n in zip(starts.tolist(), sizes.tolist(), strict=True)]
         return BagBatch.pack(
             self._gather(self._features, rows, torch.float32),
-            torch.from_numpy(ends - starts),
+            torch.from_numpy(sizes),
             torch.from_numpy(store.labels[bags]).to(self._device),
             None if self._coords is None else self._gather(self._coords, rows, torch.float32),
             None
@@ -74,7 +74,7 @@ class Feed:
         with ThreadPoolExecutor(1, "feed") as reader:
             try:
                 for part in parts:
-                    size = row * int(self._sizes(part).sum())
+                    size = row * int(self._store.sizes[part].sum())
                     held += size if waiting else 0
                     waiting.append((reader.submit(self.batch, part), size))
                     while len(waiting) > _AHEAD and held >= BYTES_TOGETHER:
@@ -85,10 +85,6 @@ class Feed:
             finally:
                 for future, _ in waiting:  # not needed if the caller stops early
                     future.cancel()
-
-    def _sizes(self, bags: np.ndarray) -> np.ndarray:
-        """Rows of each of these bags."""
-        return self._store.offsets[bags + 1] - self._store.offsets[bags]
 
     def _gather(self, column: torch.Tensor, rows: list[slice], dtype: torch.dtype) -> torch.Tensor:
         """Rows of a column on the device, copied once; for a GPU they are converted there."""
@@ -106,7 +102,7 @@ class Feed:
 
     def by_rows(self, bags: np.ndarray) -> list[np.ndarray]:
         """An order split into parts of bounded row count, for passes without gradients."""
-        part = np.cumsum(self._sizes(bags)) // _ROWS_PER_EVALUATION
+        part = np.cumsum(self._store.sizes[bags]) // _ROWS_PER_EVALUATION
         return np.split(bags, np.flatnonzero(np.diff(part)) + 1) if len(bags) else []
 
 

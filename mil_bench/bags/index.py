@@ -6,12 +6,13 @@ import hashlib
 import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 
+from mil_bench.bags.bag import ROLES
 from mil_bench.bags.rows import Column
 from mil_bench.errors import InputError
 from mil_bench.hierarchy import LabelHierarchy
@@ -27,8 +28,13 @@ ROWWISE = {
 """Columns with a value or several per instance, and the number types that each may have."""
 TEXTS = ("slides", "groups", "splits", "centres")
 """Columns with one text per slide."""
+UNLABELLED = -1
+"""The label of a slide that the label table of its store does not name."""
+FORMAT = "mil-bench bag store"
+VERSION = 2
+PARTLY_LABELLED = 3
+"""Versions of the layout: with and without a label of every slide; otherwise they are the same."""
 _ATTRIBUTES = ("dataset", "hierarchy", "origin", "group_name", "coords_unit", "digest")
-_ROLES = {"", "train", "val", "test"}
 _DIGEST = re.compile("[0-9a-f]{32}")
 
 
@@ -44,21 +50,50 @@ class StoreIndex:
         attributes: texts about the whole store by name.
         hierarchy: its classes.
         rowwise: its row-wise columns by name.
-        offsets: first row of each bag and the number of all rows, int64 ``[B + 1]``.
-        labels: fine class of each slide, int64 ``[B]``.
+        starts: first row of each bag, int64 ``[B]``.
+        sizes: number of its rows, int64 ``[B]``.
+        labels: fine class of each slide, int64 ``[B]``, ``UNLABELLED`` if it has none.
         patch_sizes: side of a patch of each slide, float64 ``[B]``, NaN if unknown.
         texts: one text per slide, by column.
         digests: digest of each slide's rows, by row-wise column.
+        without_features: number of slides that the label table names and the store lacks.
     """
 
     attributes: Mapping[str, str]
     hierarchy: LabelHierarchy
     rowwise: Mapping[str, Column]
-    offsets: np.ndarray
+    starts: np.ndarray
+    sizes: np.ndarray
     labels: np.ndarray
     patch_sizes: np.ndarray
     texts: Mapping[str, Sequence[str]]
     digests: Mapping[str, Sequence[str]]
+    without_features: int = 0
+
+    @property
+    def digest(self) -> str:
+        """The digest of its slides: that of a store with these slides and no others."""
+        offsets = np.cumsum([0, *self.sizes]).tolist()
+        labels = self.labels.tolist()
+        return index_digest(
+            self.attributes, self.hierarchy, self.texts, labels, offsets, self.digests
+        )
+
+    def part(self, bags: np.ndarray) -> StoreIndex:
+        """The index of some slides (positions in this index), in the order given."""
+
+        def texts(columns: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+            return {name: [values[bag] for bag in bags] for name, values in columns.items()}
+
+        return replace(
+            self,
+            starts=self.starts[bags],
+            sizes=self.sizes[bags],
+            labels=self.labels[bags],
+            patch_sizes=self.patch_sizes[bags],
+            texts=texts(self.texts),
+            digests=texts(self.digests),
+        )
 
 
 def index_digest(
@@ -84,6 +119,7 @@ def read_index(file: h5py.File) -> StoreIndex:
         MalformedIndexError: it cannot be true, or is not the one that was written.
     """
     attributes = {name: _text(file, name) for name in _ATTRIBUTES}
+    attributes["encoder"] = _text(file, "encoder") if "encoder" in file.attrs else ""
     hierarchy = _hierarchy(attributes["hierarchy"])
     rowwise = {name: _rowwise(file, name) for name in ROWWISE if name in file}
     if "features" not in rowwise:
@@ -101,7 +137,8 @@ def read_index(file: h5py.File) -> StoreIndex:
         )
     count = len(offsets) - 1
     labels = _numbers(file, "labels", "iu", count)
-    outside = sorted({int(c) for c in labels} - set(range(hierarchy.n_fine)))
+    least = UNLABELLED if file.attrs["version"] == PARTLY_LABELLED else 0
+    outside = sorted({int(c) for c in labels} - set(range(least, hierarchy.n_fine)))
     if outside:
         raise MalformedIndexError(
             f"has the labels {outside[:5]}, which are none of its {hierarchy.n_fine} classes"
@@ -111,12 +148,12 @@ def read_index(file: h5py.File) -> StoreIndex:
         raise MalformedIndexError("has patch sizes that are not positive numbers")
     texts = {name: _texts(file, name, count) for name in TEXTS}
     digests = {name: _texts(file, f"{name}_digests", count) for name in rowwise}
-    index = StoreIndex(attributes, hierarchy, rowwise, offsets, labels, patch_sizes, texts, digests)
+    starts, sizes, missing = offsets[:-1], np.diff(offsets), _count(file, "without_features")
+    index = StoreIndex(
+        attributes, hierarchy, rowwise, starts, sizes, labels, patch_sizes, texts, digests, missing
+    )
     _check_texts(index)
-    stated = attributes["digest"]
-    if stated != index_digest(
-        attributes, hierarchy, texts, labels.tolist(), offsets.tolist(), digests
-    ):
+    if attributes["digest"] != index.digest:
         raise MalformedIndexError(
             "is damaged: its slides, labels or digests are not those that were written"
         )
@@ -127,7 +164,7 @@ def _check_texts(index: StoreIndex) -> None:
     slides = index.texts["slides"]
     if len(set(slides)) != len(slides) or "" in slides:
         raise MalformedIndexError("has a slide without an id, or twice")
-    if not set(index.texts["splits"]) <= _ROLES:
+    if not set(index.texts["splits"]) <= ROLES:
         raise MalformedIndexError("has roles of slides that are not train, val or test")
     if not all(_DIGEST.fullmatch(text) for texts in index.digests.values() for text in texts):
         raise MalformedIndexError("has digests of rows that are no digests")
@@ -139,6 +176,13 @@ def _text(file: h5py.File, name: str) -> str:
         what = "has no" if value is None else "has something else than text as its"
         raise MalformedIndexError(f"{what} attribute '{name}'")
     return value
+
+
+def _count(file: h5py.File, name: str) -> int:
+    value = file.attrs.get(name, 0)
+    if not isinstance(value, int | np.integer) or value < 0:
+        raise MalformedIndexError(f"has something else than a number as its attribute '{name}'")
+    return int(value)
 
 
 def _hierarchy(text: str) -> LabelHierarchy:

@@ -12,8 +12,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def open_bags(path: Path) -> BagStore:
+def open_bags(path: Path, labels: Path | None = None) -> BagStore:
     """A store; one without a seal is first opened in a process that can be ended.
+
+    Args:
+        path: the store file.
+        labels: a label file whose labels count, None for those of the store.
 
     Raises:
         InputError: not a store, of another version, cut short, or damaged outside its rows.
@@ -26,7 +30,7 @@ def open_bags(path: Path) -> BagStore:
             raise broken_store(path, f"cannot be read as a bag store: it {error}") from error
         finally:
             reader.close()
-    return BagStore(path)
+    return BagStore(path, labels)
 
 
 def _is_unsealed(path: Path) -> bool:

@@ -48,6 +48,12 @@ class Column:
         return self.start + self.shape[0] * self.row_bytes
 
 
+def digest_of(values: np.ndarray) -> str:
+    """The digest of rows in memory, as ``RowFile`` computes it of stored ones."""
+    raw = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+    return str(xxhash.xxh3_128(raw.data).hexdigest())
+
+
 class RowFile:
     """Writes rows of columns into a file that is laid out, and computes digests of stored rows.
 

@@ -8,9 +8,8 @@ matrix is read through a memory map.
 from __future__ import annotations
 
 import contextlib
-import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,157 +21,28 @@ import pandas as pd
 from mil_bench import durable
 from mil_bench.bags.bag import SLIDE_COLUMNS, Bag, Slide
 from mil_bench.bags.index import (
-    ROWWISE,
+    FORMAT,
+    PARTLY_LABELLED,
     TEXTS,
+    UNLABELLED,
+    VERSION,
     MalformedIndexError,
     StoreIndex,
-    index_digest,
     read_index,
 )
-from mil_bench.bags.rows import Column, RowFile
-from mil_bench.bags.seal import seal, seal_problem
+from mil_bench.bags.label_file import read_labels, relabelled
+from mil_bench.bags.layout import BagEntry, StoreHeader, lay_out, write_index
+from mil_bench.bags.rows import RowFile, digest_of
+from mil_bench.bags.seal import seal_problem
 from mil_bench.errors import InputError
 from mil_bench.progress import unwatched
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator
 
-    from mil_bench.hierarchy import LabelHierarchy
     from mil_bench.progress import Watch
 
-FORMAT = "mil-bench bag store"
-VERSION = 2
-_PAGE = 4096  # columns begin at a page, as memory maps like them
 _READERS = 4  # threads that verify rows: more are no faster
-
-
-@dataclass(frozen=True)
-class StoreHeader:
-    """What must be known before the first bag is written.
-
-    Args:
-        dataset: slug of the dataset.
-        hierarchy: its classes.
-        rows: instances of all bags, N.
-        width: feature width, D.
-        dtype: "float16" or "float32", as the source has it.
-        origin: where the features come from, one line.
-        group_name: what a group is, "" if groups are unknown.
-        coords_unit: unit of the coordinates, "" if bags have none.
-        has_instance_labels: whether every bag has witness labels.
-    """
-
-    dataset: str
-    hierarchy: LabelHierarchy
-    rows: int
-    width: int
-    dtype: str
-    origin: str
-    group_name: str
-    coords_unit: str = ""
-    has_instance_labels: bool = False
-
-
-@dataclass(frozen=True)
-class BagEntry:
-    """What the index of a store says of one bag.
-
-    Args:
-        slide: what is declared of the slide.
-        rows: number of instances.
-        patch_size: side of a patch in the unit of the coordinates, None if unknown.
-        digests: digest of the bag's rows in each row-wise column.
-    """
-
-    slide: Slide
-    rows: int
-    patch_size: float | None
-    digests: Mapping[str, str]
-
-
-def lay_out(path: Path, header: StoreHeader) -> dict[str, Column]:
-    """Make the file with its row-wise columns, empty but with their space allocated.
-
-    The index is written after the rows, by ``write_index``.
-
-    Raises:
-        OSError: the disk has not enough space.
-    """
-    # HDF5 does not survive a disk that fills up while it writes, so the space is reserved before it
-    # opens the file, which frees it, and for good when the file is laid out.
-    # 18 bytes are for coordinates and instance label.
-    row_bytes = header.width * np.dtype(header.dtype).itemsize + 18
-    durable.reserve(path, header.rows * row_bytes + 16 * _PAGE)
-    columns = sparse_layout(path, header)
-    durable.reserve(path, max(column.stop for column in columns.values()))
-    return columns
-
-
-def sparse_layout(path: Path, header: StoreHeader) -> dict[str, Column]:
-    """Make the file with its row-wise columns, which take no disk space until they are written."""
-    pages = {"alignment_threshold": _PAGE, "alignment_interval": _PAGE}
-    with h5py.File(path, "w", locking=False, **pages) as file:
-        columns = {"features": _column(file, "features", header.dtype, (header.rows, header.width))}
-        if header.coords_unit:
-            columns["coords"] = _column(file, "coords", "float64", (header.rows, 2))
-        if header.has_instance_labels:
-            columns["instance_labels"] = _column(file, "instance_labels", "int16", (header.rows,))
-    return columns
-
-
-def _column(file: h5py.File, name: str, dtype: str, shape: tuple[int, ...]) -> Column:
-    """A contiguous dataset whose position is fixed now and which HDF5 does not fill."""
-    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    plan.set_layout(h5py.h5d.CONTIGUOUS)
-    plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    plan.set_obj_track_times(False)  # so that the same bags give the same file at any time
-    kind = h5py.h5t.py_create(np.dtype(dtype), logical=True)
-    dataset = h5py.h5d.create(file.id, name.encode(), kind, h5py.h5s.create_simple(shape), plan)
-    return Column(dataset.get_offset(), dtype, shape)
-
-
-def write_index(path: Path, header: StoreHeader, entries: Sequence[BagEntry]) -> None:
-    """Complete a file that ``lay_out`` has made and whose rows are written.
-
-    Raises:
-        OSError: the disk has not enough space.
-    """
-    durable.reserve(path, path.stat().st_size + len(entries) * 2**10 + 2**20)
-    offsets = np.cumsum([0, *(entry.rows for entry in entries)])
-    columns = {
-        "slides": [entry.slide.id for entry in entries],
-        "groups": [entry.slide.group for entry in entries],
-        "splits": [entry.slide.split for entry in entries],
-        "centres": [entry.slide.centre for entry in entries],
-    }
-    labels = [entry.slide.label for entry in entries]
-    digests = {name: [entry.digests[name] for entry in entries] for name in entries[0].digests}
-    about = {
-        "dataset": header.dataset,
-        "hierarchy": json.dumps(header.hierarchy.to_json()),
-        "origin": header.origin,
-        "group_name": header.group_name,
-        "coords_unit": header.coords_unit,
-    }
-    about["digest"] = index_digest(
-        about, header.hierarchy, columns, labels, offsets.tolist(), digests
-    )
-    with h5py.File(path, "r+", locking=False) as file:
-        file["offsets"] = offsets.astype(np.int64)
-        file["labels"] = np.asarray(labels, dtype=np.int16)
-        sizes = [np.nan if entry.patch_size is None else entry.patch_size for entry in entries]
-        file["patch_sizes"] = np.asarray(sizes, dtype=np.float64)
-        named = {f"{name}_digests": texts for name, texts in digests.items()}
-        for name, texts in (columns | named).items():
-            file.create_dataset(
-                name, data=np.asarray(texts, dtype=object), dtype=h5py.string_dtype()
-            )
-        file.attrs.update(format=FORMAT, version=VERSION, sealed=True, **about)
-        places = [
-            (file[name].id.get_offset(), file[name].nbytes) for name in ROWWISE if name in file
-        ]
-    seal(path, [(start, start + size) for start, size in places])
 
 
 class StoreWriter:
@@ -236,18 +106,22 @@ def broken_store(path: Path, *problems: str) -> InputError:
 
 
 class BagStore:
-    """Read access to a packed dataset.
+    """Read access to a packed dataset: the labelled slides of a store.
+
+    Bag b has the rows ``starts[b]`` to ``starts[b] + sizes[b] - 1`` of the features. A store may
+    have further slides, which nothing here shows; features are never copied.
 
     Args:
         path: the store file.
+        labels: a label file; its labels count and not those of the store. None for the store's.
 
     Raises:
         InputError: not a store, of another version, cut short, or damaged outside its rows. Rows
             are verified by ``verify``.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: Path, labels: Path | None = None) -> None:
+        self.path, self.labels_path = Path(path), labels
         self._is_verified = False
         try:
             damage = seal_problem(self.path)
@@ -266,46 +140,73 @@ class BagStore:
         except Exception as error:  # a damaged file makes HDF5 raise almost anything
             reason = str(error).partition("\n")[0] or type(error).__name__
             raise self._broken(f"cannot be read as a bag store ({reason})") from error
-        self._take(index)
+        self.stored = tuple(index.texts["slides"])  # also those that are not shown
+        self._take(self._shown(index))
         end = max(column.stop for column in self._rowwise.values())
         if self.path.stat().st_size < end:
             raise self._broken(f"is cut short: {self.path.stat().st_size} bytes, {end} needed")
 
     def _check_version(self, file: h5py.File) -> None:
         name, version = file.attrs.get("format"), file.attrs.get("version")
+        is_ours = isinstance(name, str) and name == FORMAT
         is_number = isinstance(version, int | np.integer)
-        if not (isinstance(name, str) and name == FORMAT and is_number and version == VERSION):
+        if not (is_ours and is_number and version in (VERSION, PARTLY_LABELLED)):
             says = f"it says {name!r}, version {version}"
-            raise self._broken(f"is not a bag store of version {VERSION} ({says})")
+            known = f"{VERSION} or {PARTLY_LABELLED}"
+            raise self._broken(f"is not a bag store of version {known} ({says})")
 
     def _broken(self, *problems: str) -> InputError:
         return broken_store(self.path, *problems)
 
+    def _shown(self, index: StoreIndex) -> StoreIndex:
+        """The index of the slides that have a label."""
+        if self.labels_path is not None:
+            shown = relabelled(index, read_labels(self.labels_path))
+        else:
+            shown = index.part(np.flatnonzero(index.labels != UNLABELLED))
+        if not len(shown.labels):
+            source = "" if self.labels_path is None else f" of {self.labels_path}"
+            raise self._broken(f"holds none of the labelled slides{source}")
+        return shown
+
     def _take(self, index: StoreIndex) -> None:
         attributes = index.attributes
-        self.dataset, self.digest = attributes["dataset"], attributes["digest"]
+        self.dataset = attributes["dataset"]
         self.hierarchy = index.hierarchy
         self.origin, self.group_name = attributes["origin"], attributes["group_name"]
-        self.coords_unit = attributes["coords_unit"]
+        self.coords_unit, self.encoder = attributes["coords_unit"], attributes["encoder"]
+        self.without_features = index.without_features
         self._rowwise, self._digests = index.rowwise, index.digests
         features = index.rowwise["features"]
-        (self.rows, self.width), self.dtype = features.shape, np.dtype(features.dtype)
-        self.offsets, self.labels = index.offsets, index.labels
+        self.width, self.dtype = features.shape[1], np.dtype(features.dtype)
+        self.starts, self.sizes, self.labels = index.starts, index.sizes, index.labels
         self.patch_sizes = index.patch_sizes
         slides, groups, splits, centres = (index.texts[name] for name in TEXTS)
         declared = dict(
             zip(SLIDE_COLUMNS, (slides, self.labels, groups, splits, centres), strict=True)
         )
-        self.slides = pd.DataFrame(declared | {"rows": np.diff(self.offsets)})
+        self.slides = pd.DataFrame(declared | {"rows": self.sizes})
+        if self.labels_path is not None and "instance_labels" in self._rowwise:
+            own = {"instance_labels": [digest_of(rows) for rows in self._own_instance_labels()]}
+            index = replace(index, digests={**index.digests, **own})
+        # As of a store that was packed with these slides alone, so that results are the same ones.
+        self.digest = index.digest
+
+    def _own_instance_labels(self) -> Iterator[np.ndarray]:
+        """Witness labels of each slide: a witness is one of the class that its slide has here."""
+        stored = self._mapped("instance_labels")
+        for start, size, label in zip(self.starts, self.sizes, self.labels, strict=True):
+            rows = stored[start : start + size]
+            yield np.where(rows >= 0, label, -1).astype(stored.dtype)
 
     def damaged(self, position: int) -> tuple[str, ...]:
         """Names of the columns in which a slide's rows are not those that were stored."""
-        first, stop = (int(row) for row in self.offsets[position : position + 2])
+        first, size = int(self.starts[position]), int(self.sizes[position])
         with contextlib.closing(RowFile(self.path, self._rowwise, writable=False)) as file:
             return tuple(
                 name
                 for name, digests in self._digests.items()
-                if file.digest(name, first, stop - first) != digests[position]
+                if file.digest(name, first, size) != digests[position]
             )
 
     def verify(self, watch: Watch = unwatched) -> None:
@@ -339,13 +240,21 @@ class BagStore:
 
     @cached_property
     def features(self) -> np.ndarray:
-        """All rows ``[N, D]`` as a read-only memory map."""
+        """All rows of the file ``[N, D]`` as a read-only memory map."""
         return self._mapped("features")
 
     @cached_property
     def instance_labels(self) -> np.ndarray | None:
         """Witness labels ``[N]`` (fine class, -1 for background), or None."""
-        return self._mapped("instance_labels") if "instance_labels" in self._rowwise else None
+        if "instance_labels" not in self._rowwise:
+            return None
+        stored = self._mapped("instance_labels")
+        if self.labels_path is None:
+            return stored
+        own = np.full_like(stored, -1)
+        for start, rows in zip(self.starts, self._own_instance_labels(), strict=True):
+            own[start : start + len(rows)] = rows
+        return own
 
     @cached_property
     def coords(self) -> np.ndarray | None:
@@ -361,9 +270,18 @@ class BagStore:
         position = {slide: i for i, slide in enumerate(self.slides["slide"])}
         return np.array([position[s] for s in slides], dtype=np.int64)
 
+    def rows_of(self, index: int) -> slice:
+        """The rows of a bag."""
+        return slice(int(self.starts[index]), int(self.starts[index] + self.sizes[index]))
+
+    @property
+    def rows(self) -> int:
+        """Number of instances of all bags."""
+        return int(self.sizes.sum())
+
     def bag(self, index: int) -> Bag:
         """One bag; its features are a view of the memory map."""
-        rows = slice(self.offsets[index], self.offsets[index + 1])
+        rows = self.rows_of(index)
         row = self.slides.iloc[index]
         size = self.patch_sizes[index]
         return Bag(

@@ -67,6 +67,7 @@ class FrozenTasks:
         tasks: position of a job in the plan, and the folds that are trained together.
         bundles: the tasks in bundles; every task is in one.
         trials: number of trials per study, if the tasks are studies; else 0.
+        labels: file name of the label file beside the bag store, "" if the labels are the store's.
         studies: the studies, each with its label and its description; ``tasks`` is then empty.
     """
 
@@ -81,6 +82,7 @@ class FrozenTasks:
     bundles: tuple[Bundle, ...]
     trials: int = 0
     studies: tuple[tuple[str, dict[str, Any]], ...] = ()
+    labels: str = ""
 
     @property
     def name(self) -> str:
@@ -151,6 +153,7 @@ def freeze(
         data=os.path.relpath(store.parent, folder),
         store=store.name,
         data_digest=prepared.bags.digest,
+        labels="" if prepared.bags.labels_path is None else prepared.bags.labels_path.name,
         plugins=tuple(
             (
                 os.path.relpath(path.resolve(), folder),
@@ -271,7 +274,8 @@ class OpenTasks:
             for name, value in frozen.environment.items()
             if here.get(name) != value
         ]
-        bags = BagStore((results / frozen.data if data is None else data) / frozen.store)
+        data = results / frozen.data if data is None else data
+        bags = BagStore(data / frozen.store, data / frozen.labels if frozen.labels else None)
         if bags.digest != frozen.data_digest:
             problems.append(
                 f"the features in {bags.path} have the digest {bags.digest}, not "

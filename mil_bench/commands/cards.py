@@ -40,11 +40,12 @@ def add_cards(actions: Any) -> None:
 
 
 def add_allow_missing(parser: Any) -> None:
-    """Add the option for rows without a label."""
+    """Add the option for rows without a label or features."""
     parser.add_argument(
         "--allow-missing",
         action="store_true",
-        help="leave rows of the table out whose label is blank or a word such as NaN or unknown",
+        help="leave rows of the table out whose label is blank or a word such as NaN or unknown, "
+        "or whose slide has no features",
     )
 
 

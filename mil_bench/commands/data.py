@@ -15,7 +15,9 @@ from mil_bench.progress import progress_bar
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
+    from mil_bench.bags.store import BagStore
     from mil_bench.datasets.card import DatasetSpec
     from mil_bench.intake.pack import Packed
 
@@ -52,6 +54,19 @@ def add_data(subparsers: Any) -> None:
         help="a real dataset (mil-bench data list) or a card file",
     )
     packing.add_argument(
+        "--encoder",
+        default="",
+        metavar="NAME",
+        help="pack into a store of this encoder, NAME@ENCODER.h5, beside those of others; if the "
+        "files name their encoder, it must be the same",
+    )
+    packing.add_argument(
+        "--only",
+        action="store_true",
+        help="pack only slides that have a label (default: all, so that other label tables can "
+        "use them: mil-bench data label)",
+    )
+    packing.add_argument(
         "--labels",
         type=Path,
         required=True,
@@ -68,13 +83,43 @@ def add_data(subparsers: Any) -> None:
     add_allow_missing(packing)
     add_reading(packing)
     add_data_folder(packing)
+    _add_labelling(actions)
     add_inspection(actions)
     add_get(actions)
 
 
+def _add_labelling(actions: Any) -> None:
+    labelling = actions.add_parser(
+        "label",
+        help="give packed features the labels of another table, without a copy of the features",
+        description="Writes a small file NAME.labels.json beside the packed features: which label, "
+        "patient, centre and role each slide has for this dataset. Several datasets can so use the "
+        "features of one. Called again, it replaces the labels; results of other labels are not "
+        "mixed in.",
+    )
+    labelling.set_defaults(call=label)
+    labelling.add_argument(
+        "--dataset", required=True, metavar="NAME", help="the dataset or card file to be labelled"
+    )
+    labelling.add_argument(
+        "--labels",
+        type=Path,
+        required=True,
+        metavar="TABLE",
+        help="CSV, TSV or .xlsx with the columns slide, label and, if known, patient",
+    )
+    labelling.add_argument(
+        "--features",
+        metavar="NAME",
+        help="the packed dataset (or its card file) whose features are used (default: its own)",
+    )
+    add_allow_missing(labelling)
+    add_data_folder(labelling)
+
+
 def list_datasets(arguments: argparse.Namespace) -> int:
     """All datasets, and which of them are still to be packed."""
-    from mil_bench.datasets.catalogue import store_path
+    from mil_bench.datasets.catalogue import is_packed
     from mil_bench.errors import show
     from mil_bench.registry import datasets
 
@@ -82,7 +127,7 @@ def list_datasets(arguments: argparse.Namespace) -> int:
     width = max(map(len, names))
     for name in names:
         spec = datasets.load(name)
-        is_ready = spec.generator is not None or store_path(spec, arguments.data).exists()
+        is_ready = is_packed(spec, arguments.data)
         show(f"{name:{width}}  {spec.title}{'' if is_ready else '  [features to be packed]'}")
     return 0
 
@@ -112,9 +157,11 @@ def pack(arguments: argparse.Namespace) -> int:
             workers,
             reading_of(arguments),
             arguments.allow_missing,
+            arguments.only,
+            arguments.encoder,
         )
     except KeyboardInterrupt:
-        hidden = hidden_path(store_path(spec, arguments.data))
+        hidden = hidden_path(store_path(spec, arguments.data, arguments.encoder))
         if not hidden.exists():
             raise
         print(
@@ -125,32 +172,71 @@ def pack(arguments: argparse.Namespace) -> int:
         return 130
     _print_packed(packed, spec)
     again = named_again(arguments.dataset, arguments.data)
-    print(f"Inspect:  mil-bench data inspect {again}\nRun:      mil-bench run --dataset {again}")
+    chosen = f"{again} --encoder {arguments.encoder}" if arguments.encoder else again
+    print(f"Inspect:  mil-bench data inspect {packed.store.path if arguments.encoder else again}")
+    print(f"Run:      mil-bench run --dataset {chosen}")
     return 0
 
 
-def _print_packed(packed: Packed, spec: DatasetSpec) -> None:
+def label(arguments: argparse.Namespace) -> int:
+    """Labels of a table for packed features."""
+    from mil_bench.datasets.catalogue import find_dataset
+    from mil_bench.errors import show
+    from mil_bench.intake import labelling
+    from mil_bench.wording import first_names, plural
+
+    spec = find_dataset(arguments.dataset)
+    labelled = labelling.label(
+        spec, arguments.labels, arguments.data, arguments.features, arguments.allow_missing
+    )
+    for store in labelled.stores:
+        show(
+            f"{labelled.path}: {plural(len(store), 'slide')} of the "
+            f"{plural(len(store.stored), 'slide')} in {store.path}, digest {store.digest}"
+        )
+        former = labelled.former.get(store.path, store.digest)
+        if former != store.digest:
+            show(
+                f"Its labels were others before (digest {former}): results of those stay stored "
+                "and are not used for these."
+            )
+        _print_slides(store, spec)
+    for note in labelled.table.notes:
+        show(note)
+    if labelled.table.unlabelled:
+        _print_omitted(
+            sorted(labelled.table.unlabelled), "has no label and is", "have no label and are"
+        )
+    if labelled.without_features:
+        missing, names = labelled.without_features, first_names(labelled.without_features)
+        count = plural(len(missing), "labelled slide has", "labelled slides have")
+        show(f"{count} no features and captions say so: {names}")
+    print(f"Run:  mil-bench run --dataset {named_again(arguments.dataset, arguments.data)}")
+    return 0
+
+
+def _print_omitted(slides: Sequence[str], one: str, many: str) -> None:
+    from mil_bench.errors import show
+    from mil_bench.wording import first_names, plural
+
+    count = plural(len(slides), f"slide {one}", f"slides {many}")
+    show(f"{count} left out: {first_names(slides)}")
+
+
+def _print_slides(store: BagStore, spec: DatasetSpec) -> None:
+    """Slides per class, and what is not known of groups."""
     import numpy as np
 
     from mil_bench.datasets.slides import packed_slides
     from mil_bench.errors import show
-    from mil_bench.wording import first_names, plural
 
-    store, classes = packed.store, spec.hierarchy.fine
-    formats = ", ".join(f"{count} {name}" for name, count in packed.formats.items())
-    show(
-        f"{store.path}: {len(store)} slides, {store.rows} instances, {store.width} features "
-        f"({formats})"
-    )
+    classes = spec.hierarchy.fine
     counts = np.bincount(store.labels, minlength=len(classes))
     for c, name in enumerate(classes):
         share = f"{counts[c] / len(store):.1%}"
         if spec.class_counts:
             share += f", on the card {spec.class_counts[c] / sum(spec.class_counts):.1%}"
         show(f"  {name}: {counts[c]} slides ({share})")
-    if packed.resumed:
-        resumed = plural(packed.resumed, "slide was", "slides were")
-        show(f"{resumed} packed by an earlier call that was interrupted.")
     if not store.group_name:
         show(
             f"{len(store)} of {len(store)} slides have no {spec.groups.name}: slides of one "
@@ -158,6 +244,30 @@ def _print_packed(packed: Packed, spec: DatasetSpec) -> None:
         )
     for note in packed_slides(store, spec).group_notes(store.slides["slide"]):
         show(note)
+
+
+def _print_packed(packed: Packed, spec: DatasetSpec) -> None:
+    from mil_bench.errors import show
+    from mil_bench.wording import first_names, plural
+
+    store = packed.store
+    formats = ", ".join(f"{count} {name}" for name, count in packed.formats.items())
+    show(
+        f"{store.path}: {len(store)} slides, {store.rows} instances, {store.width} features "
+        f"({formats})"
+    )
+    _print_slides(store, spec)
+    if packed.resumed:
+        resumed = plural(packed.resumed, "slide was", "slides were")
+        show(f"{resumed} packed by an earlier call that was interrupted.")
+    if packed.unneeded:
+        count = plural(len(packed.unneeded), "slide has", "slides have")
+        show(
+            f"{count} no label in this table; packed for other tables (mil-bench data label; "
+            f"--only leaves them out): {first_names(packed.unneeded)}"
+        )
+    if packed.left:
+        show(f"{plural(packed.left, 'file is', 'files are')} not packed: no label in this table.")
     if packed.doubles:
         held = plural(packed.doubles, "file holds", "files hold")
         show(f"{held} float64 features, which are packed as float32.")
@@ -170,15 +280,9 @@ def _print_packed(packed: Packed, spec: DatasetSpec) -> None:
     for note in packed.notes:
         show(note)
     if packed.unlabelled:
-        omitted = plural(
-            len(packed.unlabelled), "slide has no label and is", "slides have no label and are"
-        )
-        show(f"{omitted} left out: {first_names(packed.unlabelled)}")
+        _print_omitted(packed.unlabelled, "has no label and is", "have no label and are")
     if packed.empty:
-        omitted = plural(
-            len(packed.empty), "slide has no instances and is", "slides have no instances and are"
-        )
-        show(f"{omitted} left out: {first_names(packed.empty)}")
+        _print_omitted(packed.empty, "has no instances and is", "have no instances and are")
     if packed.without_features:
         missing = plural(len(packed.without_features), "labelled slide has", "labelled slides have")
         show(f"{missing} no feature file: {first_names(packed.without_features)}")

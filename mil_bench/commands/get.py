@@ -126,8 +126,7 @@ def _facts(recipe: Recipe) -> list[tuple[str, str]]:
 
 
 def _show(gotten: Gotten, data: Path) -> int:
-    from mil_bench.commands import splits
-    from mil_bench.errors import SplitError, show
+    from mil_bench.errors import show
     from mil_bench.wording import plural
 
     store, places = gotten.store, gotten.places
@@ -140,28 +139,28 @@ def _show(gotten: Gotten, data: Path) -> int:
     show(f"{places.labels}: label table\n{places.card}: card")
     again = named_again(str(places.card), data)
     run = f"mil-bench run --methods abmil mean-pool --dataset {again} --preset quick"
-    asked = argparse.Namespace(
-        dataset=str(places.card),
-        labels=None,
-        data=data,
-        path=None,
-        protocol=None,
-        folds=None,
-        allow_missing=False,
-        json=False,
-        allow_leaks="",
-    )
     if gotten.has_split:
         show(f"{places.split}: official split\n")
-        asked.path = places.split
+        asked = [str(places.split)]
         run += f" --splits {shlex.quote(str(places.split))}"
     else:
         show("There is no official split.\n")
-        asked.protocol = gotten.protocol
-    try:
-        code = splits.audit(asked)
-    except SplitError as error:  # few slides: nothing is wrong with what was fetched
-        show(str(error))
-        code = 0
+        asked = ["--protocol", gotten.protocol]
+    code = _audit([*asked, "--dataset", str(places.card), "--data", str(data)])
     show(f"\nInspect:  mil-bench data inspect {again}\nRun:      {run}")
     return code
+
+
+def _audit(words: list[str]) -> int:
+    """``mil-bench splits audit`` with these words; its exit code."""
+    from mil_bench.commands import splits
+    from mil_bench.errors import SplitError, show
+
+    parser = argparse.ArgumentParser()
+    splits.add_splits(parser.add_subparsers())
+    arguments = parser.parse_args(["splits", "audit", *words])
+    try:
+        return int(arguments.call(arguments))
+    except SplitError as error:  # few slides: nothing is wrong with what was fetched
+        show(str(error))
+        return 0

@@ -137,7 +137,9 @@ def _facts(store: BagStore) -> list[tuple[str, str]]:
         ("file", f"{store.path}, {_size(store.path.stat().st_size)}"),
         ("dataset", dataset_name(store.dataset)),
         ("features", f"{store.width} of type {store.dtype.name}, {store.origin}"),
-        ("slides", str(len(store))),
+        *([("encoder", store.encoder)] if store.encoder else []),
+        *([] if store.labels_path is None else [("labels", str(store.labels_path))]),
+        ("slides", _slides(store)),
         (
             "instances",
             f"{store.rows}; {sizes.min()} to {sizes.max()} per bag, median {sizes.median():g}",
@@ -162,6 +164,18 @@ def _facts(store: BagStore) -> list[tuple[str, str]]:
         ),
         ("digest", store.digest),
     ]
+
+
+def _slides(store: BagStore) -> str:
+    from mil_bench.wording import plural
+
+    facts = [str(len(store))]
+    if others := len(store.stored) - len(store):
+        facts.append(f"the file has features of {plural(others, 'slide')} more")
+    if store.without_features:
+        labelled = plural(store.without_features, "labelled slide has", "labelled slides have")
+        facts.append(f"{labelled} no features")
+    return "; ".join(facts)
 
 
 def _counts(values: Any) -> str:

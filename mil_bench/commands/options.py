@@ -27,6 +27,7 @@ def add_comparison(parser: Any) -> None:
         "bracs-sim:slides=200,difficulty=1.5",
     )
     names = (
+        "encoders",
         "methods",
         "protocol",
         "folds",
@@ -51,9 +52,18 @@ def add_setup(parser: Any, *more: str) -> Any:
 
 
 def requests_of(arguments: argparse.Namespace, **more: Any) -> Sequence[Any]:
-    """One request per dataset in the arguments."""
-    names = dict.fromkeys(arguments.dataset)
-    return [from_arguments(RunRequest, arguments, dataset=name, **more) for name in names]
+    """One request per dataset and encoder in the arguments."""
+    encoders = tuple(dict.fromkeys(arguments.encoders))
+    return [
+        from_arguments(RunRequest, arguments, dataset=name, encoders=own, **more)
+        for name in dict.fromkeys(arguments.dataset)
+        for own in _each_first(encoders)
+    ]
+
+
+def _each_first(encoders: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """The encoders in as many orders, each once in front; () if there are none."""
+    return [(own, *(e for e in encoders if e != own)) for own in encoders] or [()]
 
 
 def setup_of(arguments: argparse.Namespace, **more: Any) -> Any:

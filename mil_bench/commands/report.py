@@ -93,12 +93,25 @@ def show(result: Any, folder: Path, again: str) -> None:
 
 
 def show_ranking(results: list[Any], reports: Path) -> None:
-    """Print and write the ranking of methods over datasets, if there are several."""
+    """Print and write how methods compare over encoders and over datasets, if there are several."""
     if len(results) < 2:
         return
     from mil_bench.report.render.terminal import print_tables
+    from mil_bench.runs.encoders import encoder_grids
     from mil_bench.runs.ranking import Ranking
 
+    for grid in encoder_grids(results):
+        print()
+        print_tables(grid.tables[:2])
+        print()
+        for sentence in grid.sentences:
+            print(one_line(sentence))
+        print(f"\nEncoders: {grid.write(reports)}")
+        results = [
+            result for result in results if all(result is not other for other in grid.results[1:])
+        ]
+    if len(results) < 2:
+        return
     print()
     try:
         ranking = Ranking(results)

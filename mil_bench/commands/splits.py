@@ -295,7 +295,7 @@ def _write(
     table: Slides | None,
 ) -> SplitAudit:
     """Write a split file and print its audit; ``lists`` are its folds with what else is known."""
-    from mil_bench.datasets.catalogue import store_path
+    from mil_bench.datasets.catalogue import is_packed
     from mil_bench.report.audit_sentences import sentences
     from mil_bench.split_files.audit import audit as count
 
@@ -304,7 +304,7 @@ def _write(
     result = count(lists, table, spec.hierarchy.fine, None)
     again, out = named_again(arguments.dataset, arguments.data), shlex.quote(str(arguments.out))
     search = "mil-bench splits audit does it once features are packed."
-    if store_path(spec, arguments.data).exists():
+    if is_packed(spec, arguments.data):
         labels = f" --labels {shlex.quote(str(arguments.labels))}" if arguments.labels else ""
         search = f"to search for them, run mil-bench splits audit {out} --dataset {again}{labels}"
     for line in sentences(result, f"Near-duplicate bags were not searched for; {search}"):
@@ -352,11 +352,12 @@ def _audited(arguments: argparse.Namespace) -> tuple[SplitLists, DatasetSpec | N
 
 def _near_duplicates(spec: DatasetSpec | None, data: Path) -> NearDuplicates | None:
     """Pairs of bags that are equal or almost so, if features are packed."""
-    from mil_bench.datasets.catalogue import open_store, store_path
+    from mil_bench.datasets.catalogue import is_packed
+    from mil_bench.datasets.slides import any_store
     from mil_bench.intake.inspection.near_duplicates import near_duplicates
     from mil_bench.split_files.overlaps import NearDuplicates
 
-    if spec is None or not store_path(spec, data).exists():
+    if spec is None or not is_packed(spec, data):
         return None
-    store = open_store(spec, data)
+    store = any_store(spec, data)
     return NearDuplicates.of(near_duplicates(store, progress_bar), store.slides["slide"])

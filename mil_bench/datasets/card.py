@@ -65,11 +65,14 @@ class GroupProfile:
 class LabelColumns:
     """Accepted headings of a label table, in any case; ``sheet`` is a workbook's sheet, "" for any.
 
+    ``slides`` is a column with a list of slides per row, for tables without a ``slide`` column.
+
     Two columns that fit one role must agree; of groups and centres the first heading here is the
     dataset's own and wins.
     """
 
     slide: tuple[str, ...] = ("slide", "slide_id", "slide_name", "wsi filename", "filename")
+    slides: tuple[str, ...] = ("slides", "slide_ids", "slide ids", "filenames")
     label: tuple[str, ...] = ("label", "fine_label", "class", "wsi label")
     group: tuple[str, ...] = ("patient", "patient_id", "patient id", "case_id", "case")
     split: tuple[str, ...] = ("split", "set")

@@ -55,6 +55,7 @@ class _Columns(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     slide: _Headings = LabelColumns.slide
+    slides: _Headings = LabelColumns.slides
     label: _Headings = LabelColumns.label
     group: _Headings = LabelColumns.group
     split: _Headings = LabelColumns.split

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mil_bench import registry
+from mil_bench.bags.index import VERSION
+from mil_bench.bags.label_file import ENDING, read_labels
+from mil_bench.bags.layout import StoreHeader
 from mil_bench.bags.opening import open_bags
-from mil_bench.bags.store import VERSION, StoreHeader, create_store
+from mil_bench.bags.store import create_store
 from mil_bench.datasets.card import SIMULATED_SUFFIX
 from mil_bench.errors import InputError, MissingFeaturesError, UnknownNameError
 from mil_bench.wording import split_settings
@@ -80,10 +84,10 @@ def _converted(spec: DatasetSpec, settings: dict[str, str]) -> dict[str, Any]:
     return values
 
 
-def store_path(spec: DatasetSpec, data_dir: Path) -> Path:
-    """The dataset's store; the file name of a generated dataset has a digest of its settings."""
+def store_path(spec: DatasetSpec, data_dir: Path, encoder: str = "") -> Path:
+    """The dataset's own store; the name of a generated one has a digest of its settings."""
     if spec.generator is None:
-        return data_dir / f"{spec.name}.h5"
+        return data_dir / f"{spec.name}{encoder and f'@{encoder}'}.h5"
     # With the versions of the store and of the generator, so that files of older code are not used.
     settings = repr(
         (
@@ -98,10 +102,32 @@ def store_path(spec: DatasetSpec, data_dir: Path) -> Path:
     return data_dir / f"{spec.name}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}.h5"
 
 
+def labels_path(spec: DatasetSpec, data_dir: Path) -> Path:
+    """The label file of a dataset whose labels are not those of its store, if there is one."""
+    return data_dir / f"{spec.name}{ENDING}"
+
+
+def packed_stores(features: str, data_dir: Path) -> dict[str, Path]:
+    """The stores with features of a real dataset by encoder, "" for one that is named without."""
+    plain = data_dir / f"{features}.h5"
+    stores = {"": plain} if plain.exists() else {}
+    for path in sorted(data_dir.glob(f"{glob.escape(features)}@*.h5")):
+        stores[path.stem.partition("@")[2]] = path
+    return stores
+
+
+def is_packed(spec: DatasetSpec, data_dir: Path) -> bool:
+    """Whether a dataset's bags are there or can be made."""
+    if spec.generator is not None or labels_path(spec, data_dir).exists():
+        return True
+    return bool(packed_stores(spec.name, data_dir))
+
+
 def open_store(
     spec: DatasetSpec,
     data_dir: Path,
     watch: Callable[[Iterable[Bag], int], Iterable[Bag]] | None = None,
+    encoder: str | None = None,
 ) -> BagStore:
     """The dataset's bags; a generated dataset is made on first use.
 
@@ -110,17 +136,25 @@ def open_store(
         data_dir: folder of the stores.
         watch: wraps the iteration over the bags while they are made, given them and their number
             (a progress bar).
+        encoder: which of several stores, None for the only one.
 
     Raises:
         MissingFeaturesError: a real dataset whose features are not packed here.
-        InputError: the store is broken or has other classes than the card.
+        InputError: the store is broken or has other classes than the card, or there are several.
+        UnknownNameError: there is no store of this encoder.
     """
-    path = store_path(spec, data_dir)
-    if not path.exists():
-        if spec.generator is None:
-            raise _missing(spec, path)
-        _generate(spec, spec.generator, path, watch)
-    store = open_bags(path)
+    labels: Path | None = labels_path(spec, data_dir)
+    if spec.generator is not None:
+        path, labels = store_path(spec, data_dir), None
+        if encoder is not None:
+            problem = f"{spec.name} is generated and has no encoder"
+            raise InputError("the request", [problem], "Leave --encoder out.")
+        if not path.exists():
+            _generate(spec, spec.generator, path, watch)
+    else:
+        labels = labels if labels.exists() else None
+        path = _chosen(spec, data_dir, encoder)
+    store = open_bags(path, labels)
     if store.dataset != spec.slug:
         problem = f"it holds {dataset_name(store.dataset)}, not {spec.name}"
         raise InputError(
@@ -129,10 +163,45 @@ def open_store(
     if store.hierarchy != spec.hierarchy:
         classes, expected = list(store.hierarchy.fine), list(spec.hierarchy.fine)
         problem = f"its classes are {classes}, the card says {expected}"
+        named = on_the_command_line(spec.slug)
         raise InputError(
-            f"bag store {path}", [problem], "Pack the features again with this version's card."
+            f"bag store {path}" if labels is None else f"label file {labels}",
+            [problem],
+            f"Give it labels of this card: mil-bench data label --dataset {named} --labels TABLE.",
         )
     return store
+
+
+def stores_of(spec: DatasetSpec, data_dir: Path) -> dict[str, Path]:
+    """The stores with the features of a real dataset by encoder, see ``packed_stores``."""
+    labels = labels_path(spec, data_dir)
+    features = read_labels(labels).features if labels.exists() else spec.name
+    stores = packed_stores(features, data_dir)
+    if not stores:
+        raise _missing(spec, store_path(spec, data_dir), features)
+    return stores
+
+
+def _chosen(spec: DatasetSpec, data_dir: Path, encoder: str | None) -> Path:
+    """The store of an encoder, or the only store."""
+    stores = stores_of(spec, data_dir)
+    if encoder is None and (len(stores) == 1 or "" in stores):
+        return stores.get("") or next(iter(stores.values()))
+    if encoder is None:
+        problem = f"{spec.name} is packed with several encoders: {', '.join(stores)}"
+        remedy = "Name one of them: --encoder NAME, or for data info and data inspect its file, "
+        raise InputError("the request", [problem], f"{remedy}{next(iter(stores.values()))}.")
+    if encoder in stores:
+        return stores[encoder]
+    names = {name or _encoder_in(path): path for name, path in stores.items()}
+    if encoder not in names:
+        raise UnknownNameError(f"encoder of {spec.name}", encoder, filter(None, names))
+    return names[encoder]
+
+
+def _encoder_in(path: Path) -> str:
+    """The encoder that the feature files of a store named."""
+    return open_bags(path).encoder
 
 
 def _generate(
@@ -160,7 +229,12 @@ def _generate(
             writer.add(bag)
 
 
-def _missing(spec: DatasetSpec, path: Path) -> MissingFeaturesError:
+def _missing(spec: DatasetSpec, path: Path, features: str) -> MissingFeaturesError:
+    if features != spec.name:
+        return MissingFeaturesError(
+            f"{spec.name} has the features of {features}, which are not packed: "
+            f"{path.with_name(features)}.h5 does not exist."
+        )
     named = on_the_command_line(spec.slug)
     lines = [
         f"{spec.name}: no features are packed ({path} does not exist).",

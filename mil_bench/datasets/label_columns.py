@@ -17,7 +17,7 @@ from mil_bench.errors import InputError
 from mil_bench.wording import first_names
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from mil_bench.datasets.card import LabelColumns
@@ -35,6 +35,8 @@ ROLE_WORDS = {
     "testing": "test",
 }
 """Spellings of a slide's official role, in lower case."""
+_BETWEEN = re.compile(r"[;,|\n\r]")  # what separates the slides of a list
+_AROUND = " \t[]()'\""  # what pandas writes around and in a list
 _POINT = "a number with a decimal point"
 _FOLD = re.compile(r"(?:(?:fold|split|cv|k)[ _-]?)?\d+(?:[.,]0+)?", re.IGNORECASE)
 _MONTH = "(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)"
@@ -53,7 +55,8 @@ class LabelCells:
     """The rows of a label table with one cell per role.
 
     Args:
-        headings: role to the heading of its column, for the roles that have one.
+        headings: role to the heading of its column, for the roles that have one; "slides" in place
+            of "slide" if the column lists several slides per row.
         rows: cells in the order of ``ROLES``, "" if there is no such column; a cell with a fault
             does not hold what was once entered.
         problems: what is wrong with columns and cells, one line each with its location.
@@ -83,10 +86,14 @@ def read_label_cells(path: Path, columns: LabelColumns) -> LabelCells:
     """
 
     def fits(header: tuple[str, ...]) -> bool:
-        return all(_matching(header, getattr(columns, role)) for role in _NEEDED)
+        slide = _matching(header, (*columns.slide, *columns.slides))
+        return bool(slide and _matching(header, columns.label))
 
     table = read_table(path, fits, columns.sheet)
     matches = {role: _matching(table.columns, getattr(columns, role)) for role in ROLES}
+    has_lists = not matches["slide"] and bool(_matching(table.columns, columns.slides))
+    if has_lists:
+        matches["slide"] = _matching(table.columns, columns.slides)
     missing = [
         f"no {role} column; looked for {', '.join(getattr(columns, role))}; "
         f"found {', '.join(filter(None, table.columns))}"
@@ -105,7 +112,8 @@ def read_label_cells(path: Path, columns: LabelColumns) -> LabelCells:
     problems = [line for role in ROLES for line in _ambiguous(role, matches[role], table, columns)]
     position_of = {role: positions[0] for role, positions in matches.items() if positions}
     rows = []
-    for row in table.rows:
+    table_rows = _one_slide_per_row(table.rows, position_of["slide"]) if has_lists else table.rows
+    for row in table_rows:
         faults = {
             ROLES.index(role): fault
             for role, at in position_of.items()
@@ -115,7 +123,18 @@ def read_label_cells(path: Path, columns: LabelColumns) -> LabelCells:
         cells = tuple(_text(role, position_of.get(role), row) for role in ROLES)
         rows.append(TableRow(row.location, cells, faults))
     headings = {role: table.columns[at] for role, at in position_of.items()}
+    if has_lists:
+        headings["slides"] = headings.pop("slide")
     return LabelCells(headings, tuple(rows), tuple(problems), notes)
+
+
+def _one_slide_per_row(rows: Iterable[TableRow], at: int) -> Iterator[TableRow]:
+    """The rows of a table that lists the slides of a patient in one cell, one row per slide."""
+    for row in rows:
+        listed = [text.strip(_AROUND) for text in _BETWEEN.split(row.cells[at])]
+        for slide in [text for text in listed if text] or [""]:
+            cells = (*row.cells[:at], slide, *row.cells[at + 1 :])
+            yield TableRow(row.location, cells, row.faults)
 
 
 def _without_folds(matches: dict[str, list[int]], table: TextTable) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import re
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from mil_bench.bags.label_file import without_uuid
 from mil_bench.datasets.spelling import visible, without_point
 
 if TYPE_CHECKING:
@@ -82,5 +83,6 @@ class SlideNames:
 
 
 def _core(slide: str) -> str:
-    """What is left of an id without folders, file ending, decimal point, leading zeros and case."""
-    return without_point(without_ending(slide).rpartition("/")[2].lower()).lstrip("0")
+    """What is left of an id without folders, endings, decimal point, leading zeros and case."""
+    name = without_uuid(without_ending(slide).rpartition("/")[2])
+    return without_point(name.lower()).lstrip("0")

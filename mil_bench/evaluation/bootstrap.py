@@ -37,7 +37,9 @@ classes cover the true value is measured by ``mil_bench.benchmarks.statistics``.
 FEWEST_IN_MEAN = 10
 """Fewest patients (or slides) of every class for an interval of a mean over classes.
 
-By simulation: ``mil_bench.benchmarks.statistics``, "Means over classes with a rare class".
+With seven classes, intervals cover the true value from 7 patients on as often as with 40
+(``mil_bench.benchmarks.statistics``, "Means over classes with a rare class"); a rare class counts
+for more where there are fewer classes.
 """
 MOST_UNDEFINED = 0.05
 """Largest share of replicates in which a metric may be undefined because a rare class was not

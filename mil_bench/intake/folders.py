@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from mil_bench.bags.label_file import matched
 from mil_bench.datasets.slide_ids import without_ending
 from mil_bench.errors import InputError
 from mil_bench.intake.readers import readers
@@ -82,7 +83,9 @@ def find_feature_files(folder: Path) -> list[FoundFile]:
 def named_as_labelled(
     files: Sequence[FoundFile], labelled: Collection[str]
 ) -> tuple[list[FoundFile], list[str]]:
-    """The files with the slide ids of a label table, which may be paths below the folder.
+    """The files with the slide ids of a label table.
+
+    There ids may be paths below the folder, or names without (or with) TCGA's UUID.
 
     Returns:
         The files, and what is ambiguous, one line each.
@@ -98,6 +101,9 @@ def named_as_labelled(
                 )
             file = replace(file, slide=file.below)
         named.append(file)
+    packed = matched(labelled, [file.slide for file in named])
+    labelled_as = {file: slide for slide, file in packed.items()}
+    named = [replace(file, slide=labelled_as.get(file.slide, file.slide)) for file in named]
     return named, problems
 
 

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from mil_bench import durable
+from mil_bench.bags.layout import BagEntry, StoreHeader, sparse_layout, write_index
 from mil_bench.bags.rows import Column, RowFile
-from mil_bench.bags.store import BagEntry, StoreHeader, sparse_layout, write_index
 from mil_bench.errors import InputError
 from mil_bench.file_values import typed
 from mil_bench.intake.partial_store import (

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from mil_bench.bags.store import BagEntry, BagStore, StoreHeader
-from mil_bench.datasets.catalogue import store_path
+from mil_bench.bags.bag import Slide
+from mil_bench.bags.index import UNLABELLED
+from mil_bench.bags.label_file import read_labels
+from mil_bench.bags.layout import BagEntry, StoreHeader
+from mil_bench.bags.store import BagStore
+from mil_bench.datasets.catalogue import labels_path, on_the_command_line, store_path
 from mil_bench.datasets.labels import LabelTable, parse_label_table
+from mil_bench.datasets.slide_ids import SlideNames, own_group
 from mil_bench.errors import InputError
+from mil_bench.intake.file_problems import encoder_problems, mixed_kinds, same_slides
 from mil_bench.intake.folders import FoundFile, find_feature_files, named_as_labelled
 from mil_bench.intake.partial_store import PartialStore, open_partial
 from mil_bench.intake.readers import AS_USUAL, Reading
@@ -24,7 +31,6 @@ from mil_bench.intake.row_packing import (
     row_problems,
     spread_over,
 )
-from mil_bench.wording import first_names, plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +51,8 @@ class Packed:
         store: the new store.
         formats: number of files per format.
         without_features: labelled slides that have no file.
+        unneeded: slides that are packed and have no label in this table.
+        left: number of files that are not packed because the table does not name them.
         unlabelled: slides that are left out because their label is missing in the table.
         notes: what was noticed in the label table, one sentence each.
         empty: slides that are left out because their file has no instances, as if a tool found no
@@ -58,6 +66,8 @@ class Packed:
     store: BagStore
     formats: Counter[str]
     without_features: tuple[str, ...]
+    unneeded: tuple[str, ...]
+    left: int
     unlabelled: tuple[str, ...]
     notes: tuple[str, ...]
     empty: tuple[str, ...]
@@ -76,8 +86,12 @@ def pack(
     workers: int = 1,
     how: Reading = AS_USUAL,
     allow_missing: bool = False,
+    only: bool = False,
+    encoder: str = "",
 ) -> Packed:
     """Pack a folder of feature files; all problems of the input are reported together.
+
+    Slides that the label table does not name are packed too, for label files of other datasets.
 
     A call that was interrupted, even killed, leaves a hidden file, and the same call continues from
     it: no slide is packed twice unless the size or time of its file has changed.
@@ -91,21 +105,28 @@ def pack(
         workers: number of processes that read and write; 0: this one, which a damaged file can then
             hold for ever.
         how: how the files are read.
-        allow_missing: leave slides out whose label is missing in the table.
+        allow_missing: leave slides out whose label is missing in the table, and those of the table
+            that have no file.
+        only: pack only slides that have a label.
+        encoder: name of the encoder, for a store beside those of others; "" for the only store. If
+            the files name theirs, it must be the same.
 
     Raises:
         InputError: with all problems; no store is left behind.
         StorageError: the disk refuses, or another process packs the same dataset.
     """
-    target = store_path(spec, data_dir)
+    target = store_path(spec, data_dir, encoder)
     if spec.generator is not None:
         raise InputError(
             f"packing {spec.name}",
             ["it is generated, so there is nothing to pack"],
             "Use it in a run as it is.",
         )
-    _refuse_existing(target, spec)
+    _refuse_name(target, spec, data_dir, encoder)
     table, found, problems = _look(folder, spec, labels, allow_missing)
+    everything = len(found)
+    if only and table is not None:
+        found = [file for file in found if file.slide in table.slides]
     with spread_over(workers) as spread:
         opened, unreadable = parted(
             watch(
@@ -114,15 +135,19 @@ def pack(
         )
         usable, empty, featureless = _with_instances(opened)
         files = [file.file for file in usable]
-        problems += [*_name_problems(found, table), *unreadable, *featureless, *_mixed(files)]
+        problems += [*same_slides(found), *unreadable, *featureless, *mixed_kinds(files)]
+        problems += encoder_problems(files, encoder)
         if empty and not usable:
             problems.append(f"{folder}: none of its {len(empty)} readable slides has any instances")
+        if table and not problems and table.slides.keys().isdisjoint(file.slide for file in files):
+            problems.append(f"{labels}: no slide with a feature file has a label")
         if table is None or problems:
             looked = watch(spread(row_problems, usable), len(usable), "looking for more problems")
             problems += [problem for lines in looked for problem in lines]
             raise InputError(f"packing {folder}", problems, _REMEDY)
         sizes = {file.slide: file.rows for file in files}
-        with open_partial(target, _header(spec, table, files), sizes) as partial:
+        header = _header(spec, table, files, encoder)
+        with open_partial(target, header, sizes) as partial:
             problems, resumed = _fill(partial, usable, table, watch, spread)
         if problems:
             raise InputError(f"packing {folder}", problems, _REMEDY)
@@ -131,6 +156,8 @@ def pack(
         store=BagStore(target),
         formats=Counter(file.format for file in files),
         without_features=tuple(slide for slide in table.slides if slide not in present),
+        unneeded=tuple(file.slide for file in files if file.slide not in table.slides),
+        left=everything - len(found),
         unlabelled=tuple(sorted(table.unlabelled)),
         notes=table.notes,
         empty=tuple(empty),
@@ -163,18 +190,38 @@ def _look(
     if table is None:
         return None, found, problems
     found, ambiguous = named_as_labelled(found, table.named)
-    found = [file for file in found if file.slide not in table.unlabelled]
-    if not found and table.unlabelled and not problems:
-        problems.append(f"{labels}: no slide with a feature file has a label")
-    return table, found, problems + ambiguous
+    problems += ambiguous
+    present = {file.slide for file in found}
+    if found and not allow_missing:
+        names = SlideNames(present)
+        for slide in table.slides:
+            if slide not in present:
+                near = names.near_miss(slide, "the folder")
+                rest = near or "--allow-missing leaves such slides out"
+                problems.append(f"{labels}: slide '{slide}' has no feature file; {rest}")
+    return table, found, problems
 
 
-def _refuse_existing(target: Path, spec: DatasetSpec) -> None:
+def _refuse_name(target: Path, spec: DatasetSpec, data_dir: Path, encoder: str) -> None:
+    """Refuse names of files that are taken, and of encoders that could not be part of one."""
+    what, named = f"packing {spec.name}", on_the_command_line(spec.slug)
+    if encoder and not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", encoder, re.ASCII):
+        problem = f"'{encoder}' is not a name of letters, digits and . _ + -"
+        raise InputError("--encoder", [problem], "Give a name such as uni_v1.")
     if target.exists():
         problem = f"{target} exists; results refer to it, so it is not replaced"
         raise InputError(
-            f"packing {spec.name}", [problem], "Move it away, or name another folder with --data."
+            what,
+            [problem],
+            "Move it away, or name another folder with --data. To give its slides other labels: "
+            f"mil-bench data label --dataset {named} --labels TABLE. To pack features of another "
+            "encoder beside it, name the encoder with --encoder.",
         )
+    file = labels_path(spec, data_dir)
+    features = read_labels(file).features if file.exists() else spec.name
+    if features != spec.name:
+        problem = f"according to {file}, its features are those of {features}"
+        raise InputError(what, [problem], "Remove that file first, or pack another dataset.")
 
 
 def _fill(
@@ -192,7 +239,7 @@ def _fill(
     jobs, first, resumed = [], 0, 0
     for opened in usable:
         file = opened.file
-        job = RowJob(opened, first, table.slides[file.slide].label, partial.target)
+        job = RowJob(opened, first, max(0, _slide(file, table).label), partial.target)
         stamp, claimed = partial.claimed.get(file.slide, (None, None))
         if stamp == job.stamp:
             job, resumed = replace(job, claimed=claimed), resumed + 1
@@ -205,28 +252,16 @@ def _fill(
     files = [opened.file for opened in usable]
     partial.complete(
         [
-            BagEntry(table.slides[file.slide], file.rows, rows.patch_size, rows.digests)
+            BagEntry(_slide(file, table), file.rows, rows.patch_size, rows.digests)
             for file, rows in zip(files, packed, strict=True)
         ]
     )
     return [], resumed
 
 
-def _name_problems(found: Sequence[FoundFile], table: LabelTable | None) -> list[str]:
-    """Slides with two files, and slides without a label."""
-    problems = []
-    paths: dict[str, Path] = {}
-    for file in found:
-        slide = file.slide
-        if slide.lower() in paths:
-            problems.append(f"{file.path} and {paths[slide.lower()]} are the same slide")
-        paths.setdefault(slide.lower(), file.path)
-        if table is not None and slide not in table.named:
-            hint = table.near_miss(slide)
-            problems.append(
-                f"{file.path}: slide '{slide}' is not in the label table{hint and f'; {hint}'}"
-            )
-    return problems
+def _slide(file: FeatureFile, table: LabelTable) -> Slide:
+    """What the table says of a file's slide."""
+    return table.slides.get(file.slide) or Slide(file.slide, UNLABELLED, own_group(file.slide))
 
 
 def _with_instances(
@@ -245,38 +280,21 @@ def _with_instances(
     return usable, empty, problems
 
 
-def _mixed(files: list[FeatureFile]) -> list[str]:
-    """What should be the same in all files and is not."""
-    problems = []
-    for what, values in (
-        ("feature widths", [str(file.width) for file in files]),
-        ("number types", [file.dtype for file in files]),
-        ("encoders", [file.encoder or "unnamed" for file in files]),
-        ("units of coordinates", [file.coords_unit for file in files]),
-    ):
-        kinds: dict[str, list[str]] = {}
-        for value, file in zip(values, files, strict=True):
-            if value:  # files without coordinates have no unit
-                kinds.setdefault(value, []).append(str(file.path))
-        if len(kinds) > 1:
-            (most, paths), *others = sorted(kinds.items(), key=lambda item: -len(item[1]))
-            listed = "; ".join(f"{kind} in {first_names(paths)}" for kind, paths in others)
-            count = plural(len(paths), "file")
-            problems.append(f"several {what}: {most} in {count} such as {paths[0]}, but {listed}")
-    return problems
-
-
-def _header(spec: DatasetSpec, table: LabelTable, files: list[FeatureFile]) -> StoreHeader:
+def _header(
+    spec: DatasetSpec, table: LabelTable, files: list[FeatureFile], encoder: str
+) -> StoreHeader:
     formats = ", ".join(sorted({file.format for file in files}))
-    encoder = files[0].encoder or "encoder not named"
+    named = files[0].encoder or encoder
     return StoreHeader(
         dataset=spec.slug,
         hierarchy=spec.hierarchy,
         rows=sum(file.rows for file in files),
         width=files[0].width,
         dtype=files[0].dtype,
-        origin=f"{formats}, {encoder}",
+        origin=f"{formats}, {named or 'encoder not named'}",
         group_name=table.group_name,
         coords_unit=files[0].coords_unit if all(file.has_coords for file in files) else "",
         has_instance_labels=all(file.has_instance_labels for file in files),
+        encoder=encoder or named,
+        without_features=len(table.slides.keys() - {file.slide for file in files}),
     )

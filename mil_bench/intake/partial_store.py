@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 from filelock import Timeout
 
 from mil_bench import durable
+from mil_bench.bags.index import VERSION
+from mil_bench.bags.layout import BagEntry, StoreHeader, lay_out, write_index
 from mil_bench.bags.rows import Column
-from mil_bench.bags.store import VERSION, BagEntry, StoreHeader, lay_out, write_index
 from mil_bench.errors import StorageError
 
 if TYPE_CHECKING:

@@ -12,13 +12,20 @@ from mil_bench.methods.space import Choice, Float, Int
 
 if TYPE_CHECKING:
     from mil_bench.methods.adapter import BagByBag, bag_by_bag
-    from mil_bench.methods.method import Method, Output, add_gradients, weighted_mean
+    from mil_bench.methods.method import (
+        InstanceMap,
+        Method,
+        Output,
+        add_gradients,
+        weighted_mean,
+    )
 
 __all__ = [
     "BagByBag",
     "Choice",
     "Fit",
     "Float",
+    "InstanceMap",
     "Int",
     "Method",
     "Output",

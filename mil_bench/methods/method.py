@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mil_bench.errors import InputError
 from mil_bench.methods.ordinal import soft_labels
-from mil_bench.methods.output import Output, require_output, require_scalar
+from mil_bench.methods.output import InstanceMap, Output, require_output, require_scalar
 from mil_bench.methods.recipe import ORDINAL_LOSS
 
 if TYPE_CHECKING:
@@ -63,6 +63,10 @@ class Method(nn.Module, ABC):
     sets it, unless the class itself sets it to False because its loss adds to ``cross_entropy``."""
     without_hierarchy: ClassVar[str] = ""
     """One clause: what the method does if a dataset has no coarse classes; shown with such runs."""
+    map_meaning: str = "attention: the weight of the instance among those of its slide"
+    """One clause: what the values of ``instance_map`` are, for the legend of maps."""
+    without_map: str = ""
+    """One sentence without its subject: why there are no values of instances; "" if there are."""
     official_names: ClassVar[Mapping[str, str]] = {}
     """Prefixes of parameter names in the authors' checkpoints, with their names here."""
     version: ClassVar[int] = 1
@@ -179,6 +183,22 @@ class Method(nn.Module, ABC):
         raise NotImplementedError(
             f"{type(self).__name__} has no fit(train, validation), which the recipe Fit() calls"
         )
+
+    def instance_map(self, bags: BagBatch) -> InstanceMap | None:
+        """The value of every instance, as maps of slides show it; None if there is none.
+
+        By default the attention that ``forward`` returns: a column per fine class if there are as
+        many columns as classes, otherwise the mean of its columns.
+
+        Args:
+            bags: the batch.
+        """
+        attention = self(bags).attention
+        if attention is None:
+            return None
+        if attention.shape[1] == self.hierarchy.n_fine:
+            return InstanceMap(attention, tuple(range(self.hierarchy.n_fine)))
+        return InstanceMap(attention.mean(1, keepdim=True))
 
     def __init_subclass__(cls, **named: Any) -> None:
         super().__init_subclass__(**named)

@@ -32,6 +32,19 @@ class Output(NamedTuple):
     extras: Mapping[str, Tensor] = {}
 
 
+class InstanceMap(NamedTuple):
+    """What a method shows of every instance of a batch, for maps of slides.
+
+    Args:
+        values: ``[N, K]``; in each column, the instances that count most have the largest values.
+        classes: index of the fine class of each column; () for one column that holds for all
+            classes.
+    """
+
+    values: Tensor
+    classes: tuple[int, ...] = ()
+
+
 class OutputFormError(PluginError):
     """``forward`` or ``loss`` of a method returned something that training cannot use."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mil_bench import registry
 from mil_bench.datasets.card import CENTRE
-from mil_bench.datasets.slides import packed_slides
+from mil_bench.datasets.slides import common_slides, packed_slides
 from mil_bench.errors import InputError, PluginError
 from mil_bench.methods.recipe import recipe_from_json, takes_steps
 from mil_bench.methods.settings import (
@@ -27,22 +27,31 @@ from mil_bench.planning.rows import MethodRow
 from mil_bench.planning.slide_sizes import form_problems, require_sizes
 from mil_bench.split_files.formats.own import follow_file
 from mil_bench.splits.protocols import make_splits, protocol_named
+from mil_bench.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mil_bench.bags.store import BagStore
     from mil_bench.datasets.card import DatasetSpec
+    from mil_bench.datasets.slides import Slides
     from mil_bench.splits.plan import SplitPlan
 
 
-def make_plan(request: RunRequest, spec: DatasetSpec, store: BagStore) -> RunPlan:
+def make_plan(
+    request: RunRequest,
+    spec: DatasetSpec,
+    store: BagStore,
+    beside: Mapping[str, BagStore] | None = None,
+) -> RunPlan:
     """The plan for a request.
 
     Args:
         request: what the user asks for.
         spec: the dataset's card.
         store: the dataset's bags.
+        beside: further stores of the dataset by encoder; only slides that all have are in the
+            folds.
 
     Raises:
         UnknownNameError: a method, setting or protocol does not exist.
@@ -51,10 +60,14 @@ def make_plan(request: RunRequest, spec: DatasetSpec, store: BagStore) -> RunPla
             or the sizes of bags, or has no ordinal loss here.
         PluginError: a method has no recipe, or a parameter without a default that can be stored.
     """
-    splits = _splits(request, spec, store)
+    stores = {request.encoders[0]: store, **beside} if beside else {}
+    table = common_slides(stores, spec, request.allow_missing) if stores else None
+    splits = _splits(request, spec, table or packed_slides(store, spec))
     caption = spec.caption
     if spec.generator is None:
-        caption += f" ({len(store)} slides; {store.origin}, {store.width} features)"
+        without = plural(store.without_features, "labelled slide has", "labelled slides have")
+        missing = f"; {without} no features, left out" if store.without_features else ""
+        caption += f" ({len(store)} slides; {store.origin}, {store.width} features{missing})"
     methods, skipped = _usable(request, store, splits)
     remarks = {
         row.label: method.without_hierarchy for row, method in methods if spec.hierarchy.is_flat
@@ -105,6 +118,7 @@ def make_plan(request: RunRequest, spec: DatasetSpec, store: BagStore) -> RunPla
         remarks={name: remark for name, remark in remarks.items() if remark},
         ordered=spec.ordered,
         command=request.command,
+        encoder=request.encoders[0] if request.encoders else store.encoder,
         centres=_centres(store),
     )
 
@@ -119,11 +133,11 @@ def _centres(store: BagStore) -> dict[str, str]:
     return {}
 
 
-def _splits(request: RunRequest, spec: DatasetSpec, store: BagStore) -> SplitPlan:
+def _splits(request: RunRequest, spec: DatasetSpec, table: Slides) -> SplitPlan:
     """The folds of the split file if there is one, or else folds made by the protocol."""
-    table = packed_slides(store, spec)
     if request.splits is not None:
-        return follow_file(Path(request.splits), spec, table, request.allow_missing)
+        plan = follow_file(Path(request.splits), spec, table, request.allow_missing)
+        return dataclasses.replace(plan, facts=table.facts + plan.facts)
     protocol = request.protocol or spec.protocols[0]
     usual = protocol_named(protocol, spec.protocols, spec.name).usual_folds
     folds = request.folds
@@ -131,7 +145,8 @@ def _splits(request: RunRequest, spec: DatasetSpec, store: BagStore) -> SplitPla
         folds = usual(table.frame, spec.folds, PRESETS[request.preset].folds)
     about = protocol, table.frame, spec.hierarchy, folds, table.group_name
     plan = make_splits(*about, request.repeats)
-    return dataclasses.replace(plan, facts=table.blind_spots(table.frame["slide"]))
+    facts = table.facts + table.blind_spots(table.frame["slide"])
+    return dataclasses.replace(plan, facts=facts)
 
 
 def _usable(

@@ -105,6 +105,7 @@ class RunPlan:
             folds of a row may come from different jobs.
         tuning: how the jobs' settings were chosen, None if they were not tuned.
         centres: slide to its centre, "" for an unknown one; empty if no centre is known.
+        encoder: name of the encoder of the features, "" if it is not known.
     """
 
     dataset: str
@@ -119,6 +120,7 @@ class RunPlan:
     parts: tuple[tuple[int, ...], ...] = ()
     tuning: Tuning | None = None
     centres: Mapping[str, str] = field(default_factory=dict)
+    encoder: str = ""
 
     @cached_property
     def run_id(self) -> str:
@@ -207,6 +209,7 @@ class RunPlan:
             "parts": self.parts,
             "tuning": self.tuning.to_json() if self.tuning else None,
             "centres": dict(self.centres),
+            "encoder": self.encoder,
         }
 
     @classmethod

@@ -45,5 +45,7 @@ def prepare(request: RunRequest, data: Path, watch: Callable[..., Any] | None = 
             registry.methods.add_file(plugin, Method)
     request.rows  # noqa: B018 - reports unknown names before any data are made
     spec = find_dataset(request.dataset)
-    bags = open_store(spec, data, watch)
-    return Prepared(make_plan(request, spec, bags), bags, request)
+    own, *others = request.encoders or (None,)
+    bags = open_store(spec, data, watch, own)
+    beside = {name: open_store(spec, data, encoder=name) for name in others if name is not None}
+    return Prepared(make_plan(request, spec, bags, beside), bags, request)

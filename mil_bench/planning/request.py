@@ -65,7 +65,10 @@ class RunRequest:
         tuned: use the settings chosen by stored trials.
         select: a key of ``SELECTIONS``: how trials are chosen.
         pruning: prune hopeless trials, by the same rule for every method.
-        allow_missing: follow a split file without its slides that have no features.
+        allow_missing: follow a split file without its slides that have no features, and leave out
+            slides that one of several encoders lacks.
+        encoders: the encoder whose features are used, if there are several; the folds are made of
+            the slides that it and all encoders after it have.
         repeats: number of times that the cross-validation is made, each time with other folds.
     """
 
@@ -144,7 +147,16 @@ class RunRequest:
     )
     pruning: bool = option(True, "train every trial to its end; do not prune hopeless ones")
     allow_missing: bool = option(
-        False, "follow a split file without its slides that have no features; tables say so"
+        False,
+        "follow a split file without its slides that have no features, and leave slides out that "
+        "one of several encoders lacks; tables say so",
+    )
+    encoders: tuple[str, ...] = option(
+        (),
+        "features of one or more encoders (mil-bench data pack --encoder); several are run one "
+        "after another on the same folds and compared",
+        metavar="NAME",
+        flag="encoder",
     )
     repeats: int = option(
         1,

@@ -50,6 +50,7 @@ class Task:
         store: path of the bag store.
         device: "cpu" or "cuda".
         plugins: files whose methods are offered beside the installed ones.
+        labels: path of the label file whose labels count, None for those of the store.
     """
 
     job: Job
@@ -59,6 +60,7 @@ class Task:
     store: Path
     device: str
     plugins: tuple[Path, ...] = ()
+    labels: Path | None = None
 
     @property
     def key(self) -> str:
@@ -151,6 +153,7 @@ class TaskMaker:
             Path(self._bags.path).absolute(),  # a plugin may change the current folder
             self._device,
             tuple(path.absolute() for path in self._plugins),
+            self._bags.labels_path and self._bags.labels_path.absolute(),
         )
 
     def _bits(self, positions: np.ndarray) -> np.ndarray:

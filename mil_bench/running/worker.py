@@ -77,7 +77,7 @@ def train(
     """
     started = time.monotonic()
     job, device = task.job, torch.device(task.device)
-    store = BagStore(task.store)
+    store = _bags_of(task)
     for plugin in task.plugins:
         registry.methods.add_file(plugin, Method)
     if not job.is_trained:
@@ -133,6 +133,18 @@ def train(
         )
         results.append(result)
     return results
+
+
+def _bags_of(task: Task) -> BagStore:
+    """The bags of a task.
+
+    Raises:
+        TrainingError: the label file is not the one with which the run was planned.
+    """
+    store = BagStore(task.store, task.labels)
+    if task.labels is not None and store.digest != task.job.data_digest:
+        raise TrainingError(f"{task.labels.name} was replaced while the run trained; run it again")
+    return store
 
 
 def _roles(task: Task, store: BagStore, recipe: Recipe | Fit) -> list[FoldRoles]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -28,7 +29,6 @@ from mil_bench.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from mil_bench.evaluation.metrics import Measure
     from mil_bench.evaluation.predictions import TrainedFold
@@ -226,6 +226,40 @@ class RunResult:
         # In a tuned run folds may differ in their jobs.
         of_fold = [job for job, k in self.plan.trainings if job in jobs and k == fold]
         return trained_method(self.store, (of_fold or jobs)[0], fold, self.plan.hierarchy)
+
+    def predict(
+        self,
+        features: Any,
+        method: str | None = None,
+        *,
+        fold: int | None = None,
+        seed: int | None = None,
+        per_model: bool = False,
+        data: Path | str | None = None,
+    ) -> pd.DataFrame:
+        """Apply trained models to new slides; imports torch.
+
+        Args:
+            features: of one slide ``[n, D]``; or the path of a folder of feature files, of one
+                file, or of a bag store.
+            method: as tables call it; may be left out if the run has one method only.
+            fold: only the models of this fold, None for all.
+            seed: only the models of this training seed, None for all.
+            per_model: one column per model and class, too.
+            data: folder of packed features, None for ``data`` or the value of ``MIL_BENCH_DATA``.
+
+        Returns:
+            One row per slide: predicted classes, mean and spread of the models' probabilities, and
+            ``trained_on``, the number of models in whose training the slide took part.
+
+        Raises:
+            MilBenchError: the files cannot be used, or the features are not those of the training.
+        """
+        from mil_bench.runs.predicting import ModelChoice, frame_of
+
+        where = {} if data is None else {"data": Path(data)}
+        choice = ModelChoice(method, fold, seed, **where)
+        return frame_of(self, features, choice, per_model)
 
     @property
     def _expected(self) -> int:

@@ -11,7 +11,8 @@ import torch
 from mil_bench.bags import feed as feed_module
 from mil_bench.bags.bag import Bag, Slide
 from mil_bench.bags.feed import Feed
-from mil_bench.bags.store import BagStore, StoreHeader, create_store
+from mil_bench.bags.layout import StoreHeader
+from mil_bench.bags.store import BagStore, create_store
 from mil_bench.hierarchy import LabelHierarchy
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import h5py
@@ -11,13 +12,14 @@ import pytest
 from feature_files import some_features
 
 from mil_bench.bags.bag import Bag, Slide
-from mil_bench.bags.store import VERSION, BagStore, StoreHeader, create_store
+from mil_bench.bags.index import PARTLY_LABELLED, UNLABELLED, VERSION
+from mil_bench.bags.layout import StoreHeader
+from mil_bench.bags.store import BagStore, create_store
 from mil_bench.errors import InputError, StorageError
 from mil_bench.hierarchy import LabelHierarchy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
 
 TREE = LabelHierarchy.from_groups({"benign": ["N", "PB"], "malignant": ["IC"]})
 REMEDY = "Move it away and pack the features again"
@@ -116,7 +118,7 @@ def test_a_store_knows_its_shape_and_its_origin(tmp_path: Path) -> None:
     assert (store.rows, store.width, store.dtype) == (17, 6, np.dtype("float16"))
     assert (store.dataset, store.origin, store.group_name) == ("toy", "made by a test", "patient")
     assert store.hierarchy == TREE
-    assert store.offsets.tolist() == [0, 3, 4, 11, 13, 17]
+    assert store.starts.tolist() == [0, 3, 4, 11, 13]
     assert store.labels.tolist() == [0, 1, 2, 0, 1]
     assert store.slides["rows"].tolist() == [3, 1, 7, 2, 4]
 
@@ -265,16 +267,57 @@ def test_another_hdf5_file_is_not_a_store(tmp_path: Path) -> None:
     path = tmp_path / "toy.h5"
     with h5py.File(path, "w") as file:
         file["features"] = some_features()
-    assert_refused(path, f"is not a bag store of version {VERSION} (it says None, version None)")
+    assert_refused(path, "is not a bag store of version 2 or 3 (it says None, version None)")
 
 
 def test_a_store_of_another_version_names_both_versions(tmp_path: Path) -> None:
     path = tmp_path / "toy.h5"
     write(path, some_bags())
     with h5py.File(path, "a") as file:
-        file.attrs["version"] = VERSION + 1
-    assert_refused(path, f"is not a bag store of version {VERSION}")
-    assert_refused(path, f"version {VERSION + 1})")
+        file.attrs["version"] = PARTLY_LABELLED + 1
+    assert_refused(path, f"is not a bag store of version {VERSION} or {PARTLY_LABELLED}")
+    assert_refused(path, f"version {PARTLY_LABELLED + 1})")
+
+
+def test_a_store_that_an_older_version_wrote_is_opened_with_the_digest_it_had() -> None:
+    store = BagStore(Path(__file__).parent / "store_version_2.h5")
+    assert store.digest == "3fa3a6dac16c8631"
+    store.verify()
+    for i, bag in enumerate(some_bags()):
+        found = store.bag(i)
+        assert found.slide == bag.slide
+        assert found.patch_size == bag.patch_size
+        assert_same_bits(found.features, bag.features)
+        assert_same_bits(found.coords, bag.coords)
+        assert_same_bits(found.instance_labels, bag.instance_labels)
+    assert (store.encoder, store.without_features, len(store.stored)) == ("", 0, 5)
+
+
+def test_a_store_of_labelled_slides_is_byte_for_byte_what_an_older_version_wrote(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path / "toy.h5", some_bags())
+    older = Path(__file__).parent / "store_version_2.h5"
+    assert (tmp_path / "toy.h5").read_bytes() == older.read_bytes()
+
+
+def test_slides_without_a_label_are_stored_and_not_shown(tmp_path: Path) -> None:
+    bags = some_bags()
+    others = [
+        with_slide(bag, label=UNLABELLED) if i in (0, 3) else bag for i, bag in enumerate(bags)
+    ]
+    store = write(tmp_path / "more.h5", others)
+    alone = write(tmp_path / "alone.h5", [bags[i] for i in (1, 2, 4)])
+    assert store.stored == ("000", "001", "002", "003", "004")
+    assert store.slides.equals(alone.slides)
+    assert store.digest == alone.digest
+    assert (len(store), store.rows) == (3, 12)
+    for i, bag in enumerate(bags[j] for j in (1, 2, 4)):
+        assert_same_bits(store.bag(i).features, bag.features)
+        assert_same_bits(store.bag(i).coords, bag.coords)
+    store.verify()
+    with h5py.File(tmp_path / "more.h5") as file:
+        assert file.attrs["version"] == PARTLY_LABELLED
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Study:
-    """Two good slides of CLAM's layout, s1 and s2, with a sheet that labels them and s3."""
+    """Two good slides of CLAM's layout, s1 and s2, with a sheet that labels them."""
 
     def __init__(self, root: Path):
         self.folder, self.sheet, self.data = root / "features", root / "labels.csv", root / "data"
@@ -30,7 +30,7 @@ class Study:
             write_h5(
                 self.folder / f"{slide}.h5", some_features(5, 4, seed=i), np.zeros((5, 2), np.int32)
             )
-        self.label({"s1": "N", "s2": "IC", "s3": "PB"})
+        self.label({"s1": "N", "s2": "IC"})
 
     def label(self, label_of: dict[str, str]) -> None:
         write_label_table(self.sheet, label_of)
@@ -115,9 +115,12 @@ def empty_folder(study: Study) -> None:
 
 TEXT = b"slide,label\na,N\n"
 FOLDER_CASES = {
-    "a slide without a label": (
-        lambda s: s.label({"s1": "N"}),
-        ["s2.h5: slide 's2' is not in the label table"],
+    "a label without a slide": (
+        lambda s: s.label({"s1": "N", "S2": "IC", "s9": "N"}),
+        [
+            "slide 'S2' has no feature file; the folder has 's2', in other upper and lower case",
+            "slide 's9' has no feature file; --allow-missing leaves such slides out",
+        ],
     ),
     "the same slide as .h5 and .pt": (
         lambda s: write_pt(s.folder / "s2.pt", torch.from_numpy(some_features())),
@@ -296,10 +299,10 @@ def test_five_problems_of_the_files_come_in_one_error(study: Study) -> None:
     write_h5(study.folder / "s3.h5", some_features(5, 6))
     (study.folder / "text.h5").write_bytes(TEXT)
     write_pt(study.folder / "s1.pt", torch.zeros(5, 4))
-    study.label({"s1": "N", "s3": "PB", "narrow": "N", "flat": "N", "text": "N"})
+    study.label({"s1": "N", "s3": "PB", "narrow": "N", "flat": "N", "s9": "N"})
     error = study.refused(
         "6 problems",
-        "s2.h5: slide 's2' is not in the label table",
+        "slide 's9' has no feature file",
         "s1.pt and ",
         "narrow.h5: its 3 instances have no features",
         "flat.pt holds a tensor of shape (5,)",
@@ -327,6 +330,7 @@ def test_five_problems_of_the_values_come_in_one_error(study: Study) -> None:
 
 
 def test_five_problems_of_the_sheet_come_in_one_error(study: Study) -> None:
+    write_h5(study.folder / "s3.h5", some_features())
     study.sheet.write_text(
         "slide,label,split\ns1,N,train\ns1,IC,train\n,N,val\ns2,cancer,test\ns3,PB,holdout\ns4,,train\n"
     )
@@ -347,12 +351,10 @@ def test_a_long_list_of_problems_is_told_whole(study: Study) -> None:
     assert len(str(error).splitlines()) == 1 + 45 + 1
 
 
-def test_a_faulty_sheet_does_not_hide_a_slide_without_label(study: Study) -> None:
-    study.sheet.write_text(study.sheet.read_text() + "s9,Benign\n")
-    write_h5(study.folder / "s8.h5", some_features(3))
-    write_h5(study.folder / "s9.h5", some_features(3))
-    error = study.refused("label 'Benign'", "slide 's8' is not in the label table")
-    assert "slide 's9' has no label" not in str(error)  # it has one, of an unknown class
+def test_a_faulty_sheet_does_not_hide_a_label_without_a_slide(study: Study) -> None:
+    study.sheet.write_text(study.sheet.read_text() + "s8,N\ns9,Benign\n")
+    error = study.refused("label 'Benign'", "slide 's8' has no feature file")
+    assert "slide 's9' has no feature file" not in str(error)  # its label comes first
 
 
 def test_features_of_no_width_are_refused(study: Study) -> None:

@@ -101,3 +101,13 @@ def test_a_part_of_predictions_keeps_every_array() -> None:
     assert (part.labels == 1).all()
     assert len(part.slides) == len(part.fine) == len(part.coarse_head) == len(part.groups) == 10
     assert part.attention_auc is None
+
+
+def test_of_many_methods_the_best_two_have_bands() -> None:
+    skills = {"a": 0.1, "b": 2.0, "c": 0.2, "d": 1.0, "e": 0.3}
+    made = {name: trained_folds(skill) for name, skill in skills.items()}
+    bands = CurveBands(evidence(made | {"part": trained_folds(5.0, folds=2)}))
+    assert bands.banded == ["b", "d"]
+    found = bands.of(sensitivity)
+    assert {m for m, curves in found.items() if curves[0].band is not None} == {"b", "d"}
+    assert CurveBands(evidence({"a": made["a"], "b": made["b"]})).banded == ["a", "b"]

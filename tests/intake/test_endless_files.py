@@ -15,9 +15,10 @@ import pytest
 from feature_files import some_features, write_h5, write_label_table
 
 from mil_bench.bags.bag import Bag, Slide
+from mil_bench.bags.layout import StoreHeader
 from mil_bench.bags.opening import open_bags
 from mil_bench.bags.reading_process import NoEndError, ReadingProcess
-from mil_bench.bags.store import StoreHeader, create_store
+from mil_bench.bags.store import create_store
 from mil_bench.cli import main
 from mil_bench.errors import InputError, MilBenchError
 from mil_bench.hierarchy import LabelHierarchy

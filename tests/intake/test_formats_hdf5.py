@@ -172,11 +172,29 @@ def test_stamps_other_name_for_features_comes_without_coordinates(tmp_path: Path
     assert np.array_equal(file.read().features, features)
 
 
-@pytest.mark.parametrize("kind", ["slide", "patient"])
-def test_stamps_vector_of_a_whole_slide_is_refused(tmp_path: Path, kind: str) -> None:
-    path = write_stamp(tmp_path / "a.h5", some_features(1), feat_type=kind)
-    with pytest.raises(InputError, match=f"a whole {kind} .*a bag of patches is needed"):
+def test_stamps_vector_of_a_whole_patient_is_refused(tmp_path: Path) -> None:
+    path = write_stamp(tmp_path / "a.h5", some_features(1), feat_type="patient")
+    with pytest.raises(InputError, match=r"a whole patient .*features of slides are needed"):
         open_features(path)
+
+
+@pytest.mark.parametrize("shape", [(6,), (1, 6)])
+def test_stamps_vector_of_a_slide_is_a_bag_of_one_row(tmp_path: Path, shape: tuple) -> None:
+    features = some_features(1, 6).reshape(shape)
+    path = write_stamp(tmp_path / "a.h5", features, feat_type="slide", encoder="titan")
+    file = open_features(path)
+    assert (file.rows, file.width, file.encoder, file.has_coords) == (1, 6, "titan", False)
+    assert np.array_equal(file.read().features, features.reshape(1, 6))
+
+
+def test_tridents_vector_of_a_slide_is_told_by_its_folder(tmp_path: Path) -> None:
+    features, coords = some_features(1, 6)[0], np.zeros((9, 2), np.int64)
+    path = write_h5(tmp_path / "slide_features_titan" / "a.h5", features, coords, "titan", 512)
+    file = open_features(path)
+    assert (file.rows, file.width, file.encoder, file.has_coords) == (1, 6, "titan", False)
+    assert np.array_equal(file.read().features, features[None])
+    with pytest.raises(InputError, match="one vector for a whole slide"):
+        open_features(write_h5(tmp_path / "features_uni" / "a.h5", features))
 
 
 def test_a_slide_id_may_be_given(tmp_path: Path) -> None:

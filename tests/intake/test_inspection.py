@@ -143,6 +143,10 @@ def cut_short(study: Study) -> None:
     path.write_bytes(path.read_bytes()[:50_000])
 
 
+def without_a_file(study: Study) -> None:
+    (study.folder / "s5.h5").unlink()
+
+
 WRONG = {
     "NaN": (with_nan, "1 bag (s1) holds NaN or infinite values."),
     "a copy with another label": (with_copy, "Equal features, different labels: s1 (N), s2 (IC)."),
@@ -151,9 +155,13 @@ WRONG = {
         "Almost equal features, different labels: s1 in s2 (100%).",
     ),
     "a column that is the label": (with_leak, "Feature column 9 (counted from 0) is the label"),
-    "a slide without a label": (
+    "a label without a slide": (
         with_unlabelled,
-        "1 slide is not in the label table: s3 (the label table has 'S3'",
+        "1 labelled slide has no features: S3; --allow-missing leaves such slides out.",
+    ),
+    "a labelled slide without features": (
+        without_a_file,
+        "1 labelled slide has no features: s5; --allow-missing leaves such slides out.",
     ),
     "two encoders": (with_two_encoders, "Encoders differ: uni in 7 files, conch in 1 file."),
     "two widths": (
@@ -190,10 +198,6 @@ def same_label_copy(study: Study) -> None:
     study.write("s0", some_features(20, 16, seed=2))
 
 
-def without_a_file(study: Study) -> None:
-    (study.folder / "s5.h5").unlink()
-
-
 def with_dead_columns(study: Study) -> None:
     for i, rows in enumerate(ROWS):
         features = some_features(rows, 16, seed=i)
@@ -215,7 +219,10 @@ NOTED = {
         "1 pair of bags has at least half of their rows in common, 1 of them in different groups, "
         "which a split can separate: s0 in s3 (100%).",
     ),
-    "a labelled slide without features": (without_a_file, "1 labelled slide has no features: s5."),
+    "a slide without a label": (
+        lambda s: write_label_table(s.sheet, {k: v for k, v in s.labels.items() if k != "s3"}),
+        "1 slide is not in the label table: s3.",
+    ),
     "a dead column": (with_dead_columns, "Always zero: 1 feature column (3) of 16."),
     "a constant column": (with_dead_columns, "Always the same value: 1 feature column (5) of 16."),
     "one value a bag": (
@@ -376,7 +383,8 @@ def test_packing_says_what_it_packed_and_what_comes_next(study: Study) -> None:
         "--workers",
         "1",
     )
-    code, output, _ = study.call("pack", str(study.folder), *words)
+    assert study.call("pack", str(study.folder), *words)[0] == 2
+    code, output, _ = study.call("pack", str(study.folder), *words, "--allow-missing")
     assert code == 0
     assert "7 slides, 183 instances, 16 features (7 TRIDENT .h5)" in output
     assert "  IC: 4 slides (57.1%, on the card 24.1%)" in output

@@ -27,7 +27,7 @@ def leaks_of(bags: list[np.ndarray], labels: np.ndarray, classes: int | None = N
 
 
 def bags_of(store: BagStore) -> list[np.ndarray]:
-    return [store.features[a:b] for a, b in pairwise(store.offsets)]
+    return [store.features[store.rows_of(bag)] for bag in range(len(store))]
 
 
 def classic(shared: Path, name: str) -> LabelLeaks:

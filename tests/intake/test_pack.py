@@ -16,6 +16,7 @@ from mil_bench.benchmarks.bracs import BRACS
 from mil_bench.bags.bag import Slide
 from mil_bench.bags.store import BagStore
 from mil_bench.datasets.catalogue import open_store
+from mil_bench.errors import InputError
 from mil_bench.intake import row_packing
 from mil_bench.intake.pack import Packed, pack
 
@@ -176,13 +177,15 @@ def test_packing_the_same_files_elsewhere_gives_the_same_digest(
     assert pack(moved, BRACS, sheet, tmp_path / "other", unwatched).store.digest == first.digest
 
 
-def test_a_labelled_slide_without_a_file_is_reported_and_not_refused(
+def test_labelled_slides_without_a_file_are_reported_if_that_is_allowed(
     folder: Path, tmp_path: Path
 ) -> None:
     labels = {"001": "N", "lost-1": "PB", "002": "IC", "x.y": "ADH", "lost-2": "IC"}
-    packed = pack(
-        folder, BRACS, write_label_table(tmp_path / "l.csv", labels), tmp_path / "data", unwatched
-    )
+    table, data = write_label_table(tmp_path / "l.csv", labels), tmp_path / "data"
+    with pytest.raises(InputError, match="slide 'lost-1' has no feature file"):
+        pack(folder, BRACS, table, data, unwatched)
+    packed = pack(folder, BRACS, table, data, unwatched, allow_missing=True)
+    assert packed.store.without_features == 2
     assert packed.without_features == ("lost-1", "lost-2")
     assert packed.store.slides["slide"].tolist() == ["001", "002", "x.y"]
 

@@ -302,7 +302,7 @@ def test_a_store_that_comes_up_while_a_pack_waits_is_not_replaced(
     pack_into(folder, data)
     stored = content(data)
     monkeypatch.setattr(
-        "mil_bench.intake.pack._refuse_existing", lambda *arguments: None
+        "mil_bench.intake.pack._refuse_name", lambda *arguments: None
     )  # it was not there yet
     with pytest.raises(
         StorageError,

@@ -336,14 +336,15 @@ def test_what_a_terminal_would_obey_or_hide_is_shown_escaped(desk: Desk) -> None
     desk.label([*SLIDES, "new\x9bline"])
     code, _, errors = desk.pack()
     assert code == 2
-    assert "features/\\x1b[31mred.h5: slide '\\x1b[31mred' is not in the label table" in errors
+    assert "labels.csv: slide 'new\\x9bline' has no feature file" in errors
     code, output, _ = desk.check()
     assert code == 1
     assert "1 slide is not in the label table: \\x1b[31mred." in output
     assert "no features: new\\x9bline" in output
-    (Path("features") / f"{red}.h5").unlink()
-    code, output, _ = desk.pack()
+    code, output, _ = desk.pack("features", "--allow-missing")
     assert code == 0
+    assert "1 slide has no label in this table" in output
+    assert "leaves them out): \\x1b[31mred\n" in output
     assert "1 labelled slide has no feature file: new\\x9bline\n" in output
 
 
@@ -352,7 +353,11 @@ def test_a_name_that_is_no_text_can_be_shown(desk: Desk) -> None:
     Path("features/000.h5").rename(os.fsdecode(b"features/\xff.h5"))
     code, _, errors = desk.pack()
     assert code == 2
-    assert "features/\\udcff.h5: slide '\\udcff' is not in the label table" in errors
+    assert "slide '000' has no feature file" in errors
+    desk.label(SLIDES[1:])
+    code, output, errors = desk.pack()
+    assert code == 0, errors
+    assert "leaves them out): \\udcff\n" in output
 
 
 def test_a_line_break_in_a_name_makes_no_line_of_its_own() -> None:

@@ -11,7 +11,8 @@ import pytest
 from conftest import SMALL_TWIN
 
 from mil_bench.bags.bag import Bag, Slide
-from mil_bench.bags.store import BagStore, StoreHeader, create_store
+from mil_bench.bags.layout import StoreHeader
+from mil_bench.bags.store import BagStore, create_store
 from mil_bench.cli import main
 from mil_bench.errors import InputError, UnknownNameError
 from mil_bench.papers import reproduce
@@ -170,7 +171,7 @@ def packed(store: BagStore, path: Path) -> None:
     header = StoreHeader(
         "bracs",
         store.hierarchy,
-        int(store.offsets[-1]),
+        store.rows,
         store.width,
         "float32",
         "a test",
@@ -178,7 +179,7 @@ def packed(store: BagStore, path: Path) -> None:
     )
     with create_store(path, header) as writer:
         for b, slide in enumerate(store.slides.itertuples()):
-            rows = np.array(store.features[store.offsets[b] : store.offsets[b + 1]])
+            rows = np.array(store.features[store.rows_of(b)])
             writer.add(Bag(Slide(slide.slide, int(slide.label), slide.group), rows))
 
 

@@ -266,7 +266,7 @@ def test_the_latex_of_names_in_latin_letters_compiles(tmp_path: Path) -> None:
     latin = [name for name in map(one_line, NAMES) if name.isascii() and len(name) < 40]
     tables = [ResultTable("t", name, "", {n: {name: n} for n in latin}) for name in latin]
     (tmp_path / "tables.tex").write_text(latex("run", tables))
-    head = r"\documentclass{article}\usepackage{booktabs}\usepackage{xcolor}"
+    head = r"\documentclass{article}\usepackage{booktabs,graphicx,longtable,xcolor}"
     (tmp_path / "page.tex").write_text(head + r"\begin{document}\input{tables}\end{document}")
     command = ["pdflatex", "-halt-on-error", "page.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -11,7 +11,8 @@ from mil_bench.benchmarks.speed.race.core_models import WIDTH
 from torch import Tensor
 
 from mil_bench.bags.bag import Bag, Slide
-from mil_bench.bags.store import StoreHeader, create_store
+from mil_bench.bags.layout import StoreHeader
+from mil_bench.bags.store import create_store
 
 
 def write_bags(spec: Spec) -> None:

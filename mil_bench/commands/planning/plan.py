@@ -145,10 +145,10 @@ _MOST_METHODS = 40
 
 def _slides(spec: DatasetSpec, data: Path) -> Slides | None:
     """The packed slides; None if features are not packed. A generated dataset is made."""
-    from mil_bench.datasets.catalogue import open_store, store_path
+    from mil_bench.datasets.catalogue import is_packed, open_store
     from mil_bench.datasets.slides import packed_slides
 
-    if spec.generator is None and not store_path(spec, data).exists():
+    if not is_packed(spec, data):
         return None
 
     def watch(bags: Any, count: int) -> Any:

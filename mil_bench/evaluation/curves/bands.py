@@ -23,6 +23,7 @@ from mil_bench.evaluation.bootstrap import (
     units_of,
 )
 from mil_bench.evaluation.curves.heights import POINTS
+from mil_bench.evaluation.metrics import Measure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 DRAWS = 500
 """Draws of patients; in a picture, the ends of a band do not change visibly with more."""
+MOST_BANDS = 4
+"""Most methods whose bands can be told apart; of more methods, the best two have bands."""
+_RANKED_BY = Measure("fine", "macro_auc")
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +68,7 @@ class CurveBands:
         self._unit_of = units_of(self._predictions, bool(evidence.group_name))
         self._units = len(set(self._unit_of.values()))
         self._with_class = class_units(self._predictions, evidence.hierarchy, self._unit_of)["fine"]
+        self.banded = _banded_methods(evidence)
 
     @property
     def without(self) -> Mapping[str, int]:
@@ -77,10 +82,10 @@ class CurveBands:
 
     def of(self, curve: Curve) -> dict[str, list[BandedCurve | None]]:
         """Method to one curve per class; None if no training's test slides define it."""
-        enough = self._units >= FEWEST_UNITS
-        weights = np.concatenate(draws(self._units, DRAWS)) if enough else np.ones((1, self._units))
+        weights = draws(self._units, DRAWS if self._units >= FEWEST_UNITS else 0)
+        once, drawn = weights[0], np.concatenate(weights)
         return {
-            method: self._of_method(curve, predictions, weights)
+            method: self._of_method(curve, predictions, drawn if method in self.banded else once)
             for method, predictions in self._predictions.items()
         }
 
@@ -96,6 +101,19 @@ class CurveBands:
                 _add(curve, p.labels == c, p.fine[:, c], weight[rows], total, count)
             found.append(_banded(total, count) if count[:1].any() else None)
         return found
+
+
+def _banded_methods(evidence: Evidence) -> list[str]:
+    """Methods with a band, the best first: all if they are few, else those with the best means."""
+    means = {}
+    for method, trainings in evidence.measured.items():
+        values = [of_training.values[_RANKED_BY] for of_training in trainings.values()]
+        defined = [value for value in values if not np.isnan(value)]
+        means[method] = float(np.mean(defined)) if defined else -np.inf
+    if len(means) <= MOST_BANDS:
+        return list(means)
+    contestants = [method for method in means if method in evidence.contestants]
+    return sorted(contestants, key=lambda method: -means[method])[:2]
 
 
 def _add(

@@ -8,6 +8,7 @@ import numpy as np
 
 POINTS = 100
 """Steps of the horizontal axis."""
+_ROUNDING = 1e-9  # in steps of the grid
 GRID = np.linspace(0, 1, POINTS + 1)
 """Points of the horizontal axis."""
 
@@ -19,17 +20,15 @@ Weights are whole numbers, and both sums at the last threshold are above 0."""
 
 def sensitivity(right: np.ndarray, wrong: np.ndarray) -> np.ndarray:
     """Heights of a ROC curve over 1 - specificity; between two thresholds it is a straight line."""
-    # Steps are counted in whole numbers, so that no rounding moves a threshold past a grid point.
-    before = _filled(-(-POINTS * wrong // wrong[:, -1:]), right.shape[1])
+    # A count and a grid point that are equal but for rounding are equal.
+    begins = np.ceil(wrong * (POINTS / wrong[:, -1:]) - _ROUNDING)
+    before = _begun(begins)  # 0 is the point (0, 0), before all thresholds
     after = np.minimum(before + 1, right.shape[1])
-    none = np.zeros((len(right), 1), right.dtype)
-    (x0, x1), (y0, y1) = (
-        [np.take_along_axis(np.hstack([none, of]), at, 1) / of[:, -1:] for at in (before, after)]
-        for of in (wrong, right)
-    )
+    x, y = (np.pad(of / of[:, -1:], ((0, 0), (1, 0))) for of in (wrong, right))
+    x0, y0, x1, y1 = (_at(of, places) for places in (before, after) for of in (x, y))
     run = x1 - x0
-    share = np.divide(GRID - x0, run, out=np.zeros_like(run), where=run > 0)
-    heights = y0 + share * (y1 - y0)
+    run[run == 0] = 1  # at the last threshold, where the rise is 0, too
+    heights = y0 + (GRID - x0) / run * (y1 - y0)
     heights[:, 0] = 0
     return heights
 
@@ -40,22 +39,29 @@ def precision(right: np.ndarray, wrong: np.ndarray) -> np.ndarray:
     As in average precision, the precision between two thresholds is that of the one with the
     higher recall.
     """
-    first = _filled(POINTS * right // right[:, -1:] + 1, right.shape[1])
-    first = np.minimum(first, right.shape[1] - 1)
-    true, false = (np.take_along_axis(of, first, 1) for of in (right, wrong))
+    passed = np.floor(right * (POINTS / right[:, -1:]) + _ROUNDING) + 1
+    first = np.minimum(_begun(passed), right.shape[1] - 1)
+    true, false = _at(right, first), _at(wrong, first)
     heights = true / np.maximum(true + false, 1)
     heights[:, 0] = 1
     return heights
 
 
-def _filled(points: np.ndarray, thresholds: int) -> np.ndarray:
+def _begun(points: np.ndarray) -> np.ndarray:
     """How many thresholds begin at or before every grid point ``[R, 101]``.
 
     Args:
         points: grid point at which each threshold begins, rising ``[R, T]``; 101 for none.
-        thresholds: T.
     """
-    at = np.zeros((len(points), POINTS + 2), dtype=int)
+    rows, thresholds = points.shape
+    begun = np.zeros(rows * (POINTS + 2), dtype=np.intp)
+    starts = np.arange(0, len(begun), POINTS + 2)[:, None]
     # Of thresholds that begin at the same point, the last one is written last.
-    np.put_along_axis(at, points, np.arange(1, thresholds + 1)[None], 1)
-    return np.maximum.accumulate(at[:, : POINTS + 1], axis=1)
+    begun[points.astype(np.intp) + starts] = np.arange(1, thresholds + 1)
+    return np.maximum.accumulate(begun.reshape(rows, -1)[:, : POINTS + 1], axis=1)
+
+
+def _at(values: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Each row's values at its places; faster than ``np.take_along_axis``."""
+    starts = np.arange(0, values.size, values.shape[1])[:, None]
+    return values.ravel().take(places + starts)

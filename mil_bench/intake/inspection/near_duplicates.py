@@ -64,7 +64,7 @@ def near_duplicates(store: BagStore, watch: Watch = unwatched) -> pd.DataFrame:
     """``near_duplicate_bags`` of all bags of a store."""
 
     def read(bag: int) -> np.ndarray:
-        return store.features[store.offsets[bag] : store.offsets[bag + 1]]
+        return store.features[store.rows_of(bag)]
 
     return near_duplicate_bags(tuple(store.slides["slide"]), read, watch)
 

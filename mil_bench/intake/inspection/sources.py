@@ -83,7 +83,7 @@ def store_source(title: str, store: BagStore) -> BagSource:
             slide, columns = store.slides["slide"].iloc[position], " and ".join(damaged)
             problem = f"the {columns} of slide '{slide}' changed on disk since they were packed"
             raise InputError(f"bag store {store.path}", [problem], "Pack the features again.")
-        rows = slice(store.offsets[position], store.offsets[position + 1])
+        rows = store.rows_of(position)
         return store.features[rows], None if store.coords is None else store.coords[rows]
 
     return BagSource(title, tuple(store.slides["slide"]), store.hierarchy.fine, store.labels, read)

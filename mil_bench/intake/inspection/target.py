@@ -94,9 +94,9 @@ def open_target(
         None if labels is None or spec is None else read_label_table(labels, spec, allow_missing)
     )
     if path.is_dir():
-        return _folder(path, spec, table, watch, how)
+        return _folder(path, spec, table, watch, how, allow_missing)
     store = open_store(spec, data_dir) if named and spec is not None else open_bags(path)
-    return _store(store, spec, table)
+    return _store(store, spec, table, allow_missing)
 
 
 def _repeated(source: BagSource) -> list[Finding]:
@@ -107,9 +107,11 @@ def _repeated(source: BagSource) -> list[Finding]:
     return [Finding(True, f"bag_ids: {count}: {first_names(repeated)}.")]
 
 
-def _store(store: BagStore, spec: DatasetSpec | None, table: LabelTable | None) -> InspectionTarget:
+def _store(
+    store: BagStore, spec: DatasetSpec | None, table: LabelTable | None, allow_missing: bool
+) -> InspectionTarget:
     frame, fine = store.slides, store.hierarchy.fine
-    findings = _compared(tuple(frame["slide"]), table)
+    findings = _compared(tuple(frame["slide"]), table, allow_missing)
     if table is not None:
         different = [
             f"{slide} ({fine[label]}, {fine[table.slides[slide].label]} in the table)"
@@ -135,7 +137,12 @@ def _expected(spec: DatasetSpec | None, source: BagSource) -> tuple[int, ...]:
 
 
 def _folder(
-    folder: Path, spec: DatasetSpec | None, table: LabelTable | None, watch: Watch, how: Reading
+    folder: Path,
+    spec: DatasetSpec | None,
+    table: LabelTable | None,
+    watch: Watch,
+    how: Reading,
+    allow_missing: bool,
 ) -> InspectionTarget:
     found = find_feature_files(folder)
     ambiguous: list[str] = []
@@ -149,7 +156,7 @@ def _folder(
     files = [readable.file for readable in opened]
     findings = [Finding(True, problem) for problem in (*ambiguous, *unreadable)]
     findings += _kinds([file for file in files if file.rows])
-    findings += _compared([file.slide for file in found], table)
+    findings += _compared([file.slide for file in found], table, allow_missing)
     source = files_source(str(folder), files, table, spec.hierarchy.fine if spec else (), reader)
     slides = table.slides if table else {}
     groups = [slides[file.slide].group if file.slide in slides else file.slide for file in files]
@@ -182,8 +189,10 @@ def _kinds(files: Sequence[FeatureFile]) -> list[Finding]:
     return findings
 
 
-def _compared(slides: Sequence[str], table: LabelTable | None) -> list[Finding]:
-    """Slides without a label, and labels without a slide."""
+def _compared(
+    slides: Sequence[str], table: LabelTable | None, allow_missing: bool
+) -> list[Finding]:
+    """Slides without a label, and labels without a slide, which packing refuses by default."""
     if table is None:
         return []
     hints = {slide: table.near_miss(slide) for slide in slides if slide not in table.named}
@@ -197,8 +206,10 @@ def _compared(slides: Sequence[str], table: LabelTable | None) -> list[Finding]:
         findings.append(Finding(False, f"{count} no label; packing leaves such out: {shown}."))
     if surplus:
         count, shown = plural(len(surplus), "slide is", "slides are"), first_names(surplus)
-        findings.append(Finding(True, f"{count} not in the label table: {shown}."))
+        findings.append(Finding(False, f"{count} not in the label table: {shown}."))
     if missing:
         count = plural(len(missing), "labelled slide has", "labelled slides have")
-        findings.append(Finding(False, f"{count} no features: {first_names(missing)}."))
+        hint = "" if allow_missing else "; --allow-missing leaves such slides out"
+        shown = f"{first_names(missing)}{hint}"
+        findings.append(Finding(not allow_missing, f"{count} no features: {shown}."))
     return findings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -46,8 +46,20 @@ class FeatureDatasets:
     coords: h5py.Dataset | None
     attrs: Mapping[str, object]
 
+    @property
+    def is_slide_vector(self) -> bool:
+        """Whether one vector for a whole slide is stored: a bag of one row.
+
+        STAMP says so in an attribute, TRIDENT by the name of the folder.
+        """
+        is_said = self.attrs.get("feat_type") == "slide"
+        is_said |= self.path.parent.name.startswith("slide_features_")
+        return bool(is_said and self.features.ndim == 1 and self.features.size)
+
     def shape(self) -> tuple[int, int]:
         """Instances and width."""
+        if self.is_slide_vector:
+            return 1, self.features.size
         return bag_shape(self.path, self.features.shape, f"has '{self.key}'")
 
     def dtype(self) -> str:
@@ -91,8 +103,10 @@ def feature_datasets(path: Path) -> Iterator[FeatureDatasets]:
                 f"has no dataset '{wanted[0]}' (it holds: {held or 'nothing'}{hint})",
                 f"{EXTRACT_AGAIN[:-1]}; features under another name are named with --key.",
             )
-        coords = None if file.get("coords", getlink=True) is None else dataset(file, path, "coords")
-        yield FeatureDatasets(path, keys[0], dataset(file, path, keys[0]), coords, file.attrs)
+        features = FeatureDatasets(path, keys[0], dataset(file, path, keys[0]), None, file.attrs)
+        if file.get("coords", getlink=True) is not None and not features.is_slide_vector:
+            features = replace(features, coords=dataset(file, path, "coords"))
+        yield features
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ micrometres; attributes of the file: ``extractor``, ``unit`` ("um"), ``tile_size
 ("tile"). Its own reader (modeling/data.py) also takes ``patch_embeddings``, which has no
 coordinates, version 2.0's ``tile_size`` with the unit, and version 1, which has no unit: pixels of
 tiles of 224, each 256 micrometres wide. One vector per slide or patient is stored under the same
-name; ``feat_type`` tells them apart.
+name; ``feat_type`` tells them apart. A vector of a slide is a bag of one row.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ from mil_bench.intake.readers.interface import (
 if TYPE_CHECKING:
     from pathlib import Path
 
+_ENCODER_OF = {"tile": "extractor", "slide": "encoder"}
+"""``feat_type`` to the attribute that names the encoder."""
 _FEATURES = ("feats", "patch_embeddings")
 _OLD_TILE_PIXELS, _OLD_TILE_MICROMETRES = 224, 256
 
@@ -55,15 +57,16 @@ class StampFile(FeatureFile):
 
         Raises:
             InputError: the file does not have the layout above, or holds one vector for a whole
-                slide.
+                patient.
         """
         with feature_datasets(path) as datasets:
             kind = str(datasets.attrs.get("feat_type", "tile"))
-            if kind != "tile":
+            if kind not in ("tile", "slide"):
                 raise broken(
                     path,
-                    f"holds one vector for a whole {kind} (feat_type), a bag of patches is needed",
-                    "Give the folder with the tile features it was made from.",
+                    f"holds one vector for a whole {kind} (feat_type), features of slides are "
+                    "needed",
+                    "Give the folder with the tile or slide features it was made from.",
                 )
             rows, width = datasets.shape()
             unit, side, scale = _unit(datasets)
@@ -74,7 +77,7 @@ class StampFile(FeatureFile):
                 rows=rows,
                 width=width,
                 dtype=datasets.dtype(),
-                encoder=str(datasets.attrs.get("extractor", "")),
+                encoder=str(datasets.attrs.get(_ENCODER_OF[kind], "")),
                 coords_unit=unit,
                 tile_side=side,
                 scale=scale,

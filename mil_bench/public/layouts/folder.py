@@ -13,11 +13,20 @@ from typing import TYPE_CHECKING
 
 from mil_bench.datasets.slide_ids import without_ending
 from mil_bench.intake.folders import FoundFile
-from mil_bench.intake.row_packing import OpenedFile, Spread, load_one, open_one, spread_over
+from mil_bench.intake.row_packing import (
+    OpenedFile,
+    Problems,
+    Spread,
+    load_one,
+    open_one,
+    spread_over,
+)
 from mil_bench.public.layouts.interface import Fetched, Layout, PublicBag
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
+
+    from mil_bench.intake.readers import RawBag
 
 
 @contextlib.contextmanager
@@ -41,5 +50,5 @@ def _bags(spread: Spread, fetched: Fetched, written: Container[str]) -> Iterator
     yield PublicBag(slide, raw, split=fetched.file.split)
 
 
-def _load(opened: OpenedFile):  # noqa: ANN202  # as load_one
+def _load(opened: OpenedFile) -> RawBag | Problems:
     return load_one(opened.file)

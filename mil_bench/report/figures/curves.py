@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mil_bench.evaluation.bootstrap import FEWEST_UNITS
-from mil_bench.evaluation.curves.bands import DRAWS, CurveBands
+from mil_bench.evaluation.curves.bands import DRAWS, MOST_BANDS, CurveBands
 from mil_bench.evaluation.curves.heights import GRID, Curve, precision, sensitivity
 from mil_bench.report.figures.names import set_title, texts_of
 from mil_bench.report.figures.style import legend, panels, styled, styles
@@ -58,11 +58,16 @@ def band_sentences(evidence: Evidence) -> str:
         f"{name} ({number} {curves.unit}{'s' * (number != 1)})"
         for name, number in curves.without.items()
     ]
+    if not curves.banded:
+        return ""
     none = f"No band for {', '.join(without)}: {FEWEST_UNITS} {curves.unit}s are needed."
     if len(without) == evidence.hierarchy.n_fine:
         return none
+    whose = "Bands"
+    if len(evidence.trained) > MOST_BANDS:
+        whose = f"Bands (of the highest mean macro AUCs: {' and '.join(curves.banded)})"
     return (
-        f"Bands: 95 % bootstrap intervals over {curves.unit}s ({DRAWS} draws), pointwise: each "
+        f"{whose}: 95 % bootstrap intervals over {curves.unit}s ({DRAWS} draws), pointwise: each "
         "holds at one point of the horizontal axis, not for the whole curve, and covers the "
         f"sampling of test {curves.unit}s, not training." + (f" {none}" if without else "")
     )

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 _ONE_VS_REST = "One-vs-rest curves of the fine classes, mean over all trainings."
 _NO_INTERVAL = (
-    "Average precision, the area under these curves, has no interval: it increases if slides are "
-    "drawn twice."
+    "Precision increases if slides are drawn twice, so a curve can be low in its band; average "
+    "precision, the area under these curves, has no interval for this reason."
 )
 _NO_ECE = (
     "The calibration error (ECE) has no interval: it is biased upwards, on drawn slides still more."

@@ -59,20 +59,57 @@ class Report:
 
 def page(report: Report) -> str:
     """The HTML file."""
+    return _rendered(
+        "report.html.jinja",
+        report.figures,
+        **vars(report),
+        folded=_FOLDED,
+        package_tables=[name for name in report.tables if name.startswith(PACKAGE_TABLE)],
+    )
+
+
+def encoder_page(
+    title: str,
+    summary: Sequence[str],
+    facts: Sequence[str],
+    tables: Sequence[ResultTable],
+    figures: Gallery,
+    runs: Mapping[str, str],
+) -> str:
+    """The HTML file of methods with several encoders.
+
+    Args:
+        title: heading.
+        summary: what may be said, sentence by sentence.
+        facts: failures and remarks, one line each.
+        tables: in their order.
+        figures: pictures of them.
+        runs: encoder to the name of its run.
+    """
+    return _rendered(
+        "encoders.html.jinja",
+        figures,
+        title=title,
+        summary=summary,
+        facts=facts,
+        tables=tables,
+        runs=runs,
+    )
+
+
+def _rendered(template: str, pictures: Gallery, **values: Any) -> str:
     environment = Environment(
         loader=PackageLoader("mil_bench", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_as_text,
     )
-    return environment.get_template("report.html.jinja").render(
-        vars(report),
-        pictures=report.figures.pictures,
-        image=report.figures.image,
-        missing=report.figures.failures,
+    return environment.get_template(template).render(
+        values,
+        pictures=pictures.pictures,
+        image=pictures.image,
+        missing=pictures.failures,
         html_table=html_table,
-        folded=_FOLDED,
-        package_tables=[name for name in report.tables if name.startswith(PACKAGE_TABLE)],
         version=__version__,
     )
 

@@ -10,7 +10,8 @@ from mil_bench.baselines.simple.detector import Detector
 import mil_bench
 from mil_bench.bags.batch import BagBatch
 from mil_bench.bags.feed import Feed
-from mil_bench.bags.store import StoreHeader, create_store
+from mil_bench.bags.layout import StoreHeader
+from mil_bench.bags.store import create_store
 from mil_bench.datasets.catalogue import find_dataset, open_store
 from mil_bench.hierarchy import LabelHierarchy
 

@@ -137,7 +137,7 @@ def test_a_run_trains_stores_and_resumes_probes_like_other_methods(tmp_path: Pat
         bags = store.index_of(stored.predictions.slides)
         batch = BagBatch.pack(
             torch.cat([torch.from_numpy(np.asarray(store.bag(i).features)) for i in bags]).float(),
-            torch.from_numpy(np.diff(store.offsets)[bags]),
+            torch.from_numpy(store.sizes[bags]),
             torch.from_numpy(store.labels[bags]),
         )
         found = model(batch).fine.double().softmax(1)

@@ -1,0 +1,1 @@
+"""Commands that use the trained models of a run."""

@@ -1,0 +1,1 @@
+"""Trained models on new slides: predictions of each model, their mean, and scores."""

@@ -1,0 +1,1 @@
+"""Maps of slides: where trained models look, as pictures, GeoJSON and tables."""
