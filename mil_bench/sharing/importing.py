@@ -18,7 +18,7 @@ from mil_bench.sharing.agreement import (
     has_same_data,
     known_slides,
     own_plans,
-    packed_digests,
+    packed_digest,
 )
 from mil_bench.sharing.bundle import MANIFEST, SOURCE_RULE, is_source
 from mil_bench.sharing.checked_values import plans_of, present, trained_fold
@@ -62,7 +62,7 @@ class Imported:
     is_new: bool = True
 
     def split_file(self, plan: RunPlan) -> Path:
-        """A split file with the folds of a run."""
+        """A split file with the folds of a run; there is none for repeated folds."""
         return self.folder / f"split-{plan.splits.digest}.json"
 
 
@@ -93,8 +93,12 @@ def import_results(
             raise InputError(f"bundle {path}", [problem], "Name it with --source NAME.")
         plans = plans_of(bundle, path)
         store = ResultStore(results.runs)
-        own, packed = own_plans(store), packed_digests(plans.values(), data)
-        problems = [line for run, p in plans.items() for line in disagreements(run, p, own, packed)]
+        own = own_plans(store)
+        problems = [
+            line
+            for run_id, plan in plans.items()
+            for line in disagreements(run_id, plan, own, packed_digest(plan, data))
+        ]
         if problems:
             raise InputError(f"bundle {path}", problems, _ELSEWHERE)
         name = hashlib.sha256(f"{bundle.digest} {source}".encode()).hexdigest()[:16]
@@ -189,10 +193,12 @@ def _fill(
         values = named_values(trained.predictions, plan.hierarchy, plan.ordered)
         staging.save_fold(marked, replace(trained, job_key=marked.key), values)
     for plan in imported.plans:
+        staging.save_plan(plan)
         splits = plan.splits
+        if splits.repeats > 1:  # split files hold one division of the slides
+            continue
         path = staging.root / imported.split_file(plan).name
         source = splits.source or f"the split of {imported.source}"
         SplitFile(plan.dataset, splits.protocol, source, splits.folds).write(path)
-        staging.save_plan(plan)
     manifest = bundle.manifest.model_dump_json(indent=1)
     durable.replace(staging.root / MANIFEST, manifest)
