@@ -274,7 +274,7 @@ class Transformer(Method):
         """The last layer's attention of the class token ``[N, 1]``; None with ALiBi."""
         if self.alibi:
             return None
-        *before, last = cast("nn.ModuleList", self.transformer.layers)
+        *before, last = cast("list[nn.ModuleList]", self.transformer.layers)
         tokens = self._tokens(bags)
         for block in before:
             tokens = replace(tokens, features=block(tokens, None, False))

@@ -22,6 +22,7 @@ from mil_bench.results import Results
 from mil_bench.running.result_store import ResultStore
 from mil_bench.running.runner import MissingFolds
 from mil_bench.running.setup import ELSEWHERE, Cluster, Setup, data_folder
+from mil_bench.runs.plan_records import keep_chosen, keep_plan
 from mil_bench.runs.result import RunResult
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def run(
     tuned: bool = False,
     select: str = "per-fold",
     pruning: bool = True,
+    metric: str | None = None,
     margin: float = 100 * MARGIN,
     reference: str | None = None,
     pairs: Sequence[str | tuple[str, str]] = (),
@@ -97,8 +99,10 @@ def run(
         tuned: use the settings that stored trials have chosen.
         select: how trials are chosen, "per-fold" or "shared".
         pruning: end trials without prospect early.
+        metric: key of the metric on which methods are compared ("accuracy"), None for the
+            dataset's, mostly macro AUC.
         margin: methods that are shown to differ by less are practically equivalent, in percentage
-            points.
+            points, or in hundredths for a metric that is not shown in percent.
         reference: compare only this method with each other one, as tables call them.
         pairs: compare only these pairs, each ``("a", "b")`` or ``"a:b"``.
         results: folder of results.
@@ -160,7 +164,7 @@ def run(
         tracking=tracking,
         progress=progress,
     )
-    asked = _asked(margin, reference, pairs)
+    asked = _asked(metric, margin, reference, pairs)
     prepared = prepare(request, setup)
     return execute(prepared, _where_classes_are(prepared, setup), asked)
 
@@ -203,16 +207,19 @@ def _paths(files: Path | str | Sequence[Path | str]) -> tuple[Path, ...]:
     return (Path(files),) if isinstance(files, str | Path) else tuple(map(Path, files))
 
 
-def _asked(margin: float, reference: str | None, pairs: Sequence[str | tuple[str, str]]) -> Asked:
+def _asked(
+    metric: str | None, margin: float, reference: str | None, pairs: Sequence[str | tuple[str, str]]
+) -> Asked:
     each = (pairs,) if isinstance(pairs, str) else pairs
     words = tuple(pair if isinstance(pair, str) else ":".join(pair) for pair in each)
-    return Asked(margin, reference, words)
+    return Asked(margin, reference, words, metric)
 
 
 def open_run(
     name: str,
     results: Path | str = "results",
     *,
+    metric: str | None = None,
     margin: float = 100 * MARGIN,
     reference: str | None = None,
     pairs: Sequence[str | tuple[str, str]] = (),
@@ -222,17 +229,21 @@ def open_run(
     Args:
         name: of the run, as ``mil-bench runs list`` shows it.
         results: folder of results.
+        metric: as of ``run``.
         margin: as of ``run``.
         reference: as of ``run``.
         pairs: as of ``run``.
 
     Raises:
         UnknownNameError: there is no such run.
-        InputError: the run has no such method.
+        InputError: the run has no such method, or methods cannot be compared on the metric.
         StorageError: one of its files is broken.
     """
     store = ResultStore(Results(Path(results)).runs)
-    return RunResult.collect(store, store.load_plan(name), asked=_asked(margin, reference, pairs))
+    asked = _asked(metric, margin, reference, pairs)
+    result = RunResult.collect(store, store.load_plan(name), asked=asked)
+    result.note_shown()
+    return result
 
 
 def prepare(request: RunRequest, setup: Setup) -> Prepared:
@@ -257,14 +268,18 @@ def execute(
     Raises:
         InputError: the run lacks a method that is to be compared, or cannot be made as asked.
     """
-    asked.pairs_of(prepared.plan.methods)  # before anything is trained
+    asked.require(prepared.plan)  # before anything is trained
+    store = ResultStore(setup.folder.runs)
     if prepared.request.is_tuned:
         if prepared.request.tune and setup.cluster.detach:
             remedy = "Call mil-bench tune ... --detach first, then mil-bench run ... --tuned."
             problem = "the trials decide what is trained, so detach cannot send both"
             raise InputError("the request", [problem], remedy)
+        record = None if setup.collect else keep_plan(store, prepared, asked)
         prepared = tune_settings(prepared, setup)
-    plan, store = prepared.plan, ResultStore(setup.folder.runs)
+        if record is not None:
+            keep_chosen(store, record, prepared.plan)
+    plan = prepared.plan
     listeners = _listeners(setup)
     source: MissingFolds | FoldsElsewhere
     if setup.on in ELSEWHERE:
@@ -274,6 +289,8 @@ def execute(
     if not (source.is_complete or setup.collect):
         prepared.bags.verify(progress_bar if setup.progress else unwatched)
     store.save_plan(plan)
+    if not (setup.collect or prepared.request.is_tuned):
+        keep_plan(store, prepared, asked)
     try:
         trainings, stored_keys = source.trainings, {(job.key, fold) for job, fold in source.stored}
         done = sum((job.key, fold) in stored_keys for job, fold in trainings)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import shlex
+import sys
 from typing import TYPE_CHECKING, Any
 
 from mil_bench.planning.options import add_options, from_arguments, words_of
@@ -11,7 +14,7 @@ from mil_bench.planning.request import RunRequest
 from mil_bench.running.setup import Cluster, Setup, data_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 
@@ -84,6 +87,29 @@ def add_data_folder(parser: Any) -> None:
 def add_plugin_files(parser: Any) -> None:
     """Add the option for methods from single files."""
     add_options(parser, RunRequest, "plugins")
+
+
+def add_json(parser: Any) -> None:
+    """Add the option for a JSON document in place of text."""
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print one JSON document and nothing else on standard output",
+    )
+
+
+@contextlib.contextmanager
+def output_as_errors() -> Iterator[None]:
+    """What is printed in the block, also by processes that it starts, goes to standard error."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def words_again(arguments: argparse.Namespace, *names: str) -> str:

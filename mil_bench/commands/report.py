@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mil_bench.commands.options import add_results_folder, words_again
+from mil_bench.commands.options import (
+    add_json,
+    add_results_folder,
+    output_as_errors,
+    words_again,
+)
 from mil_bench.errors import InputError, one_line
 from mil_bench.planning.asked import OPTIONS, Asked
 from mil_bench.planning.options import add_options, from_arguments
@@ -32,6 +37,7 @@ def add_report(subparsers: Any) -> None:
         "run", nargs="+", metavar="RUN", help="names of runs; see mil-bench runs list"
     )
     add_options(parser.add_argument_group("the comparison"), Asked, *OPTIONS)
+    add_json(parser)
     add_results_folder(parser)
 
 
@@ -47,11 +53,17 @@ def report(arguments: argparse.Namespace) -> int:
     plans = _joined([store.load_plan(name) for name in dict.fromkeys(arguments.run)])
     asked = from_arguments(Asked, arguments)
     for plan in plans:
-        asked.pairs_of(plan.methods)
+        asked.require(plan)
     for plan in plans:
         if plan.run_id not in store.runs():
             store.save_plan(plan)  # of joined runs, so that they can be named together
     results = [RunResult.collect(store, plan, asked=asked) for plan in plans]
+    if arguments.json:
+        with output_as_errors():
+            documents = [document_of(result, reports / result.run_id) for result in results]
+            ranking = ranking_document_of(results, reports)
+        print_documents(documents, ranking)
+        return 0
     for result in results:
         show(result, reports / result.run_id, words_again(arguments, "results"))
     show_ranking(results, reports)
@@ -83,13 +95,45 @@ def show(result: Any, folder: Path, again: str) -> None:
     print()
     for sentence in result.summary:
         print(one_line(sentence))
+    if result.planned is not None:
+        print(one_line(result.planned.sentence))
     for fact in result.facts:  # before anything is written: a disk may refuse
         print(f"! {one_line(fact)}")
+    result.note_shown()
     page = result.write(folder)
     for line in result.figures.failures.values():
         print(f"! {one_line(line)}")
     print(f"\nReport: {page}  (tables as Markdown, CSV and LaTeX in the same folder)")
     print(f"To print it again: mil-bench report {result.run_id}{result.asked.again}{again}")
+
+
+def document_of(result: Any, folder: Path) -> dict[str, Any]:
+    """A run as a document; writes its report, too."""
+    from mil_bench.runs.document import run_document
+
+    result.note_shown()
+    return run_document(result, result.write(folder))
+
+
+def ranking_document_of(results: list[Any], reports: Path) -> dict[str, Any] | None:
+    """The ranking of methods over datasets as a document, if there are several; writes it, too."""
+    if len(results) < 2:
+        return None
+    from mil_bench.runs.document import ranking_document
+    from mil_bench.runs.ranking import Ranking
+
+    try:
+        ranking = Ranking(results)
+    except InputError as error:  # every run is finished; only the ranking is missing
+        return {"problem": str(error)}
+    return ranking_document(ranking, ranking.write(reports))
+
+
+def print_documents(runs: list[dict[str, Any]], ranking: dict[str, Any] | None) -> None:
+    """Print the document of a command."""
+    from mil_bench.runs.document import text_of_document
+
+    print(text_of_document({"runs": runs, "ranking": ranking}))
 
 
 def show_ranking(results: list[Any], reports: Path) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mil_bench.commands.options import add_setup, setup_of, words_again
 from mil_bench.errors import one_line
 from mil_bench.papers.request import ReproduceRequest
+from mil_bench.planning.asked import Asked
 from mil_bench.planning.options import add_options, from_arguments
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def add_reproduce(subparsers: Any) -> None:
     )
     names = ("datasets", "preset", "splits", "allow_missing", "published", "epochs", "tune")
     add_options(what, ReproduceRequest, *names)
+    add_options(what, Asked, "metric")
     add_setup(parser, "tracking")
 
 
@@ -69,13 +71,15 @@ def reproduce(arguments: argparse.Namespace) -> int:
     request = from_arguments(ReproduceRequest, arguments)
     items, datasets = _present_names(request.items), tuple(dict.fromkeys(request.datasets))
     request = replace(request, items=items, datasets=datasets)
+    asked = from_arguments(Asked, arguments)
     parts, setup = parts_of(request), setup_of(arguments)
     tuned = "-tuned" if request.tune else ""
     folder = setup.folder.reports / f"reproduce-{request.preset}{tuned}"
-    overview = Overview(request.command + words_again(arguments, "results", "data"))
-    for _, of_item in groupby(run(parts, setup), key=lambda result: result.part.item.name):
+    overview = Overview(request.command + asked.again + words_again(arguments, "results", "data"))
+    again = asked.again + words_again(arguments, "results")
+    for _, of_item in groupby(run(parts, setup, asked), key=lambda result: result.part.item.name):
         part_results = list(of_item)  # the results of one item are in memory at a time
-        page = page_of(part_results[0].part.item, part_results, words_again(arguments, "results"))
+        page = page_of(part_results[0].part.item, part_results, again)
         path = write_page(page, folder)
         if page.tables:
             _print_page(page, path)

@@ -6,12 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 from mil_bench.commands.options import (
     add_comparison,
+    add_json,
     add_setup,
+    output_as_errors,
     requests_of,
     setup_of,
     words_again,
 )
-from mil_bench.commands.report import show, show_ranking
+from mil_bench.commands.report import (
+    document_of,
+    print_documents,
+    ranking_document_of,
+    show,
+    show_ranking,
+)
+from mil_bench.errors import InputError
 from mil_bench.planning.asked import OPTIONS, Asked
 from mil_bench.planning.options import add_options, from_arguments
 from mil_bench.planning.request import RunRequest
@@ -19,7 +28,7 @@ from mil_bench.wording import plural
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from mil_bench.planning.plan import RunPlan
     from mil_bench.running.result_store import ResultStore
@@ -44,34 +53,38 @@ def add_run(subparsers: Any) -> None:
     how.add_argument(
         "--dry-run", action="store_true", help="print what would be trained, and train nothing"
     )
+    add_json(how)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, print and write; returns 1 if a training failed."""
     from mil_bench.api import execute, prepare
-    from mil_bench.running.result_store import ResultStore
 
+    if arguments.json and arguments.dry_run:
+        problem = "json prints results, and dry-run makes none"
+        raise InputError("the request", [problem], "Give only one of them.")
     setup = setup_of(arguments)
     # All requests are checked before the first one trains.
     prepared = [prepare(request, setup) for request in requests_of(arguments)]
     asked = from_arguments(Asked, arguments)
     for planned in prepared:
-        asked.pairs_of(planned.plan.methods)
+        asked.require(planned.plan)
     if arguments.dry_run:
-        for planned in prepared:
-            _print_plan(planned.plan, ResultStore(setup.folder.runs))
-            request = planned.request
-            if request.tune:
-                again = request.tune_command(request.tune) + words_again(
-                    arguments, "results", "data"
-                )
-                print(f"Settings are tuned first, as by:\n  {again}")
+        _print_plans(prepared, setup, arguments)
         return 0
+    if arguments.json:
+        with output_as_errors():
+            results = [execute(planned, setup, asked) for planned in prepared]
+            documents = [_document(result, setup) for result in results]
+            is_part = setup.cluster.detach or setup.shard
+            ranking = None if is_part else ranking_document_of(results, setup.folder.reports)
+        print_documents(documents, ranking)
+        return 1 if any(result.failures for result in results) else 0
     results = []
     for planned in prepared:
         result = execute(planned, setup, asked)
         results.append(result)
-        if (setup.cluster.detach or setup.shard) and (waiting := _waiting(result)):
+        if waiting := _waiting(result, setup):
             print(waiting)
             continue
         folder = setup.folder.reports / results[-1].run_id
@@ -81,10 +94,29 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if any(result.failures for result in results) else 0
 
 
-def _waiting(result: Any) -> str:
+def _document(result: Any, setup: Any) -> dict[str, Any]:
+    from mil_bench.runs.document import waiting_document
+
+    if waiting := _waiting(result, setup):
+        return waiting_document(result, waiting)
+    return document_of(result, setup.folder.reports / result.run_id)
+
+
+def _print_plans(prepared: Sequence[Any], setup: Any, arguments: argparse.Namespace) -> None:
+    from mil_bench.running.result_store import ResultStore
+
+    for planned in prepared:
+        _print_plan(planned.plan, ResultStore(setup.folder.runs))
+        request = planned.request
+        if request.tune:
+            again = request.tune_command(request.tune) + words_again(arguments, "results", "data")
+            print(f"Settings are tuned first, as by:\n  {again}")
+
+
+def _waiting(result: Any, setup: Any) -> str:
     """What is said of a run whose trainings other machines do; "" if it is complete."""
     stored, planned = sum(map(len, result.trained.values())), len(result.plan.trainings)
-    if stored == planned:
+    if stored == planned or not (setup.cluster.detach or setup.shard):
         return ""
     return (
         f"{result.run_id}: {stored} of {planned} trainings are stored; others do the rest. The "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from mil_bench.commands.options import add_results_folder, words_again
+from mil_bench.commands.options import add_json, add_results_folder, words_again
 
 if TYPE_CHECKING:
     import argparse
@@ -46,6 +46,7 @@ def _add_list(actions: Any) -> None:
     listing.add_argument("--dataset", metavar="NAME", help="only runs on this dataset")
     listing.add_argument("--method", metavar="NAME", help="only runs that have this method")
     listing.add_argument("--protocol", metavar="NAME", help="only runs with this protocol")
+    add_json(listing)
     add_results_folder(listing)
 
 
@@ -86,6 +87,7 @@ def list_runs(arguments: argparse.Namespace) -> int:
     from mil_bench.report.render.terminal import print_tables
     from mil_bench.results import Results
     from mil_bench.running.result_store import ResultStore
+    from mil_bench.runs.document import table_document, text_of_document
     from mil_bench.runs.listing import RunFilter, run_table
 
     store = ResultStore(Results(arguments.results).runs)
@@ -96,10 +98,12 @@ def list_runs(arguments: argparse.Namespace) -> int:
         except StorageError as error:  # one broken file must not hide the other runs
             broken.append(str(error))
     chosen = RunFilter(arguments.dataset, arguments.method, arguments.protocol).of(plans)
-    if chosen:
-        table, damaged = run_table(store, chosen)
+    table, damaged = run_table(store, chosen)
+    broken += damaged
+    if arguments.json:
+        print(text_of_document({"runs": table_document(table)["rows"]}))
+    elif chosen:
         print_tables([table])
-        broken += damaged
     elif not broken:
         again = words_again(arguments, "results")
         print(

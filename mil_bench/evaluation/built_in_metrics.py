@@ -139,6 +139,7 @@ BUILT_IN: Mapping[str, Metric] = {
         "Quadratic weighted kappa; for ordered classes only.",
         _kappa,
         percent=False,
+        ordered_only=True,
     ),
     "mistakes_inside": Metric(
         "Mistakes inside",

@@ -49,6 +49,7 @@ class Metric:
         resampled: whether a bootstrap interval makes sense; without one, there are no verdicts.
         ranked: whether tables mark its best value; not for what a useless method can win, such as
             calibration (a constant prediction has no error) or a share of a method's own mistakes.
+        ordered_only: whether it needs ordered classes (grades).
 
     Raises:
         ValueError: a level does not exist, or a class-wise metric is at level "slide".
@@ -65,6 +66,7 @@ class Metric:
     levels: tuple[str, ...] = LABEL_LEVELS
     resampled: bool = True
     ranked: bool = True
+    ordered_only: bool = False
 
     def __post_init__(self) -> None:
         if unknown := [level for level in self.levels if level not in LEVELS]:

@@ -20,6 +20,7 @@ import numpy as np
 from mil_bench import registry
 from mil_bench.evaluation.bootstrap import Bootstrap, bootstrap
 from mil_bench.evaluation.comparison import PatientSpread, compared, contributions
+from mil_bench.evaluation.main_metric import MAIN_MEASURE
 from mil_bench.evaluation.metrics import Measure, MetricValues, class_values
 from mil_bench.evaluation.metrics import measure as measure_fold
 from mil_bench.wording import without_source
@@ -35,7 +36,8 @@ Answer = Literal["better", "equivalent", "undecided"]
 FEWEST_FOLDS = 3
 """With two folds the rule has never been tried; a single split is judged by its patients alone."""
 MARGIN = 0.01
-"""Differences below it make methods practically equivalent, unless a run is asked with another."""
+"""Differences below it make methods practically equivalent, unless a run is asked with another: 1
+point of a metric in percent, a hundredth of the unit of any other."""
 
 _NO_SPREAD = (
     "the difference is the same in every fold, so a t-test across folds has no variance to work "
@@ -58,9 +60,11 @@ class Evidence:
             other in ``sizes``.
         ordered: whether the order of the classes means something.
         replicates: bootstrap draws.
-        margin: of practical equivalence, for metrics that are shown as percent; 0.01 is 1 point.
+        margin: of practical equivalence, in the unit of the values; 0.01 is 1 point of a metric in
+            percent.
         pairs: the pairs that were asked for before, None for all. Those with a method that is not
             complete are left out.
+        main: what methods are to be compared on; see ``lacks_classes``.
         centres: slide to its centre, "" for an unknown one; empty if no centre is known.
     """
 
@@ -74,6 +78,7 @@ class Evidence:
     replicates: int = 10_000
     margin: float = MARGIN
     pairs: tuple[tuple[str, str], ...] | None = None
+    main: Measure = MAIN_MEASURE
     centres: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -163,6 +168,25 @@ class Evidence:
             values[training.fold].append(found)
         return np.array([np.mean(of_fold, axis=0) for of_fold in values])
 
+    def having(self, measure: Measure) -> list[str]:
+        """The complete methods that have the measure, be it undefined in some folds."""
+        return [
+            method
+            for method in self.complete
+            if all(measure in values.values for values in self.measured[method].values())
+        ]
+
+    def lacks_classes(self, measure: Measure) -> bool:
+        """Whether a macro mean is undefined since more than half of the folds lack some class.
+
+        It depends on the labels of the test slides alone.
+        """
+        return any(
+            np.isnan(self.contributions(method, measure)).any()
+            and self._by_class(method, measure) is not None
+            for method in (self.having(measure) if measure.is_macro else ())
+        )
+
     def undefined(self, method: str, measure: Measure) -> list[str]:
         """Why a measure is undefined, one entry per fold."""
         reasons = {
@@ -187,7 +211,7 @@ class Verdict:
         low: lower end of the 95 % interval of the difference that holds for all pairs at once;
             equivalence means that it lies inside the margin.
         high: upper end.
-        margin: of practical equivalence, not a number if the measure has none.
+        margin: of practical equivalence.
         error: standard error of the difference.
         degrees_of_freedom: of its t-distribution.
         p: two-sided p-value, not adjusted.
@@ -208,7 +232,7 @@ class Verdict:
     answer: Answer = "undecided"
     low: float = float("nan")
     high: float = float("nan")
-    margin: float = float("nan")
+    margin: float = MARGIN
     error: float = float("nan")
     degrees_of_freedom: float = float("nan")
     p: float = float("nan")
@@ -237,11 +261,7 @@ class Verdict:
 
 def verdicts(evidence: Evidence, measure: Measure) -> list[Verdict]:
     """The pairs of complete methods that have the measure, in the order of the methods."""
-    methods = [
-        method
-        for method in evidence.complete
-        if all(measure in values.values for values in evidence.measured[method].values())
-    ]
+    methods = evidence.having(measure)
     asked = combinations(methods, 2) if evidence.pairs is None else evidence.pairs
     found = [
         _untested(evidence, measure, *pair) for pair in asked if all(m in methods for m in pair)
@@ -261,7 +281,7 @@ def _untested(evidence: Evidence, measure: Measure, first: str, second: str) -> 
         measure,
         first,
         second,
-        margin=evidence.margin if measure.metric.percent else float("nan"),
+        margin=evidence.margin,
         folds=folds,
         unit=evidence.bootstrap.unit,
         is_grouped=bool(evidence.group_name),

@@ -106,7 +106,8 @@ def method_map(
     """
     bags, slide = batch_of(bag, with_coords), bag.slide.id
     values: list[np.ndarray] = []
-    probabilities, classes = [], ()
+    probabilities: list[np.ndarray] = []
+    classes: tuple[int, ...] = ()
     with denormals_as_zero():
         for model in models:
             if model.method.without_map:

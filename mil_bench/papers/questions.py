@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from mil_bench.papers.published import Text
 from mil_bench.report.pair_sentences import amount, verdict_sentence
 from mil_bench.report.tables import ABSENT, Cell, ResultTable
+from mil_bench.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -73,8 +74,8 @@ class Answer:
         return f"{self.question.better} vs {self.question.than}"
 
     @property
-    def is_significant(self) -> bool:
-        """Whether the difference, in either direction, is significant."""
+    def is_better(self) -> bool:
+        """Whether one of the two rows is better."""
         return self.word in ("Yes", "No")
 
     @property
@@ -121,20 +122,21 @@ def answer(question: Question, verdicts: Sequence[Verdict]) -> Answer:
 
 
 def in_short(answers: Sequence[Answer]) -> str:
-    """One sentence: where the difference is significant, and the largest difference."""
+    """One sentence: how often each answer is given, and the largest difference."""
     compared = [answer for answer in answers if answer.measure is not None]
     if not compared:
         return "None of the questions can be answered."
-    significant = [answer.pair for answer in compared if answer.is_significant]
-    start = (
-        f"The difference is significant for {len(significant)} of {len(answers)} questions "
-        f"({'; '.join(significant)})"
-        if significant
-        else "The difference is significant for none of the questions"
-    )
+    better = [answer.pair for answer in compared if answer.is_better]
+    parts = [f"{len(better)} ({'; '.join(better)})" if better else "none"]
+    for word in ("Practically equivalent", "Undecided", "No answer"):
+        if count := sum(answer.word == word for answer in answers):
+            parts.append(f"{word.lower()} in {count}")
     largest = max(compared, key=lambda answer: abs(answer.difference))
-    end = "" if largest.is_significant else f", {largest.word.lower()}"
-    return f"{start}; the largest is {largest.numbers}, {largest.pair}{end}."
+    end = "" if largest.is_better else f", {largest.word.lower()}"
+    return (
+        f"Of {plural(len(answers), 'question')}, one row is better in {', '.join(parts)}; the "
+        f"largest difference is {largest.numbers}, {largest.pair}{end}."
+    )
 
 
 def over_datasets(answers: Mapping[str, Answer]) -> str:

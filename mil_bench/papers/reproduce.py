@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from mil_bench.datasets.card import DatasetSpec
     from mil_bench.papers.request import ReproduceRequest
+    from mil_bench.planning.asked import Asked
     from mil_bench.planning.prepare import Prepared
     from mil_bench.running.setup import Setup
     from mil_bench.runs.result import RunResult
@@ -169,25 +170,29 @@ def _part(item: Item, text: str, request: ReproduceRequest, splits: Mapping[str,
     return Part(item, name, spec, run)
 
 
-def reproduce(parts: list[Part], setup: Setup) -> Iterator[PartResult]:
+def reproduce(parts: list[Part], setup: Setup, asked: Asked) -> Iterator[PartResult]:
     """Run all parts that can be run, one after another; all are checked before the first trains.
 
     Args:
         parts: from ``parts_of``.
         setup: where and how they run.
+        asked: on which metric, and with what margin, the questions are answered.
 
     Raises:
-        InputError: a row has an impossible setting, or a split file does not fit its dataset.
+        InputError: a row has an impossible setting, a split file does not fit its dataset, or the
+            metric does not.
     """
     prepared: list[Prepared | str] = []
     for part in parts:
         try:
-            prepared.append(prepare(part.request, setup))
+            planned = prepare(part.request, setup)
+            asked.require(planned.plan)
+            prepared.append(planned)
         except (MissingFeaturesError, SplitError) as error:
             prepared.append(str(error))
     for part, plan_or_reason in zip(parts, prepared, strict=True):
         yield (
             PartResult(part, None, plan_or_reason)
             if isinstance(plan_or_reason, str)
-            else PartResult(part, execute(plan_or_reason, setup))
+            else PartResult(part, execute(plan_or_reason, setup, asked))
         )

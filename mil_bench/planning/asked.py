@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mil_bench.errors import InputError
+from mil_bench.evaluation.main_metric import measure_named
 from mil_bench.evaluation.verdicts import MARGIN
 from mil_bench.planning.options import option, words_of
 from mil_bench.wording import near_names, shortened
@@ -14,7 +15,10 @@ from mil_bench.wording import near_names, shortened
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-OPTIONS = ("margin", "reference", "pairs")
+    from mil_bench.evaluation.metrics import Measure
+    from mil_bench.planning.plan import RunPlan
+
+OPTIONS = ("metric", "margin", "reference", "pairs")
 
 
 @dataclass(frozen=True)
@@ -22,14 +26,17 @@ class Asked:
     """A question that is asked before the results are seen; trainings do not depend on it.
 
     Args:
-        margin: methods that differ by less are practically equivalent, in percentage points.
+        margin: methods that differ by less are practically equivalent, in percentage points, or in
+            hundredths for a metric that is not shown in percent.
         reference: a method that is compared with each other one, None for no such method.
         pairs: pairs of methods as ``"a:b"``. Without reference and pairs, all pairs are compared.
+        metric: key of the metric on which methods are compared, None for the dataset's.
     """
 
     margin: float = option(
         100 * MARGIN,
-        "methods that are shown to differ by less are practically equivalent (default: 1 point)",
+        "methods that are shown to differ by less are practically equivalent (default: 1 point, "
+        "which is 0.01 for metrics that are not shown in percent)",
         parse=float,
         metavar="POINTS",
     )
@@ -45,6 +52,13 @@ class Asked:
         "it before you see results",
         metavar="A:B",
     )
+    metric: str | None = option(
+        None,
+        "compare methods on this metric (default: the dataset's, mostly macro_auc), such as "
+        "accuracy, balanced_accuracy, macro_f1, quadratic_kappa or a package's own; decide it "
+        "before you see results",
+        metavar="KEY",
+    )
 
     def __post_init__(self) -> None:
         problems = []
@@ -52,13 +66,37 @@ class Asked:
             problems.append(f"margin must be more than 0 and less than 100, not {self.margin!r}")
         if self.reference is not None and self.pairs:
             problems.append("reference and pairs are two questions: give only one of them")
+        if not isinstance(self.metric, str | None):
+            problems.append(f"metric must be the key of a metric, not {self.metric!r:.80}")
         if problems:
             raise InputError("the comparison", problems, "See mil-bench report --help.")
+        if self.metric is not None:
+            measure_named(self.metric)
+
+    def measure(self, plan: RunPlan) -> Measure:
+        """What methods of a run are compared on."""
+        return measure_named(self.metric or plan.main_metric)
 
     @property
     def again(self) -> str:
         """The options for a command that can be pasted, with a blank before each."""
         return "".join(f" {shlex.quote(word)}" for word in words_of(self))
+
+    def require(self, plan: RunPlan) -> None:
+        """Refuse a run that has not what is asked for.
+
+        Raises:
+            InputError: it has no such method, a pair is not one, or its classes have no order.
+            UnknownNameError: the dataset's main metric does not exist.
+        """
+        self.pairs_of(plan.methods)
+        measure = self.measure(plan)
+        if measure.metric.ordered_only and not plan.ordered:
+            problem = (
+                f"{measure.metric.words} ({measure.key}) is for ordered classes, and those of "
+                f"{plan.dataset} have no order"
+            )
+            raise InputError("the comparison", [problem], "Choose another metric.")
 
     def pairs_of(self, methods: Collection[str]) -> tuple[tuple[str, str], ...] | None:
         """The pairs that are compared, None for all.

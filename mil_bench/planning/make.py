@@ -120,6 +120,7 @@ def make_plan(
         command=request.command,
         encoder=request.encoders[0] if request.encoders else store.encoder,
         centres=_centres(store),
+        main_metric=spec.main_metric,
     )
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from mil_bench.datasets.card import MAIN_METRIC
 from mil_bench.errors import InputError
 from mil_bench.file_values import typed
 from mil_bench.hierarchy import LabelHierarchy  # noqa: TC001 - as above
@@ -84,7 +85,7 @@ class Job:
     @cached_property
     def key(self) -> str:
         """16 hex digits that name this job's result."""
-        return _hash({name: value for name, value in self.to_json().items() if name != "label"})
+        return digest_of({name: value for name, value in self.to_json().items() if name != "label"})
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ class RunPlan:
         tuning: how the jobs' settings were chosen, None if they were not tuned.
         centres: slide to its centre, "" for an unknown one; empty if no centre is known.
         encoder: name of the encoder of the features, "" if it is not known.
+        main_metric: key of the metric on which methods are compared if nothing else is asked for.
     """
 
     dataset: str
@@ -121,13 +123,14 @@ class RunPlan:
     tuning: Tuning | None = None
     centres: Mapping[str, str] = field(default_factory=dict)
     encoder: str = ""
+    main_metric: str = MAIN_METRIC
 
     @cached_property
     def run_id(self) -> str:
         """Name of the run: dataset, protocol, and a hash of the jobs and how they were chosen."""
         jobs = [[job.key, job.label] for job in self.jobs]
         content = [jobs, self.parts, self.tuning.to_json()] if self.tuning else jobs
-        return f"{self.dataset}_{self.splits.protocol}_{_hash(content)[:8]}"
+        return f"{self.dataset}_{self.splits.protocol}_{digest_of(content)[:8]}"
 
     @property
     def trainings(self) -> list[tuple[Job, int]]:
@@ -209,6 +212,7 @@ class RunPlan:
             "parts": self.parts,
             "tuning": self.tuning.to_json() if self.tuning else None,
             "centres": dict(self.centres),
+            "main_metric": self.main_metric,
             "encoder": self.encoder,
         }
 
@@ -274,6 +278,7 @@ def joined(plans: Sequence[RunPlan]) -> RunPlan:
     )
 
 
-def _hash(value: Mapping[str, Any] | Sequence[Any]) -> str:
+def digest_of(value: Mapping[str, Any] | Sequence[Any]) -> str:
+    """16 hex digits made from a value that JSON can hold; equal values have equal ones."""
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]

@@ -9,6 +9,8 @@ import numpy as np
 from mil_bench.report.tables import p_number
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from mil_bench.evaluation.metrics import Measure
     from mil_bench.evaluation.verdicts import Verdict
 
@@ -16,6 +18,12 @@ if TYPE_CHECKING:
 def amount(value: float, measure: Measure) -> str:
     """A difference as sentences print it: percentage points with one digit, else three digits."""
     return f"{100 * value:.1f}" if measure.metric.percent else f"{value:.3f}"
+
+
+def table_unit(measures: Iterable[Measure]) -> str:
+    """The unit of a table of percentages, with the columns that are none: ``%``."""
+    plain = dict.fromkeys(m.metric.heading for m in measures if not m.metric.percent)
+    return "; ".join(["%", *(f"{heading}: no percentage" for heading in plain)])
 
 
 def p_text(p: float) -> str:
@@ -44,7 +52,7 @@ def verdict_sentence(verdict: Verdict) -> str:
     adjusted = f", adjusted for {verdict.pairs} pairs" if verdict.pairs > 1 else ""
     interval = _interval(verdict)
     numbers = f"95 % interval {interval}; {p_text(verdict.adjusted)}{adjusted}"
-    margin = margin_words(verdict.margin)
+    margin = margin_words(verdict.margin, verdict.measure)
     zero = by == amount(0, verdict.measure)
     less = f"less than {_smallest(verdict.measure)}" if zero else by
     if verdict.answer == "better":
@@ -59,15 +67,14 @@ def verdict_sentence(verdict: Verdict) -> str:
             f"{less}{points}, and within ±{margin} in any case (95 % interval {interval}{among})"
         )
     else:
-        open_ = f"a difference nor equivalence within ±{margin}" if margin else ""
         start = (
             f"their {words} differs by {less}{points}"
             if zero
             else f"the {words} of {first} is {less}{points} {direction}"
         )
         text = (
-            f"Undecided between {first} and {second}: {start}, but "
-            f"{f'neither {open_} is shown' if open_ else 'no difference is shown'} ({numbers})"
+            f"Undecided between {first} and {second}: {start}, but neither a difference nor "
+            f"equivalence within ±{margin} is shown ({numbers})"
         )
     return f"{text}.{_limits(verdict)}"
 
@@ -79,10 +86,15 @@ def _interval(verdict: Verdict) -> str:
     return " to ".join(amount(end, verdict.measure) for end in ends)
 
 
-def margin_words(margin: float) -> str:
-    """A margin in points: ``1 point``, ``0.5 points``; "" if there is none."""
-    if np.isnan(margin):
-        return ""
+def margin_words(margin: float, measure: Measure) -> str:
+    """A margin in the unit of the metric: ``1 point``, ``0.5 points``; ``0.01`` of quadratic kappa.
+
+    Args:
+        margin: as a fraction or plain number.
+        measure: what it is a margin of.
+    """
+    if not measure.metric.percent:
+        return f"{margin:g}"
     points = f"{100 * margin:g}"
     return f"{points} point{'s' * (points != '1')}"
 

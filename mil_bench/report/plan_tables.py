@@ -9,7 +9,7 @@ import numpy as np
 
 from mil_bench.evaluation.power.ahead import ASSUMED
 from mil_bench.report.power_tables import LIKELY, design_words, needed_words, smallest_words
-from mil_bench.report.tables import Cell, ResultTable
+from mil_bench.report.tables import Cell, ResultTable, shown_as
 from mil_bench.wording import first_names, plural
 
 if TYPE_CHECKING:
@@ -95,10 +95,11 @@ def plan_table(planned: Planned) -> ResultTable:
     for design in _designs(planned):
         outlook = planned.basis.outlook(design, compared, planned.margin)
         smallest = float(np.median([pair.smallest for pair in outlook.pairs]))
+        scale, digits = shown_as(outlook.measure.metric)
         hours = planned.hours(design)
         name = design_words(design, planned.basis.unit).rpartition(", ")[0]
         cells[f"{name} (planned)" if design == planned.design else name] = {
-            "Smallest difference": Cell(100 * smallest),
+            "Smallest difference": Cell(scale * smallest, digits=digits),
             "Trainings": Cell.count(planned.trainings(design)),
             "Hours": Cell.absent() if np.isnan(hours) else Cell(hours),
         }

@@ -45,7 +45,7 @@ def power_tables(outlook: Outlook, caption: str) -> list[ResultTable]:
     if not outlook.pairs:
         return []
     measure, unit = outlook.measure, outlook.unit
-    margin = margin_words(outlook.margin)
+    margin = margin_words(outlook.margin, measure)
     scale, digits = (100, 1) if measure.metric.percent else (1, 3)
     cells: dict[str, dict[str, Cell | str]] = {}
     for pair in outlook.pairs:
@@ -53,18 +53,15 @@ def power_tables(outlook: Outlook, caption: str) -> list[ResultTable]:
         row: dict[str, Cell | str] = {
             "Smallest difference": Cell(scale * pair.smallest, digits=digits),
             "At best": Cell.absent() if np.isnan(pair.at_best) else at_best,
+            f"Folds for {margin}": _number(pair.folds),
+            f"Repeats for {margin}": _number(pair.repeats),
+            f"Seeds for {margin}": _number(pair.seeds),
+            f"{unit.capitalize()}s for {margin}": _number(pair.patients),
         }
-        if margin:
-            row |= {
-                f"Folds for {margin}": _number(pair.folds),
-                f"Repeats for {margin}": _number(pair.repeats),
-                f"Seeds for {margin}": _number(pair.seeds),
-                f"{unit.capitalize()}s for {margin}": _number(pair.patients),
-            }
         cells[f"{pair.first} vs {pair.second}"] = row
     notes = [
         _NOTE.format(design=design_words(outlook.design, unit)),
-        _NEEDED.format(margin=margin, unit=unit) if margin else "",
+        _NEEDED.format(margin=margin, unit=unit),
         _ONE_TRAINING.format(unit=unit) if outlook.is_bound else "",
     ]
     points = " (percentage points)" if measure.metric.percent else ""
@@ -103,8 +100,8 @@ def smallest_words(outlook: Outlook) -> str:
 
 def needed_words(outlook: Outlook) -> str:
     """What would show the margin, with a blank before each sentence; "" if it cannot be said."""
-    margin = margin_words(outlook.margin)
-    if not margin or all(np.isnan(pair.at_best) for pair in outlook.pairs):
+    margin = margin_words(outlook.margin, outlook.measure)
+    if all(np.isnan(pair.at_best) for pair in outlook.pairs):
         return ""
     return _within_reach(outlook, margin) + _out_of_reach(outlook, margin)
 

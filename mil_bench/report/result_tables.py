@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from mil_bench.evaluation.main_metric import MAIN_MEASURE
 from mil_bench.evaluation.metrics import Measure, class_names, package_metrics, pooled
+from mil_bench.report.pair_sentences import table_unit
 from mil_bench.report.tables import ABSENT, DAGGER, Cell, ResultTable, ranked, shown_as
 
 if TYPE_CHECKING:
@@ -46,10 +48,11 @@ def result_tables(evidence: Evidence, caption: str) -> list[ResultTable]:
     hierarchy = evidence.hierarchy
     deep = not hierarchy.is_flat
     build = _Builder(evidence, caption)
-    fine, coarse = f"{hierarchy.n_fine} classes (%)", f"{hierarchy.n_coarse} classes (%)"
-    tables = [build.table("fine", f"Fine level, {fine}", _level("fine"))]
+    main = _main_columns("fine", evidence)
+    title = f"Fine level, {hierarchy.n_fine} classes ({table_unit(main.values())})"
+    tables = [build.table("fine", title, main)]
     if deep:
-        tables.append(_coarse_table(build, f"Coarse level, {coarse}"))
+        tables.append(_coarse_table(build))
     tables.append(
         build.table(
             "classwise_auc",
@@ -87,9 +90,13 @@ def pooled_tables(evidence: Evidence, caption: str) -> list[ResultTable]:
     few, unit = evidence.bootstrap.few, evidence.bootstrap.unit
     note = f"{_POOLED} " + (f"No intervals: {few}." if few else _INTERVALS.format(unit, unit))
     build = _Builder(evidence, caption)
-    more = build.existing([m for m in _of_packages(("fine",)) if m.metric.resampled])
+    main = _main_columns("fine", evidence)
+    more = [m for m in _of_packages(("fine",)) if m.metric.resampled and m not in main.values()]
     columns = {
-        "pooled": ("All folds pooled, fine level (%)", {**_level("fine"), **more}),
+        "pooled": (
+            f"All folds pooled, fine level ({table_unit(main.values())})",
+            {**main, **build.existing(more)},
+        ),
         "pooled_classwise_auc": (
             "All folds pooled, class-wise AUC (%)",
             _per_class(evidence, "fine"),
@@ -100,8 +107,15 @@ def pooled_tables(evidence: Evidence, caption: str) -> list[ResultTable]:
     ]
 
 
-def _level(level: str) -> Columns:
-    return {Measure(level, key).metric.heading: Measure(level, key) for key in MAIN}
+def _main_columns(level: str, evidence: Evidence) -> Columns:
+    """The columns of a main table; if a metric was chosen to compare methods, it is the first."""
+    measures = [Measure(level, key) for key in MAIN]
+    main = evidence.main
+    if main.level == "slide" and level == "fine":
+        measures.insert(0, main)
+    elif main != MAIN_MEASURE and level in main.metric.levels:
+        measures.insert(0, main._replace(level=level))
+    return {measure.metric.heading: measure for measure in measures}
 
 
 def _per_class(evidence: Evidence, level: str, key: str = "auc") -> Columns:
@@ -128,21 +142,27 @@ def _of_packages(levels: Sequence[str]) -> list[Measure]:
     ]
 
 
-def _coarse_table(build: _Builder, title: str) -> ResultTable:
+def _coarse_table(build: _Builder) -> ResultTable:
     """The coarse level from fine probabilities, and from the coarse heads there are."""
+    evidence = build.evidence
+    columns = _main_columns("coarse", evidence)
+    title = f"Coarse level, {evidence.hierarchy.n_coarse} classes ({table_unit(columns.values())})"
     rows: dict[str, tuple[str, str]] = {}
-    for name, trainings in build.evidence.measured.items():
+    for name, trainings in evidence.measured.items():
         rows[name] = name, "coarse"
         head = Measure("coarse_head", "accuracy")
         if any(head in training.values for training in trainings.values()):
             rows[f"{name} (coarse head)"] = name, "coarse_head"
     heads = any(level == "coarse_head" for _, level in rows.values())
-    cells = {row: build.row(method, _level(level)) for row, (method, level) in rows.items()}
+    cells = {
+        row: build.row(method, {h: m._replace(level=level) for h, m in columns.items()})
+        for row, (method, level) in rows.items()
+    }
     keys = {row: build.keys(method) for row, (method, _) in rows.items()}
     note = f"{_LIFTED} {_HEADS}" if heads else _LIFTED
     # What is undefined follows from the coarse labels, so heads lack the same folds as the lifted
     # level.
-    return build.finished("coarse", title, cells, _level("coarse"), note, keys)
+    return build.finished("coarse", title, cells, columns, note, keys)
 
 
 class _Builder:
@@ -189,6 +209,9 @@ class _Builder:
             values = pooled(predictions, hierarchy, ordered).values
             cells[method] = {}
             for heading, measure in columns.items():
+                if measure not in values:
+                    cells[method][heading] = ABSENT
+                    continue
                 scale, digits = shown_as(measure.metric)
                 interval = bootstrap.interval(bootstrap.pooled.values[method][measure], measure)
                 ends = None if interval.reason else (scale * interval.low, scale * interval.high)

@@ -146,8 +146,10 @@ def summary(evidence: Evidence, pairs: Sequence[Verdict], measure: Measure) -> l
     # A question asked before is about its own pairs only.
     more = _yardstick_lines(pairs, evidence) if evidence.pairs is None else []
     first = headline(pairs, evidence, measure)
-    if evidence.hierarchy.is_flat:
+    if evidence.hierarchy.is_flat or measure.level != "fine":
         return [first, *more]
+    if "coarse" not in measure.metric.levels:
+        return [f"Fine level: {sentence}" for sentence in (first, *more)]
     coarse = Measure("coarse", measure.key)
     return [
         f"Fine level: {first}",

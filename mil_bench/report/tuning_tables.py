@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mil_bench.evaluation.metrics import Measure
 from mil_bench.evaluation.trials import COMPLETE, FAILED, PRUNED, Trial, best_of
+from mil_bench.report.pair_sentences import table_unit
 from mil_bench.report.tables import Cell, ResultTable
 
 if TYPE_CHECKING:
@@ -105,16 +106,15 @@ def gain_table(recipe: Evidence, tuned: Evidence, measure: Measure, caption: str
             continue
         cells[label] = {}
         for shown in measures:
-            before, after = (100 * kind.by_fold(label, shown) for kind in (recipe, tuned))
-            heading = shown.metric.heading
-            cells[label] |= {
-                f"{heading}, recipe": _mean(before),
-                f"{heading}, tuned": _mean(after),
-                f"{heading}, difference": _mean(after - before),
-            }
-    return ResultTable(
-        "tuning_gain", "Tuning: gain over the recipe (%)", caption, cells, note=_GAIN
-    )
+            heading, percent = shown.metric.heading, shown.metric.percent
+            values = dict.fromkeys(("recipe", "tuned", "difference"), Cell.absent())
+            if all(label in kind.having(shown) for kind in (recipe, tuned)):
+                before, after = (kind.by_fold(label, shown) for kind in (recipe, tuned))
+                of_kind = zip(values, (before, after, after - before), strict=True)
+                values = {kind: _mean(numbers, percent) for kind, numbers in of_kind}
+            cells[label] |= {f"{heading}, {kind}": cell for kind, cell in values.items()}
+    title = f"Tuning: gain over the recipe ({table_unit(measures)})"
+    return ResultTable("tuning_gain", title, caption, cells, note=_GAIN)
 
 
 def written(settings: Mapping[str, Any]) -> str:
@@ -134,6 +134,6 @@ def _loss(record: Trial | None) -> Cell:
     return Cell(record.value, digits=3)
 
 
-def _mean(values: np.ndarray) -> Cell:
+def _mean(values: np.ndarray, percent: bool) -> Cell:
     """Mean and standard deviation over folds; not a number if a fold is undefined."""
-    return Cell.of(values.tolist())
+    return Cell.of((100 * values if percent else values).tolist(), 1 if percent else 3)

@@ -35,7 +35,6 @@ _STEPS = (
 _EQUIVALENT = (
     "'practically equivalent': the interval lies within ±{margin}. 'undecided': neither is shown."
 )
-_UNDECIDED = "'undecided': no difference is shown."
 _CLASSES = (
     "Where folds lack a class, each class counts by its mean over the folds that have it; then "
     "classes are averaged."
@@ -48,24 +47,27 @@ _SIGNS = {"better": (">", "<"), "equivalent": ("=", "="), "undecided": ("?", "?"
 """Answer to the signs in the row of the first method and in that of the second."""
 _COLOURS = {">": "#8fbce6", "<": "#8fbce6", "=": "#fbe7a6", "?": "#ffffff"}
 _LEGEND = (
-    "> the method of the row is better, < it is worse, = practically equivalent{within}, "
-    f"? undecided, {ABSENT} not compared. Methods are in the order of their means."
+    "> the method of the row is better, < it is worse, = practically equivalent (within "
+    f"±{{margin}}), ? undecided, {ABSENT} not compared. Methods are in the order of their means."
 )
 
 
 def main_measure(evidence: Evidence) -> tuple[Measure, str]:
-    """What methods are compared on, and why it is not the fine macro AUC if it is not.
+    """What methods are compared on, and why it is not the chosen metric or not for all methods.
 
     It depends on which classes the test folds have, never on the methods' values.
     """
-    measure, other = Measure("fine", "macro_auc"), Measure("fine", "accuracy")
-    for method in evidence.complete:
-        if np.isnan(evidence.contributions(method, measure)).any():
-            reasons = "; ".join(evidence.undefined(method, measure))
-            return other, (
-                f"Methods are compared on {other.words}, because {measure.words} is undefined in "
-                f"{reasons}."
-            )
+    measure, other = evidence.main, Measure("fine", "accuracy")
+    having = evidence.having(measure)
+    if evidence.lacks_classes(measure):
+        reasons = "; ".join(evidence.undefined(having[0], measure))
+        return other, (
+            f"Methods are compared on {other.words}, because {measure.words} is undefined in "
+            f"{reasons}."
+        )
+    without = [method for method in evidence.complete if method not in having]
+    if without:
+        return measure, f"Not compared, as they have no {measure.words}: {', '.join(without)}."
     return measure, ""
 
 
@@ -99,7 +101,7 @@ def verdict_tables(
     if contestants and len(means) > 1:
         best = best_of_means(contestants, measure)[0]
         others = {pair.other(best): pair for pair in pairs if best in (pair.first, pair.second)}
-        ordered = sorted(others, key=lambda m: (m in means, means.get(m, np.nan)), reverse=True)
+        ordered = [*filter(others.get, order), *(m for m in others if m not in means)]
         chosen = [others[other] for other in ordered]
         name = f"{title}: {best} with each other method"
         tables.append(_table("verdicts", name, chosen, caption, note))
@@ -127,12 +129,12 @@ def _basis(evidence: Evidence, pairs: Sequence[Verdict]) -> str:
             "pair was compared"
         )
     at_once = which if some.pairs > 1 else "this pair alone"
-    margin = margin_words(some.margin)
+    margin = margin_words(some.margin, some.measure)
     parts = [
         rule,
         _JOINT.format(pairs=at_once),
         _STEPS if some.pairs > 1 else "",
-        _EQUIVALENT.format(margin=margin) if margin else _UNDECIDED,
+        _EQUIVALENT.format(margin=margin),
         _CLASSES if _lacks_a_class(evidence, some) else "",
     ]
     return " ".join(filter(None, parts))
@@ -154,8 +156,7 @@ def _matrix(
         row: {column: "" if row == column else signs.get((row, column), ABSENT) for column in order}
         for row in order
     }
-    margin = margin_words(pairs[0].margin)
-    note = _LEGEND.format(within=f" (within ±{margin})" if margin else "")
+    note = _LEGEND.format(margin=margin_words(pairs[0].margin, pairs[0].measure))
     return ResultTable("verdict_matrix", title, caption, cells, note=note, colours=_COLOURS)
 
 
@@ -183,7 +184,8 @@ def _row(verdict: Verdict) -> dict[str, Cell | str]:
 
 def _answer(verdict: Verdict) -> str:
     if verdict.answer == "better":
-        small = f", by less than {margin_words(verdict.margin)}" if verdict.is_small else ""
+        margin = margin_words(verdict.margin, verdict.measure)
+        small = f", by less than {margin}" if verdict.is_small else ""
         return f"{verdict.first} is better{small}"
     return {"equivalent": "practically equivalent", "undecided": "undecided"}[verdict.answer]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,7 +27,7 @@ _MEASURE = Measure("fine", "macro_auc")
 _DAMAGED = "damaged"
 _NOTE = (
     "Best macro AUC: the highest mean ± sample standard deviation over trainings (fine level, %) "
-    "among methods with all their trainings, without yardsticks. It does not compare runs on "
+    "without yardsticks, once all trainings of the run are stored. It does not compare runs on "
     "different data or splits. Compare runs: mil-bench runs compare RUN OTHER; verdicts: mil-bench "
     "report RUN."
 )
@@ -121,18 +120,19 @@ def _row(store: ResultStore, plan: RunPlan, best: str = "") -> dict[str, Cell | 
 
 
 def _best(store: ResultStore, plan: RunPlan) -> str:
-    """The method with the highest mean among those with all their trainings, and its value."""
+    """The method with the highest mean and its value; nothing while trainings are missing.
+
+    Test values are not shown before: they could make somebody change the run.
+    """
     values: dict[str, dict[tuple[int, int], float]] = {}
-    for job, fold in _stored(store, plan):
+    stored = _stored(store, plan)
+    if len(stored) < len(plan.trainings):
+        return ABSENT
+    for job, fold in stored:
         value = _value(store, plan, job, fold)
         values.setdefault(job.label, {})[job.seed, fold] = np.nan if value is None else 100 * value
-    expected = Counter(job.label for job, _ in plan.trainings)
     yardsticks = registry.yardsticks.names()
-    ranked_rows = {
-        label
-        for label, own in values.items()
-        if len(own) == expected[label] and without_source(label) not in yardsticks
-    }
+    ranked_rows = {label for label in values if without_source(label) not in yardsticks}
     cells = {label: {_METRIC: Cell.over(own)} for label, own in values.items()}
     best = {
         label: row[_METRIC]

@@ -104,13 +104,15 @@ def map_slide(result: RunResult, request: SlideRequest, choice: ModelChoice) -> 
     if not maps:
         problems = [f"{name} has no map: it {why}" for name, why in without.items()]
         raise InputError("maps", problems, "Name another method, or --method all.")
-    known = request.micrometres_per_pixel or (image and image.micrometres_per_pixel)
+    width = request.micrometres_per_pixel
+    if width is None and image is not None:
+        width = image.micrometres_per_pixel
     fine = result.plan.hierarchy.fine
     return SlideMaps(
         slide=bag.slide.id,
         label=fine[label_of[bag.slide.id]] if label_of else "",
         hierarchy=result.plan.hierarchy,
-        patches=patches_of(bag, slides.coords_unit, known),
+        patches=patches_of(bag, slides.coords_unit, width),
         methods=maps,
         without=without,
         witnesses=None if bag.instance_labels is None else bag.instance_labels >= 0,

@@ -13,22 +13,27 @@ import numpy as np
 from mil_bench import durable
 from mil_bench.errors import InputError
 from mil_bench.evaluation import statistics
-from mil_bench.evaluation.metrics import Measure
 from mil_bench.report.render import write_report
 from mil_bench.report.sentences import ranking_sentence
-from mil_bench.report.tables import Cell, ResultTable, ranked
+from mil_bench.report.tables import DAGGER, Cell, ResultTable, ranked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from mil_bench.evaluation.metrics import Measure
     from mil_bench.report.figures.gallery import Gallery
     from mil_bench.runs.result import RunResult
 
-_MEASURE = Measure("fine", "macro_auc")
 _WHAT = "ranking methods over datasets"
-_NOTE = (
-    "Macro AUC of the fine level, mean over trainings. Ranks are averages over datasets; 1 is best."
+_NOTE = "Means over trainings. Ranks are averages over datasets; 1 is best."
+_CLASSES = (
+    f"{DAGGER} On {{}} some folds lack a class: each class counts by its mean over the folds that "
+    "have it, then classes are averaged, as for the verdicts."
+)
+_OTHER = (
+    "On {datasets} methods are ranked by {words}, because more than half of the folds lack some "
+    "class."
 )
 
 
@@ -64,17 +69,23 @@ class Ranking:
     def methods(self) -> list[str]:
         """Methods with all their trainings in every run, in the order of the first.
 
-        Yardsticks are not ranked.
+        Yardsticks are not ranked, nor is a method without the metric.
         """
-        complete = [set(result.evidence.contestants) for result in self.results]
+        complete = [
+            set(result.evidence.contestants) & set(result.evidence.having(result.measure))
+            for result in self.results
+        ]
         names = self.results[0].plan.methods
         return [name for name in names if all(name in methods for methods in complete)]
 
     @cached_property
     def ranks(self) -> statistics.Ranking | str:
-        """The average ranks, or the reason why there are none."""
+        """The average ranks, or the reason why there are none.
+
+        The means are those that the runs' verdicts compare.
+        """
         means = [
-            [result.evidence.by_fold(method, _MEASURE).mean() for method in self.methods]
+            [result.measure.metric.sign * _mean(result, method) for method in self.methods]
             for result in self.results
         ]
         shape = len(self.results), len(self.methods)
@@ -95,20 +106,36 @@ class Ranking:
         )
         cells: dict[str, dict[str, Cell | str]] = {}
         for method in sorted(self.methods, key=lambda m: ranks.get(m, 0)):
-            cells[method] = {
-                r.plan.dataset: self._main_table(r).cells[method]["Macro AUC"] for r in self.results
-            }
+            cells[method] = {r.plan.dataset: _cell(r, method) for r in self.results}
             rank = ranks.get(method, float("nan"))
             cells[method]["Average rank"] = Cell.single(rank, f"{rank:.2f}")
         captions = " ".join(result.plan.caption for result in self.results)
-        cells = ranked(cells, cells.keys(), lower_is_better=["Average rank"])
+        lower = [r.plan.dataset for r in self.results if not r.measure.metric.higher_is_better]
+        cells = ranked(cells, cells.keys(), lower_is_better=["Average rank", *lower])
+        chosen = {_named(result.evidence.main): None for result in self.results}
+        what = next(iter(chosen)) if len(chosen) == 1 else "each by its main metric"
         return ResultTable(
             "ranking",
-            f"Ranks over {len(self.results)} datasets (macro AUC, %)",
+            f"Ranks over {len(self.results)} datasets ({what})",
             captions,
             cells,
-            note=_NOTE,
+            note=" ".join([_NOTE, *self._notes]),
         )
+
+    @property
+    def _notes(self) -> list[str]:
+        """On which datasets the means are others, and which."""
+        notes = []
+        main = {r.plan.dataset: _named(r.evidence.main) for r in self.results}
+        if len(set(main.values())) > 1:
+            notes.append(f"{'; '.join(f'{name}: {what}' for name, what in main.items())}.")
+        if lacking := [r.plan.dataset for r in self.results if _lacks_classes(r, self.methods)]:
+            notes.append(_CLASSES.format(", ".join(lacking)))
+        others = {r.plan.dataset: r.measure for r in self.results if r.measure != r.evidence.main}
+        if others:
+            words = next(iter(others.values())).words
+            notes.append(_OTHER.format(datasets=", ".join(others), words=words))
+        return notes
 
     def write(self, reports: Path) -> Path:
         """Write the table and the critical-difference diagram into a new folder in ``reports``."""
@@ -137,9 +164,34 @@ class Ranking:
             {"critical_difference": Picture(title, "", lambda: critical_difference(ranks))}
         )
 
-    @staticmethod
-    def _main_table(result: RunResult) -> ResultTable:
-        return next(table for table in result.report_tables if table.name == "fine")
+
+def _named(measure: Measure) -> str:
+    """A metric with its unit: ``macro AUC, %``."""
+    return measure.words + (", %" if measure.metric.percent else "")
+
+
+def _mean(result: RunResult, method: str) -> float:
+    """The mean by which a run's verdicts compare a method, not a number if undefined."""
+    return float(result.evidence.contributions(method, result.measure).mean())
+
+
+def _lacks_classes(result: RunResult, methods: Sequence[str]) -> bool:
+    """Whether the mean is one over classes, since some folds lack one."""
+    return any(
+        np.isnan(result.evidence.by_fold(method, result.measure)).any()
+        and not np.isnan(_mean(result, method))
+        for method in methods
+    )
+
+
+def _cell(result: RunResult, method: str) -> Cell:
+    """The mean with its spread over trainings; without, if folds lack a class."""
+    scale, digits = (100, 1) if result.measure.metric.percent else (1, 3)
+    if _lacks_classes(result, [method]):
+        value = scale * _mean(result, method)
+        return Cell(value, digits=digits, words=f"{value:.{digits}f}{DAGGER}")
+    trainings = result.evidence.measured[method]
+    return Cell.over({at: scale * t.values[result.measure] for at, t in trainings.items()}, digits)
 
 
 def _have_the_same_slides(one: RunResult, other: RunResult) -> bool:

@@ -24,6 +24,7 @@ from mil_bench.report.result_tables import pooled_tables, result_tables
 from mil_bench.report.sentences import summary
 from mil_bench.report.verdict_tables import VERDICT_TABLES, main_measure, verdict_tables
 from mil_bench.runs.fold_table import audit_lines, fold_table
+from mil_bench.runs.plan_records import PlanRecords, PlanStatus, what_was_planned
 from mil_bench.tuning.tuned_run import TunedRun
 from mil_bench.wording import plural
 
@@ -74,9 +75,10 @@ class RunResult:
         """Everything that is stored of a plan.
 
         Raises:
-            InputError: a method that was asked for is not in the plan.
+            InputError: a method that was asked for is not in the plan, or a metric not for it.
+            StorageError: a stored file is broken.
         """
-        asked.pairs_of(plan.methods)
+        asked.require(plan)
         trained: dict[str, tuple[TrainedFold, ...]] = dict.fromkeys(plan.methods, ())
         stored = {job.key: store.done(job) for job in plan.jobs}
         order = {seed: i for i, seed in enumerate(plan.seeds)}
@@ -87,7 +89,9 @@ class RunResult:
                     raise store.broken(job, number, fault)
                 trained[job.label] += (fold,)
         tuned = TunedRun.collect(store, plan) if plan.tuning else None
-        return cls(plan, trained, failures, tuned, store, asked)
+        result = cls(plan, trained, failures, tuned, store, asked)
+        result.planned  # noqa: B018 - a broken record is reported now
+        return result
 
     @property
     def run_id(self) -> str:
@@ -109,8 +113,14 @@ class RunResult:
             ordered=plan.ordered,
             margin=self.asked.margin / 100,
             pairs=self.asked.pairs_of(plan.methods),
+            main=self.asked.measure(plan),
             centres=plan.centres,
         )
+
+    @property
+    def measure(self) -> Measure:
+        """What methods are compared on: the chosen metric, or accuracy if folds lack classes."""
+        return self._main[0]
 
     @cached_property
     def _main(self) -> tuple[Measure, str]:
@@ -118,11 +128,11 @@ class RunResult:
 
     @cached_property
     def verdicts(self) -> list[Verdict]:
-        """The pairs of complete methods compared on the main measure, mostly fine macro AUC.
+        """The pairs of complete methods compared on the main metric, see ``measure``.
 
         All pairs, unless others were asked for.
         """
-        return verdicts(self.evidence, self._main[0])
+        return verdicts(self.evidence, self.measure)
 
     @cached_property
     def summary(self) -> list[str]:
@@ -130,14 +140,14 @@ class RunResult:
         reason = self._main[1]
         return [
             *([reason] if reason else []),
-            *summary(self.evidence, self.verdicts, self._main[0]),
+            *summary(self.evidence, self.verdicts, self.measure),
             *power_sentences(self.outlook),
         ]
 
     @cached_property
     def outlook(self) -> Outlook:
         """What the run can show of its undecided pairs, and what would decide them."""
-        return outlook_of(self.evidence, self._main[0], self.verdicts)
+        return outlook_of(self.evidence, self.measure, self.verdicts)
 
     @cached_property
     def report_tables(self) -> list[ResultTable]:
@@ -145,18 +155,29 @@ class RunResult:
         caption = self.plan.caption
         return [
             *result_tables(self.evidence, caption),
-            *verdict_tables(self.evidence, self.verdicts, self._main[0], caption),
+            *verdict_tables(self.evidence, self.verdicts, self.measure, caption),
             *power_tables(self.outlook, caption),
             *pooled_tables(self.evidence, caption),
-            *centre_tables(self.evidence, self._main[0], caption),
+            *centre_tables(self.evidence, self.measure, caption),
             budget_table(self.trained, self._expected, caption, self.tuned is not None),
             *(
                 []
                 if self.tuned is None
-                else self.tuned.tables(self.evidence, self._main[0], caption)
+                else self.tuned.tables(self.evidence, self.measure, caption)
             ),
             fold_table(self.plan, self.trained),
         ]
+
+    @cached_property
+    def planned(self) -> PlanStatus | None:
+        """What was planned before the results, and what is different; None without a store."""
+        return None if self.store is None else what_was_planned(self.store, self.plan, self.asked)
+
+    def note_shown(self) -> None:
+        """Note in the store that results are shown although trainings are missing, if they are."""
+        stored, trainings = sum(map(len, self.trained.values())), len(self.plan.trainings)
+        if self.store is not None and stored < trainings:
+            PlanRecords(self.store, self.plan.dataset).note_shown(self.run_id, stored, trainings)
 
     @property
     def main_tables(self) -> list[ResultTable]:
@@ -283,8 +304,9 @@ class RunResult:
 
     @property
     def sentences(self) -> list[str]:
-        """Summary and facts, one line each."""
-        return [*self.summary, *self.facts]
+        """Summary, plan and facts, one line each."""
+        plan = [] if self.planned is None else [self.planned.sentence]
+        return [*self.summary, *plan, *self.facts]
 
     def write_tables(self, folder: Path) -> Path:
         """Write the tables as Markdown, CSV and LaTeX; returns the path of the Markdown page."""
@@ -332,6 +354,7 @@ class RunResult:
             if plan.dataset.endswith("-twin")
             else "",
             summary=self.summary,
+            planned="" if self.planned is None else self.planned.sentence,
             basis=f"Protocol {plan.splits.protocol}, {plan.splits.count} x "
             f"{plural(len(plan.seeds), 'seed')}. {audit[0]}",
             facts=[*self.facts, *self.figures.failures.values()],

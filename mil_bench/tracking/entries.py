@@ -32,6 +32,8 @@ RUN, KIND, METHOD, FOLD, TRIAL = (
     f"mil_bench.{name}" for name in ("run", "kind", "method", "fold", "trial")
 )
 DESCRIPTION = "mlflow.note.content"
+TEST, HELD, LOGGED = "mil_bench.test", "after the run", "logged"
+"""Tag of a fold that says whether its values on test slides are logged, and its values."""
 _LONGEST_TAG = 8000
 _MOST_TABLES = 3
 
@@ -133,7 +135,7 @@ def fold_name(job: Job, fold: int) -> str:
 
 
 def fold_entry(
-    plan: RunPlan, job: Job, result: TrainedFold, values: Mapping[str, float], ended: float
+    plan: RunPlan, job: Job, result: TrainedFold, values: Mapping[str, float] | None, ended: float
 ) -> Entry:
     """A grandchild run: one training.
 
@@ -141,7 +143,7 @@ def fold_entry(
         plan: the benchmark.
         job: what was trained.
         result: what is stored of it.
-        values: from ``values_on_test``.
+        values: from ``values_on_test``; None if they are not to be seen yet.
         ended: when it was stored, seconds since 1970.
     """
     environment = dict(result.environment)
@@ -150,6 +152,7 @@ def fold_entry(
         METHOD: job.label,
         FOLD: fold_name(job, result.fold),
         "mil_bench.job": job.key,
+        TEST: HELD if values is None else LOGGED,
     }
     tags |= {"mil_bench.method_version": job.method_version, "device": device}
     tags |= {f"version.{name}": version for name, version in environment.items()}
@@ -168,14 +171,17 @@ def fold_entry(
         "cost/epochs": epochs,
         "cost/best_epoch": result.best_epoch,
     }
-    numbers = dict(values) | (cost if epochs else {})
+    numbers = dict(values or {}) | (cost if epochs else {})
     numbers |= {f"slides/{role}": count for role, count in result.slides.items()}
-    points += [
-        Point(name, value, 0, ended) for name, value in numbers.items() if not math.isnan(value)
-    ]
+    points += value_points(numbers, ended)
     name = f"{job.label} seed {job.seed} fold {result.fold} in {_short(plan)} on {plan.dataset}"
     params = _params(identity | _data(plan), {**job.recipe, **job.params})
     return Entry(name, tags, params, points, started, ended)
+
+
+def value_points(values: Mapping[str, float], time: float) -> list[Point]:
+    """Single values by name; undefined ones are left out."""
+    return [Point(name, value, 0, time) for name, value in values.items() if not math.isnan(value)]
 
 
 def trial_name(trial: Trial) -> str:

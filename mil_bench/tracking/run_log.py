@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,27 +10,18 @@ from mil_bench.errors import TrackingError
 from mil_bench.results import Results
 from mil_bench.running.result_store import ResultStore
 from mil_bench.tracking import entries, local_file, words
-from mil_bench.tracking.entries import FOLD, METHOD, TRIAL, Entry, Point
+from mil_bench.tracking.entries import FOLD, HELD, LOGGED, METHOD, TEST, TRIAL, Entry, Point
 from mil_bench.tracking.names import plain_names
 from mil_bench.tracking.views import EXPERIMENT_TAGS, address
 from mil_bench.tuning.trial_store import TrialStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from mil_bench.evaluation.predictions import TrainedFold
     from mil_bench.evaluation.trials import Trial
     from mil_bench.planning.plan import Job, RunPlan
     from mil_bench.report.tables import ResultTable
-
-# MLflow's usage telemetry is off, whatever its default: data may come from hospitals.
-os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-os.environ["DO_NOT_TRACK"] = "true"
-# Wait seconds, not MLflow's minutes, for a server that does not answer, and not as long as it asks
-# for (Retry-After), unless the user says so.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-os.environ.setdefault("MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER", "false")
 
 _RunKey = tuple[str, str]
 """What a run in MLflow is about: method, and fold or trial; ("", "") is the benchmark itself."""
@@ -42,27 +30,11 @@ _TRAININGS, _FAILED = "mil_bench.trainings", "mil_bench.failed"
 _PARENT = "mlflow.parentRunId"
 
 
-_LIBRARIES = ("mlflow", "alembic", "urllib3")
-
-
-@contextlib.contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Nothing is said by the libraries under MLflow: what fails is said once, by mil-bench."""
-    import mlflow  # noqa: F401 - sets up its loggers
-
-    loggers = [logging.getLogger(name) for name in _LIBRARIES]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
 class RunLog:
     """One benchmark's runs in MLflow. Every call may raise whatever MLflow raises.
+
+    Values on test slides and test predictions are held back until all trainings of the plan are
+    stored or its report is written, so that nobody stops or changes a run because of them.
 
     The server is the one that ``MLFLOW_TRACKING_URI`` names, or else a SQLite file in the folder of
     results.
@@ -82,6 +54,7 @@ class RunLog:
         self._values: dict[str, dict[str, Mapping[str, float]]] = {}
         self._failures: dict[str, list[str]] = {}
         self._changed, self._has_report = False, False
+        self._held: set[_RunKey] = set()
 
     @property
     def run_id(self) -> str:
@@ -184,18 +157,42 @@ class RunLog:
         if key in self._runs:
             return False
         result, ended = self._store.load_fold(job, fold), self._store.finished(job, fold)
-        values = self._measured(job, result)
+        values = self._measured(job, result) if self._is_open else None
         method = self._method(job.label, ended - result.seconds)
         entry = entries.fold_entry(self._plan, job, result, values, ended)
         run = self._create(key, entry, method)
         self._step()
-        frame = result.predictions.frame(self._plan.hierarchy)
-        self._client.log_text(run, frame.to_csv(index=False), "predictions.csv")
+        if values is None:
+            self._held.add(key)
+        else:
+            self._log_predictions(run, result)
         self._client.log_artifact(run, str(self._store.folder(job) / "job.json"))
         if result.in_dim is not None:
             self._client.log_artifact(run, str(self._store.weights_path(job, fold)))
         self._end(run, entry)
         return True
+
+    @property
+    def _is_open(self) -> bool:
+        """Whether values on test slides may be seen."""
+        return self._has_report or len(self._stored) == len(self._plan.trainings)
+
+    def _log_predictions(self, run: str, result: TrainedFold) -> None:
+        frame = result.predictions.frame(self._plan.hierarchy)
+        self._client.log_text(run, frame.to_csv(index=False), "predictions.csv")
+
+    def _log_held(self) -> None:
+        """Log the values on test slides that were held back, and the predictions."""
+        for job, fold in self._stored:
+            key = (job.label, entries.fold_name(job, fold))
+            if key in self._held:
+                self._changed = True
+                run, result = self._runs[key].info.run_id, self._store.load_fold(job, fold)
+                values = self._measured(job, result)
+                self._log(run, entries.value_points(values, self._store.finished(job, fold)))
+                self._log_predictions(run, result)
+                self._client.set_tag(run, TEST, LOGGED)
+                self._held.remove(key)
 
     def _log_trial(self, trial: Trial) -> None:
         """Log a stored trial, unless it is logged already."""
@@ -225,6 +222,7 @@ class RunLog:
             tables: all tables.
         """
         self.log_stored()
+        self._log_held()
         if not self.is_current:
             for file in (path for path in sorted(folder.rglob("*")) if path.is_file()):
                 self._step()
@@ -237,6 +235,8 @@ class RunLog:
     def close(self) -> None:
         """Log the means over folds, and end the runs; without a report, as interrupted."""
         self.log_stored()
+        if self._is_open:
+            self._log_held()
         if self.is_current:
             return
         ends = [self._store.planned(self._plan.run_id)]
@@ -276,6 +276,10 @@ class RunLog:
             return entries.headline_points(
                 self._plan, label, {k: (means[k], len(folds), end) for k in means}
             )
+        status = "FINISHED" if has_all else "FAILED" if label in self._failures else "KILLED"
+        if not self._is_open:
+            self._client.set_terminated(run.info.run_id, status, _milliseconds(end))
+            return []
         values = self._values.setdefault(label, {})
         for job, fold in folds:
             if entries.fold_name(job, fold) not in values:
@@ -283,7 +287,6 @@ class RunLog:
         points = entries.summary_points(list(values.values()), end)
         self._client.set_tag(run.info.run_id, _TRAININGS, count)
         self._log(run.info.run_id, points)
-        status = "FINISHED" if has_all else "FAILED" if label in self._failures else "KILLED"
         self._client.set_terminated(run.info.run_id, status, _milliseconds(end))
         return entries.headline_points(
             self._plan, label, {p.name: (p.value, p.step, p.time) for p in points}
@@ -328,8 +331,10 @@ class RunLog:
                 is_incomplete = depth == 2 and run.info.status == "RUNNING"
                 if key in self._runs or is_orphan or is_incomplete:
                     self._client.delete_run(run.info.run_id)
-                else:
-                    self._runs[key] = run
+                    continue
+                self._runs[key] = run
+                if tags.get(TEST) == HELD:
+                    self._held.add(key)
 
     def _create(self, key: _RunKey, entry: Entry, parent: str | None = None) -> str:
         """Begin a run in MLflow with all its tags, parameters and metrics; MLflow's name of it."""

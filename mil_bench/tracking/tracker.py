@@ -15,8 +15,9 @@ from mil_bench.errors import StorageError, TrackingError
 from mil_bench.running.listeners import Listener
 from mil_bench.running.result_store import ResultStore
 from mil_bench.runs.result import RunResult
+from mil_bench.tracking.libraries import quiet_libraries
 from mil_bench.tracking.one_writer import Turn
-from mil_bench.tracking.run_log import RunLog, quiet_libraries
+from mil_bench.tracking.run_log import RunLog
 from mil_bench.tracking.words import failure, track_again
 
 if TYPE_CHECKING:

@@ -104,11 +104,13 @@ def test_a_better_method_can_be_better_by_less_than_the_margin() -> None:
     assert " points higher, which is less than 90 points (95 % " in verdict_sentence(found)
 
 
-def test_plain_numbers_have_no_margin() -> None:
+def test_the_margin_of_plain_numbers_is_a_hundredth() -> None:
     (found,) = verdicts(evidence(one=1.02, two=1.04), NLL)
-    assert np.isnan(found.margin)
+    assert found.margin == 0.01
     assert (found.answer, found.is_small) == ("undecided", False)
-    assert "but no difference is shown (95 % interval" in verdict_sentence(found)
+    assert "but neither a difference nor equivalence within ±0.01 is shown (95 %" in (
+        verdict_sentence(found)
+    )
     (copies,) = verdicts(evidence(one=1.02, two=1.02), NLL)
     assert copies.answer == "equivalent"
 

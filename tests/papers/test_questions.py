@@ -62,7 +62,7 @@ def test_answers_follow_the_verdict_and_not_the_wish() -> None:
         "-3.1 (-5.1 to -1.1)",
         "-3.1 (-5.1 to -1.1)",
     ]
-    assert [each.is_significant for each in (yes, no, unclear)] == [True, True, False]
+    assert [each.is_better for each in (yes, no, unclear)] == [True, True, False]
 
 
 def test_practical_equivalence_is_an_answer() -> None:
@@ -78,7 +78,7 @@ def test_practical_equivalence_is_an_answer() -> None:
         "macro AUC differs by 0.2 points, and within ±1 point in any case (95 % interval -0.4 to "
         "0.8)."
     )
-    assert not equal.is_significant
+    assert not equal.is_better
     assert in_short([equal]).endswith("with vs without, practically equivalent.")
 
 
@@ -99,15 +99,15 @@ def test_what_cannot_be_compared_is_said() -> None:
     assert in_short([missing, undefined]) == "None of the questions can be answered."
 
 
-def test_in_short_names_significant_pairs_and_the_largest_difference() -> None:
+def test_in_short_counts_the_answers_and_names_the_largest_difference() -> None:
     small = answer(QUESTION, [verdict("with", "without", 0.03, 0.01)])
     large = answer(OTHER_QUESTION, [verdict("b", "a", 0.05, 0.3)])
     assert in_short([small, large]) == (
-        "The difference is significant for 1 of 2 questions (with vs without); the largest is "
-        "-5.0 (-7.0 to -3.0), a vs b, undecided."
+        "Of 2 questions, one row is better in 1 (with vs without), undecided in 1; the largest "
+        "difference is -5.0 (-7.0 to -3.0), a vs b, undecided."
     )
-    assert in_short([large]).startswith(
-        "The difference is significant for none of the questions; the largest is"
+    assert in_short([large, answer(QUESTION, [])]).startswith(
+        "Of 2 questions, one row is better in none, undecided in 1, no answer in 1; the largest "
     )
 
 

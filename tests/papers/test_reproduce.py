@@ -157,11 +157,11 @@ def test_items_share_their_trainings_and_an_overview_names_them(
 
 
 def _counting(trained: list[int], execute: object) -> object:
-    def counting(prepared: object, setup: object) -> object:
+    def counting(prepared: object, setup: object, asked: object) -> object:
         store = ResultStore(setup.folder.runs)
         stored = sum(len(store.done(job)) for job in prepared.plan.jobs)
         trained.append(len(prepared.plan.jobs) * len(prepared.plan.splits.folds) - stored)
-        return execute(prepared, setup)
+        return execute(prepared, setup, asked)
 
     return counting
 

@@ -63,9 +63,9 @@ def test_reference_and_pairs_are_two_questions() -> None:
 def test_options_and_the_command_for_them_agree() -> None:
     parser = argparse.ArgumentParser()
     add_options(parser, Asked, *OPTIONS)
-    words = ["--margin", "0.5", "--pairs", "abmil:hmil", "hmil:lookup"]
+    words = ["--margin", "0.5", "--pairs", "abmil:hmil", "hmil:lookup", "--metric", "accuracy"]
     asked = from_arguments(Asked, parser.parse_args(words))
-    assert asked == Asked(0.5, None, ("abmil:hmil", "hmil:lookup"))
+    assert asked == Asked(0.5, None, ("abmil:hmil", "hmil:lookup"), "accuracy")
     assert asked.again.split() == words
 
 

@@ -70,7 +70,7 @@ def test_python_offers_every_field_of_a_request_as_a_keyword_with_its_default() 
     assert fields.keys() == keywords.keys() - {"unknown"}
     for name in ("protocol", "folds", "preset", "epochs", "tune", "tuned", "select", "pruning"):
         assert keywords[name].default == fields[name].default
-    for name in ("margin", "reference", "pairs"):
+    for name in ("metric", "margin", "reference", "pairs"):
         assert keywords[name].default == fields[name].default
         assert inspect.signature(mil_bench.open_run).parameters[name].default == (
             fields[name].default

@@ -78,6 +78,20 @@ def test_runs_are_listed_newest_first_with_progress_date_and_main_figure(
     assert f"{best} {frame.loc[best, 'mean']:.1f} ± {frame.loc[best, 'std']:.1f}" in text
 
 
+def test_a_run_with_missing_trainings_shows_no_value_on_test_slides(
+    ran: tuple[Path, list[RunResult]], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    import json
+    import shutil
+
+    results, run_id = shutil.copytree(ran[0], tmp_path / "results"), ran[1][0].run_id
+    store = ResultStore(results / "runs")
+    job, fold = store.load_plan(run_id).trainings[0]
+    (store.folder(job) / f"fold-{fold:02d}.json").unlink()
+    row = json.loads(shown(results, capsys, "list", "--json"))["runs"][run_id]
+    assert (row["Trainings"], row["Best macro AUC"]) == ("5 of 6", "–")
+
+
 def test_filters_leave_the_runs_that_fit(
     ran: tuple[Path, list[RunResult]], capsys: pytest.CaptureFixture
 ) -> None:

@@ -9,6 +9,7 @@ from made_runs import run_result, trained_folds
 
 from mil_bench.commands.report import show_ranking
 from mil_bench.errors import InputError
+from mil_bench.planning.asked import Asked
 from mil_bench.runs.ranking import Ranking
 
 if TYPE_CHECKING:
@@ -45,6 +46,43 @@ def test_methods_are_ranked_over_datasets_with_a_diagram(tmp_path: Path) -> None
     page = ranking.write(tmp_path)
     assert ranking.sentence in page.read_text()
     assert (page.parent / "critical_difference.svg").read_text().startswith("<?xml")
+
+
+def test_a_dataset_whose_folds_lack_a_class_is_ranked_like_its_verdicts() -> None:
+    def lacking(*folds: int) -> dict[str, tuple[TrainedFold, ...]]:
+        labels = {f"fold{k}": np.arange(39) % 3 for k in folds}
+        return {name: trained_folds(k, **labels) for k, name in enumerate("abc")}
+
+    runs = [
+        run_result(on_slides_of("one", lacking()), "one"),
+        run_result(on_slides_of("two", lacking(1)), "two"),
+        run_result(on_slides_of("three", lacking(0, 1)), "three"),
+    ]
+    ranking = Ranking(runs)
+    assert list(ranking.table.cells) == ["c", "b", "a"]
+    assert ranking.table.cells["c"]["Average rank"].mean == 1
+    evidence = runs[1].evidence
+    by_class = evidence.contributions("c", runs[1].measure).mean()
+    assert np.isnan(evidence.by_fold("c", runs[1].measure)).any()
+    cell = ranking.table.cells["c"]["two"]
+    assert (cell.mean, cell.text()) == (100 * by_class, f"{100 * by_class:.1f}†")
+    accuracy = runs[2].tables["fine"].loc["c", ("Accuracy", "mean")]
+    assert ranking.table.cells["c"]["three"].mean == pytest.approx(accuracy)
+    assert "† On two some folds lack a class: each class counts by its mean" in ranking.table.note
+    assert "On three methods are ranked by accuracy, because more than half" in ranking.table.note
+
+
+def test_the_ranking_follows_the_metric_also_if_lower_is_better() -> None:
+    methods = {name: trained_folds(k) for k, name in enumerate("abc")}
+    runs = [
+        run_result(on_slides_of(name, methods), name, asked=Asked(metric="nll"))
+        for name in ("one", "two")
+    ]
+    table = Ranking(runs).table
+    assert table.title == "Ranks over 2 datasets (negative log-likelihood)"
+    assert list(table.cells) == ["c", "b", "a"]
+    assert table.cells["c"]["one"].rank == 1
+    assert table.cells["c"]["one"].mean < table.cells["a"]["one"].mean
 
 
 def test_only_methods_that_are_complete_everywhere_are_ranked() -> None:

@@ -329,6 +329,37 @@ def test_a_server_that_does_not_answer_is_named_once_and_costs_nothing(
     assert "mil-bench: MLflow failed: " in capsys.readouterr().err
 
 
+def test_values_on_test_slides_are_logged_when_all_trainings_are_done(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shutil.copytree(whole / "runs", tmp_path / "runs")
+    plan = plan_of(tmp_path)
+    record = ResultStore(tmp_path / "runs").folder(plan.jobs[1]) / "fold-01.json"
+    stored = record.read_bytes()
+    record.unlink()
+    tracker = MlflowTracker(Results(tmp_path))
+    tracker.on_start(plan, plan.trainings, 5)
+    tracker.on_epoch(None)
+    tracker.on_end()  # as if it was interrupted
+    folds = runs_of(tmp_path, "fold")
+    assert len(folds) == 5
+    assert {fold.data.tags["mil_bench.test"] for fold in folds} == {"after the run"}
+    assert all("predictions.csv" not in artifacts(tmp_path, fold) for fold in folds)
+    names = {name for logged in runs_of(tmp_path) for name in logged.data.metrics}
+    assert not [n for n in names if n.startswith(("test_", "std_test_", "fine_", "coarse_"))]
+    assert "curves/val_loss" in names
+    record.write_bytes(stored)
+    resync(Results(tmp_path), plan.run_id)
+    old, new = (
+        sorted((e.info.run_name, sorted(e.data.metrics.items())) for e in runs_of(place))
+        for place in (whole, tmp_path)
+    )
+    assert old == new
+    assert {fold.data.tags["mil_bench.test"] for fold in runs_of(tmp_path, "fold")} == {"logged"}
+    assert all("predictions.csv" in artifacts(tmp_path, e) for e in runs_of(tmp_path, "fold"))
+
+
 def test_an_unknown_run_cannot_be_resynced(tracked: Path, capsys: pytest.CaptureFixture) -> None:
     assert cli.main(["runs", "track", "bracs", "--results", str(tracked)]) == 2
     assert "There is no run 'bracs'" in capsys.readouterr().err

@@ -72,7 +72,7 @@ class Outlook:
         design: its size.
         measure: what methods are compared on.
         unit: what the bootstrap draws ("patient").
-        margin: of practical equivalence, not a number if the measure has none.
+        margin: of practical equivalence.
         is_bound: whether there was one training per fold, so that repeats and seeds may remove more
             of the variance over patients than the numbers say.
     """
@@ -119,7 +119,7 @@ def outlook_of(evidence: Evidence, measure: Measure, verdicts: Sequence[Verdict]
         design=design_of(evidence),
         measure=measure,
         unit=evidence.bootstrap.unit,
-        margin=evidence.margin if measure.metric.percent else float("nan"),
+        margin=evidence.margin,
         is_bound=drawn and one_training,
     )
 
@@ -156,7 +156,7 @@ def pair_power(
         spread: of their difference.
         design: the design.
         tail: as of ``smallest_difference``.
-        margin: not a number if nothing is to be shown.
+        margin: of practical equivalence.
         most: largest number of folds; 0 if neither folds nor repeats can be changed.
     """
 
@@ -169,8 +169,6 @@ def pair_power(
 
     at_best = shown(spread.least_variance(design), design.patients)
     power = PairPower(first, second, with_(), at_best)
-    if np.isnan(margin):
-        return power
     can_repeat, several_seeds = most > 0, spread.design.seeds > 1
     nan = float("nan")
 

@@ -15,6 +15,7 @@ from mil_bench.report.tables import Cell, ResultTable
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from mil_bench.evaluation.metric import Metric
     from mil_bench.evaluation.predictions import TrainedFold
 
 _HEIGHT = 3.8
@@ -22,13 +23,15 @@ _HEIGHT = 3.8
 
 
 @styled
-def cost(trained: Mapping[str, Sequence[TrainedFold]], table: ResultTable, column: str) -> Figure:
+def cost(
+    trained: Mapping[str, Sequence[TrainedFold]], table: ResultTable, metric: Metric
+) -> Figure:
     """Mean and standard deviation of a metric against mean seconds per training, on a log scale.
 
     Args:
         trained: method to its trained folds; methods that train nothing are left out.
         table: holds the metric.
-        column: heading of the metric's column.
+        metric: whose column is shown.
     """
     figure = Figure(figsize=(8.0, _HEIGHT), layout="constrained")
     axes = figure.add_subplot()
@@ -36,14 +39,15 @@ def cost(trained: Mapping[str, Sequence[TrainedFold]], table: ResultTable, colum
     handles = {}
     for method, row in table.cells.items():
         seconds = [fold.seconds for fold in trained.get(method, ()) if fold.curves]
-        cell = row[column]
+        cell = row[metric.heading]
         if seconds and isinstance(cell, Cell) and not np.isnan(cell.mean):
             style = look[method]
             axes.errorbar(
                 np.mean(seconds), cell.mean, yerr=cell.std, **style.dots(7), elinewidth=0.9
             )
             handles[method] = axes.plot([], [], **style.dots(7))[0]
-    axes.set(xscale="log", xlabel="seconds per training", ylabel=f"{column} (%)")
+    unit = " (%)" if metric.percent else ""
+    axes.set(xscale="log", xlabel="seconds per training", ylabel=f"{metric.heading}{unit}")
     axes.grid(color="0.92", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

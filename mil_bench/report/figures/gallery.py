@@ -71,6 +71,7 @@ class Gallery(Mapping[str, Figure]):
             evidence: what it measured.
             tables: its tables by name; "fine" and "classwise_auc" are used.
         """
+        main = evidence.main.metric
         bands = band_sentences(evidence)
         pictures = {
             "classwise_auc": Picture(
@@ -112,9 +113,9 @@ class Gallery(Mapping[str, Figure]):
             ),
             "cost": Picture(
                 "Cost and quality",
-                "Macro AUC of the fine level, mean ± standard deviation over trainings, against "
-                "the mean wall time per training.",
-                lambda: cost(evidence.trained, tables["fine"], "Macro AUC"),
+                f"{main.heading} of the fine level, mean ± standard deviation over trainings, "
+                "against the mean wall time per training.",
+                lambda: cost(evidence.trained, tables["fine"], main),
             ),
         }
         if evidence.hierarchy.is_flat:

@@ -92,7 +92,7 @@ def slide_maps(maps: Sequence[Panel], ground: Ground, title: str, label: str) ->
         scale, ax=axes, orientation="horizontal", aspect=30, fraction=0.04, pad=0.02, shrink=0.5
     )
     bar.set_label(label, fontsize=8)
-    bar.outline.set_visible(False)  # type: ignore[operator]  # matplotlib's stubs have a Spine
+    bar.outline.set_visible(False)
     if any(panel.values.dtype == bool for panel in maps):
         handles = [Patch(color=_WITNESS, label="witness"), Patch(color=_OTHER, label="other")]
         figure.legend(handles=handles, loc="outside lower right", ncols=2)

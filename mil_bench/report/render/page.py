@@ -31,6 +31,7 @@ class Report:
         run: name of the run.
         warning: shown above everything else, "" for none.
         summary: the verdict, sentence by sentence.
+        planned: what was planned before the results and what was not, "" if it is unknown.
         basis: protocol, trainings and leaks, in one line.
         facts: failures and remarks, one line each.
         caption: what holds for all tables.
@@ -46,6 +47,7 @@ class Report:
     run: str
     warning: str
     summary: Sequence[str]
+    planned: str
     basis: str
     facts: Sequence[str]
     caption: str
