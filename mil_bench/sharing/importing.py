@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mil_bench import durable
-from mil_bench.errors import InputError
+from mil_bench.datasets.card import MAIN_METRIC
+from mil_bench.errors import InputError, MilBenchError
+from mil_bench.evaluation.main_metric import measure_named
 from mil_bench.evaluation.metrics import named_values
 from mil_bench.progress import unwatched
 from mil_bench.running.result_store import ResultStore
@@ -132,8 +134,18 @@ def _marked(plan: RunPlan, source: str) -> RunPlan:
         jobs=tuple(jobs),
         skipped=of_rows(plan.skipped),
         remarks=of_rows(plan.remarks),
+        main_metric=_known_metric(plan.main_metric),
         command="",  # it would repeat the training of others, with paths of theirs
     )
+
+
+def _known_metric(key: str) -> str:
+    """The main metric of a plan; the usual one if that is of a package that is not here."""
+    try:
+        measure_named(key)
+    except MilBenchError:
+        return MAIN_METRIC
+    return key
 
 
 def _summary(
