@@ -108,6 +108,7 @@ def _start(result: RunResult) -> dict[str, Any]:
         "protocol": plan.splits.protocol,
         "folds": len(plan.splits.folds),
         "methods": plan.methods,
+        "imported": {job.label: job.source for job in plan.jobs if job.source},
         "trainings": {
             "stored": sum(map(len, result.trained.values())),
             "planned": len(plan.trainings),
