@@ -19,7 +19,7 @@ from mil_bench.errors import InputError, MissingFeaturesError, UnknownNameError
 from mil_bench.wording import split_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from mil_bench.bags.bag import Bag
     from mil_bench.bags.store import BagStore
@@ -116,6 +116,14 @@ def packed_stores(features: str, data_dir: Path) -> dict[str, Path]:
     return stores
 
 
+def labelled_stores(name: str, data_dir: Path) -> Iterator[BagStore]:
+    """What is packed of a real dataset, one store per encoder with the labels that count."""
+    labels = data_dir / f"{name}{ENDING}"
+    features = read_labels(labels).features if labels.exists() else name
+    for path in packed_stores(features, data_dir).values():
+        yield open_bags(path, labels if labels.exists() else None)
+
+
 def is_packed(spec: DatasetSpec, data_dir: Path) -> bool:
     """Whether a dataset's bags are there or can be made."""
     if spec.generator is not None or labels_path(spec, data_dir).exists():
@@ -143,16 +151,17 @@ def open_store(
         InputError: the store is broken or has other classes than the card, or there are several.
         UnknownNameError: there is no store of this encoder.
     """
-    labels: Path | None = labels_path(spec, data_dir)
+    labels: Path | None = None
     if spec.generator is not None:
-        path, labels = store_path(spec, data_dir), None
+        path = store_path(spec, data_dir)
         if encoder is not None:
             problem = f"{spec.name} is generated and has no encoder"
             raise InputError("the request", [problem], "Leave --encoder out.")
         if not path.exists():
             _generate(spec, spec.generator, path, watch)
     else:
-        labels = labels if labels.exists() else None
+        if (own := labels_path(spec, data_dir)).exists():
+            labels = own
         path = _chosen(spec, data_dir, encoder)
     store = open_bags(path, labels)
     if store.dataset != spec.slug:
