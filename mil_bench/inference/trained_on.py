@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,8 +11,14 @@ from typing import TYPE_CHECKING
 from mil_bench import registry
 from mil_bench.bags.opening import open_bags
 from mil_bench.datasets.card import DatasetSpec, GroupProfile
-from mil_bench.datasets.catalogue import dataset_name, find_dataset, on_the_command_line
-from mil_bench.errors import InputError
+from mil_bench.datasets.catalogue import (
+    dataset_name,
+    find_dataset,
+    labels_path,
+    on_the_command_line,
+    stores_of,
+)
+from mil_bench.errors import InputError, MilBenchError
 from mil_bench.wording import plural
 
 if TYPE_CHECKING:
@@ -61,22 +68,31 @@ def encoder_of(store: BagStore) -> str:
     name = dataset_name(store.dataset)
     if name in registry.datasets.names() and registry.datasets.load(name).generator is not None:
         return ""
-    encoder = store.origin.rpartition(", ")[2]
+    encoder = store.encoder or store.origin.rpartition(", ")[2]  # older stores have no encoder
     return "" if encoder == _UNNAMED else encoder
 
 
 def training_store(plan: RunPlan, data: Path) -> BagStore | None:
-    """The bag store on which a run was trained, None if it is not in the folder.
+    """The bags on which a run was trained, with their labels; None if the folder lacks them.
 
     Args:
         plan: of the run.
         data: folder of the bag stores.
     """
     digests = {job.data_digest for job in plan.jobs}
-    name = dataset_name(plan.dataset)
-    for path in (data / f"{name}.h5", *sorted(data.glob(f"{name}-*.h5"))):
+    try:
+        spec = label_spec(plan)
+        labels: Path | None = labels_path(spec, data)
+        if spec.generator is not None:  # its settings are not known here
+            paths, labels = sorted(data.glob(f"{glob.escape(spec.name)}-*.h5")), None
+        else:
+            labels = labels if labels.exists() else None
+            paths = list(stores_of(spec, data).values())
+    except MilBenchError:
+        return None
+    for path in paths:
         try:
-            store = open_bags(path)
+            store = open_bags(path, labels)
         except (InputError, OSError):
             continue  # it is only asked for what it can add
         if store.digest in digests:
