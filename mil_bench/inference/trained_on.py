@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import glob
+import contextlib
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,11 +14,10 @@ from mil_bench.datasets.card import DatasetSpec, GroupProfile
 from mil_bench.datasets.catalogue import (
     dataset_name,
     find_dataset,
-    labels_path,
+    labelled_stores,
     on_the_command_line,
-    stores_of,
 )
-from mil_bench.errors import InputError, MilBenchError
+from mil_bench.errors import InputError
 from mil_bench.wording import plural
 
 if TYPE_CHECKING:
@@ -73,26 +72,21 @@ def encoder_of(store: BagStore) -> str:
 
 
 def training_store(plan: RunPlan, data: Path) -> BagStore | None:
-    """The bags on which a run was trained, with their labels; None if the folder lacks them.
+    """The bag store on which a run was trained, None if it is not in the folder.
 
     Args:
         plan: of the run.
         data: folder of the bag stores.
     """
     digests = {job.data_digest for job in plan.jobs}
-    try:
-        spec = label_spec(plan)
-        labels: Path | None = labels_path(spec, data)
-        if spec.generator is not None:  # its settings are not known here
-            paths, labels = sorted(data.glob(f"{glob.escape(spec.name)}-*.h5")), None
-        else:
-            labels = labels if labels.exists() else None
-            paths = list(stores_of(spec, data).values())
-    except MilBenchError:
-        return None
-    for path in paths:
+    name = dataset_name(plan.dataset)
+    with contextlib.suppress(InputError, OSError):  # as below
+        for store in labelled_stores(name, data):
+            if store.digest in digests:
+                return store
+    for path in sorted(data.glob(f"{name}-*.h5")):  # generated
         try:
-            store = open_bags(path, labels)
+            store = open_bags(path)
         except (InputError, OSError):
             continue  # it is only asked for what it can add
         if store.digest in digests:
