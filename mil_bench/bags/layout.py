@@ -158,8 +158,8 @@ def write_index(path: Path, header: StoreHeader, entries: Sequence[BagEntry]) ->
                 name, data=np.asarray(texts, dtype=object), dtype=h5py.string_dtype()
             )
         version = PARTLY_LABELLED if UNLABELLED in labels else VERSION
-        file.attrs.update(format=FORMAT, version=version, sealed=True, **about)
         more = {"encoder": header.encoder, "without_features": header.without_features}
+        file.attrs.update(format=FORMAT, version=version, sealed=True, **about)
         file.attrs.update({name: value for name, value in more.items() if value})
         places = [
             (file[name].id.get_offset(), file[name].nbytes) for name in ROWWISE if name in file

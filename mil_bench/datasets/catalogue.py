@@ -151,8 +151,7 @@ def open_store(
         InputError: the store is broken or has other classes than the card, or there are several.
         UnknownNameError: there is no store of this encoder.
     """
-    file = labels_path(spec, data_dir)
-    labels = file if spec.generator is None and file.exists() else None
+    labels: Path | None = None
     if spec.generator is not None:
         path = store_path(spec, data_dir)
         if encoder is not None:
@@ -161,6 +160,8 @@ def open_store(
         if not path.exists():
             _generate(spec, spec.generator, path, watch)
     else:
+        if (own := labels_path(spec, data_dir)).exists():
+            labels = own
         path = _chosen(spec, data_dir, encoder)
     store = open_bags(path, labels)
     if store.dataset != spec.slug:

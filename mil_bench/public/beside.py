@@ -100,7 +100,7 @@ def write_card(path: Path, spec: DatasetSpec) -> None:
 
 
 def _keys(spec: DatasetSpec) -> dict[str, object]:
-    hierarchy, columns = spec.hierarchy, spec.columns
+    hierarchy = spec.hierarchy
     keys: dict[str, object] = {"name": spec.name, "title": spec.title}
     if hierarchy.is_flat:
         keys["labels"] = list(hierarchy.fine)
@@ -114,6 +114,7 @@ def _keys(spec: DatasetSpec) -> dict[str, object]:
     keys |= {
         "group": spec.groups.name,
         "ordered": spec.ordered,
+        "main_metric": spec.main_metric,
         "protocols": list(spec.protocols),
         "folds": spec.folds,
         "source": spec.source,
@@ -121,9 +122,8 @@ def _keys(spec: DatasetSpec) -> dict[str, object]:
         "citation": spec.citation,
         "traps": list(spec.traps),
     }
-    for role in ("slide", "label", "group", "split", "centre"):
-        keys[f"columns.{role}"] = list(getattr(columns, role))
-    return keys
+    columns = {f"columns.{name}": value for name, value in vars(spec.columns).items() if value}
+    return keys | columns
 
 
 def _toml(value: object) -> str:

@@ -85,8 +85,8 @@ def interaction_sentences(
         most = max(max(abs(c.low), abs(c.high)) for c in contrasts)
         return [
             "Undecided whether the ranking of methods depends on the encoder: none of "
-            f"{len(contrasts)} changes of a difference is significant. That does not show that it is "
-            f"the same: a difference may still change by up to {100 * most:.1f} points (95 % "
+            f"{len(contrasts)} changes of a difference is significant. That does not show that it "
+            f"is the same: a difference may still change by up to {100 * most:.1f} points (95 % "
             "intervals for all of them).",
             *reversed_pairs,
         ]

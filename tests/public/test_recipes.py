@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 import pytest
 
 from mil_bench.cli import main
+from mil_bench.datasets.card import GroupProfile
+from mil_bench.datasets.card_file import read_card
 from mil_bench.errors import InputError, UnknownNameError
+from mil_bench.public.beside import write_card
 from mil_bench.public.recipe import find_recipe, read_recipe, recipe_names
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 RECIPE = """
 title = "a"
@@ -30,6 +39,14 @@ def test_every_recipe_can_be_read_and_has_a_card(name: str) -> None:
     assert (spec.name, spec.source) == (name, recipe.page)
     assert set(recipe.classes) <= set(spec.hierarchy.fine)
     assert recipe.tried == ""  # until somebody has fetched it from the real hub
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_the_card_beside_a_store_says_what_the_recipe_says(name: str, tmp_path: Path) -> None:
+    spec = find_recipe(name).spec()
+    path = tmp_path / f"{name}.toml"
+    write_card(path, spec)
+    assert read_card(path) == replace(spec, bags=None, groups=GroupProfile(spec.groups.name))
 
 
 def test_the_list_shows_size_licence_and_gate(capsys: pytest.CaptureFixture[str]) -> None:
