@@ -86,7 +86,7 @@ class PlanStatus:
         if self.record is None:
             return (
                 "No plan was stored before the results: an older version of mil-bench made the "
-                "run, or its plan was removed."
+                "run, or its plan was removed, or the results were imported without it."
             )
         name = f"{self.record.digest}, {self.record.moment}"
         known = ", ".join(f"{label} ({count})" for label, count in self.record.known.items())
