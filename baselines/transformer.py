@@ -279,7 +279,8 @@ class Transformer(Method):
         for block in before:
             tokens = replace(tokens, features=block(tokens, None, False))
         normed = replace(tokens, features=last[0].get_submodule("norm")(tokens.features))
-        weights = last[0].get_submodule("mhsa").class_weights(normed).mean(1, keepdim=True)
+        attention = cast("_Attention", last[0].get_submodule("mhsa"))
+        weights = attention.class_weights(normed).mean(1, keepdim=True)
         is_instance = torch.ones(len(weights), dtype=torch.bool, device=weights.device)
         is_instance[tokens.offsets[:-1]] = False
         return InstanceMap(weights[is_instance])

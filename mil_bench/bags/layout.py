@@ -159,8 +159,8 @@ def write_index(path: Path, header: StoreHeader, entries: Sequence[BagEntry]) ->
             )
         version = PARTLY_LABELLED if UNLABELLED in labels else VERSION
         more = {"encoder": header.encoder, "without_features": header.without_features}
-        about |= {name: value for name, value in more.items() if value}
         file.attrs.update(format=FORMAT, version=version, sealed=True, **about)
+        file.attrs.update({name: value for name, value in more.items() if value})
         places = [
             (file[name].id.get_offset(), file[name].nbytes) for name in ROWWISE if name in file
         ]

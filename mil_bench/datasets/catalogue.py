@@ -151,16 +151,17 @@ def open_store(
         InputError: the store is broken or has other classes than the card, or there are several.
         UnknownNameError: there is no store of this encoder.
     """
-    labels: Path | None = labels_path(spec, data_dir)
+    labels: Path | None = None
     if spec.generator is not None:
-        path, labels = store_path(spec, data_dir), None
+        path = store_path(spec, data_dir)
         if encoder is not None:
             problem = f"{spec.name} is generated and has no encoder"
             raise InputError("the request", [problem], "Leave --encoder out.")
         if not path.exists():
             _generate(spec, spec.generator, path, watch)
     else:
-        labels = labels if labels.exists() else None
+        if (own := labels_path(spec, data_dir)).exists():
+            labels = own
         path = _chosen(spec, data_dir, encoder)
     store = open_bags(path, labels)
     if store.dataset != spec.slug:

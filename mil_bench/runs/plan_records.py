@@ -262,15 +262,15 @@ def _compared(records: Sequence[PlanRecord], plan: RunPlan, asked: Asked) -> Pla
         for record in records
         if record.split == present.split
         and (record.search is None) == (present.search is None)
-        and keys & {key for of_method in record.methods.values() for key in of_method}
+        and set(keys) & {key for of_method in record.methods.values() for key in of_method}
     ]
     if not sharing:
         return PlanStatus(None)
     base = _counting(own) if own else None
     if base is None or base.known:
         base = _counting([record for record in sharing if record.run == sharing[0].run])
-    added = present.methods.keys() - base.methods.keys()
-    plans = [r for r in sharing if not r.known and r.run != base.run and added & r.methods.keys()]
+    added = set(present.methods) - set(base.methods)
+    plans = [r for r in sharing if not r.known and r.run != base.run and added & set(r.methods)]
     return PlanStatus(base, tuple(base.changes_to(present)), tuple(plans))
 
 
