@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """\
 examples:
-  What five methods on BRACS would show, and what more folds or repeats would add:
+  What five methods on BRACS would show, and what more folds would add:
     mil-bench plan --dataset bracs --methods 5
   The same for methods by name, with three repeats:
     mil-bench plan --dataset bracs --methods hmil abmil clam-sb --repeats 3
