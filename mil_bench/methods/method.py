@@ -113,7 +113,9 @@ class Method(nn.Module, ABC):
         """
         if self._soft_labels is None:
             return F.cross_entropy(out.fine, bags.labels, reduction="none")
-        targets = self._soft_labels[bags.labels].to(out.fine.dtype)
+        # Logits in bfloat16 must not round the targets.
+        dtype = torch.promote_types(out.fine.dtype, torch.float32)
+        targets = self._soft_labels[bags.labels].to(dtype)
         return F.cross_entropy(out.fine, targets, reduction="none")
 
     def take_loss(self, loss: str) -> None:

@@ -50,6 +50,7 @@ def test_every_key_arrives(tmp_path: Path) -> None:
         hierarchy.low = ["G1", "G2"]
         hierarchy."very high" = ["G3"]
         ordered = true
+        main_metric = "quadratic_kappa"
         group = "centre"
         protocols = ["official", "patient-kfold"]
         folds = 4
@@ -67,6 +68,7 @@ def test_every_key_arrives(tmp_path: Path) -> None:
     spec = read_card(card(tmp_path, text))
     assert spec.hierarchy == LabelHierarchy.from_groups({"low": ["G1", "G2"], "very high": ["G3"]})
     assert (spec.class_counts, spec.ordered, spec.folds) == ((1, 2, 3), True, 4)
+    assert spec.main_metric == "quadratic_kappa"
     assert (spec.protocols, spec.groups.name) == (("official", "patient-kfold"), "centre")
     assert (spec.columns.slide, spec.columns.label, spec.columns.sheet) == (
         ("Probe",),
@@ -344,3 +346,11 @@ def test_the_commands_write_and_show_a_card(
 def test_a_grade_is_shown_as_such(capsys: pytest.CaptureFixture) -> None:
     assert main(["data", "card", "panda"]) == 0
     assert "(grades, from low to high)" in capsys.readouterr().out
+
+
+def test_a_main_metric_that_does_not_exist_is_named_when_the_card_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    path = card(tmp_path, 'name = "my-study"\nlabels = ["a", "b"]\nmain_metric = "kapa"')
+    assert main(["data", "card", str(path)]) == 2
+    assert "There is no metric 'kapa'" in capsys.readouterr().err

@@ -86,6 +86,8 @@ def test_a_class_that_no_fold_tests_has_no_curve() -> None:
     found = bands.of(precision)
     assert found["m"][3] is None
     assert found["none"] == [None] * 4
+    nothing = CurveBands(evidence({"none": ()}))
+    assert nothing.of(sensitivity) == {"none": [None] * 4}
 
 
 def test_few_patients_give_no_band_at_all() -> None:

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import SMALL_TWIN
 
-from mil_bench.datasets.catalogue import find_dataset
+from mil_bench.datasets.catalogue import find_dataset, open_store
 from mil_bench.errors import InputError, SplitError, UnknownNameError
 from mil_bench.planning.make import make_plan
 from mil_bench.planning.plan import RunPlan
 from mil_bench.planning.request import RunRequest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mil_bench.bags.store import BagStore
 
 
@@ -132,3 +134,17 @@ def test_newer_parameters_leave_the_keys_of_older_results(small_store: BagStore)
     assert gated.params == older
     assert zero.key == plain.key
     assert spread.params == {**plain.params, "entropy_weight": 0.1}
+
+
+def test_a_plan_knows_the_centres_of_slides_where_groups_are_centres(
+    small_store: BagStore, tmp_path: Path
+) -> None:
+    assert plan_of(small_store).centres == {}
+    name = "ccc-sim:slides=90,rows=4,width=8"
+    spec = find_dataset(name)
+    store = open_store(spec, tmp_path)
+    plan = make_plan(RunRequest(name, methods=("mean-pool",), folds=2), spec, store)
+    assert plan.centres == dict(zip(store.slides["slide"], store.slides["group"], strict=True))
+    assert RunPlan.from_json(plan.to_json()).centres == plan.centres
+    older = {key: value for key, value in plan.to_json().items() if key != "centres"}
+    assert RunPlan.from_json(older).centres == {}

@@ -184,6 +184,21 @@ def test_pooled_figures_stand_with_their_intervals() -> None:
     assert "bootstrap over patients" in table.note
 
 
+def test_a_mean_over_classes_with_a_rare_class_has_no_interval_and_the_note_names_the_class() -> (
+    None
+):
+    # Two slides of r1 in each of three folds, of one patient each.
+    rare = {f"fold{k}": np.where(np.arange(40) < 2, 3, np.arange(40) % 3) for k in range(3)}
+    table = pooled_tables(evidence({"m": trained_folds(2.0, **rare)}), "")[0]
+    row = table.cells["m"]
+    without = [heading for heading, cell in row.items() if cell.interval is None]
+    assert without == ["Macro AUC", "Balanced accuracy", "Specificity", "Macro F1"]
+    assert (
+        "No interval for Macro AUC, Balanced accuracy, Specificity, Macro F1: it is a mean over "
+        "classes, and 3 patients with r1 are too few, 10 of every class are needed."
+    ) in table.note
+
+
 def test_too_few_patients_give_no_interval_and_the_note_says_so() -> None:
     few = tuple(
         TrainedFold(0, 0, "k", t.predictions)

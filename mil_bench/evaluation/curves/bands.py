@@ -82,6 +82,8 @@ class CurveBands:
 
     def of(self, curve: Curve) -> dict[str, list[BandedCurve | None]]:
         """Method to one curve per class; None if no training's test slides define it."""
+        if not self._units:
+            return {method: [None] * len(self._with_class) for method in self._predictions}
         weights = draws(self._units, DRAWS if self._units >= FEWEST_UNITS else 0)
         once, drawn = weights[0], np.concatenate(weights)
         return {
