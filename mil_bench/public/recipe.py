@@ -144,14 +144,14 @@ class Recipe(BaseModel):
         tried: when somebody has fetched it from the real hub, "" if nobody has.
         notes: what a user must know, one sentence each.
         encoder: what made the features, "" if that is no encoder.
-        own_slides: whether the slides have names of their own, not those of the dataset of the
-            card; else the store is one of several encoders of that dataset.
         classes: names of the classes 0, 1, ... if the files number them.
         needs_labels: where the user gets the label table that the files lack, "" if they have
             labels.
         one_slide_per_group: whether each slide is known to be the only one of its patient.
         columns: of tables.
         card: the registry's name of the dataset, "" if it is not there.
+        own_slides: whether the slides have names of their own, not those of the dataset of the
+            card; else the store is one of several encoders of that dataset.
         own_card: the card of a dataset that is not in the registry.
     """
 
@@ -171,12 +171,12 @@ class Recipe(BaseModel):
     tried: str = ""
     notes: tuple[_Text, ...] = ()
     encoder: Annotated[str, Field(pattern=r"([A-Za-z0-9][\w.+-]*)?")] = ""
-    own_slides: StrictBool = Field(False, validate_default=True)
     classes: tuple[_Text, ...] = ()
     needs_labels: str = Field("", validate_default=True)
     one_slide_per_group: StrictBool = False
     columns: Columns = Columns()
     card: str = ""
+    own_slides: StrictBool = Field(False, validate_default=True)
     own_card: OwnCard | None = Field(None, validate_default=True)
 
     @field_validator("needs_labels")
