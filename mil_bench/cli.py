@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from mil_bench import __version__
 from mil_bench.commands import data, methods, report, reproduce, run, runs, splits, tune, worker
-from mil_bench.commands.models import maps, predict
+from mil_bench.commands.models import export, maps, predict
 from mil_bench.commands.planning import plan
-from mil_bench.commands.sharing import export, results
+from mil_bench.commands.sharing import results
 from mil_bench.errors import MilBenchError, printable
 from mil_bench.wording import shortened
 

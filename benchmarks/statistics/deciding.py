@@ -21,13 +21,23 @@ from mil_bench.report.tables import Cell, ResultTable
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
+CHECKED = (
+    "10 folds by patient",
+    "10 folds by patient, unstable training",
+    "3 folds by patient",
+    "10 folds by patient, 3 repeats",
+    "10 splits by slide, unstable training",
+    "5 folds of 60 patients",
+    "1 split by patient",
+)
+"""Names of the scenarios that are checked: both ends of how cautious the rule is."""
 _PAIR = np.array([[0, 1]])
 
 
 def deciding_table(pool: Executor, repeats: int) -> ResultTable:
     """Predicted smallest differences, and how often such differences are found."""
     cells: dict[str, dict[str, Cell | str]] = {}
-    for scenario in SCENARIOS:
+    for scenario in (scenario for scenario in SCENARIOS if scenario.name in CHECKED):
         predicted = np.array(
             simulate_all(pool, partial(smallest, scenario), repeats, scenario.name)
         )

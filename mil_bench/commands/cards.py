@@ -53,8 +53,10 @@ def card(arguments: argparse.Namespace) -> int:
     """A dataset's card."""
     from mil_bench.datasets.catalogue import find_dataset
     from mil_bench.errors import show
+    from mil_bench.evaluation.main_metric import measure_named
 
     spec = find_dataset(arguments.dataset)
+    measure_named(spec.main_metric)  # a card may name one that does not exist
     shown = {name: name for name in spec.hierarchy.fine}
     if spec.class_counts:
         shown = {

@@ -61,8 +61,8 @@ def report(arguments: argparse.Namespace) -> int:
     if arguments.json:
         with output_as_errors():
             documents = [document_of(result, reports / result.run_id) for result in results]
-            ranking = ranking_document_of(results, reports)
-        print_documents(documents, ranking)
+            comparisons = comparison_documents(results, reports)
+        print_documents(documents, comparisons)
         return 0
     for result in results:
         show(result, reports / result.run_id, words_again(arguments, "results"))
@@ -115,25 +115,43 @@ def document_of(result: Any, folder: Path) -> dict[str, Any]:
     return run_document(result, result.write(folder))
 
 
-def ranking_document_of(results: list[Any], reports: Path) -> dict[str, Any] | None:
-    """The ranking of methods over datasets as a document, if there are several; writes it, too."""
+def comparison_documents(results: list[Any], reports: Path) -> dict[str, Any]:
+    """How methods compare over encoders and over datasets, as documents; writes them, too."""
+    from mil_bench.runs.document import comparison_document
+
     if len(results) < 2:
-        return None
-    from mil_bench.runs.document import ranking_document
-    from mil_bench.runs.ranking import Ranking
+        return {"encoders": [], "ranking": None}
+    grids, datasets = _over_encoders(results)
+    found: dict[str, Any] = {"encoders": [], "ranking": None}
+    for grid in grids:
+        page = grid.write(reports)
+        found["encoders"].append(comparison_document(grid.sentences, grid.tables, page))
+    if len(datasets) > 1:
+        from mil_bench.runs.ranking import Ranking
 
-    try:
-        ranking = Ranking(results)
-    except InputError as error:  # every run is finished; only the ranking is missing
-        return {"problem": str(error)}
-    return ranking_document(ranking, ranking.write(reports))
+        try:
+            ranking = Ranking(datasets)
+        except InputError as error:  # every run is finished; only the ranking is missing
+            return found | {"ranking": {"problem": str(error)}}
+        page = ranking.write(reports)
+        found["ranking"] = comparison_document([ranking.sentence], [ranking.table], page)
+    return found
 
 
-def print_documents(runs: list[dict[str, Any]], ranking: dict[str, Any] | None) -> None:
+def _over_encoders(results: list[Any]) -> tuple[Sequence[Any], list[Any]]:
+    """The comparisons of encoders, and one run per dataset."""
+    from mil_bench.runs.encoders import encoder_grids
+
+    grids = encoder_grids(results)
+    others = [other for grid in grids for other in grid.results[1:]]
+    return grids, [result for result in results if all(result is not o for o in others)]
+
+
+def print_documents(runs: list[dict[str, Any]], comparisons: dict[str, Any]) -> None:
     """Print the document of a command."""
     from mil_bench.runs.document import text_of_document
 
-    print(text_of_document({"runs": runs, "ranking": ranking}))
+    print(text_of_document({"runs": runs} | comparisons))
 
 
 def show_ranking(results: list[Any], reports: Path) -> None:
@@ -141,19 +159,16 @@ def show_ranking(results: list[Any], reports: Path) -> None:
     if len(results) < 2:
         return
     from mil_bench.report.render.terminal import print_tables
-    from mil_bench.runs.encoders import encoder_grids
     from mil_bench.runs.ranking import Ranking
 
-    for grid in encoder_grids(results):
+    grids, results = _over_encoders(results)
+    for grid in grids:
         print()
         print_tables(grid.tables[:2])
         print()
         for sentence in grid.sentences:
             print(one_line(sentence))
         print(f"\nEncoders: {grid.write(reports)}")
-        results = [
-            result for result in results if all(result is not other for other in grid.results[1:])
-        ]
     if len(results) < 2:
         return
     print()

@@ -14,9 +14,9 @@ from mil_bench.commands.options import (
     words_again,
 )
 from mil_bench.commands.report import (
+    comparison_documents,
     document_of,
     print_documents,
-    ranking_document_of,
     show,
     show_ranking,
 )
@@ -77,8 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
             results = [execute(planned, setup, asked) for planned in prepared]
             documents = [_document(result, setup) for result in results]
             is_part = setup.cluster.detach or setup.shard
-            ranking = None if is_part else ranking_document_of(results, setup.folder.reports)
-        print_documents(documents, ranking)
+            comparisons = comparison_documents([] if is_part else results, setup.folder.reports)
+        print_documents(documents, comparisons)
         return 1 if any(result.failures for result in results) else 0
     results = []
     for planned in prepared:

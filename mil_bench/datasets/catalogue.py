@@ -19,7 +19,7 @@ from mil_bench.errors import InputError, MissingFeaturesError, UnknownNameError
 from mil_bench.wording import split_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from mil_bench.bags.bag import Bag
     from mil_bench.bags.store import BagStore
@@ -114,6 +114,14 @@ def packed_stores(features: str, data_dir: Path) -> dict[str, Path]:
     for path in sorted(data_dir.glob(f"{glob.escape(features)}@*.h5")):
         stores[path.stem.partition("@")[2]] = path
     return stores
+
+
+def labelled_stores(name: str, data_dir: Path) -> Iterator[BagStore]:
+    """What is packed of a real dataset, one store per encoder with the labels that count."""
+    labels = data_dir / f"{name}{ENDING}"
+    features = read_labels(labels).features if labels.exists() else name
+    for path in packed_stores(features, data_dir).values():
+        yield open_bags(path, labels if labels.exists() else None)
 
 
 def is_packed(spec: DatasetSpec, data_dir: Path) -> bool:

@@ -117,8 +117,9 @@ class Bootstrap:
         """
         undefined = int(np.isnan(values[1:]).sum())
         # A rare class also leaves draws undefined; its name says more.
-        is_usable = measure is not None and not self.few and not np.isnan(values[0])
-        rare = self._rare_classes(measure) if is_usable else ""
+        rare = ""
+        if measure is not None and not self.few and not np.isnan(values[0]):
+            rare = self._rare_classes(measure)
         if reason := rare or self.fault(values, measure):
             return Interval(float("nan"), float("nan"), undefined, reason)
         tail = (1 - CONFIDENCE) / 2
@@ -188,7 +189,8 @@ def bootstrap(
     """Draw patients with replacement and compute all metrics of all methods on them.
 
     Args:
-        methods: method to its test predictions, one entry per trained fold, at least one.
+        methods: method to its test predictions, one entry per trained fold, at least one. Without
+            methods there are no values.
         hierarchy: the classes.
         group_name: what a group is ("patient"), "" if groups are unknown; then slides are drawn.
         ordered: whether the order of the classes means something.
@@ -196,7 +198,7 @@ def bootstrap(
     """
     unit_of = units_of(methods, bool(group_name))
     units = len(set(unit_of.values()))
-    weights = draws(units, replicates if units >= FEWEST_UNITS else 0)
+    weights = draws(units, replicates if units >= FEWEST_UNITS else 0) if units else []
     pooled, means, class_means = {}, {}, set[Measure]()
     # The matrix products are small: one thread is faster than handing them to several.
     with threadpool_limits(1, "blas"):

@@ -167,7 +167,7 @@ def _of_store(path: Path, expected: TrainedOn) -> NewSlides:
             raise InputError(f"bag store {path}", [problem], "Pack the features again.")
         return store.bag(position)
 
-    rows = tuple(np.diff(store.offsets).tolist())
+    rows = tuple(store.sizes.tolist())
     declared = Slides(store.slides, store.group_name, f"bag store {path.name}")
     unit = store.coords_unit
     return NewSlides(str(path), slides, rows, read, unit, declared, store.hierarchy.fine)

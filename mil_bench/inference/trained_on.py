@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,12 @@ from typing import TYPE_CHECKING
 from mil_bench import registry
 from mil_bench.bags.opening import open_bags
 from mil_bench.datasets.card import DatasetSpec, GroupProfile
-from mil_bench.datasets.catalogue import dataset_name, find_dataset, on_the_command_line
+from mil_bench.datasets.catalogue import (
+    dataset_name,
+    find_dataset,
+    labelled_stores,
+    on_the_command_line,
+)
 from mil_bench.errors import InputError
 from mil_bench.wording import plural
 
@@ -74,7 +80,11 @@ def training_store(plan: RunPlan, data: Path) -> BagStore | None:
     """
     digests = {job.data_digest for job in plan.jobs}
     name = dataset_name(plan.dataset)
-    for path in (data / f"{name}.h5", *sorted(data.glob(f"{name}-*.h5"))):
+    with contextlib.suppress(InputError, OSError):  # as below
+        for store in labelled_stores(name, data):
+            if store.digest in digests:
+                return store
+    for path in sorted(data.glob(f"{name}-*.h5")):  # generated
         try:
             store = open_bags(path)
         except (InputError, OSError):

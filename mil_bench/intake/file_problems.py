@@ -15,6 +15,17 @@ if TYPE_CHECKING:
     from mil_bench.intake.readers import FeatureFile
 
 
+def names_without_text(found: Sequence[FoundFile]) -> list[str]:
+    """Files whose names are no text, as a file system of another encoding leaves them."""
+    problems = []
+    for file in found:
+        try:
+            file.slide.encode()
+        except UnicodeEncodeError:
+            problems.append(f"{file.path}: its name is not text in UTF-8; rename it")
+    return problems
+
+
 def same_slides(found: Sequence[FoundFile]) -> list[str]:
     """Slides with two files."""
     problems = []

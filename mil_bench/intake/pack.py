@@ -17,7 +17,12 @@ from mil_bench.datasets.catalogue import labels_path, on_the_command_line, store
 from mil_bench.datasets.labels import LabelTable, parse_label_table
 from mil_bench.datasets.slide_ids import SlideNames, own_group
 from mil_bench.errors import InputError
-from mil_bench.intake.file_problems import encoder_problems, mixed_kinds, same_slides
+from mil_bench.intake.file_problems import (
+    encoder_problems,
+    mixed_kinds,
+    names_without_text,
+    same_slides,
+)
 from mil_bench.intake.folders import FoundFile, find_feature_files, named_as_labelled
 from mil_bench.intake.partial_store import PartialStore, open_partial
 from mil_bench.intake.readers import AS_USUAL, Reading
@@ -135,8 +140,8 @@ def pack(
         )
         usable, empty, featureless = _with_instances(opened)
         files = [file.file for file in usable]
-        problems += [*same_slides(found), *unreadable, *featureless, *mixed_kinds(files)]
-        problems += encoder_problems(files, encoder)
+        problems += [*names_without_text(found), *same_slides(found), *unreadable, *featureless]
+        problems += [*mixed_kinds(files), *encoder_problems(files, encoder)]
         if empty and not usable:
             problems.append(f"{folder}: none of its {len(empty)} readable slides has any instances")
         if table and not problems and table.slides.keys().isdisjoint(file.slide for file in files):

@@ -1,4 +1,4 @@
-"""The maps of one slide by one or several methods, and the files that show them."""
+"""The maps of one slide by one or several methods."""
 
 from __future__ import annotations
 
@@ -9,18 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from mil_bench import durable
-from mil_bench.inference.table_file import write_frame
-from mil_bench.maps.contact_sheet import contact_sheet
-from mil_bench.maps.geojson import geojson
 from mil_bench.maps.values import RULE
 from mil_bench.report.tables import Cell, ResultTable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-    from matplotlib.figure import Figure
 
     from mil_bench.hierarchy import LabelHierarchy
     from mil_bench.maps.patches import Patches
@@ -29,8 +22,6 @@ if TYPE_CHECKING:
 
 TOP = 12
 """Number of instances that are listed and cut out."""
-_THUMBNAIL = 1200  # pixels
-_LEGEND = "rank of the instance in its slide (0: lowest value, 1: highest)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,57 +112,6 @@ class SlideMaps:
         title = f"Highest instances, {method.name_of(method.shown)}"
         note = "Instances are counted from 0."
         return ResultTable(name, title, "", cells, note=note, row_heading="place")
-
-    def figure(self) -> Figure:
-        """All methods side by side; of a single method, all its classes."""
-        from mil_bench.report.figures.slide_maps import Ground, Panel, slide_maps
-
-        shown = []
-        if len(self.methods) == 1:
-            method = self.methods[0]
-            columns = [(method, k) for k in range(len(method.classes))]
-        else:
-            columns = [(method, method.shown) for method in self.methods]
-        for method, k in columns:
-            title = method.name_of(k)
-            if np.ptp(method.values[:, k]) == 0 and len(method.values) > 1:
-                title += ", all values equal"
-            if self.witnesses is not None and k == method.shown:
-                auc = method.auc(self.witnesses)
-                title += "" if np.isnan(auc) else f", AUC {100 * auc:.0f} %"
-            shown.append(Panel(title, method.ranks[:, k]))
-        if self.witnesses is not None:
-            shown.append(Panel("witnesses", self.witnesses))
-        image = None if self.image is None else self.image.thumbnail(_THUMBNAIL)
-        size = (0.0, 0.0) if self.image is None else self.image.size
-        ground = Ground(self.patches.corners, self.patches.side, image, size)
-        return slide_maps(shown, ground, self.title, _LEGEND)
-
-    def write(self, folder: Path) -> list[Path]:
-        """Write picture, table, GeoJSON, contact sheets and the page that shows them together.
-
-        Returns:
-            The files; the page is the last one.
-        """
-        from mil_bench.maps.page import page
-        from mil_bench.report.figures.slide_maps import png
-
-        picture = png(self.figure())
-        files: list[tuple[str, str | bytes]] = [("map.png", picture)]
-        sheets = {}
-        for method in self.methods:
-            name = file_name(method.label)
-            if self.patches.are_pixels:
-                text = geojson(self.patches, method, self.hierarchy.fine)
-                files.append((f"{name}.geojson", text))
-            if self.image is not None and self.patches.are_pixels:
-                sheets[method.label] = contact_sheet(self.image, self.patches, method.top(TOP))
-                files.append((f"{name}.top.png", sheets[method.label]))
-        for name, content in files:
-            durable.replace(folder / name, content)
-        write_frame(self.frame, folder / "patches.csv")
-        durable.replace(folder / "map.html", page(self, picture, sheets))
-        return [folder / name for name in (*(n for n, _ in files), "patches.csv", "map.html")]
 
 
 def file_name(text: str) -> str:

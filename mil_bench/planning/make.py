@@ -63,11 +63,6 @@ def make_plan(
     stores = {request.encoders[0]: store, **beside} if beside else {}
     table = common_slides(stores, spec, request.allow_missing) if stores else None
     splits = _splits(request, spec, table or packed_slides(store, spec))
-    caption = spec.caption
-    if spec.generator is None:
-        without = plural(store.without_features, "labelled slide has", "labelled slides have")
-        missing = f"; {without} no features, left out" if store.without_features else ""
-        caption += f" ({len(store)} slides; {store.origin}, {store.width} features{missing})"
     methods, skipped = _usable(request, store, splits)
     remarks = {
         row.label: method.without_hierarchy for row, method in methods if spec.hierarchy.is_flat
@@ -110,7 +105,7 @@ def make_plan(
         ]
     return RunPlan(
         dataset=spec.slug,
-        dataset_caption=caption,
+        dataset_caption=_caption(spec, store),
         hierarchy=spec.hierarchy,
         splits=splits,
         jobs=tuple(jobs),
@@ -122,6 +117,16 @@ def make_plan(
         centres=_centres(store),
         main_metric=spec.main_metric,
     )
+
+
+def _caption(spec: DatasetSpec, store: BagStore) -> str:
+    """The dataset in words; for real data, with what is packed of it."""
+    if spec.generator is not None:
+        return spec.caption
+    without = plural(store.without_features, "labelled slide has", "labelled slides have")
+    missing = f"; {without} no features, left out" if store.without_features else ""
+    packed = f"{len(store)} slides; {store.origin}, {store.width} features{missing}"
+    return f"{spec.caption} ({packed})"
 
 
 def _centres(store: BagStore) -> dict[str, str]:

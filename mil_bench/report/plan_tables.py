@@ -7,8 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mil_bench.evaluation.power.ahead import ASSUMED
-from mil_bench.report.power_tables import LIKELY, design_words, needed_words, smallest_words
+from mil_bench.evaluation.power.ahead import ASSUMED, ASSUMED_OF_TRAINING
+from mil_bench.report.power_tables import (
+    LIKELY,
+    design_words,
+    needed_words,
+    numbers_words,
+    smallest_words,
+)
 from mil_bench.report.tables import Cell, ResultTable, shown_as
 from mil_bench.wording import first_names, plural
 
@@ -20,8 +26,8 @@ if TYPE_CHECKING:
 
 _REPEATS, _SEEDS, _FOLDS = (1, 2, 3, 5, 10), (1, 2, 3, 5, 10), (3, 5, 10, 20)
 _NOTE = (
-    "Smallest difference: the true difference that is shown " + LIKELY + ", in percentage points; "
-    "the median over pairs of methods. Hours: of training, if trainings run one after another."
+    "Smallest difference: the true difference that is shown " + LIKELY + "; the median over pairs "
+    "of methods. Hours: of training, if trainings run one after another."
 )
 
 
@@ -99,11 +105,13 @@ def plan_table(planned: Planned) -> ResultTable:
         hours = planned.hours(design)
         name = design_words(design, planned.basis.unit).rpartition(", ")[0]
         cells[f"{name} (planned)" if design == planned.design else name] = {
-            "Smallest difference": Cell(scale * smallest, digits=digits),
+            "Smallest difference": Cell.single(scale * smallest, f"{scale * smallest:.{digits}f}"),
             "Trainings": Cell.count(planned.trainings(design)),
             "Hours": Cell.absent() if np.isnan(hours) else Cell(hours),
         }
-    return ResultTable("plan", "Other sizes", "", cells, note=_NOTE, row_heading="size")
+    points = " (percentage points)" if planned.basis.measure.metric.percent else ""
+    title = f"Other sizes, {planned.basis.measure.words}{points}"
+    return ResultTable("plan", title, "", cells, note=_NOTE, row_heading="size")
 
 
 def _designs(planned: Planned) -> list[Design]:
@@ -121,10 +129,11 @@ def _designs(planned: Planned) -> list[Design]:
 def _basis_sentence(basis: Basis) -> str:
     if not basis.run:
         return (
-            "No suitable run on the dataset is stored, so this rests on an assumption: the part of "
-            f"a {basis.unit} in the difference of two methods has a standard deviation of "
-            f"{100 * ASSUMED:.0f} points, and trainings differ by no more than {basis.unit}s "
-            "explain. Simulated benchmarks of BRACS's size have about this."
+            "No suitable run on the dataset is stored, so this rests on an assumption: with one "
+            f"training per fold, a {basis.unit}'s part in the difference of two methods has a "
+            f"standard deviation of {100 * ASSUMED:.0f} points, of whose variance "
+            f"{100 * ASSUMED_OF_TRAINING:.0f} % is chance of training that repeats average out, as "
+            "in simulated benchmarks (mil_bench.benchmarks.statistics, macro AUC)."
         )
     pairs = plural(len(basis.spreads), "pair")
     words = design_words(basis.design, basis.unit)
@@ -141,6 +150,6 @@ def _time_sentence(planned: Planned) -> str:
     mean = f"; for {first_names(unknown)} their mean was taken" if unknown else ""
     return (
         f"Training takes about {planned.hours(planned.design):.1f} hours, one training after "
-        f"another: those of {of} that are stored took {min(seconds):.0f} to {max(seconds):.0f} "
-        f"seconds each, with at most {min(epochs)} to {max(epochs)} epochs{mean}."
+        f"another: those of {of} that are stored took {numbers_words(seconds)} seconds each, with "
+        f"at most {numbers_words(epochs)} epochs{mean}."
     )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mil_bench.evaluation.power.pairs import Outlook
     from mil_bench.evaluation.power.spread import Design
 
-LIKELY = f"with a probability of {100 * POWER:.0f} %"
+LIKELY = f"with a probability of about {100 * POWER:.0f} %"
 """How often a difference is shown, in words."""
 _NOTE = (
     "Smallest difference: the true difference that this run ({design}) shows " + LIKELY + ", by "
@@ -49,10 +49,14 @@ def power_tables(outlook: Outlook, caption: str) -> list[ResultTable]:
     scale, digits = (100, 1) if measure.metric.percent else (1, 3)
     cells: dict[str, dict[str, Cell | str]] = {}
     for pair in outlook.pairs:
-        at_best = Cell(scale * pair.at_best, digits=digits)
         row: dict[str, Cell | str] = {
-            "Smallest difference": Cell(scale * pair.smallest, digits=digits),
-            "At best": Cell.absent() if np.isnan(pair.at_best) else at_best,
+            heading: Cell.single(scale * value, f"{scale * value:.{digits}f}")
+            for heading, value in (
+                ("Smallest difference", pair.smallest),
+                ("At best", pair.at_best),
+            )
+        }
+        row |= {
             f"Folds for {margin}": _number(pair.folds),
             f"Repeats for {margin}": _number(pair.repeats),
             f"Seeds for {margin}": _number(pair.seeds),
@@ -112,14 +116,19 @@ def design_words(design: Design, unit: str) -> str:
     return f"{folds}, {repeats}, {plural(design.seeds, 'seed')}, {plural(design.patients, unit)}"
 
 
+def numbers_words(numbers: Sequence[float]) -> str:
+    """The smallest and the largest of some whole numbers: ``4 to 12``; one if they are equal."""
+    return _range(f"{min(numbers):,.0f}", f"{max(numbers):,.0f}")
+
+
 def _within_reach(outlook: Outlook, margin: str) -> str:
     """What would show the margin for the pairs for which something other than patients would."""
     for kind in ("repeats", "seeds", "folds"):
         numbers = [getattr(pair, kind) for pair in outlook.pairs]
         enough = [number for number in numbers if np.isfinite(number)]
         if enough:
-            some = "" if len(enough) == len(numbers) else f" for {len(enough)} of the pairs"
-            return f" To show {margin}{some} takes {_numbers(enough)} {kind}."
+            some = "" if len(enough) == len(numbers) else f" for {_few(len(enough))} of the pairs"
+            return f" To show {margin}{some} takes {numbers_words(enough)} {kind}."
     return ""
 
 
@@ -129,10 +138,11 @@ def _out_of_reach(outlook: Outlook, margin: str) -> str:
     if not beyond:
         return ""
     unit, units = outlook.unit, outlook.design.patients
-    some = "" if len(beyond) == len(outlook.pairs) else f" for the other {len(beyond)}"
+    others = "pair" if len(beyond) == 1 else f"{len(beyond)} pairs"
+    some = "" if len(beyond) == len(outlook.pairs) else f" for the other {others}"
     rounded = [float(f"{number:.2g}") for number in beyond]
     needed = (
-        f"about {_numbers(rounded)} {unit}s would be needed"
+        f"about {numbers_words(rounded)} {unit}s would be needed"
         if np.isfinite(beyond).all()
         else f"no realistic number of {unit}s would do"
     )
@@ -146,6 +156,10 @@ def _out_of_reach(outlook: Outlook, margin: str) -> str:
     )
 
 
+def _few(number: int) -> str:
+    return "one" if number == 1 else f"{number}"
+
+
 def _amount(outlook: Outlook, value: float) -> str:
     points = " points" if outlook.measure.metric.percent else ""
     return f"{amount(value, outlook.measure)}{points}"
@@ -153,10 +167,6 @@ def _amount(outlook: Outlook, value: float) -> str:
 
 def _number(number: float) -> Cell:
     return Cell.single(number, f"{number:,.0f}" if np.isfinite(number) else "none")
-
-
-def _numbers(numbers: Sequence[float]) -> str:
-    return _range(f"{min(numbers):,.0f}", f"{max(numbers):,.0f}")
 
 
 def _range(low: str, high: str) -> str:

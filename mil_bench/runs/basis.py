@@ -90,8 +90,7 @@ def _basis(store: ResultStore, plan: RunPlan, methods: Collection[str]) -> Basis
     trained = {m: folds for m, folds in evidence.trained.items() if m in methods}
     evidence = replace(evidence, trained=trained, replicates=_DRAWS, pairs=None)
     measure, _ = main_measure(evidence)
-    drawn = evidence.bootstrap
-    values = drawn.fold_mean.difference(*list(trained)[:2], measure)
-    if drawn.fault(values, measure):
+    drawn, (first, second, *_) = evidence.bootstrap, trained
+    if drawn.fault(drawn.fold_mean.difference(first, second, measure), measure):
         return None
     return Basis.of_run(plan.run_id, evidence, measure)

@@ -10,13 +10,12 @@ from mil_bench import __version__
 from mil_bench.report.pair_sentences import verdict_sentence
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from mil_bench.evaluation.verdicts import Verdict
     from mil_bench.report.tables import Cell, ResultTable
     from mil_bench.runs.plan_records import PlanStatus
-    from mil_bench.runs.ranking import Ranking
     from mil_bench.runs.result import RunResult
 
 FORMAT = 1
@@ -77,12 +76,14 @@ def waiting_document(result: RunResult, waiting: str) -> dict[str, Any]:
     return _start(result) | {"waiting": waiting}
 
 
-def ranking_document(ranking: Ranking, report: Path) -> dict[str, Any]:
-    """The ranking of methods over datasets."""
+def comparison_document(
+    sentences: Sequence[str], tables: Sequence[ResultTable], report: Path
+) -> dict[str, Any]:
+    """What is said of several runs together: a ranking over datasets, encoders side by side."""
     return {
-        "sentence": ranking.sentence,
+        "sentences": list(sentences),
+        "tables": {table.name: table_document(table) for table in tables},
         "report": str(report),
-        "table": table_document(ranking.table),
     }
 
 
@@ -107,6 +108,7 @@ def _start(result: RunResult) -> dict[str, Any]:
         "protocol": plan.splits.protocol,
         "folds": len(plan.splits.folds),
         "methods": plan.methods,
+        "imported": {job.label: job.source for job in plan.jobs if job.source},
         "trainings": {
             "stored": sum(map(len, result.trained.values())),
             "planned": len(plan.trainings),

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from mil_bench.inference.models import FoldModel
     from mil_bench.inference.slides import NewSlides
     from mil_bench.inference.trained_on import TrainedOn
-    from mil_bench.runs.result import RunResult
+    from mil_bench.runs.predicting import TrainedRun
 
 ALL = "all"
 
@@ -63,7 +63,7 @@ class SlideRequest:
             raise InputError("--mpp", [problem], "Give a number such as 0.25.")
 
 
-def map_slide(result: RunResult, request: SlideRequest, choice: ModelChoice) -> SlideMaps:
+def map_slide(result: TrainedRun, request: SlideRequest, choice: ModelChoice) -> SlideMaps:
     """The maps of one method, or of all methods of a run.
 
     The models that did not see the slide in training are used, if there are any and no fold is
@@ -121,7 +121,7 @@ def map_slide(result: RunResult, request: SlideRequest, choice: ModelChoice) -> 
     )
 
 
-def _methods(result: RunResult, method: str | None) -> list[str | None]:
+def _methods(result: TrainedRun, method: str | None) -> list[str | None]:
     """The methods that are mapped; all that have a trained model for "all"."""
     if method != ALL:
         return [method]

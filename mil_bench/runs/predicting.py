@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -29,9 +29,34 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mil_bench.bags.store import BagStore
+    from mil_bench.evaluation.predictions import TrainedFold
     from mil_bench.inference.slides import NewSlides
+    from mil_bench.methods import Method
+    from mil_bench.planning.plan import RunPlan
     from mil_bench.report.tables import ResultTable
-    from mil_bench.runs.result import RunResult
+
+
+class TrainedRun(Protocol):
+    """What applying a run's models needs of its result; ``RunResult`` has it."""
+
+    @property
+    def plan(self) -> RunPlan:
+        """What was to be trained."""
+        ...
+
+    @property
+    def trained(self) -> Mapping[str, tuple[TrainedFold, ...]]:
+        """Method to its trained folds."""
+        ...
+
+    @property
+    def run_id(self) -> str:
+        """Name of the run."""
+        ...
+
+    def model(self, method: str, seed: int | None = None, fold: int = 0) -> Method:
+        """A trained method in evaluation mode."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -67,7 +92,7 @@ class Predicted:
 
 
 def predict(
-    result: RunResult,
+    result: TrainedRun,
     features: Path | np.ndarray,
     choice: ModelChoice,
     *,
@@ -131,7 +156,7 @@ def predict(
     return Predicted(frame, tables, notes)
 
 
-def chosen_models(result: RunResult, choice: ModelChoice) -> tuple[list[FoldModel], list[str]]:
+def chosen_models(result: TrainedRun, choice: ModelChoice) -> tuple[list[FoldModel], list[str]]:
     """The stored models that are chosen, and a note if some are not stored.
 
     Raises:
@@ -179,7 +204,7 @@ def chosen_models(result: RunResult, choice: ModelChoice) -> tuple[list[FoldMode
 
 
 def trained_on(
-    result: RunResult, models: list[FoldModel], data: Path
+    result: TrainedRun, models: list[FoldModel], data: Path
 ) -> tuple[TrainedOn, BagStore | None]:
     """The features on which models were trained, and their bag store if it is in the folder."""
     width, store = models[0].method.in_dim, training_store(result.plan, data)
@@ -189,7 +214,7 @@ def trained_on(
 
 
 def labels_of(
-    slides: NewSlides, known: Slides | None, classes: tuple[str, ...], result: RunResult
+    slides: NewSlides, known: Slides | None, classes: tuple[str, ...], result: TrainedRun
 ) -> tuple[dict[str, int], list[str]]:
     """Slide to its class in the run, of the slides whose label is known; and notes.
 
@@ -232,7 +257,7 @@ def groups_of(known: Slides | None, slides: tuple[str, ...]) -> dict[str, str]:
     return {s: g for s, g in pairs if s in wanted and g and g != own_group(s)}
 
 
-def groups_of_run(result: RunResult, store: BagStore | None) -> Mapping[str, str]:
+def groups_of_run(result: TrainedRun, store: BagStore | None) -> Mapping[str, str]:
     """Slide to its group, of all slides of a run whose group is stored or in its bag store."""
     groups: dict[str, str] = {}
     if not result.plan.splits.group_name:
@@ -263,7 +288,7 @@ def feature_notes(slides: NewSlides, trained: TrainedOn, data: Path) -> list[str
 
 
 def frame_of(
-    result: RunResult, features: Any, choice: ModelChoice, per_model: bool
+    result: TrainedRun, features: Any, choice: ModelChoice, per_model: bool
 ) -> pd.DataFrame:
     """The predictions of a path or of anything that NumPy takes for an array."""
     source = Path(features) if isinstance(features, str | Path) else np.asarray(features)

@@ -141,8 +141,13 @@ class RunResult:
         return [
             *([reason] if reason else []),
             *summary(self.evidence, self.verdicts, self.measure),
-            *power_sentences(self.outlook),
+            *(f"{self._level}{sentence}" for sentence in power_sentences(self.outlook)),
         ]
+
+    @property
+    def _level(self) -> str:
+        """The start of a sentence about the fine level, if there are two levels."""
+        return "" if self.plan.hierarchy.is_flat else "Fine level: "
 
     @cached_property
     def outlook(self) -> Outlook:

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mil_bench.bags.opening import open_bags
-from mil_bench.errors import MilBenchError
+from mil_bench import registry
+from mil_bench.datasets.catalogue import (
+    dataset_name,
+    find_dataset,
+    is_packed,
+    open_store,
+    stores_of,
+)
+from mil_bench.errors import MilBenchError, MissingFeaturesError, UnknownNameError
+from mil_bench.inference.trained_on import same_encoder
 from mil_bench.sharing.contents import slide_facts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from mil_bench.planning.plan import RunPlan
@@ -33,32 +41,33 @@ def own_plans(store: ResultStore) -> list[RunPlan]:
 
 
 def disagreements(
-    run_id: str, plan: RunPlan, own: Sequence[RunPlan], packed: Mapping[str, str]
+    run_id: str, plan: RunPlan, own: Sequence[RunPlan], packed: str | None
 ) -> list[str]:
     """Which digests of a bundle's run are not those that are here, each with both values.
+
+    Features of another encoder are other data, which may stand beside them.
 
     Args:
         run_id: the bundle's name of the run.
         plan: its plan.
         own: the runs of the folder.
-        packed: dataset to the digest of its packed features, as far as they are here.
+        packed: digest of the packed features of its dataset, None if there are none here.
     """
-    same_dataset = [other for other in own if other.dataset == plan.dataset]
-    data = {plan.dataset: plan.jobs[0].data_digest}
-    here = _digests(other.jobs[0].data_digest for other in same_dataset if other.jobs)
-    if plan.dataset in packed:
-        here = [packed[plan.dataset]]
-    if here and data[plan.dataset] not in here:
-        return [
-            f"{run_id}: data digest {data[plan.dataset]} in the bundle, {' and '.join(here)} here"
-        ]
-    same_data = [other for other in same_dataset if has_same_data(other, plan)]
-    splits = _digests(other.splits.digest for other in same_data)
-    if splits and plan.splits.digest not in splits:
-        return [
-            f"{run_id}: split digest {plan.splits.digest} in the bundle, {' and '.join(splits)} "
-            "here"
-        ]
+    like_it = [
+        other
+        for other in own
+        if other.dataset == plan.dataset and same_encoder(other.encoder, plan.encoder)
+    ]
+    data = plan.jobs[0].data_digest
+    here = list(dict.fromkeys(other.jobs[0].data_digest for other in like_it if other.jobs))
+    if packed is not None:
+        here = [packed]
+    if here and data not in here:
+        return [f"{run_id}: data digest {data} in the bundle, {' and '.join(here)} here"]
+    same_data = [other for other in like_it if has_same_data(other, plan)]
+    split, splits = plan.splits.digest, dict.fromkeys(o.splits.digest for o in same_data)
+    if splits and split not in splits:
+        return [f"{run_id}: split digest {split} in the bundle, {' and '.join(splits)} here"]
     if any(other.hierarchy != plan.hierarchy for other in same_data):
         return [f"{run_id}: its classes are not those of {plan.dataset} here"]
     return []
@@ -70,17 +79,28 @@ def has_same_data(one: RunPlan, other: RunPlan) -> bool:
     return one.dataset == other.dataset and len(digests) == 1
 
 
-def packed_digests(plans: Iterable[RunPlan], data: Path) -> dict[str, str]:
-    """Dataset to the digest of its bag store in a folder, if there is one.
+def packed_digest(plan: RunPlan, data: Path) -> str | None:
+    """Digest of the bag store of a plan's dataset and encoder in a folder, None if there is none.
 
-    A generated dataset has one store per choice of settings; none of them is taken.
+    A generated dataset has one store per choice of settings; none of them is taken. Nor is that of
+    a dataset whose card is a file, which a bundle does not name.
+
+    Raises:
+        InputError: the store is broken.
     """
-    digests = {}
-    for dataset in {plan.dataset for plan in plans}:
-        path = data / f"{dataset}.h5"
-        if path.is_file():
-            digests[dataset] = open_bags(path).digest
-    return digests
+    name = dataset_name(plan.dataset)
+    if name not in registry.datasets.names():
+        return None
+    spec = find_dataset(name)
+    if spec.generator is not None or not is_packed(spec, data):
+        return None
+    try:
+        if not plan.encoder and len(stores_of(spec, data)) > 1:
+            return None
+        store = open_store(spec, data, encoder=plan.encoder or None)
+    except (MissingFeaturesError, UnknownNameError):
+        return None
+    return store.digest
 
 
 def known_slides(store: ResultStore, plan: RunPlan, own: Sequence[RunPlan]) -> SlideFacts:
@@ -93,7 +113,3 @@ def known_slides(store: ResultStore, plan: RunPlan, own: Sequence[RunPlan]) -> S
                     predictions = store.load_fold(job, fold).predictions
                     facts |= slide_facts(predictions, other.hierarchy)
     return facts
-
-
-def _digests(values: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(values))

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from mil_bench.sharing.reading import BundleReader
 
 
+_NOTHING = "Nothing was imported."
+
+
 def plans_of(bundle: BundleReader, path: Path) -> dict[str, RunPlan]:
     """The plans of a bundle as their makers had them, by run id.
 
@@ -47,6 +50,8 @@ def plans_of(bundle: BundleReader, path: Path) -> dict[str, RunPlan]:
             continue
         try:
             plans[run_id] = plan = RunPlan.from_json(bundle.json(name))
+        except InputError as error:  # of its own classes or splits, or of the member
+            raise InputError(f"bundle {path}, {name}", error.problems, _NOTHING) from error
         except (ValueError, MilBenchError) as error:
             raise bundle.refusal(name, error) from error
         problems += [f"{run_id}: {line}" for line in plan_problems(plan)]
@@ -68,7 +73,7 @@ def plans_of(bundle: BundleReader, path: Path) -> dict[str, RunPlan]:
             }
         problems = [f"{name} belongs to no run" for name in bundle.names if name not in expected]
     if problems or not plans:
-        raise InputError(f"bundle {path}", problems or ["it has no run"], "Nothing was imported.")
+        raise InputError(f"bundle {path}", problems or ["it has no run"], _NOTHING)
     return plans
 
 

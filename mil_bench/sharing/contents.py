@@ -72,6 +72,8 @@ def _job_problems(plan: RunPlan) -> Iterator[str]:
 
 def _split_problems(plan: RunPlan) -> Iterator[str]:
     splits = plan.splits
+    if splits.repeats < 1 or len(splits.folds) % splits.repeats:
+        yield "its folds do not make whole repeats"
     counts = {len(splits.leaks), len(splits.val_leaks)}
     if counts != {len(splits.folds)} and (splits.group_name or counts != {0}):
         yield "its counts of leaks are not one per fold"

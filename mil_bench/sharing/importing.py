@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mil_bench import durable
-from mil_bench.errors import InputError
+from mil_bench.datasets.card import MAIN_METRIC
+from mil_bench.errors import InputError, MilBenchError
+from mil_bench.evaluation.main_metric import measure_named
 from mil_bench.evaluation.metrics import named_values
 from mil_bench.progress import unwatched
 from mil_bench.running.result_store import ResultStore
@@ -18,7 +20,7 @@ from mil_bench.sharing.agreement import (
     has_same_data,
     known_slides,
     own_plans,
-    packed_digests,
+    packed_digest,
 )
 from mil_bench.sharing.bundle import MANIFEST, SOURCE_RULE, is_source
 from mil_bench.sharing.checked_values import plans_of, present, trained_fold
@@ -62,7 +64,7 @@ class Imported:
     is_new: bool = True
 
     def split_file(self, plan: RunPlan) -> Path:
-        """A split file with the folds of a run."""
+        """A split file with the folds of a run; there is none for repeated folds."""
         return self.folder / f"split-{plan.splits.digest}.json"
 
 
@@ -93,8 +95,12 @@ def import_results(
             raise InputError(f"bundle {path}", [problem], "Name it with --source NAME.")
         plans = plans_of(bundle, path)
         store = ResultStore(results.runs)
-        own, packed = own_plans(store), packed_digests(plans.values(), data)
-        problems = [line for run, p in plans.items() for line in disagreements(run, p, own, packed)]
+        own = own_plans(store)
+        problems = [
+            line
+            for run_id, plan in plans.items()
+            for line in disagreements(run_id, plan, own, packed_digest(plan, data))
+        ]
         if problems:
             raise InputError(f"bundle {path}", problems, _ELSEWHERE)
         name = hashlib.sha256(f"{bundle.digest} {source}".encode()).hexdigest()[:16]
@@ -128,8 +134,18 @@ def _marked(plan: RunPlan, source: str) -> RunPlan:
         jobs=tuple(jobs),
         skipped=of_rows(plan.skipped),
         remarks=of_rows(plan.remarks),
+        main_metric=_known_metric(plan.main_metric),
         command="",  # it would repeat the training of others, with paths of theirs
     )
+
+
+def _known_metric(key: str) -> str:
+    """The main metric of a plan; the usual one if that is of a package that is not here."""
+    try:
+        measure_named(key)
+    except MilBenchError:
+        return MAIN_METRIC
+    return key
 
 
 def _summary(
@@ -189,10 +205,12 @@ def _fill(
         values = named_values(trained.predictions, plan.hierarchy, plan.ordered)
         staging.save_fold(marked, replace(trained, job_key=marked.key), values)
     for plan in imported.plans:
+        staging.save_plan(plan)
         splits = plan.splits
+        if splits.repeats > 1:  # split files hold one division of the slides
+            continue
         path = staging.root / imported.split_file(plan).name
         source = splits.source or f"the split of {imported.source}"
         SplitFile(plan.dataset, splits.protocol, source, splits.folds).write(path)
-        staging.save_plan(plan)
     manifest = bundle.manifest.model_dump_json(indent=1)
     durable.replace(staging.root / MANIFEST, manifest)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,17 +10,19 @@ import numpy as np
 import torch
 
 from mil_bench import registry
-from mil_bench.bags.batch import BagBatch
 from mil_bench.errors import InputError, MilBenchError
 from mil_bench.hierarchy import LabelHierarchy
+from mil_bench.inference.models import FoldModel
+from mil_bench.inference.predictions import predict_slides
+from mil_bench.inference.slides import slides_of
+from mil_bench.inference.trained_on import TrainedOn
 from mil_bench.methods.checkpoints import build_method
-from mil_bench.running.denormals import denormals_as_zero
 from mil_bench.sharing.model_file import REMEDY, read_model_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mil_bench.methods import Method
+    from mil_bench.inference.slides import NewSlides
     from mil_bench.sharing.model_file import FoldModelAbout, ModelAbout
 
 
@@ -53,12 +55,12 @@ class ExportedModel:
     Args:
         about: what the file says: method, classes, features, training, citation, results.
         hierarchy: the classes.
-        methods: the models, in the order of ``about.models``.
+        models: seed, fold and method of each, in the order of ``about.models``.
     """
 
     about: ModelAbout
     hierarchy: LabelHierarchy
-    methods: Sequence[Method]
+    models: Sequence[FoldModel]
 
     def predict(self, features: np.ndarray, coords: np.ndarray | None = None) -> SlidePrediction:
         """Probabilities of one slide.
@@ -70,24 +72,11 @@ class ExportedModel:
         Raises:
             InputError: the arrays have another form, or the method refuses them.
         """
-        rows = self._rows(features, coords)
-        place = None if coords is None else torch.from_numpy(np.array(coords, np.float32))
-        label = torch.zeros(1, dtype=torch.int64)  # no model reads it
-        bag = BagBatch.pack(torch.from_numpy(rows), torch.tensor([len(rows)]), label, place)
-        each = np.empty((len(self.methods), self.hierarchy.n_fine))
-        try:
-            with torch.inference_mode(), denormals_as_zero():  # as in training
-                for i, method in enumerate(self.methods):
-                    each[i] = method(bag).fine.double().softmax(1)[0].numpy()
-        except Exception as error:  # a method is anybody's code
-            reason = str(error).partition("\n")[0] or type(error).__name__
-            raise InputError(
-                f"predicting with {self.about.label}",
-                [f"the method failed: {reason}"],
-                "Give coordinates if it was trained with them."
-                if coords is None
-                else "Check the arrays.",
-            ) from error
+        expected = TrainedOn(self.about.in_dim, self.about.encoder)
+        slides = slides_of(np.asarray(features), expected)
+        if coords is not None:
+            slides = _with_coords(slides, np.asarray(coords))
+        each = predict_slides(self.models, slides, self.hierarchy).fine[:, 0]
         fine = each.mean(0)
         spread = each.std(0, ddof=1) if len(each) > 1 else np.full(len(fine), np.nan)
         names, coarse = self.hierarchy.fine, self.hierarchy.lift(fine)
@@ -98,33 +87,20 @@ class ExportedModel:
             each,
         )
 
-    def _rows(self, features: np.ndarray, coords: np.ndarray | None) -> np.ndarray:
-        """The features in float32, if they can be those of a slide."""
-        rows, width = np.asarray(features), self.about.in_dim
-        problems = []
-        if rows.ndim != 2 or rows.dtype.kind not in "fiu" or rows.shape[1] != width:
-            problems.append(
-                f"the features have the shape {rows.shape} and the type {rows.dtype}; an array of "
-                f"numbers [N, {width}] is needed"
-            )
-        else:
-            least, most = self.methods[0].min_rows, self.methods[0].max_rows
-            if not least <= len(rows) <= (most or len(rows)):
-                limit = f" to {most}" if most else " or more"
-                problems.append(f"it has {len(rows)} rows; the method accepts {least}{limit}")
-            if not np.isfinite(rows).all():
-                problems.append("some features are not finite")
-            if coords is not None and np.shape(coords) != (len(rows), 2):
-                problems.append(
-                    f"the coordinates have the shape {np.shape(coords)}, not ({len(rows)}, 2)"
-                )
-        if problems:
-            raise InputError(f"predicting with {self.about.label}", problems, "Check the arrays.")
-        return np.array(rows, np.float32)
-
     def __repr__(self) -> str:
         about = self.about
-        return f"<ExportedModel {about.label} on {about.dataset}: {len(self.methods)} models>"
+        return f"<ExportedModel {about.label} on {about.dataset}: {len(self.models)} models>"
+
+
+def _with_coords(slides: NewSlides, coords: np.ndarray) -> NewSlides:
+    """One slide with the coordinates of its patches."""
+    rows = slides.rows[0]
+    if coords.shape != (rows, 2) or coords.dtype.kind not in "fiu":
+        problem = f"they have the shape {coords.shape} and the type {coords.dtype}"
+        remedy = f"Give numbers [{rows}, 2], one row per patch."
+        raise InputError("the array of coordinates", [problem], remedy)
+    bag = replace(slides.read(0), coords=coords)
+    return replace(slides, read=lambda _: bag)
 
 
 def load_model(path: str | Path) -> ExportedModel:
@@ -148,13 +124,15 @@ def load_model(path: str | Path) -> ExportedModel:
         raise InputError(what, [problem], "Use the version that trained it.")
     try:
         hierarchy = LabelHierarchy(tuple(about.fine), tuple(about.coarse), tuple(about.parent))
-        methods = [_built(about, model, hierarchy, arrays[model.name]) for model in about.models]
+        models = [_built(about, model, hierarchy, arrays[model.name]) for model in about.models]
+    except InputError as error:
+        raise InputError(what, error.problems, REMEDY) from error
     except MilBenchError as error:
-        raise InputError(what, [str(error).replace("\n", " ")], REMEDY) from error
+        raise InputError(what, [str(error)], REMEDY) from error
     except Exception as error:  # a file may hold anything where settings and weights should be
         problem = f"its values do not fit {about.method} ({str(error).partition(chr(10))[0]:.200})"
         raise InputError(what, [problem], REMEDY) from error
-    return ExportedModel(about, hierarchy, methods)
+    return ExportedModel(about, hierarchy, models)
 
 
 def _built(
@@ -162,8 +140,8 @@ def _built(
     model: FoldModelAbout,
     hierarchy: LabelHierarchy,
     arrays: Mapping[str, np.ndarray],
-) -> Method:
-    """A method with its weights; no memory is taken for sizes that the file's arrays do not have.
+) -> FoldModel:
+    """A model with its weights; no memory is taken for sizes that the file's arrays do not have.
 
     Raises:
         ValueError: its arrays have other names or shapes than the method's.
@@ -177,4 +155,4 @@ def _built(
         raise ValueError(f"{model.name}: other shapes of {', '.join(names)}")
     method = build_method(about.method, about.in_dim, hierarchy, **model.params)
     method.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
-    return method.eval()
+    return FoldModel(about.label, model.seed, model.fold, frozenset(), method.eval())

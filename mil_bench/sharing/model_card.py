@@ -36,7 +36,8 @@ def model_card(about: ModelAbout, file_name: str) -> str:
         "tested by mil-bench. " + _SIMULATED * about.dataset.endswith(SIMULATED_SUFFIX),
         f"## Use\n\n{_use(about, file_name)}",
         f"## Classes\n\n{_classes(about)}",
-        f"## Features\n\n{plain(about.features)}. Each slide is an array of {about.in_dim} numbers "
+        f"## Features\n\n{plain(about.features)}. Encoder: "
+        f"{plain(about.encoder or 'not named')}. Each slide is an array of {about.in_dim} numbers "
         "per patch. The same encoder, patch size and magnification are needed.",
         f"## Training\n\n{_training(about)}",
         f"## Test results\n\n{_results(about)}",

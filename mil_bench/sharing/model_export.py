@@ -129,6 +129,7 @@ def _about(
         parent=list(plan.hierarchy.parent),
         dataset=plan.dataset,
         features=plan.dataset_caption,
+        encoder=plan.encoder,
         data_digest=job.data_digest,
         protocol=plan.splits.protocol,
         split_digest=plan.splits.digest,

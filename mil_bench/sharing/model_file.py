@@ -66,7 +66,8 @@ class ModelAbout(BaseModel):
         coarse: names of the coarse classes.
         parent: for each fine class the index of its coarse class.
         dataset: slug of the dataset.
-        features: dataset and features in words, with the encoder if it is known.
+        features: dataset and features in words.
+        encoder: name of the encoder of the features, "" if it is not known.
         data_digest: of the packed features.
         protocol: by which the folds were made.
         split_digest: of the folds.
@@ -90,6 +91,7 @@ class ModelAbout(BaseModel):
     parent: list[int]
     dataset: str
     features: str
+    encoder: str
     data_digest: str
     protocol: str
     split_digest: str

@@ -100,8 +100,8 @@ def test_a_byte_order_mark_and_windows_line_ends_are_no_problem(tmp_path: Path) 
     {
         "an unknown key": (f"{FLAT}lables = 1\n", "unknown key 'lables'; did you mean labels?"),
         "an unknown column": (
-            f'{FLAT}columns.slides = "x"\n',
-            "unknown key 'columns.slides'; did you mean slide or split?",
+            f'{FLAT}columns.slade = "x"\n',
+            "unknown key 'columns.slade'; did you mean slide or slides or label?",
         ),
         "no name": (
             'labels = ["a", "b"]\n',

@@ -239,4 +239,4 @@ def test_a_store_without_all_coordinates_has_none(
 def test_half_precision_is_checked_as_all_other_numbers(value: float) -> None:
     values = np.zeros((3, 2), np.float16)
     values[1, 1] = value
-    assert row_packing._all_finite(values) == np.isfinite(np.float16(value))
+    assert row_packing.all_finite(values) == np.isfinite(np.float16(value))

@@ -36,16 +36,17 @@ def sentence(*powers: PairPower, bound: bool = False, measure: Measure = AUC) ->
 def test_one_pair_that_repeats_would_decide() -> None:
     assert sentence(REACHED) == (
         "Of a and b, which are undecided, this run shows a difference of 2.1 points or more with a "
-        "probability of 80 %. To show 1 point takes 12 repeats."
+        "probability of about 80 %. To show 1 point takes 12 repeats."
     )
 
 
 def test_pairs_of_which_some_need_more_patients() -> None:
     assert sentence(REACHED, BEYOND) == (
-        "The smallest difference that this run shows with a probability of 80 % is 2.8 points "
-        "(median; 2.1 to 3.4) for the 2 undecided pairs. To show 1 point for 1 of the pairs takes "
-        "12 repeats. No number of folds, repeats and seeds shows 1 point for the other 1, because "
-        "the 60 patients alone leave too much variance: about 2,300 patients would be needed."
+        "The smallest difference that this run shows with a probability of about 80 % is 2.8 "
+        "points (median; 2.1 to 3.4) for the 2 undecided pairs. To show 1 point for one of the "
+        "pairs takes 12 repeats. No number of folds, repeats and seeds shows 1 point for the other "
+        "pair, because the 60 patients alone leave too much variance: about 2,300 patients would "
+        "be needed."
     )
 
 
@@ -60,8 +61,8 @@ def test_one_training_per_fold_is_said_to_be_no_proof() -> None:
 def test_without_a_margin_or_patients_only_the_smallest_difference_is_said() -> None:
     alone = PairPower("a", "b", 0.021)
     start = "Of a and b, which are undecided, this run shows a difference of "
-    assert sentence(alone) == f"{start}2.1 points or more with a probability of 80 %."
-    assert sentence(alone, measure=NLL) == f"{start}0.021 or more with a probability of 80 %."
+    assert sentence(alone) == f"{start}2.1 points or more with a probability of about 80 %."
+    assert sentence(alone, measure=NLL) == f"{start}0.021 or more with a probability of about 80 %."
     assert "no realistic number" in sentence(replace(BEYOND, patients=INF))
     assert power_sentences(outlook()) == []
 
@@ -113,7 +114,7 @@ def test_a_run_says_it_in_its_summary_its_table_and_its_page(close: dict, tmp_pa
     assert [v.answer for v in result.verdicts] == ["undecided"]
     assert "are undecided, this run shows a difference of" in result.summary[-1]
     frame = result.tables["deciding"]
-    assert frame["Smallest difference", "mean"].iloc[0] == pytest.approx(
+    assert frame["Smallest difference", "value"].iloc[0] == pytest.approx(
         100 * result.outlook.pairs[0].smallest
     )
     page = result.write(tmp_path).read_text()

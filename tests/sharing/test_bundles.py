@@ -17,6 +17,7 @@ from mil_bench import cli
 from mil_bench.errors import InputError
 from mil_bench.results import Results
 from mil_bench.running.result_store import ResultStore
+from mil_bench.sharing.agreement import disagreements
 from mil_bench.sharing.exporting import export_results
 from mil_bench.sharing.importing import import_results
 from mil_bench.wording import without_source
@@ -84,8 +85,8 @@ def test_a_table_is_the_same_in_the_folder_that_imports_it(
     assert list(here.tables) == list(theirs.tables)
     for name, table in theirs.tables.items():
         imported = here.tables[name]
-        if name.startswith("verdict"):
-            continue  # rows are pairs of marked names
+        if table.index.name == "pair" or name == "verdict_matrix":
+            continue  # headings are marked names; the verdicts are compared below
         imported.index = imported.index.map(without_source)
         pd.testing.assert_frame_equal(imported, table)
     verdicts = [(v.difference, v.low, v.high, v.adjusted, v.answer) for v in theirs.verdicts]
@@ -229,6 +230,37 @@ def test_other_data_and_other_splits_are_refused_with_both_digests(
         )
         assert f"{kind} digest {there} in the bundle, {here} here" in message
         assert not list((results / "imported").glob("[!.]*"))
+
+
+def test_features_of_another_encoder_may_stand_beside(theirs: RunResult) -> None:
+    plan = dataclasses.replace(theirs.plan, encoder="UNI")
+    jobs = tuple(dataclasses.replace(job, data_digest="0" * 16) for job in plan.jobs)
+    own = dataclasses.replace(plan, jobs=jobs)
+    (problem,) = disagreements("run", plan, [own], None)
+    assert problem == f"run: data digest {plan.jobs[0].data_digest} in the bundle, {'0' * 16} here"
+    assert disagreements("run", plan, [dataclasses.replace(own, encoder="conch")], None) == []
+    assert disagreements("run", plan, [], "f" * 16)[0].endswith(f"in the bundle, {'f' * 16} here")
+
+
+def test_repeated_folds_are_shared_without_a_split_file(
+    theirs: RunResult, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert theirs.store is not None
+    results = tmp_path / "results"
+    run = mil_bench.run(
+        "mean-pool",
+        SMALL_TWIN,
+        folds=2,
+        repeats=2,
+        epochs=1,
+        results=results,
+        data=theirs.store.root.parent.parent / "data",
+        **QUIET,
+    )
+    file = str(tmp_path / "b.zip")
+    assert cli.main(["results", "export", run.run_id, file, "--results", str(results)]) == 0
+    assert cli.main(["results", "import", file, "--results", str(tmp_path / "r")]) == 0
+    assert "--protocol patient-kfold --folds 2 --repeats 2" in capsys.readouterr().out
 
 
 def test_a_bundle_is_imported_once(bundle: Path, tmp_path: Path) -> None:

@@ -69,6 +69,7 @@ def add_maps(subparsers: Any) -> None:
 def maps(arguments: argparse.Namespace) -> int:
     """Map a slide, print the tables and write the files."""
     from mil_bench.maps.slide_maps import file_name
+    from mil_bench.maps.writing import write_maps
     from mil_bench.report.render.terminal import print_tables
     from mil_bench.results import Results
     from mil_bench.runs.mapping import SlideRequest, map_slide
@@ -87,7 +88,7 @@ def maps(arguments: argparse.Namespace) -> int:
     if folder is None:
         name = file_name(made.slide)
         folder = Results(arguments.results).maps / arguments.run / name
-    files = made.write(folder)
+    files = write_maps(made, folder)
     print_tables([made.overview, *made.top_tables])
     for fact in (*made.notes, *made.patches.notes):
         print(f"! {one_line(fact)}")

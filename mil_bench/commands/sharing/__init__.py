@@ -1,1 +1,1 @@
-"""Commands that exchange results and models with others."""
+"""Commands that exchange results with others."""

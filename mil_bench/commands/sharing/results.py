@@ -12,6 +12,7 @@ from mil_bench.commands.options import add_data_folder, add_results_folder, word
 if TYPE_CHECKING:
     import argparse
 
+    from mil_bench.planning.plan import RunPlan
     from mil_bench.sharing.importing import Imported
 
 _EXAMPLES = """\
@@ -148,7 +149,17 @@ def _show_next(imported: Imported, results: str, data: str) -> None:
         if own:
             continue
         dataset = shlex.quote(on_the_command_line(plan.dataset))
-        splits = shlex.quote(str(imported.split_file(plan)))
         show("To train on the same split, and to see both:")
-        show(f"  mil-bench run --methods NAME --dataset {dataset} --splits {splits}{results}{data}")
+        words = f"--methods NAME --dataset {dataset} {_split_words(imported, plan)}"
+        show(f"  mil-bench run {words}{results}{data}")
         show(f"  mil-bench report {plan.run_id} YOUR_RUN{results}")
+
+
+def _split_words(imported: Imported, plan: RunPlan) -> str:
+    """Options that give a run the folds of an imported one."""
+    file, splits = imported.split_file(plan), plan.splits
+    encoder = f"--encoder {shlex.quote(plan.encoder)} " if plan.encoder else ""
+    if file.exists():
+        return f"{encoder}--splits {shlex.quote(str(file))}"
+    folds = len(splits.folds) // splits.repeats
+    return f"{encoder}--protocol {splits.protocol} --folds {folds} --repeats {splits.repeats}"

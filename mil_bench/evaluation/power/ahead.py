@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -20,11 +20,14 @@ if TYPE_CHECKING:
     from mil_bench.evaluation.metrics import Measure
     from mil_bench.evaluation.verdicts import Evidence
 
-ASSUMED = 0.2
-"""Standard deviation, over patients, of a patient's part in the difference of two methods.
+ASSUMED = 0.24
+"""Standard deviation over patients of a patient's part in the difference of two methods.
 
-That of simulated benchmarks with the numbers of BRACS, on macro AUC and on accuracy.
+This and the next number are those of ``mil_bench.benchmarks.statistics``: macro AUC, ten folds by
+patient, one repeat.
 """
+ASSUMED_OF_TRAINING = 0.6
+"""Share of its square that is chance of training, which repeats average out."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Basis:
 
     @classmethod
     def assumed(cls, design: Design, unit: str, measure: Measure, most: int) -> Basis:
-        """Without a run: patients as in simulated benchmarks, no more chance in training.
+        """Without a run: the spread of simulated benchmarks.
 
         Args:
             design: what is planned. A sixth of the slides that are not tested validates, or less if
@@ -65,7 +68,9 @@ class Basis:
         """
         folds = max(design.folds, 2)
         overlap = 1 / (folds - 1) / (1 - 1 / max(folds - 1, 6))
-        spread = Spread(design, overlap, lasting=ASSUMED**2 / design.patients)
+        whole, share = ASSUMED**2 / design.patients, ASSUMED_OF_TRAINING
+        one = replace(design, folds=folds, repeats=1, seeds=1)
+        spread = Spread(one, overlap, lasting=(1 - share) * whole, of_repeats=share * whole)
         return cls("", measure, unit, {("one method", "another"): spread}, most)
 
     @property
@@ -86,7 +91,7 @@ class Basis:
             pair_power(*pair, spread, design, tail, margin, self.most)
             for pair, spread in self.spreads.items()
         ]
-        is_bound = self.design.repeats * self.design.seeds == 1
+        is_bound = bool(self.run) and self.design.repeats * self.design.seeds == 1
         return Outlook(tuple(pairs), design, self.measure, self.unit, margin, is_bound)
 
 

@@ -200,7 +200,7 @@ def _over_seeds(
         for (seed, fold), values in evidence.measured[first].items():
             other = evidence.measured[second][seed, fold].values[measure]
             of_fold.setdefault(fold, []).append(values.values[measure] - other)
-        variances.append(_mean(np.var(values, ddof=1) for values in of_fold.values()))
+        variances.append(_mean(float(np.var(values, ddof=1)) for values in of_fold.values()))
     return np.array(variances)
 
 
