@@ -42,7 +42,7 @@ from mil_bench.runs.predicting import (
 from mil_bench.wording import first_names, plural
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from mil_bench.bags.store import BagStore
@@ -248,8 +248,8 @@ def _seen(
     result: RunResult,
     models: Sequence[FoldModel],
     slides: NewSlides,
-    groups: dict[str, str],
-    own_groups: dict[str, str],
+    groups: Mapping[str, str],
+    own_groups: Mapping[str, str],
 ) -> TrainingOverlap:
     """Slides of the cohort that took part in any training of the run."""
     name = result.plan.splits.group_name
