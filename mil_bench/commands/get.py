@@ -136,9 +136,15 @@ def _show(gotten: Gotten, data: Path) -> int:
     )
     for reason, count in gotten.skipped.items():
         show(f"Left out: {plural(count, 'slide')}; each {reason}.")
-    show(f"{places.labels}: label table\n{places.card}: card")
-    again = named_again(str(places.card), data)
-    run = f"mil-bench run --methods abmil mean-pool --dataset {again} --preset quick"
+    show(f"{places.labels}: label table")
+    again = named_again(gotten.dataset, data)
+    inspected, run = again, f"mil-bench run --methods abmil mean-pool --dataset {again}"
+    if gotten.encoder:
+        inspected = shlex.quote(str(places.store))
+        run += f" --encoder {gotten.encoder}"
+    else:
+        show(f"{places.card}: card")
+    run += " --preset quick"
     if gotten.has_split:
         show(f"{places.split}: official split\n")
         asked = [str(places.split)]
@@ -146,8 +152,8 @@ def _show(gotten: Gotten, data: Path) -> int:
     else:
         show("There is no official split.\n")
         asked = ["--protocol", gotten.protocol]
-    code = _audit([*asked, "--dataset", str(places.card), "--data", str(data)])
-    show(f"\nInspect:  mil-bench data inspect {again}\nRun:      {run}")
+    code = _audit([*asked, "--dataset", gotten.dataset, "--data", str(data)])
+    show(f"\nInspect:  mil-bench data inspect {inspected}\nRun:      {run}")
     return code
 
 

@@ -20,7 +20,7 @@ from mil_bench.commands.report import (
     show,
     show_ranking,
 )
-from mil_bench.errors import InputError
+from mil_bench.errors import InputError, one_line
 from mil_bench.planning.asked import OPTIONS, Asked
 from mil_bench.planning.options import add_options, from_arguments
 from mil_bench.planning.request import RunRequest
@@ -29,6 +29,7 @@ from mil_bench.wording import plural
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from mil_bench.planning.plan import RunPlan
     from mil_bench.running.result_store import ResultStore
@@ -53,6 +54,14 @@ def add_run(subparsers: Any) -> None:
     how.add_argument(
         "--dry-run", action="store_true", help="print what would be trained, and train nothing"
     )
+    how.add_argument(
+        "--test-on",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="also predict these datasets with all trained models: tables per cohort, and the drop "
+        "from the run's own test slides",
+    )
     add_json(how)
 
 
@@ -62,6 +71,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.json and arguments.dry_run:
         problem = "json prints results, and dry-run makes none"
+        raise InputError("the request", [problem], "Give only one of them.")
+    if arguments.json and arguments.test_on:
+        problem = "json prints a run's own results, and test-on asks for those of other datasets"
         raise InputError("the request", [problem], "Give only one of them.")
     setup = setup_of(arguments)
     # All requests are checked before the first one trains.
@@ -89,9 +101,26 @@ def run(arguments: argparse.Namespace) -> int:
             continue
         folder = setup.folder.reports / results[-1].run_id
         show(results[-1], folder, words_again(arguments, "results"))
+        for name in dict.fromkeys(arguments.test_on):
+            _show_cohort(result, name, setup.data, folder)
     if not (setup.cluster.detach or setup.shard):
         show_ranking(results, setup.folder.reports)
     return 1 if any(result.failures for result in results) else 0
+
+
+def _show_cohort(result: Any, name: str, data: Path, folder: Path) -> None:
+    """Predict another dataset with the trained models; print and write its tables."""
+    from mil_bench.maps.slide_maps import file_name
+    from mil_bench.report.render.terminal import print_tables
+    from mil_bench.runs.cohorts import tested_on
+
+    cohort = tested_on(result, name, data)
+    print(f"\nOn {one_line(name)}:\n")
+    print_tables(cohort.main_tables)
+    print()
+    for sentence in cohort.sentences:
+        print(one_line(sentence))
+    print(f"\nTables: {cohort.write(folder / f'on-{file_name(name)}')}")
 
 
 def _document(result: Any, setup: Any) -> dict[str, Any]:

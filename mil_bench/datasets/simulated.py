@@ -19,7 +19,7 @@ the hierarchy carries no signal.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -56,6 +56,9 @@ class BagSimulator:
         hierarchy: 1: siblings look alike; 0: which classes look alike is independent of the
             hierarchy.
         seed: another seed gives other bags.
+        shift: other than 0: slides of another hospital. Slides and patients are others, findings
+            look the same, and all instances are moved in one direction by so many units, where an
+            instance scatters by 1.
     """
 
     version: ClassVar[int] = 1
@@ -67,6 +70,13 @@ class BagSimulator:
     witnesses: float = 0.06
     hierarchy: int = 1
     seed: int = 0
+    shift: float = 0.0
+
+    def __repr__(self) -> str:
+        """Names the store of these settings; without a shift of 0, which older stores lack."""
+        names = [f.name for f in fields(self) if f.name != "shift" or self.shift]
+        values = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+        return f"{type(self).__qualname__}({values})"
 
     def __post_init__(self) -> None:
         limits = {
@@ -78,16 +88,18 @@ class BagSimulator:
             "witnesses": (0.001, 0.5),
             "hierarchy": (0, 1),
             "seed": (0, 2**31),
+            "shift": (0, 20),
         }
         check_limits("the simulated dataset", self, limits)
 
     def describe(self) -> str:
         """The settings in words."""
         without = "" if self.hierarchy else ", a hierarchy without signal"
+        shifted = f", of another hospital, shifted by {self.shift:g}" if self.shift else ""
         return (
             f"{self.slides} slides, {self.width} features, median {self.rows} instances "
             f"(spread {self.spread:g}), {100 * self.witnesses:g}% witnesses, "
-            f"difficulty {self.difficulty:g}{without}, seed {self.seed}"
+            f"difficulty {self.difficulty:g}{without}, seed {self.seed}{shifted}"
         )
 
     def size(self, spec: DatasetSpec) -> tuple[int, int]:  # noqa: ARG002  # the protocol has it
@@ -102,12 +114,18 @@ class BagSimulator:
         for i, (label, group, size) in enumerate(
             zip(labels, groups, self._sizes(len(labels)), strict=True)
         ):
-            rng = seeds.generator("twin", spec.name, self.seed, "slide", i)
+            rng = seeds.generator("twin", spec.name, self.seed, *self._elsewhere, "slide", i)
             features, instance_labels = world.slide(rng, int(label), int(group), int(size))
-            name = f"{spec.groups.name}-{group:04d}"
+            name = "-".join([spec.groups.name, *self._elsewhere, f"{group:04d}"])
             centre = name if spec.groups.name == "centre" else ""
-            slide = Slide(f"{spec.slug}-{i:05d}", int(label), name, centre=centre)
+            slide_id = "-".join([spec.slug, *self._elsewhere, f"{i:05d}"])
+            slide = Slide(slide_id, int(label), name, centre=centre)
             yield Bag(slide, features, instance_labels=instance_labels)
+
+    @property
+    def _elsewhere(self) -> list[str]:
+        """What distinguishes slides, patients and random numbers of another hospital."""
+        return ["shifted"] if self.shift else []
 
     def _labels(self, spec: DatasetSpec) -> np.ndarray:
         """Fine labels with the card's shares, shuffled."""
@@ -164,8 +182,14 @@ class _World:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Features ``[size, D]`` and witness labels ``[size]`` of one slide."""
         settings = self.settings
-        group_rng = seeds.generator("twin", self.name, settings.seed, "group", group)
+        elsewhere = settings._elsewhere
+        group_rng = seeds.generator("twin", self.name, settings.seed, *elsewhere, "group", group)
         shift = _GROUP_SHIFT * group_rng.standard_normal(_LATENT)
+        if settings.shift:
+            moved = seeds.generator("twin", self.name, settings.seed, "shift").standard_normal(
+                _LATENT
+            )
+            shift += settings.shift * moved / np.linalg.norm(moved)
         tissue = rng.choice(_TISSUES, size, p=rng.dirichlet(np.ones(_TISSUES)))
         shown = np.full(size, -1, dtype=np.int16)
         if label > 0:

@@ -15,11 +15,12 @@ from mil_bench.errors import InputError
 from mil_bench.wording import first_names, plural
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     import pandas as pd
 
+    from mil_bench.bags.bag import Bag
     from mil_bench.bags.store import BagStore
     from mil_bench.datasets.card import DatasetSpec
 
@@ -119,10 +120,20 @@ def known_slides(
     return packed_slides(any_store(spec, data), spec) if is_packed(spec, data) else None
 
 
-def any_store(spec: DatasetSpec, data: Path) -> BagStore:
-    """The bags of a dataset for what is the same with every encoder: the first of its encoders."""
+def any_store(
+    spec: DatasetSpec,
+    data: Path,
+    watch: Callable[[Iterable[Bag], int], Iterable[Bag]] | None = None,
+) -> BagStore:
+    """The bags of a dataset for what is the same with every encoder: the first of its encoders.
+
+    Args:
+        spec: the dataset's card.
+        data: folder of the stores.
+        watch: as of ``open_store``.
+    """
     encoders = [] if spec.generator is not None else [*stores_of(spec, data)]
-    return open_store(spec, data, encoder=encoders[0] if any(encoders) else None)
+    return open_store(spec, data, watch, encoders[0] if any(encoders) else None)
 
 
 def common_slides(stores: Mapping[str, BagStore], spec: DatasetSpec, allow_missing: bool) -> Slides:

@@ -8,7 +8,7 @@ all encoders, so contrasts are paired. All contrasts are tested at once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -57,6 +57,20 @@ class Contrast:
     low: float
     high: float
     adjusted: float
+
+    @property
+    def reversed(self) -> Contrast:
+        """The same with the methods exchanged."""
+        first, second = self.differences
+        return replace(
+            self,
+            first=self.second,
+            second=self.first,
+            differences=(-first, -second),
+            change=-self.change,
+            low=-self.high,
+            high=-self.low,
+        )
 
     @property
     def is_shown(self) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 from mil_bench.bags.bag import Bag, Slide
 from mil_bench.bags.opening import open_bags
 from mil_bench.bags.seal import seal_problem
+from mil_bench.bags.store import BagStore
 from mil_bench.datasets.slide_ids import SlideNames, own_group, without_ending
 from mil_bench.datasets.slides import Slides
 from mil_bench.errors import InputError
@@ -82,7 +83,7 @@ def _matching(slide: str, known: Sequence[str], title: str) -> str:
 
 
 def slides_of(
-    source: Path | np.ndarray,
+    source: Path | np.ndarray | BagStore,
     expected: TrainedOn,
     labelled: Collection[str] = (),
     how: Reading = AS_USUAL,
@@ -92,7 +93,7 @@ def slides_of(
     """The slides of a folder of feature files, a feature file, a bag store or an array.
 
     Args:
-        source: a path, or the features of one slide ``[n, D]``.
+        source: a path, an open store, or the features of one slide ``[n, D]``.
         expected: the features on which the models were trained.
         labelled: slide ids of a label table, which may be paths below the folder.
         how: how feature files are read.
@@ -105,8 +106,9 @@ def slides_of(
     """
     if isinstance(source, np.ndarray):
         return _of_array(source, expected)
-    if is_store(source):
-        slides = _of_store(source, expected)
+    if isinstance(source, BagStore) or is_store(source):
+        store = source if isinstance(source, BagStore) else open_bags(source)
+        slides = _of_store(store, expected)
         return slides.only(only) if only else slides
     if source.is_file():
         name = without_ending(source.stem)
@@ -149,9 +151,8 @@ def _of_array(features: np.ndarray, expected: TrainedOn) -> NewSlides:
     return NewSlides("the array", ("",), (len(features),), lambda _: bag)
 
 
-def _of_store(path: Path, expected: TrainedOn) -> NewSlides:
-    store = open_bags(path)
-    problems = []
+def _of_store(store: BagStore, expected: TrainedOn) -> NewSlides:
+    problems, path = [], store.path
     if store.width != expected.width:
         problems.append(expected.other_width("it", store.width))
     encoder = encoder_of(store)

@@ -67,7 +67,7 @@ def encoder_of(store: BagStore) -> str:
     name = dataset_name(store.dataset)
     if name in registry.datasets.names() and registry.datasets.load(name).generator is not None:
         return ""
-    encoder = store.origin.rpartition(", ")[2]
+    encoder = store.encoder or store.origin.rpartition(", ")[2]  # older stores have no encoder
     return "" if encoder == _UNNAMED else encoder
 
 

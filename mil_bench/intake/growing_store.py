@@ -196,19 +196,22 @@ class GrowingStore:
         append_line(self._journal, {"finished": part})
         self.finished.add(part)
 
-    def complete(self, slides: Mapping[str, Slide], group_name: str, origin: str) -> None:
+    def complete(
+        self, slides: Mapping[str, Slide], group_name: str, origin: str, encoder: str
+    ) -> None:
         """Write index and surroundings, and give the file its final name.
 
         Args:
             slides: what is declared of each slide.
             group_name: what a group is, "" if groups are unknown.
             origin: where the features come from, one line.
+            encoder: what made them, "" if unknown.
 
         Raises:
             OSError: the disk has not enough space.
             StorageError: another process has made a store of that name.
         """
-        header = self._header(self.rows, group_name, origin)
+        header = self._header(self.rows, group_name, origin, encoder)
         with self._skeleton(header) as (skeleton, columns):
             size = skeleton.stat().st_size
             durable.reserve(self._hidden, size)  # HDF5 does not survive a full disk
@@ -233,7 +236,9 @@ class GrowingStore:
             file.seek(column.start)
             file.write(features)
 
-    def _header(self, rows: int, group_name: str, origin: str) -> StoreHeader:
+    def _header(
+        self, rows: int, group_name: str = "", origin: str = "", encoder: str = ""
+    ) -> StoreHeader:
         assert self.form is not None  # a bag has come
         return StoreHeader(
             dataset=self._spec.slug,
@@ -245,6 +250,7 @@ class GrowingStore:
             group_name=group_name,
             coords_unit=self.form.coords_unit,
             has_instance_labels=self.form.has_instance_labels,
+            encoder=encoder,
         )
 
     def _entries(
@@ -282,7 +288,7 @@ class GrowingStore:
         self.form = form
         # The features are the first column, so where they begin does not depend on the rows, unless
         # the column is too small to begin at a page.
-        with self._skeleton(self._header(_SOME_ROWS, "", "")) as (_, columns):
+        with self._skeleton(self._header(_SOME_ROWS)) as (_, columns):
             pass
         self._start = columns["features"].start
         for name, column in columns.items():

@@ -27,40 +27,33 @@ _OFFICIAL = "official"
 
 @dataclass(frozen=True)
 class Places:
-    """Where a recipe's files are in the data folder.
+    """Where a store of public features is, and what is written beside it.
 
     Args:
-        data: the folder.
-        name: of the recipe.
+        store: the bag store.
     """
 
-    data: Path
-    name: str
-
-    @property
-    def store(self) -> Path:
-        """The bag store."""
-        return self.data / f"{self.name}.h5"
+    store: Path
 
     @property
     def card(self) -> Path:
-        """The card, which commands take as ``--dataset``."""
-        return self.data / f"{self.name}.toml"
+        """The card of a dataset that is not in the registry."""
+        return self.store.with_suffix(".toml")
 
     @property
     def labels(self) -> Path:
         """The label table."""
-        return self.data / f"{self.name}.csv"
+        return self.store.with_suffix(".csv")
 
     @property
     def split(self) -> Path:
         """The official split."""
-        return self.data / f"{self.name}-official.json"
+        return self.store.with_name(f"{self.store.stem}-official.json")
 
     @property
     def source(self) -> Path:
         """Which files of which commit the store is made of."""
-        return self.data / f"{self.name}.source.json"
+        return self.store.with_name(f"{self.store.stem}.source.json")
 
 
 def write_labels(path: Path, spec: DatasetSpec, slides: Iterable[Slide], group_name: str) -> None:
@@ -141,7 +134,7 @@ def write_split(places: Places, spec: DatasetSpec) -> bool:
         InputError: the label table or another file of that name is in the way.
         SplitError: the official split cannot be followed.
     """
-    slides = known_slides(spec, places.labels, places.data)
+    slides = known_slides(spec, places.labels, places.store.parent)
     if _OFFICIAL not in spec.protocols or slides is None:
         return False
     if not _all_roles(slides.frame["split"].tolist()):

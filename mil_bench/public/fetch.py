@@ -170,7 +170,10 @@ class Hub:
                 location, headers = self._location(commit, file)
             with partial.open("ab") as target:
                 failure = _transfer(location, target, size, headers, file)
-            failures = 0 if partial.stat().st_size > size else failures + 1
+            has_grown = partial.stat().st_size > size
+            failures = 0 if has_grown else failures + 1
+            if not (failure or has_grown):
+                failure = "the answer is empty"
             if failure and failures == _MOST_FAILURES:
                 raise MilBenchError(
                     f"{file.path} does not arrive: {failures} attempts at byte {size:,} of "

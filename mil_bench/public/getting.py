@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from mil_bench.bags.bag import Slide
 from mil_bench.bags.opening import open_bags
+from mil_bench.datasets.catalogue import store_path
 from mil_bench.datasets.labels import LabelTable, read_label_table
 from mil_bench.datasets.slide_ids import own_group
 from mil_bench.errors import InputError
@@ -43,6 +44,8 @@ class Gotten:
     Args:
         store: the store.
         places: its files.
+        dataset: what to give as ``--dataset``.
+        encoder: what to give as ``--encoder``, "" for nothing.
         has_split: whether there is an official split.
         protocol: the dataset's usual protocol.
         skipped: slides that are left out: reason to number; empty for a store that was there.
@@ -50,6 +53,8 @@ class Gotten:
 
     store: BagStore
     places: Places
+    dataset: str
+    encoder: str
     has_split: bool
     protocol: str
     skipped: Mapping[str, int]
@@ -71,7 +76,8 @@ def get(recipe: Recipe, data: Path, labels: Path | None, watch: Watch) -> Gotten
         MilBenchError: the hub does not answer, or refuses.
         StorageError: the disk refuses, or another process packs the same dataset.
     """
-    places, spec = Places(data, recipe.name), recipe.spec()
+    spec, encoder = recipe.spec(), recipe.encoder if recipe.is_of_dataset else ""
+    places = Places(store_path(spec, data, encoder))
     skipped: Mapping[str, int] = {}
     if not places.store.exists():
         skipped = _fetch(recipe, spec, places, _label_table(recipe, spec, labels), watch)
@@ -81,7 +87,9 @@ def get(recipe: Recipe, data: Path, labels: Path | None, watch: Watch) -> Gotten
         raise InputError(
             f"data get {recipe.name}", [problem], "Move it away, or name another folder (--data)."
         )
-    return Gotten(store, places, write_split(places, spec), spec.protocols[0], skipped)
+    dataset = recipe.card if recipe.is_of_dataset else str(places.card)
+    has_split = write_split(places, spec)
+    return Gotten(store, places, dataset, encoder, has_split, spec.protocols[0], skipped)
 
 
 def _label_table(recipe: Recipe, spec: DatasetSpec, labels: Path | None) -> LabelTable | None:
@@ -114,9 +122,10 @@ def _fetch(
             raise InputError(f"data get {recipe.name}", [problem], "Nothing was stored.")
         slides, group_name = _declared(recipe, spec, store, table)
         write_labels(places.labels, spec, slides.values(), group_name)
-        write_card(places.card, spec)
-        origin = f"{recipe.repository} at {source.commit[:7]}, {recipe.encoder}"
-        store.complete(slides, group_name, origin)
+        if not recipe.is_of_dataset:
+            write_card(places.card, spec)
+        origin = f"{recipe.repository} at {source.commit[:7]}"
+        store.complete(slides, group_name, origin, recipe.encoder)
     return skipped
 
 

@@ -143,13 +143,15 @@ class Recipe(BaseModel):
         citation: what to cite.
         tried: when somebody has fetched it from the real hub, "" if nobody has.
         notes: what a user must know, one sentence each.
-        encoder: what made the features, for captions.
+        encoder: what made the features, "" if that is no encoder.
         classes: names of the classes 0, 1, ... if the files number them.
         needs_labels: where the user gets the label table that the files lack, "" if they have
             labels.
         one_slide_per_group: whether each slide is known to be the only one of its patient.
         columns: of tables.
         card: the registry's name of the dataset, "" if it is not there.
+        own_slides: whether the slides have names of their own, not those of the dataset of the
+            card; else the store is one of several encoders of that dataset.
         own_card: the card of a dataset that is not in the registry.
     """
 
@@ -168,12 +170,13 @@ class Recipe(BaseModel):
     citation: _Text
     tried: str = ""
     notes: tuple[_Text, ...] = ()
-    encoder: _Text
+    encoder: Annotated[str, Field(pattern=r"([A-Za-z0-9][\w.+-]*)?")] = ""
     classes: tuple[_Text, ...] = ()
     needs_labels: str = Field("", validate_default=True)
     one_slide_per_group: StrictBool = False
     columns: Columns = Columns()
     card: str = ""
+    own_slides: StrictBool = Field(False, validate_default=True)
     own_card: OwnCard | None = Field(None, validate_default=True)
 
     @field_validator("needs_labels")
@@ -182,6 +185,13 @@ class Recipe(BaseModel):
         if bool(source) == bool(info.data.get("classes")):
             raise ValueError("either classes or needs_labels is given, not both and not neither")
         return source
+
+    @field_validator("own_slides")
+    @classmethod
+    def _named(cls, own: bool, info: ValidationInfo) -> bool:
+        if not own and info.data.get("encoder") == "" and info.data.get("card"):
+            raise ValueError("the store of a dataset needs the name of its encoder")
+        return own
 
     @field_validator("own_card")
     @classmethod
@@ -195,8 +205,16 @@ class Recipe(BaseModel):
         """The page of the repository."""
         return _HUB + self.repository
 
+    @property
+    def is_of_dataset(self) -> bool:
+        """Whether its store is one of several encoders of a dataset in the registry."""
+        return bool(self.card) and not self.own_slides
+
     def spec(self) -> DatasetSpec:
-        """The card of the store that comes from it: the dataset's, under the recipe's name."""
+        """The card of the store: the dataset's, or one under the recipe's name that is like it."""
+        if self.is_of_dataset:
+            known: DatasetSpec = registry.datasets.load(self.card)
+            return known
         base = _base(self.own_card) if self.own_card else registry.datasets.load(self.card)
         licence, citation = self.licence, self.citation
         if self.own_card is None:

@@ -52,12 +52,17 @@ def best_sentences(
             if verdict.answer == "better" and verdict.first in best and verdict.second in methods
         }
         others = len(methods) - len(best)
-        shown = f"shown to be better than {len(beaten)} of the {plural(others, 'other')}"
-        has = "has" if len(best) == 1 else "have"
-        sentences.append(
-            f"With {encoder}, {' and '.join(best)} {has} the best mean"
-            + (f", and {'is' if len(best) == 1 else 'are'} {shown}." if others else ".")
-        )
+        is_one = len(best) == 1
+        start = f"With {encoder}, {' and '.join(best)} {'has' if is_one else 'have'} the best mean"
+        if not others:
+            sentences.append(f"{start}.")
+        elif not beaten:
+            no_other = "is not" if is_one else "none is"
+            sentences.append(f"{start}, and {no_other} shown to be better than any other method.")
+        else:
+            of = f"{len(beaten)} of the {plural(others, 'other')}"
+            shown = f"{'is' if is_one else 'are'} shown to be better than {of}"
+            sentences.append(f"{start}, and {shown}.")
     return sentences
 
 
@@ -80,15 +85,15 @@ def interaction_sentences(
         most = max(max(abs(c.low), abs(c.high)) for c in contrasts)
         return [
             "Undecided whether the ranking of methods depends on the encoder: none of "
-            f"{plural(len(contrasts), 'contrast')} is significant. That does not show that it is "
-            f"the same: a difference may still change by up to {100 * most:.1f} points (95 % "
-            "intervals for all contrasts).",
+            f"{len(contrasts)} changes of a difference is significant. That does not show that it "
+            f"is the same: a difference may still change by up to {100 * most:.1f} points (95 % "
+            "intervals for all of them).",
             *reversed_pairs,
         ]
     strongest = shown[0]
     return [
         "Differences between methods depend on the encoder: "
-        f"{len(shown)} of {plural(len(contrasts), 'contrast')} "
+        f"{len(shown)} of {len(contrasts)} changes of a difference from one encoder to another "
         f"{'is' if len(shown) == 1 else 'are'} significant. {_said(strongest)}",
         *(reversed_pairs or [_NOT_REVERSED]),
         _ONLY_THESE,
@@ -96,6 +101,7 @@ def interaction_sentences(
 
 
 def _said(contrast: Contrast) -> str:
+    contrast = contrast if max(contrast.differences, key=abs) > 0 else contrast.reversed
     one, other = (f"{100 * value:+.1f}" for value in contrast.differences)
     return (
         f"The strongest: {contrast.first} minus {contrast.second} is {one} points with "

@@ -98,7 +98,7 @@ def smallest_words(outlook: Outlook) -> str:
     median = _amount(outlook, float(np.median(smallest)))
     if len(smallest) == 1:
         return median
-    low, high = (amount(end, outlook.measure) for end in (min(smallest), max(smallest)))
+    low, high = (_possible(outlook, end) for end in (min(smallest), max(smallest)))
     return f"{median} (median; {_range(low, high)})"
 
 
@@ -162,7 +162,13 @@ def _few(number: int) -> str:
 
 def _amount(outlook: Outlook, value: float) -> str:
     points = " points" if outlook.measure.metric.percent else ""
-    return f"{amount(value, outlook.measure)}{points}"
+    return f"{_possible(outlook, value)}{points}"
+
+
+def _possible(outlook: Outlook, value: float) -> str:
+    """A difference, or that it exceeds the range of a metric in percent."""
+    is_possible = value <= 1 or not outlook.measure.metric.percent
+    return amount(value, outlook.measure) if is_possible else "more than 100"
 
 
 def _number(number: float) -> Cell:

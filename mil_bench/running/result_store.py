@@ -308,7 +308,12 @@ def _checked(path: Path, digest: str) -> bytes:
 
 
 def _broken(path: Path, error: Exception) -> StorageError:
+    bundle = next((p for p in path.parents if p.parent.name == Results().imported.name), None)
+    remedy = (
+        f"move {bundle} away and import the bundle again"
+        if bundle
+        else "move its folder away and repeat the command to train it again"
+    )
     return StorageError(
-        f"The stored result {path} cannot be used: {error}. It was left as it is; "
-        f"move its folder away and repeat the command to train it again."
+        f"The stored result {path} cannot be used: {error}. It was left as it is; {remedy}."
     )

@@ -151,7 +151,9 @@ class EncoderGrid:
             cells[method]["Mean rank"] = Cell.single(mean, f"{mean:.2f}")
         unit = " (%)" if self.measure.metric.percent else ""
         title = self.measure.metric.heading
-        marked = ranked(cells, cells, ["Mean rank"]) if self.measure.metric.sign > 0 else cells
+        # Which method has the best mean rank depends on which encoders were tried.
+        lower = [*self.by_encoder] if self.measure.metric.sign < 0 else []
+        marked = ranked(cells, cells, lower, unranked=["Mean rank"])
         return ResultTable(
             "encoders",
             f"Methods by encoders: {title}{unit}",
@@ -212,7 +214,7 @@ class EncoderGrid:
                 cells,
                 note="Difference of two methods with either encoder, and how much it changes. "
                 f"P-values (adjusted by max-t) and intervals hold for all {len(self.contrasts)} "
-                f"contrasts at once.{f' The {rest} with the largest p are left out.' * (rest > 0)}",
+                f"changes at once.{f' The {rest} with the largest p are left out.' * (rest > 0)}",
                 row_heading="methods: encoders",
             )
         ]

@@ -143,7 +143,7 @@ def _slide(
         problem = f"the features of the training are not in {choice.data}"
         remedy = "Name features with --features, or their folder with --data."
         raise InputError(f"the slide '{request.slide}'", [problem], remedy)
-    return slides_of(store.path, trained, only=request.slide)
+    return slides_of(store, trained, only=request.slide)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from mil_bench.planning.plan_record import Change, PlanRecord, Search, moment
 from mil_bench.results import Results
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from mil_bench.planning.asked import Asked
@@ -86,7 +86,7 @@ class PlanStatus:
         if self.record is None:
             return (
                 "No plan was stored before the results: an older version of mil-bench made the "
-                "run, or its plan was removed."
+                "run, or its plan was removed, or the results were imported without it."
             )
         name = f"{self.record.digest}, {self.record.moment}"
         known = ", ".join(f"{label} ({count})" for label, count in self.record.known.items())
@@ -280,7 +280,7 @@ def _counting(records: Sequence[PlanRecord]) -> PlanRecord:
     return before[-1] if before else records[0]
 
 
-def _trained_keys(record: PlanRecord, plan: RunPlan) -> Collection[str]:
+def _trained_keys(record: PlanRecord, plan: RunPlan) -> set[str]:
     """Keys of the jobs that are trained: yardsticks are in all runs on a split."""
     yardsticks = {job.label for job in plan.jobs if not job.is_trained}
     return {

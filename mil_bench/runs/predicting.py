@@ -209,7 +209,7 @@ def trained_on(
     """The features on which models were trained, and their bag store if it is in the folder."""
     width, store = models[0].method.in_dim, training_store(result.plan, data)
     if store is None:
-        return TrainedOn(width), None
+        return TrainedOn(width, result.plan.encoder), None
     return TrainedOn(width, encoder_of(store), store.coords_unit), store
 
 
@@ -231,9 +231,11 @@ def labels_of(
     fine, wanted = result.plan.hierarchy.fine, set(slides.slides)
     labels, strange, notes = {}, set(), []
     for slide, label in zip(known.frame["slide"], known.frame["label"], strict=True):
-        if slide in wanted and classes[label] in fine:
+        if slide not in wanted or label < 0:
+            continue
+        if classes[label] in fine:
             labels[slide] = fine.index(classes[label])
-        elif slide in wanted:
+        else:
             strange.add(classes[label])
     if strange:
         names = ", ".join(sorted(strange))
@@ -276,8 +278,8 @@ def feature_notes(slides: NewSlides, trained: TrainedOn, data: Path) -> list[str
     unit, before = slides.coords_unit, trained.coords_unit
     if before is None:
         return [
-            f"The features of the training are not in {data}, so that only their width is "
-            "compared, not their encoder."
+            f"The features of the training are not in {data}, so only their width"
+            f"{' and their encoder are' if trained.encoder else ' is'} compared."
         ]
     if before and unit and unit != before:
         return [

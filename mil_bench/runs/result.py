@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from mil_bench import durable
-from mil_bench.errors import InputError, UnknownNameError
+from mil_bench.errors import InputError, StorageError, UnknownNameError
 from mil_bench.evaluation.power.pairs import Outlook, outlook_of
 from mil_bench.evaluation.verdicts import Evidence, Verdict, verdicts
 from mil_bench.planning.asked import Asked
@@ -182,7 +183,9 @@ class RunResult:
         """Note in the store that results are shown although trainings are missing, if they are."""
         stored, trainings = sum(map(len, self.trained.values())), len(self.plan.trainings)
         if self.store is not None and stored < trainings:
-            PlanRecords(self.store, self.plan.dataset).note_shown(self.run_id, stored, trainings)
+            records = PlanRecords(self.store, self.plan.dataset)
+            with contextlib.suppress(StorageError):  # others may only read the folder
+                records.note_shown(self.run_id, stored, trainings)
 
     @property
     def main_tables(self) -> list[ResultTable]:

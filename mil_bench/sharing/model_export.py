@@ -14,7 +14,12 @@ from mil_bench.datasets.catalogue import dataset_name, find_dataset
 from mil_bench.errors import InputError, MilBenchError, UnknownNameError
 from mil_bench.evaluation.metrics import Measure, measure
 from mil_bench.sharing.model_card import model_card
-from mil_bench.sharing.model_file import FoldModelAbout, ModelAbout, write_model_file
+from mil_bench.sharing.model_file import (
+    FoldModelAbout,
+    ModelAbout,
+    arrays_digest,
+    write_model_file,
+)
 
 if TYPE_CHECKING:
     from mil_bench.evaluation.predictions import TrainedFold
@@ -63,10 +68,10 @@ def export_model(
     weights: dict[str, dict[str, np.ndarray]] = {}
     models = []
     for job, trained in trainings:
-        about = _about_model(job, trained)
         arrays = store.load_weights(job, trained.fold)
         if arrays is None:
             raise InputError(f"the models of {method}", [f"{method} trains nothing"], "")
+        about = _about_model(job, trained, arrays_digest(arrays))
         models.append(about)
         weights[about.name] = arrays
     about_all = _about(result, trainings, models)
@@ -98,7 +103,7 @@ def _chosen(
     return chosen
 
 
-def _about_model(job: Job, trained: TrainedFold) -> FoldModelAbout:
+def _about_model(job: Job, trained: TrainedFold, digest: str) -> FoldModelAbout:
     return FoldModelAbout(
         seed=trained.seed,
         fold=trained.fold,
@@ -106,6 +111,7 @@ def _about_model(job: Job, trained: TrainedFold) -> FoldModelAbout:
         recipe=dict(job.recipe),
         selected_epoch=trained.best_epoch + 1,
         slides=dict(trained.slides),
+        sha256=digest,
     )
 
 

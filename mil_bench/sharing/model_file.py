@@ -6,16 +6,18 @@ The tensors of a model are named ``seed0-fold03/NAME``. The metadata has the key
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from mil_bench import durable
 from mil_bench.datasets.regular_file import open_regular
 from mil_bench.errors import InputError
-from mil_bench.file_values import value_problems
+from mil_bench.file_values import typed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,6 +40,7 @@ class FoldModelAbout(BaseModel):
         recipe: how it was trained.
         selected_epoch: the epoch whose weights these are, from 1.
         slides: number of slides by role.
+        sha256: of its arrays, see ``arrays_digest``.
     """
 
     seed: int
@@ -46,6 +49,7 @@ class FoldModelAbout(BaseModel):
     recipe: dict[str, Any]
     selected_epoch: int
     slides: dict[str, int]
+    sha256: str
 
     @property
     def name(self) -> str:
@@ -104,6 +108,16 @@ class ModelAbout(BaseModel):
     models: list[FoldModelAbout]
 
 
+def arrays_digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of the names, types, shapes and bytes of arrays."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(repr((name, array.dtype.str, array.shape)).encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
 def write_model_file(
     path: Path, about: ModelAbout, weights: Mapping[str, Mapping[str, np.ndarray]]
 ) -> None:
@@ -142,12 +156,12 @@ def read_model_file(path: Path) -> tuple[ModelAbout, dict[str, dict[str, np.ndar
             if says != (FORMAT, VERSION):
                 problem = f"it does not say that it is a '{FORMAT}', version {VERSION}"
                 raise InputError(what, [problem], REMEDY)
-            about = ModelAbout.model_validate_json(metadata.get("about", ""))
+            about = typed(ModelAbout, json.loads(metadata.get("about", "")))
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except InputError:
         raise
-    except ValidationError as error:
-        raise InputError(what, value_problems(error, ModelAbout), REMEDY) from error
+    except ValueError as error:
+        raise InputError(what, [f"what it says of itself: {error}"], REMEDY) from error
     except OSError as error:
         problem = f"it cannot be read: {error.strerror or error}"
         raise InputError(what, [problem], REMEDY) from error
@@ -162,6 +176,11 @@ def read_model_file(path: Path) -> tuple[ModelAbout, dict[str, dict[str, np.ndar
         else:
             strangers.append(f"its array '{name:.60}' belongs to no model")
     empty = [f"it has no arrays of {model}" for model, own in of_model.items() if not own]
-    if problems := [*strangers, *empty, *([] if about.models else ["it has no model"])]:
+    altered = [
+        f"the arrays of {model.name} are not those that were written"
+        for model in about.models
+        if of_model[model.name] and arrays_digest(of_model[model.name]) != model.sha256
+    ]
+    if problems := [*strangers, *empty, *altered, *([] if about.models else ["it has no model"])]:
         raise InputError(what, problems, REMEDY)
     return about, of_model

@@ -11,6 +11,11 @@ from feature_files import some_features, write_h5, write_npy
 
 from mil_bench.bags.store import BagStore
 from mil_bench.cli import main
+from mil_bench.errors import TrainingError
+from mil_bench.planning.prepare import prepare
+from mil_bench.planning.request import RunRequest
+from mil_bench.running.task import TaskMaker
+from mil_bench.running.worker import train
 
 UUID = "B34C267B-CAFE-4B5F-8B1A-0123456789AB"
 SLIDES = [f"s{i}" for i in range(12)]
@@ -351,3 +356,54 @@ def test_encoders_lie_side_by_side(lab: Lab) -> None:
     code, output, errors = lab.label(name="type")
     assert code == 0, errors
     assert output.count("12 slides of the 12 slides in") == 2
+
+
+RUN = ("run", "--methods", "mean-pool", "linear-probe", "--folds", "2", "--no-tracking")
+
+
+def test_a_run_has_the_same_name_with_a_view_and_with_a_store_of_its_own(lab: Lab) -> None:
+    lab.table("type.csv", "a b", SLIDES)
+    lab.table("grade.csv", "low high", SLIDES[2:])
+    Path("grade.toml").write_text('name = "grade"\nlabels = ["low", "high"]\nfolds = 2\n')
+    assert lab.pack()[0] == 0
+    assert lab.label("--features", "type")[0] == 0
+    assert lab.pack("--only", "--data", "own", name="grade")[0] == 0
+    names = []
+    for data in ("data", "own"):
+        words = ("--dataset", "grade.toml", "--data", data, "--dry-run")
+        code, output, errors = lab.call(*RUN, *words)
+        assert code == 0, errors
+        names.append(output.splitlines()[0])
+    assert names[0] == names[1]
+    assert names[0].startswith("run grade_patient-kfold_")
+
+
+def test_a_view_is_trained_like_a_store_of_its_own(lab: Lab) -> None:
+    lab.table("type.csv", "a b", SLIDES)
+    lab.table("grade.csv", "low high", SLIDES[2:])
+    Path("grade.toml").write_text('name = "grade"\nlabels = ["low", "high"]\nfolds = 2\n')
+    assert lab.pack()[0] == 0
+    assert lab.label("--features", "type")[0] == 0
+    assert lab.pack("--only", "--data", "own", name="grade")[0] == 0
+    tables = []
+    for data in ("data", "own"):
+        words = ("--dataset", "grade.toml", "--data", data, "--results", f"results-{data}")
+        code, _, errors = lab.call(*RUN, *words, "--epochs", "1", "--on", "inline")
+        assert code == 0, errors
+        (table,) = Path(f"results-{data}").glob("reports/*/fine.csv")
+        tables.append(table.read_text())
+    assert tables[0] == tables[1]
+
+
+def test_labels_that_are_replaced_while_a_run_trains_are_not_trained_on(lab: Lab) -> None:
+    lab.table("type.csv", "a b", SLIDES)
+    assert lab.pack()[0] == 0
+    assert lab.label(name="type")[0] == 0
+    request = RunRequest("type.toml", ("mean-pool",), folds=2, epochs=1)
+    prepared = prepare(request, Path("data"))
+    task = TaskMaker(prepared.plan.splits, prepared.bags, "cpu").task(prepared.plan.jobs[0], [0])
+    assert len(train(task)) == 1
+    lab.table("type.csv", "b a", SLIDES)
+    assert lab.label(name="type")[0] == 0
+    with pytest.raises(TrainingError, match=r"type\.labels\.json was replaced while the run"):
+        train(task)

@@ -83,6 +83,9 @@ class HubServer(ThreadingHTTPServer):
         self.most_transfers = 0
         self.lock = threading.Lock()
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Nothing: clients that are killed end their connections."""
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"

@@ -48,7 +48,8 @@ def test_parquet_of_camelyon16(
     ]
     assert store.group_name == "patient"
     assert store.slides["group"].tolist() == store.slides["slide"].tolist()
-    assert store.origin == "owkin/camelyon16-features at c0ffee0, phikon"
+    assert store.encoder == "phikon"
+    assert store.origin == "owkin/camelyon16-features at c0ffee0"
     spec = read_card(data / "camelyon16-phikon.toml")
     assert (spec.name, spec.protocols[0]) == ("camelyon16-phikon", "official")
     assert any("arXiv" in trap for trap in spec.traps)
@@ -86,7 +87,7 @@ def test_archives_with_labels_of_patches(hub: HubServer, tmp_path: Path) -> None
     repository, slides = camelyon_uni()
     hub.repositories["torchmil/Camelyon16_MIL"] = repository
     assert get("camelyon16-uni", tmp_path, "--accept-licence") == 0
-    store = BagStore(tmp_path / "camelyon16-uni.h5")
+    store = BagStore(tmp_path / "camelyon16@uni.h5")
     check(store, slides, ("normal", "tumor"))
     assert store.coords_unit == "unknown unit"
     for position, name in enumerate(store.slides["slide"]):
@@ -109,7 +110,7 @@ def test_a_folder_with_a_label_table_of_the_user(
     assert get("panda-resnet50", tmp_path / "data") == 2
     assert "Kaggle" in capsys.readouterr().err
     assert get("panda-resnet50", tmp_path / "data", "--labels", str(train)) == 0
-    store = BagStore(tmp_path / "data" / "panda-resnet50.h5")
+    store = BagStore(tmp_path / "data" / "panda@resnet50.h5")
     check(store, {name: slides[name] for name in named}, tuple("012345"))
     assert set(store.slides["centre"]) == {"karolinska"}
     assert unlabelled not in set(store.slides["slide"])
@@ -129,7 +130,7 @@ def test_a_store_that_grew_is_the_store_that_was_laid_out_at_once(
 ) -> None:
     hub.repositories["torchmil/Camelyon16_MIL"] = camelyon_uni()[0]
     get("camelyon16-uni", tmp_path, "--accept-licence")
-    grown = BagStore(tmp_path / "camelyon16-uni.h5")
+    grown = BagStore(tmp_path / "camelyon16@uni.h5")
     header = StoreHeader(
         grown.dataset,
         grown.hierarchy,
@@ -140,6 +141,7 @@ def test_a_store_that_grew_is_the_store_that_was_laid_out_at_once(
         grown.group_name,
         grown.coords_unit,
         has_instance_labels=True,
+        encoder="uni",
     )
     at_once = tmp_path / "at-once.h5"
     with create_store(at_once, header) as writer:
@@ -170,3 +172,20 @@ def test_a_foreign_store_of_that_name_stays(
     assert get("musk1", tmp_path, "--accept-licence") == 2
     assert "does not come from this recipe" in capsys.readouterr().err
     assert path.read_bytes() == before
+
+
+def test_stores_of_one_dataset_are_its_encoders(
+    hub: HubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository = camelyon_uni()[0]
+    folder = "dataset/patches_512/features"
+    repository.files[f"{folder}/features_resnet50.tar.gz"] = repository.files[
+        f"{folder}/features_UNI.tar.gz"
+    ]
+    hub.repositories["torchmil/Camelyon16_MIL"] = repository
+    for name in ("camelyon16-uni", "camelyon16-resnet50"):
+        assert get(name, tmp_path, "--accept-licence") == 0
+    assert "--dataset camelyon16 --data" in capsys.readouterr().out
+    command = ["run", "--methods", "mean-pool", "--dataset", "camelyon16", "--data", str(tmp_path)]
+    more = ["--encoder", "uni", "resnet50", "--results", str(tmp_path / "results"), "--dry-run"]
+    assert main([*command, *more]) == 0

@@ -248,7 +248,7 @@ def test_an_archive_with_an_unsafe_member_is_refused(
     said = capsys.readouterr().err
     assert "slide_000.npy" in said
     assert "is neither a file nor a folder" in said or "leaves it" in said
-    assert not (tmp_path / "camelyon16-uni.h5").exists()
+    assert not (tmp_path / "camelyon16@uni.h5").exists()
 
 
 def test_archives_that_are_damaged_or_hold_something_else(
@@ -273,7 +273,7 @@ def test_archives_that_are_damaged_or_hold_something_else(
     ):
         repository.files[features] = content
         hub.repositories["torchmil/Camelyon16_MIL"] = repository
-        (tmp_path / "camelyon16-uni.source.json").unlink(missing_ok=True)
+        (tmp_path / "camelyon16@uni.source.json").unlink(missing_ok=True)
         assert get("camelyon16-uni", tmp_path, "--accept-licence") == 2
         said = capsys.readouterr().err
         assert words in said

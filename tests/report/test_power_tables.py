@@ -50,6 +50,14 @@ def test_pairs_of_which_some_need_more_patients() -> None:
     )
 
 
+def test_a_difference_that_no_metric_can_have_gets_no_number() -> None:
+    too_few = PairPower("a", "d", 3.06, 2.5, folds=NAN, repeats=NAN, seeds=NAN)
+    assert "is more than 100 points (median; 2.1 to more than 100)" in sentence(
+        too_few, too_few, REACHED
+    )
+    assert "3.060" in sentence(replace(too_few, smallest=3.06), measure=NLL)
+
+
 def test_one_training_per_fold_is_said_to_be_no_proof() -> None:
     assert sentence(BEYOND, bound=True).endswith(
         "If repeats and seeds leave the variance over patients as it is, no number of them shows 1 "

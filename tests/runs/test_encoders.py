@@ -46,6 +46,7 @@ def test_the_table_has_a_column_per_encoder_and_marks_the_best_of_each() -> None
     marks = {e: [table.cells[m][e].rank for m in "abc"] for e in ("uni", "conch")}
     assert marks == {"uni": [1, 2, 0], "conch": [2, 1, 0]}
     assert [table.cells[m]["Mean rank"].mean for m in "abc"] == [1.5, 1.5, 3.0]
+    assert [table.cells[m]["Mean rank"].rank for m in "abc"] == [0, 0, 0]
 
 
 def test_rank_correlations_are_scipys_and_known_in_simple_cases() -> None:

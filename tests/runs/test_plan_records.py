@@ -295,6 +295,25 @@ def test_a_report_as_json_has_verdicts_tables_and_the_plan(
     assert run["summary"] == result.summary
 
 
+def test_shards_have_one_plan_and_show_nothing_before_all_are_done(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    words = ["run", "--methods", "mean-pool", "--dataset", SMALL_TWIN, "--folds", "3"]
+    words += ["--epochs", "1", "--on", "inline", "--no-tracking", "--margin", "2"]
+    words += ["--results", str(tmp_path / "results"), "--data", str(results.parent / "data")]
+    (first,) = document(capsys, *words, "--shard", "1/2")["runs"]
+    assert "3 of 6 trainings are stored; others do the rest" in first["waiting"]
+    assert not {"tables", "verdicts", "summary"} & first.keys()
+    (second,) = document(capsys, *words, "--shard", "2/2")["runs"]
+    (collected,) = document(capsys, *words, "--collect")["runs"]
+    for run in (second, collected):
+        assert run["plan"]["before_results"]
+        assert run["plan"]["changes"] == []
+        assert run["plan"]["shown_before_complete"] is None
+    store = ResultStore(tmp_path / "results" / "runs")
+    assert len(PlanRecords(store, "bracs-sim-twin").all()) == 1
+
+
 def test_the_list_of_runs_as_json(results: Path, capsys: pytest.CaptureFixture) -> None:
     found = document(capsys, "runs", "list", "--results", str(results))
     assert found["runs"][only_run(results)]["Methods"] == "mean-pool, max-pool, lookup"

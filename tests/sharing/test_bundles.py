@@ -14,7 +14,7 @@ from conftest import SMALL_TWIN
 
 import mil_bench
 from mil_bench import cli
-from mil_bench.errors import InputError
+from mil_bench.errors import InputError, StorageError
 from mil_bench.results import Results
 from mil_bench.running.result_store import ResultStore
 from mil_bench.sharing.agreement import disagreements
@@ -261,6 +261,14 @@ def test_repeated_folds_are_shared_without_a_split_file(
     assert cli.main(["results", "export", run.run_id, file, "--results", str(results)]) == 0
     assert cli.main(["results", "import", file, "--results", str(tmp_path / "r")]) == 0
     assert "--protocol patient-kfold --folds 2 --repeats 2" in capsys.readouterr().out
+
+
+def test_a_damaged_import_is_imported_again(bundle: Path, tmp_path: Path) -> None:
+    here = imported_into(tmp_path, bundle)
+    folder = next((tmp_path / "imported").glob("[!.]*"))
+    next(folder.rglob("fold-00.npz")).write_bytes(b"x")
+    with pytest.raises(StorageError, match=f"move {folder} away and import the bundle again"):
+        mil_bench.open_run(here.run_id, tmp_path)
 
 
 def test_a_bundle_is_imported_once(bundle: Path, tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ def altered(file: Path, out: Path, **changed: object) -> Path:
     [
         ({"method_version": "0"}, "trained by version 0 of abmil, and 1 is installed"),
         ({"in_dim": 10**9}, "other shapes of"),
-        ({"in_dim": None}, "in_dim: None is not a whole number"),
+        ({"in_dim": None}, "in_dim cannot be understood"),
         ({"in_dim": -3}, "do not fit abmil"),
         ({"models": []}, "belongs to no model"),
         ({"parent": [0]}, "7 fine classes but 1 parents"),
@@ -180,6 +180,8 @@ def test_what_is_no_model_file_is_refused(file: Path, tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(2)}, tmp_path / "pickle.safetensors")
     content = file.read_bytes()
     (tmp_path / "cut.safetensors").write_bytes(content[:-50])
+    (tmp_path / "flipped.safetensors").write_bytes(content[:-9] + b"\x77" + content[-8:])
+    (tmp_path / "words.safetensors").write_bytes(content.replace(b'"seed\\":0', b'"seed\\" 0'))
     (tmp_path / "head.safetensors").write_bytes(content[:40])
     (tmp_path / "empty.safetensors").write_bytes(b"")
     (tmp_path / "long.safetensors").write_bytes(b"\xff" * 8 + content[8:])

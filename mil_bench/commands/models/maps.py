@@ -17,7 +17,7 @@ examples:
   A slide of the run, all methods side by side:
     mil-bench maps RUN --method all SLIDE
   A new slide over its image, with the highest patches cut out:
-    mil-bench maps RUN --method hmil SLIDE --features features/ --image SLIDE.svs
+    mil-bench maps RUN --method hmil SLIDE --features FOLDER --image SLIDE.svs
   In QuPath: open the image, then drag hmil.geojson onto it.
 """
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """\
 examples:
-  What five methods on BRACS would show, and what more folds or repeats would add:
+  What five methods on BRACS would show, and what more folds would add:
     mil-bench plan --dataset bracs --methods 5
   The same for methods by name, with three repeats:
     mil-bench plan --dataset bracs --methods hmil abmil clam-sb --repeats 3
@@ -145,8 +145,8 @@ _MOST_METHODS = 40
 
 def _slides(spec: DatasetSpec, data: Path) -> Slides | None:
     """The packed slides; None if features are not packed. A generated dataset is made."""
-    from mil_bench.datasets.catalogue import is_packed, open_store
-    from mil_bench.datasets.slides import packed_slides
+    from mil_bench.datasets.catalogue import is_packed
+    from mil_bench.datasets.slides import any_store, packed_slides
 
     if not is_packed(spec, data):
         return None
@@ -154,7 +154,7 @@ def _slides(spec: DatasetSpec, data: Path) -> Slides | None:
     def watch(bags: Any, count: int) -> Any:
         return progress_bar(bags, count, f"making {spec.name}")
 
-    return packed_slides(open_store(spec, data, watch), spec)
+    return packed_slides(any_store(spec, data, watch), spec)
 
 
 def _design(

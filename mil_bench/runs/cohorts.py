@@ -1,0 +1,288 @@
+"""The trained models of a run on other cohorts, next to their own test slides.
+
+Every model predicts all slides of a cohort. All models then test the same patients, so what differs
+between them is training alone, and no rule for folds with other patients applies. The models count
+as seeds of a single split: a value is their mean, its interval is over the cohort's patients, and
+verdicts follow the rule for one split, which doubles that variance.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mil_bench import durable
+from mil_bench.datasets.catalogue import find_dataset, open_store, stores_of
+from mil_bench.errors import InputError
+from mil_bench.evaluation.metrics import Measure
+from mil_bench.evaluation.predictions import Predictions, TrainedFold
+from mil_bench.evaluation.verdicts import Evidence, Verdict, verdicts
+from mil_bench.inference.audit import TrainingOverlap, training_overlap
+from mil_bench.inference.predictions import predict_slides
+from mil_bench.inference.slides import slides_of
+from mil_bench.progress import progress_bar
+from mil_bench.report.render import write_report
+from mil_bench.report.result_tables import pooled_tables, result_tables
+from mil_bench.report.sentences import summary
+from mil_bench.report.tables import Cell, ResultTable
+from mil_bench.report.verdict_tables import main_measure, verdict_tables
+from mil_bench.runs.predicting import (
+    ModelChoice,
+    chosen_models,
+    groups_of,
+    groups_of_run,
+    labels_of,
+    trained_on,
+)
+from mil_bench.wording import first_names, plural
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from mil_bench.bags.store import BagStore
+    from mil_bench.inference.models import FoldModel
+    from mil_bench.inference.slides import NewSlides
+    from mil_bench.planning.plan import Job
+    from mil_bench.runs.result import RunResult
+
+_DROP = (
+    ("fine", "macro_auc"),
+    ("fine", "balanced_accuracy"),
+    ("fine", "accuracy"),
+    ("coarse", "macro_auc"),
+)
+_NOTE = (
+    "Internal: the run's own test slides. External: all scored slides of the cohort. Drop: "
+    "internal minus external, in percentage points. Mean ± sample standard deviation over the "
+    "trained models, each of which gives one pair of values."
+)
+_SHOWN = ("fine", "coarse", "drop", "verdicts")
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """A run's models on another dataset.
+
+    Args:
+        name: of the dataset, as it is asked for.
+        result: of the run.
+        trained: method to its trained folds, with their predictions of the cohort.
+        group_name: what a group of the cohort is, "" if groups are unknown.
+        notes: what was left out, one sentence each.
+    """
+
+    name: str
+    result: RunResult
+    trained: dict[str, tuple[TrainedFold, ...]]
+    group_name: str
+    notes: tuple[str, ...]
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """What the models measured on the cohort; they count as seeds of a single split."""
+        own, models = self.result.evidence, max(map(len, self.trained.values()))
+        slides = len(next(iter(self.trained.values()))[0].predictions.slides)
+        as_seeds = {
+            method: tuple(replace(fold, seed=i, fold=0) for i, fold in enumerate(folds))
+            for method, folds in self.trained.items()
+        }
+        train = round(float(np.mean([size for size, _ in own.sizes])))
+        return replace(
+            own,
+            trained=as_seeds,
+            sizes=((train, slides),),
+            seeds=models,
+            repeats=1,
+            group_name=self.group_name,
+            centres={},
+        )
+
+    @cached_property
+    def _main(self) -> tuple[Measure, str]:
+        return main_measure(self.evidence)
+
+    @cached_property
+    def verdicts(self) -> list[Verdict]:
+        """The pairs of methods compared on the cohort."""
+        return verdicts(self.evidence, self._main[0])
+
+    @property
+    def sentences(self) -> list[str]:
+        """The result in a few sentences, and what was left out."""
+        reason = self._main[1]
+        words = summary(self.evidence, self.verdicts, self._main[0])
+        return [*([reason] if reason else []), *words, *self.notes]
+
+    @property
+    def caption(self) -> str:
+        """What holds for all tables."""
+        folds = next(iter(self.trained.values()))
+        slides = plural(len(folds[0].predictions.slides), "slide")
+        return (
+            f"External cohort {self.name}: {slides}, predicted by every model of the run "
+            f"{self.result.run_id}. ± is the sample standard deviation over "
+            f"{plural(len(folds), 'model')}, which all test the same {self.group_name or 'slide'}s."
+        )
+
+    @cached_property
+    def report_tables(self) -> list[ResultTable]:
+        """Tables of the cohort, and the drop from the run's own test slides."""
+        return [
+            *result_tables(self.evidence, self.caption),
+            self._drop_table(),
+            *verdict_tables(self.evidence, self.verdicts, self._main[0], self.caption),
+            *pooled_tables(self.evidence, self.caption),
+        ]
+
+    @property
+    def main_tables(self) -> list[ResultTable]:
+        """Those that a terminal shows."""
+        return [table for table in self.report_tables if table.name in _SHOWN]
+
+    def _drop_table(self) -> ResultTable:
+        levels = ("fine",) if self.result.plan.hierarchy.is_flat else ("fine", "coarse")
+        measures = [Measure(*name) for name in _DROP if name[0] in levels]
+        cells: dict[str, dict[str, Cell | str]] = {}
+        for method, folds in self.trained.items():
+            inside = self.result.evidence.measured[method]
+            outside = list(self.evidence.measured[method].values())
+            cells[method] = {}
+            for measure in measures:
+                before = [100 * inside[f.seed, f.fold].values[measure] for f in folds]
+                after = [100 * values.values[measure] for values in outside]
+                words = measure.words.capitalize()
+                for what, values in (
+                    ("internal", before),
+                    ("external", after),
+                    ("drop", [a - b for a, b in zip(before, after, strict=True)]),
+                ):
+                    defined = [value for value in values if not np.isnan(value)]
+                    cells[method][f"{words}, {what}"] = Cell.of(defined)
+        title = f"From the run's own slides to {self.name} (%)"
+        return ResultTable("drop", title, self.caption, cells, note=_NOTE)
+
+    def write(self, folder: Path) -> Path:
+        """Write the tables as Markdown, CSV and LaTeX; returns the path of the Markdown page."""
+        title = f"{self.result.run_id} on {self.name}"
+        return write_report(folder, title, self.sentences, self.report_tables)
+
+
+def tested_on(result: RunResult, dataset: str, data: Path) -> Cohort:
+    """Predict a packed or generated dataset with every stored model of a run.
+
+    Predictions are stored next to the models, so that a second call only reads them.
+
+    Args:
+        result: of the run.
+        dataset: name or card file of the cohort.
+        data: folder of the bag stores.
+
+    Raises:
+        MilBenchError: the dataset is not there, its features are not those of the training, or none
+            of its slides can be scored.
+    """
+    store = _opened(result, dataset, data)
+    jobs = {
+        (job.label, job.key, fold): job for job, fold in result.plan.trainings if job.is_trained
+    }
+    methods = [
+        name
+        for name, folds in result.trained.items()
+        if folds and all((name, fold.job_key, fold.fold) in jobs for fold in folds)
+    ]
+    if not methods:
+        raise InputError(f"testing on {dataset}", ["no training is stored"], "Repeat the run.")
+    first, _ = chosen_models(result, ModelChoice(methods[0]))
+    expected, own = trained_on(result, first, data)
+    slides = slides_of(store, expected)
+    labels, notes = labels_of(slides, slides.declared, slides.classes, result)
+    groups = groups_of(slides.declared, slides.slides)
+    seen = _seen(result, first, slides, groups, groups_of_run(result, own))
+    absent = [c for i, c in enumerate(result.plan.hierarchy.fine) if i not in labels.values()]
+    if absent:
+        notes.append(f"{dataset} has no slide of {', '.join(absent)}.")
+    scored = [s for s in slides.slides if s in labels and s not in seen.counts]
+    notes += [line for line in seen.sentences(len(first), False) if line != seen.blind]
+    if not scored:
+        problems = [f"none of its {len(slides.slides)} slides can be scored", *notes]
+        raise InputError(f"testing on {dataset}", problems, "Name another dataset.")
+    if seen.counts:
+        notes.append(f"They are left out: {first_names(list(seen.counts))}.")
+    places = np.array([slides.slides.index(slide) for slide in scored])
+    truth = np.array([labels[slide] for slide in scored])
+    of_group = np.array([groups.get(slide, "") for slide in scored])
+    trained: dict[str, tuple[TrainedFold, ...]] = {}
+    for method in progress_bar(methods, len(methods), f"testing on {dataset}"):
+        folds = []
+        for fold in result.trained[method]:
+            job = jobs[method, fold.job_key, fold.fold]
+            whole = _predicted(result, job, fold, slides, store.digest, expected.coords_unit != "")
+            chosen = replace(
+                whole,
+                slides=whole.slides[places],
+                labels=truth,
+                fine=whole.fine[places],
+                groups=of_group,
+                coarse_head=None if whole.coarse_head is None else whole.coarse_head[places],
+            )
+            folds.append(replace(fold, predictions=chosen))
+        trained[method] = tuple(folds)
+    return Cohort(dataset, result, trained, store.group_name, tuple(notes))
+
+
+def _opened(result: RunResult, dataset: str, data: Path) -> BagStore:
+    """The cohort's bags; of several encoders those of the run's."""
+    spec, encoder = find_dataset(dataset), None
+    if spec.generator is None and len(stores_of(spec, data)) > 1:
+        encoder = result.plan.encoder or None
+    return open_store(spec, data, encoder=encoder)
+
+
+def _seen(
+    result: RunResult,
+    models: Sequence[FoldModel],
+    slides: NewSlides,
+    groups: Mapping[str, str],
+    own_groups: Mapping[str, str],
+) -> TrainingOverlap:
+    """Slides of the cohort that took part in any training of the run."""
+    name = result.plan.splits.group_name
+    return training_overlap(models, slides.slides, groups, own_groups, name)
+
+
+def _predicted(
+    result: RunResult,
+    job: Job,
+    fold: TrainedFold,
+    slides: NewSlides,
+    digest: str,
+    with_coords: bool,
+) -> Predictions:
+    """What a model says of all slides, from its file if there is one."""
+    assert result.store is not None
+    weights = result.store.weights_path(job, fold.fold)
+    path = weights.with_name(f"fold-{fold.fold:02d}.on-{digest}.npz")
+    try:
+        stored = Predictions.read(path.read_bytes())
+        if stored.slides.tolist() == list(slides.slides) and not stored.fault(
+            result.plan.hierarchy
+        ):
+            return stored
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+        pass  # it is made again
+    choice = ModelChoice(job.label, fold.fold, fold.seed)
+    models, _ = chosen_models(result, choice)
+    made = predict_slides(models, slides, result.plan.hierarchy, with_coords, progress_bar)
+    count = len(slides.slides)
+    zeros, blank = np.zeros(count, dtype=np.int64), np.full(count, "")
+    predictions = made.of_model(0, np.arange(count), zeros, blank)
+    content = io.BytesIO()
+    predictions.write(content)
+    durable.replace(path, content.getvalue())
+    return predictions
