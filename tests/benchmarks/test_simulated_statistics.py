@@ -82,3 +82,16 @@ def test_the_true_auc_of_the_rare_class_is_what_many_patients_give() -> None:
         rare.TRUTH, abs=0.02
     )  # middles of intervals lie around it
     assert (simulated[:, 0] < simulated[:, 1]).all()
+
+
+def test_means_over_classes_with_a_rare_class_have_intervals_around_the_truth(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rare, "MACRO_PATIENTS", (3, 30))
+    monkeypatch.setattr(rare, "_POPULATION", 2)
+    low, high = np.moveaxis(rare.macro_intervals(0), 2, 0)  # [sizes, measures]
+    truths = rare.macro_truths()
+    # More than 5 % of the draws lack a class of three patients.
+    assert np.isnan(low[0, 0])
+    assert (low[1] < high[1]).all()
+    assert (np.abs(truths[1] - (low[1] + high[1]) / 2) < high[1] - low[1]).all()
