@@ -1,9 +1,9 @@
 """The Hugging Face hub: which files a repository holds, and one of them after the other on disk.
 
 Only this module knows huggingface_hub. Its ``hf_hub_download`` begins a file anew when the process
-was killed, leaves what was fetched behind, and loses up to 10 MB whenever a connection ends
-(*measured* with version 2.4). So the bytes are read here from its session, and a file continues at
-the byte at which the last call ended. There is one connection at a time. ``HF_HOME``,
+was killed and leaves what was fetched behind (read in the code of version 2.4), and loses up to
+10 MB whenever a connection ends (measured). So the bytes are read here from its session, and a file
+continues at the byte at which the last call ended. There is one connection at a time. ``HF_HOME``,
 ``HF_ENDPOINT``, ``HF_TOKEN`` and ``HF_HUB_OFFLINE`` are the library's own and mean the same here.
 """
 
