@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from hub_server import HubServer, client_environment, serving
 
 from mil_bench.bags.batch import BagBatch
 from mil_bench.bags.store import BagStore
@@ -16,7 +17,7 @@ from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.training.stack import Stack, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 # Tests run on all cores at once (pytest -n): a second thread per test only gets in the way.
 torch.set_num_threads(1)
@@ -94,3 +95,35 @@ def permute_labels(path: Path, bags: np.ndarray) -> None:
         file.attrs["digest"] = index_digest(
             file.attrs, store.hierarchy, texts, labels.tolist(), offsets, digests
         )
+
+
+@pytest.fixture(scope="session")
+def hub_process() -> Iterator[HubServer]:
+    """The server of this process; huggingface_hub reads its address when it is first imported."""
+    pytest.importorskip("huggingface_hub", reason="needs the extra hub")
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def hub(
+    hub_process: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[HubServer]:
+    """An empty hub, and an empty folder for what the client keeps."""
+    import huggingface_hub.constants as constants
+    import huggingface_hub.utils._cache_assets as assets
+    import huggingface_hub.utils._http as http
+
+    home = tmp_path / "hf"
+    for name, value in client_environment(hub_process, home).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr(constants, "ENDPOINT", hub_process.url)
+    template = hub_process.url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
+    monkeypatch.setattr(assets, "HF_ASSETS_CACHE", str(home / "assets"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
+    hub_process.reset()
+    yield hub_process
+    http.close_session()

@@ -138,6 +138,10 @@ def test_every_window_agrees_with_the_released_code(case: str, dtype: torch.dtyp
         for part, recorded in zip(
             attention.std(1).split(bags.lengths), expected["attention_std"], strict=True
         ):
+            if (
+                len(part) == 2
+            ):  # they are equal, since attention sums to 1: rounding tells which wins
+                recorded = recorded | {"argmax": int(part.argmax())}
             assert_summary(part, recorded, tolerance, "standard deviation")
     for name, found in values.items():
         assert_golden(found, expected[name], tolerance, name)
