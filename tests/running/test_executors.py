@@ -75,6 +75,7 @@ class Bags:
     """As much of a bag store as tasks need."""
 
     path = "data/ccc.h5"
+    labels_path = None
 
     def __init__(self, slides: list[str]):
         self._position = {slide: i for i, slide in enumerate(slides)}

@@ -29,8 +29,8 @@ def test_predictions_name_the_group_of_every_slide_as_far_as_it_is_known(
     made = prepare(RunRequest(SMALL_TWIN, ("mean-pool",), folds=2, epochs=1), setup)
 
     class Opened(BagStore):
-        def __init__(self, path: Path):
-            super().__init__(path)
+        def __init__(self, path: Path, labels: Path | None):
+            super().__init__(path, labels)
             self.group_name = group_name
 
     monkeypatch.setattr("mil_bench.running.worker.BagStore", Opened)
