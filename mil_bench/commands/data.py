@@ -35,6 +35,13 @@ def add_data(subparsers: Any) -> None:
     listing.set_defaults(call=list_datasets)
     add_data_folder(listing)
     add_cards(actions)
+    _add_packing(actions)
+    _add_labelling(actions)
+    add_inspection(actions)
+    add_get(actions)
+
+
+def _add_packing(actions: Any) -> None:
     packing = actions.add_parser(
         "pack",
         help="pack a folder of feature files into one bag store",
@@ -66,13 +73,7 @@ def add_data(subparsers: Any) -> None:
         help="pack only slides that have a label (default: all, so that other label tables can "
         "use them: mil-bench data label)",
     )
-    packing.add_argument(
-        "--labels",
-        type=Path,
-        required=True,
-        metavar="TABLE",
-        help="CSV, TSV or .xlsx with the columns slide, label and, if known, patient",
-    )
+    _add_label_table(packing)
     packing.add_argument(
         "--workers",
         type=int,
@@ -83,9 +84,6 @@ def add_data(subparsers: Any) -> None:
     add_allow_missing(packing)
     add_reading(packing)
     add_data_folder(packing)
-    _add_labelling(actions)
-    add_inspection(actions)
-    add_get(actions)
 
 
 def _add_labelling(actions: Any) -> None:
@@ -101,13 +99,7 @@ def _add_labelling(actions: Any) -> None:
     labelling.add_argument(
         "--dataset", required=True, metavar="NAME", help="the dataset or card file to be labelled"
     )
-    labelling.add_argument(
-        "--labels",
-        type=Path,
-        required=True,
-        metavar="TABLE",
-        help="CSV, TSV or .xlsx with the columns slide, label and, if known, patient",
-    )
+    _add_label_table(labelling)
     labelling.add_argument(
         "--features",
         metavar="NAME",
@@ -115,6 +107,16 @@ def _add_labelling(actions: Any) -> None:
     )
     add_allow_missing(labelling)
     add_data_folder(labelling)
+
+
+def _add_label_table(parser: Any) -> None:
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        required=True,
+        metavar="TABLE",
+        help="CSV, TSV or .xlsx with the columns slide, label and, if known, patient",
+    )
 
 
 def list_datasets(arguments: argparse.Namespace) -> int:

@@ -67,15 +67,17 @@ def make_plan(
     remarks = {
         row.label: method.without_hierarchy for row, method in methods if spec.hierarchy.is_flat
     }
-
-    def job(
-        row: MethodRow,
-        method: Any,
-        params: Mapping[str, Any],
-        recipe: Mapping[str, Any],
-        seed: int,
-    ) -> Job:
-        return Job(
+    entries: list[tuple[MethodRow, Any, Mapping[str, Any], Mapping[str, Any]]] = [
+        (row, method, *_settings(row, method, request, store, spec.ordered))
+        for row, method in methods
+    ]
+    if store.group_name:
+        entries += [
+            (MethodRow(name), registry.yardsticks.load(name), {}, {})
+            for name in registry.yardsticks.names()
+        ]
+    jobs = [
+        Job(
             dataset=spec.slug,
             data_digest=store.digest,
             method=row.method,
@@ -86,23 +88,9 @@ def make_plan(
             seed=seed,
             label=row.label,
         )
-
-    settings = [_settings(row, method, request, store, spec.ordered) for row, method in methods]
-    jobs = [
-        job(row, method, params, recipe, seed)
-        for (row, method), (params, recipe) in zip(methods, settings, strict=True)
+        for row, method, params, recipe in entries
         for seed in request.seeds
     ]
-    if store.group_name:
-        yardsticks = [
-            (MethodRow(name), registry.yardsticks.load(name))
-            for name in registry.yardsticks.names()
-        ]
-        jobs += [
-            job(row, yardstick, {}, {}, seed)
-            for row, yardstick in yardsticks
-            for seed in request.seeds
-        ]
     return RunPlan(
         dataset=spec.slug,
         dataset_caption=_caption(spec, store),

@@ -22,7 +22,7 @@ from mil_bench.errors import InputError
 from mil_bench.evaluation.metrics import Measure
 from mil_bench.evaluation.predictions import Predictions, TrainedFold
 from mil_bench.evaluation.verdicts import Evidence, Verdict, verdicts
-from mil_bench.inference.audit import TrainingOverlap, training_overlap
+from mil_bench.inference.audit import training_overlap
 from mil_bench.inference.predictions import predict_slides
 from mil_bench.inference.slides import slides_of
 from mil_bench.progress import progress_bar
@@ -42,11 +42,9 @@ from mil_bench.runs.predicting import (
 from mil_bench.wording import first_names, plural
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from mil_bench.bags.store import BagStore
-    from mil_bench.inference.models import FoldModel
     from mil_bench.inference.slides import NewSlides
     from mil_bench.planning.plan import Job
     from mil_bench.runs.result import RunResult
@@ -203,7 +201,9 @@ def tested_on(result: RunResult, dataset: str, data: Path) -> Cohort:
     slides = slides_of(store, expected)
     labels, notes = labels_of(slides, slides.declared, slides.classes, result)
     groups = groups_of(slides.declared, slides.slides)
-    seen = _seen(result, first, slides, groups, groups_of_run(result, own))
+    seen = training_overlap(
+        first, slides.slides, groups, groups_of_run(result, own), result.plan.splits.group_name
+    )
     absent = [c for i, c in enumerate(result.plan.hierarchy.fine) if i not in labels.values()]
     if absent:
         notes.append(f"{dataset} has no slide of {', '.join(absent)}.")
@@ -242,18 +242,6 @@ def _opened(result: RunResult, dataset: str, data: Path) -> BagStore:
     if spec.generator is None and len(stores_of(spec, data)) > 1:
         encoder = result.plan.encoder or None
     return open_store(spec, data, encoder=encoder)
-
-
-def _seen(
-    result: RunResult,
-    models: Sequence[FoldModel],
-    slides: NewSlides,
-    groups: Mapping[str, str],
-    own_groups: Mapping[str, str],
-) -> TrainingOverlap:
-    """Slides of the cohort that took part in any training of the run."""
-    name = result.plan.splits.group_name
-    return training_overlap(models, slides.slides, groups, own_groups, name)
 
 
 def _predicted(

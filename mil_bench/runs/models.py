@@ -42,13 +42,7 @@ def trained_method(store: ResultStore, job: Job, fold: int, hierarchy: LabelHier
     weights, in_dim = store.load_weights(job, fold), store.load_fold(job, fold).in_dim
     if weights is None or in_dim is None:
         raise InputError(what, [f"{job.label} trains nothing"], "Name a trained method.")
-    installed = registry.methods.version(job.method, registry.methods.load(job.method))
-    if installed != job.method_version:
-        problem = (
-            f"it was trained by version {job.method_version} of {job.method}, and {installed} is "
-            "installed"
-        )
-        raise InputError(what, [problem], "Use the version that trained it.")
+    require_version(what, job.method, job.method_version)
     method = build_method(job.method, in_dim, hierarchy, **job.params)
     try:
         method.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
@@ -56,3 +50,21 @@ def trained_method(store: ResultStore, job: Job, fold: int, hierarchy: LabelHier
         problem = f"its weights do not fit {job.method} ({str(error).partition(chr(10))[0]})"
         raise InputError(what, [problem], "Use the version that trained it.") from error
     return method.eval()
+
+
+def require_version(what: str, method: str, version: str) -> None:
+    """Refuse the weights of a method whose installed code has another version.
+
+    Args:
+        what: the weights, for the message.
+        method: its name.
+        version: that trained them.
+
+    Raises:
+        InputError: another version is installed.
+        UnknownNameError: the method is not installed.
+    """
+    installed = registry.methods.version(method, registry.methods.load(method))
+    if installed != version:
+        problem = f"it was trained by version {version} of {method}, and {installed} is installed"
+        raise InputError(what, [problem], "Use the version that trained it.")

@@ -45,7 +45,7 @@ def disagreements(
 ) -> list[str]:
     """Which digests of a bundle's run are not those that are here, each with both values.
 
-    Features of another encoder are other data, which may stand beside them.
+    Features of another encoder are other data: their results are accepted, in tables of their own.
 
     Args:
         run_id: the bundle's name of the run.

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from mil_bench import registry
 from mil_bench.errors import InputError, MilBenchError
 from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.inference.models import FoldModel
@@ -17,6 +16,7 @@ from mil_bench.inference.predictions import predict_slides
 from mil_bench.inference.slides import slides_of
 from mil_bench.inference.trained_on import TrainedOn
 from mil_bench.methods.checkpoints import build_method
+from mil_bench.runs.models import require_version
 from mil_bench.sharing.model_file import REMEDY, read_model_file
 
 if TYPE_CHECKING:
@@ -115,13 +115,7 @@ def load_model(path: str | Path) -> ExportedModel:
     """
     about, arrays = read_model_file(Path(path))
     what = f"model file {path}"
-    installed = registry.methods.version(about.method, registry.methods.load(about.method))
-    if installed != about.method_version:
-        problem = (
-            f"it was trained by version {about.method_version} of {about.method}, and {installed} "
-            "is installed"
-        )
-        raise InputError(what, [problem], "Use the version that trained it.")
+    require_version(what, about.method, about.method_version)
     try:
         hierarchy = LabelHierarchy(tuple(about.fine), tuple(about.coarse), tuple(about.parent))
         models = [_built(about, model, hierarchy, arrays[model.name]) for model in about.models]

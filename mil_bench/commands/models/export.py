@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mil_bench.commands.models.predict import stored_run
 from mil_bench.commands.options import add_plugin_files, add_results_folder
 
 if TYPE_CHECKING:
@@ -48,23 +49,11 @@ def add_export(subparsers: Any) -> None:
 
 def export(arguments: argparse.Namespace) -> int:
     """Write the file and its card."""
-    from mil_bench import registry
     from mil_bench.errors import show
-    from mil_bench.results import Results
-    from mil_bench.running.result_store import ResultStore
-    from mil_bench.runs.comparison import named
-    from mil_bench.runs.result import RunResult
     from mil_bench.sharing.model_export import export_model
 
-    if arguments.plugins:
-        from mil_bench.methods import Method
-
-        for plugin in arguments.plugins:
-            registry.methods.add_file(plugin, Method)
-    store = ResultStore(Results(arguments.results).runs)
-    result = RunResult.collect(store, store.load_plan(named(store, arguments.run)))
     path, card = export_model(
-        result, arguments.method, arguments.out, arguments.fold, arguments.seed
+        stored_run(arguments), arguments.method, arguments.out, arguments.fold, arguments.seed
     )
     show(f"{path}: {path.stat().st_size / 2**20:.1f} MiB\n{card}: the model card")
     show(f"In Python:  mil_bench.load_model({str(path)!r}).predict(features)")

@@ -83,11 +83,12 @@ def maps(arguments: argparse.Namespace) -> int:
         reading_of(arguments),
     )
     choice = ModelChoice(arguments.method, arguments.fold, arguments.seed, arguments.data)
-    made = map_slide(stored_run(arguments), request, choice)
+    result = stored_run(arguments)
+    made = map_slide(result, request, choice)
     folder = arguments.out
     if folder is None:
         name = file_name(made.slide)
-        folder = Results(arguments.results).maps / arguments.run / name
+        folder = Results(arguments.results).maps / result.run_id / name
     files = write_maps(made, folder)
     print_tables([made.overview, *made.top_tables])
     for fact in (*made.notes, *made.patches.notes):

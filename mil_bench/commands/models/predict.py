@@ -95,16 +95,20 @@ def add_model_choice(parser: Any) -> None:
 
 
 def stored_run(arguments: argparse.Namespace) -> RunResult:
-    """The run in the arguments; methods from single files are added first."""
+    """The run in the arguments, which may be part of its name; plugins are added first."""
     from mil_bench import registry
     from mil_bench.api import open_run
+    from mil_bench.results import Results
+    from mil_bench.running.result_store import ResultStore
+    from mil_bench.runs.comparison import named
 
     if arguments.plugins:
         from mil_bench.methods import Method
 
         for plugin in arguments.plugins:
             registry.methods.add_file(plugin, Method)
-    return open_run(arguments.run, arguments.results)
+    run = named(ResultStore(Results(arguments.results).runs), arguments.run)
+    return open_run(run, arguments.results)
 
 
 def predict(arguments: argparse.Namespace) -> int:
