@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 from mil_bench.evaluation.main_metric import MAIN_MEASURE
 from mil_bench.evaluation.metrics import Measure, class_names, package_metrics, pooled
 from mil_bench.report.pair_sentences import table_unit
-from mil_bench.report.tables import ABSENT, DAGGER, Cell, ResultTable, ranked, shown_as
+from mil_bench.report.tables import (
+    ABSENT,
+    DAGGER,
+    Cell,
+    ResultTable,
+    coarse_head_row,
+    ranked,
+    shown_as,
+)
 
 if TYPE_CHECKING:
     from mil_bench.evaluation.verdicts import Evidence
@@ -152,7 +160,7 @@ def _coarse_table(build: _Builder) -> ResultTable:
         rows[name] = name, "coarse"
         head = Measure("coarse_head", "accuracy")
         if any(head in training.values for training in trainings.values()):
-            rows[f"{name} (coarse head)"] = name, "coarse_head"
+            rows[coarse_head_row(name)] = name, "coarse_head"
     heads = any(level == "coarse_head" for _, level in rows.values())
     cells = {
         row: build.row(method, {h: m._replace(level=level) for h, m in columns.items()})

@@ -194,6 +194,11 @@ def p_number(p: float) -> str:
     return (f"{p:.3f}" if p < 0.1 else f"{p:.2f}").removeprefix("0")
 
 
+def coarse_head_row(method: str) -> str:
+    """The row that scores a method's own coarse head."""
+    return f"{method} (coarse head)"
+
+
 def shown_as(metric: Metric) -> tuple[float, int]:
     """Factor and decimals with which values of a metric are shown."""
     return (100, 1) if metric.percent else (1, 3)

@@ -9,8 +9,6 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from mil_bench import durable
 from mil_bench.errors import InputError, StorageError, UnknownNameError
 from mil_bench.evaluation.power.pairs import Outlook, outlook_of
@@ -18,12 +16,15 @@ from mil_bench.evaluation.verdicts import Evidence, Verdict, verdicts
 from mil_bench.planning.asked import Asked
 from mil_bench.report.budget import budget_table
 from mil_bench.report.centre_tables import CENTRE_TABLES, centre_tables
+from mil_bench.report.overview.forest import Forest, by_mean
 from mil_bench.report.pair_sentences import verdict_sentence
 from mil_bench.report.power_tables import power_sentences, power_tables
 from mil_bench.report.render import check_folder, write_report
 from mil_bench.report.result_tables import pooled_tables, result_tables
 from mil_bench.report.sentences import summary
 from mil_bench.report.verdict_tables import VERDICT_TABLES, main_measure, verdict_tables
+from mil_bench.runs.contents.key_facts import environment, key_facts
+from mil_bench.runs.contents.predictions import prediction_frame
 from mil_bench.runs.fold_table import audit_lines, fold_table
 from mil_bench.runs.plan_records import PlanRecords, PlanStatus, what_was_planned
 from mil_bench.tuning.tuned_run import TunedRun
@@ -31,6 +32,8 @@ from mil_bench.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    import pandas as pd
 
     from mil_bench.evaluation.metrics import Measure
     from mil_bench.evaluation.predictions import TrainedFold
@@ -41,8 +44,8 @@ if TYPE_CHECKING:
     from mil_bench.report.tables import ResultTable
     from mil_bench.running.result_store import ResultStore
 
-_SHOWN_FIRST = ("fine", "coarse", "classwise_auc", "tuning", "tuning_gain", "verdicts")
 _SIMULATED = "The data are simulated: nothing here is a result on the real dataset."
+_SHOWN_FIRST = ("fine", "coarse", "classwise_auc", "tuning", "tuning_gain", "verdicts")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -136,12 +139,21 @@ class RunResult:
         return verdicts(self.evidence, self.measure)
 
     @cached_property
+    def answer(self) -> str:
+        """The result in one sentence."""
+        return self._answers[0]
+
+    @cached_property
+    def _answers(self) -> list[str]:
+        return summary(self.evidence, self.verdicts, self.measure)
+
+    @cached_property
     def summary(self) -> list[str]:
         """The result in a few sentences."""
         reason = self._main[1]
         return [
             *([reason] if reason else []),
-            *summary(self.evidence, self.verdicts, self.measure),
+            *self._answers,
             *(f"{self._level}{sentence}" for sentence in power_sentences(self.outlook)),
         ]
 
@@ -210,17 +222,7 @@ class RunResult:
     @property
     def predictions(self) -> pd.DataFrame:
         """All test predictions: one row per method, seed, fold and slide."""
-        frames = [
-            fold.predictions.frame(self.plan.hierarchy).assign(
-                method=method, seed=fold.seed, fold=fold.fold
-            )
-            for method, folds in self.trained.items()
-            for fold in folds
-        ]
-        if not frames:
-            return pd.DataFrame(columns=["method", "seed", "fold", "slide", "label", "predicted"])
-        frame = pd.concat(frames, ignore_index=True)
-        return frame[["method", "seed", "fold", *frames[0].columns[:-3]]]
+        return prediction_frame(self.trained, self.plan.hierarchy)
 
     def model(self, method: str, seed: int | None = None, fold: int = 0) -> Method:
         """A trained method in evaluation mode, on the CPU; imports torch.
@@ -353,15 +355,18 @@ class RunResult:
     def _report(self) -> Report:
         from mil_bench.report.render.page import Report
 
-        plan = self.plan
+        plan, record = self.plan, self.planned and self.planned.record
         audit = audit_lines(plan.splits)
+        simulated = plan.dataset.endswith("-twin")
         return Report(
             title=f"{plan.dataset}: {plan.splits.protocol}",
             run=self.run_id,
-            warning=f"{plan.dataset_caption}. {_SIMULATED}"
-            if plan.dataset.endswith("-twin")
-            else "",
-            summary=self.summary,
+            warning=f"{plan.dataset_caption}. {_SIMULATED}" if simulated else "",
+            key_facts=key_facts(plan, self.trained, record.time if record else ""),
+            answer=self.answer,
+            forest=Forest.of(self.evidence, self.verdicts, self.measure),
+            order=by_mean(self.evidence, self.measure),
+            summary=[sentence for sentence in self.summary if sentence != self.answer],
             planned="" if self.planned is None else self.planned.sentence,
             basis=f"Protocol {plan.splits.protocol}, {plan.splits.count} x "
             f"{plural(len(plan.seeds), 'seed')}. {audit[0]}",
@@ -371,19 +376,9 @@ class RunResult:
             sentences=[verdict_sentence(verdict) for verdict in self.verdicts],
             figures=self.figures,
             audit=audit,
-            environment=self._environment,
+            environment=environment(self.trained),
             command=plan.command and f"{plan.command}{self.asked.again}",
         )
-
-    @property
-    def _environment(self) -> dict[str, str]:
-        """Versions and devices of the trainings; several if trainings differ."""
-        versions: dict[str, dict[str, None]] = {}
-        for folds in self.trained.values():
-            for fold in folds:
-                for name, value in fold.environment.items():
-                    versions.setdefault(name, {})[value] = None
-        return {name: ", ".join(values) for name, values in versions.items()}
 
     def __repr__(self) -> str:
         methods, tables = ", ".join(self.plan.methods), ", ".join(self.tables)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from html import escape
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
@@ -89,6 +90,36 @@ def test_the_verdict_comes_first_with_the_leaks(text: str, result: RunResult) ->
     assert text.index("has the best macro AUC") < text.index("<table")
     assert "LEAKS: 7 of 120 test slides" in text[: text.index("<table")]
     assert result.summary[0].startswith("Fine level: <good> has the best macro AUC")
+
+
+def test_the_first_screen_has_the_answer_the_numbers_and_the_plot(
+    text: str, result: RunResult
+) -> None:
+    start = text[: text.index("<table")]
+    assert f'<p class="answer">{escape(result.answer)}</p>' in start
+    facts = re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", start)
+    assert facts == [
+        ("Date", "–"),
+        ("Slides", "120"),
+        ("Patients", "60"),
+        ("Folds", "3"),
+        ("Classes", "4 in 2 coarse"),
+        ("Encoder", "–"),
+    ]
+    assert '<div title="The features do not say which encoder made them."><dt>Encoder' in start
+    assert start.index('class="answer"') < start.index("<svg")
+    assert len(re.findall(r'<svg id="forest-(?:wide|narrow)"', start)) == 2
+
+
+def test_tables_of_methods_are_in_the_order_of_their_rank(text: str, result: RunResult) -> None:
+    table = re.search(r'id="table-fine">(.*?)</table>', text, re.DOTALL)[1]
+    assert re.findall(r'<th scope="row">(.*?)</th>', table) == [
+        "&lt;good&gt;",
+        "bad",
+        "lookup",
+        "part",
+    ]
+    assert list(result.report_tables[0].cells) == list(result.trained)
 
 
 def test_a_simulated_dataset_is_called_simulated_before_anything_else(text: str) -> None:

@@ -512,7 +512,7 @@ def test_html_marks_sorts_by_number_and_escapes() -> None:
     table = ResultTable("t", "T", "caption", cells)
     text = html_table(table)
     assert '<th scope="row">&lt;a&gt;</th>' in text
-    best = '<b class="best" style="color:#b80000">61.2 ± 1.0</b>'
+    best = '<b class="best">61.2 ± 1.0</b>'
     assert f'<td class="value" data-value="61.25">{best}</td>' in text
     assert '<td class="words">1 &lt; 2</td>' in text
     assert "F&amp;1" in text

@@ -1,21 +1,18 @@
-"""Tables as HTML, for pages and notebooks: best red and bold, second best blue and underlined."""
+"""Tables as HTML, for pages and notebooks: best bold, second best underlined."""
 
 from __future__ import annotations
 
 import html
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mil_bench.errors import one_line
-from mil_bench.report.tables import Cell, ResultTable, rank_of, text_of
+from mil_bench.report.tables import Cell, ResultTable, coarse_head_row, rank_of, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-# Styles are in the cells themselves, because notebooks do not have our style sheet.
-_MARKS = {
-    1: '<b class="best" style="color:#b80000">{}</b>',
-    2: '<u class="second" style="color:#0a4ea3">{}</u>',
-}
+_MARKS = {1: '<b class="best">{}</b>', 2: '<u class="second">{}</u>'}
 
 
 def html_table(table: ResultTable) -> str:
@@ -33,6 +30,21 @@ def html_table(table: ResultTable) -> str:
     )
     first = f'<th scope="col">{_escaped(table.row_heading)}</th>'
     return f"<table><thead><tr>{first}{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def by_rank(table: ResultTable, order: Sequence[str]) -> ResultTable:
+    """A table with its methods in an order; further rows of a method follow it.
+
+    Args:
+        table: whose rows are sorted; one with other rows than methods stays as it is.
+        order: the methods, the best first. Methods that are not among them are last.
+    """
+    if table.row_heading != "method":
+        return table
+    places = {method: place for place, method in enumerate(order)}
+    places |= {coarse_head_row(method): place for method, place in places.items()}
+    rows = sorted(table.cells, key=lambda row: places.get(row, len(order)))
+    return replace(table, cells={row: table.cells[row] for row in rows})
 
 
 def html_section(table: ResultTable) -> str:

@@ -10,13 +10,14 @@ from markupsafe import Markup
 
 from mil_bench import __version__
 from mil_bench.errors import one_line
-from mil_bench.report.render.html import html_table
+from mil_bench.report.render.html import by_rank, html_table
 from mil_bench.report.result_tables import PACKAGE_TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mil_bench.report.figures.gallery import Gallery
+    from mil_bench.report.overview.forest import Forest
     from mil_bench.report.tables import ResultTable
 
 _FOLDED = ("deciding", "verdicts_all", "classwise_ap", "tuning_chosen")
@@ -30,7 +31,11 @@ class Report:
         title: heading.
         run: name of the run.
         warning: shown above everything else, "" for none.
-        summary: the verdict, sentence by sentence.
+        key_facts: heading to value, and why there is none or what it counts, "" for nothing.
+        answer: the result in one sentence.
+        forest: the plot beside it, None if no method has a mean.
+        order: the methods, the best first; rows of tables are in this order.
+        summary: the verdict, sentence by sentence, without the answer.
         planned: what was planned before the results and what was not, "" if it is unknown.
         basis: protocol, trainings and leaks, in one line.
         facts: failures and remarks, one line each.
@@ -46,6 +51,10 @@ class Report:
     title: str
     run: str
     warning: str
+    key_facts: Mapping[str, tuple[str, str]]
+    answer: str
+    forest: Forest | None
+    order: Sequence[str]
     summary: Sequence[str]
     planned: str
     basis: str
@@ -61,10 +70,11 @@ class Report:
 
 def page(report: Report) -> str:
     """The HTML file."""
+    tables = {name: by_rank(table, report.order) for name, table in report.tables.items()}
     return _rendered(
         "report.html.jinja",
         report.figures,
-        **vars(report),
+        **vars(report) | {"tables": tables},
         folded=_FOLDED,
         package_tables=[name for name in report.tables if name.startswith(PACKAGE_TABLE)],
     )
