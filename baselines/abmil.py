@@ -55,6 +55,8 @@ class ABMIL(Method):
     """
 
     # main.py of the released code
+    paper = "Ilse et al., ICML 2018"
+    link = "https://arxiv.org/abs/1802.04712"
     recipe = Recipe(learning_rate=5e-4, weight_decay=1e-4, epochs=20)
     search_space = {
         "learning_rate": Float(1e-5, 1e-2, log=True),

@@ -97,6 +97,8 @@ class ACMIL(Method):
 
     # Step3_WSI_classification_ACMIL.py with config/bracs_config.yml; other data sets have 100
     # epochs. It chooses the epoch by accuracy and AUC of the validation part.
+    paper = "Zhang et al., ECCV 2024"
+    link = "https://arxiv.org/abs/2311.07125"
     recipe = Recipe(
         learning_rate=1e-4,
         epochs=50,

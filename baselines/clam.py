@@ -163,6 +163,8 @@ class _CLAM(Method):
 
     # The documented commands' learning rate (the command line's own default is 1e-4); weight decay
     # and epochs are the release's. Early stopping is off by default there, so there is no patience.
+    paper = "Lu et al., Nature Biomedical Engineering 2021"
+    link = "https://doi.org/10.1038/s41551-020-00682-w"
     recipe = Recipe(learning_rate=2e-4, weight_decay=1e-5, epochs=200)
     search_space = {
         "learning_rate": Float(1e-5, 1e-2, log=True),

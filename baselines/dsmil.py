@@ -64,6 +64,8 @@ class DSMIL(Method):
 
     # train_tcga.py. It stops after more than 10 epochs without a better score, a mix of AUC and
     # accuracy on the test fold; here patience counts on the validation loss, as for every method.
+    paper = "Li et al., CVPR 2021"
+    link = "https://arxiv.org/abs/2011.08939"
     recipe = Recipe(
         learning_rate=1e-4,
         epochs=50,

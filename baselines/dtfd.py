@@ -106,6 +106,8 @@ class DTFD(Method):
     """
 
     # Main_DTFD_MIL.py. It chooses among the last 39 epochs.
+    paper = "Zhang et al., CVPR 2022"
+    link = "https://arxiv.org/abs/2203.12081"
     recipe = Recipe(
         learning_rate=1e-4,
         epochs=200,

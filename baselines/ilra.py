@@ -186,6 +186,8 @@ class ILRA(Method):
 
     # train_mil.py with the configuration for CAMELYON16, which tests the last epoch. The release
     # leaves shuffling to a library; bags are shuffled here.
+    paper = "Xiang and Zhang, ICLR 2023"
+    link = "https://openreview.net/forum?id=01KmhBsEPFO"
     recipe = Recipe(learning_rate=1e-4, epochs=100, schedule="cosine")
     search_space = {
         "learning_rate": Float(1e-5, 1e-3, log=True),

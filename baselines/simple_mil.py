@@ -58,6 +58,8 @@ class SimpleMIL(Method):
     """
 
     # The planner of the release for fewer than 200 slides; warm-up and samplers are left out.
+    paper = "Luoxd1996/nnMIL (code)"
+    link = "https://github.com/Luoxd1996/nnMIL"
     recipe = Recipe(
         learning_rate=3e-4,
         epochs=100,

@@ -207,6 +207,8 @@ class Transformer(Method):
 
     # config.yaml of the release. Its one-cycle schedule advances once per epoch although it is
     # laid out in steps; here the learning rate falls to 0 over the epochs.
+    paper = "KatherLab/STAMP (code)"
+    link = "https://github.com/KatherLab/STAMP"
     recipe = Recipe(
         learning_rate=1e-4,
         epochs=32,

@@ -243,6 +243,8 @@ class TransMIL(Method):
 
     # The released configuration: a step after every second bag, early stopping on the validation
     # loss.
+    paper = "Shao et al., NeurIPS 2021"
+    link = "https://arxiv.org/abs/2106.00908"
     recipe = Recipe(
         learning_rate=2e-4,
         weight_decay=1e-5,

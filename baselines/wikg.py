@@ -55,6 +55,8 @@ class WiKG(Method):
     """
 
     # train.py. It keeps a best epoch for each of five metrics of the validation part.
+    paper = "Li et al., CVPR 2024"
+    link = "https://arxiv.org/abs/2403.07719"
     recipe = Recipe(learning_rate=1e-4, epochs=100, weight_decay=1e-5)
     search_space = {
         "learning_rate": Float(1e-5, 1e-3, log=True),

@@ -86,6 +86,8 @@ class HMIL(Method):
 
     # Adam, learning rate, epochs and batch size of the released configuration. Its plateau schedule
     # is in code that never runs, and it selects no epoch.
+    paper = "Jin et al., IEEE Transactions on Medical Imaging 2025"
+    link = "https://doi.org/10.1109/TMI.2024.3520602"
     recipe = Recipe(learning_rate=1e-4, epochs=200, batch_size=64)
     without_hierarchy = (
         "this dataset has no coarse classes, so its coarse branch learns the fine classes a second "

@@ -87,6 +87,8 @@ class RRT(Method):
 
     # main.py. Without a validation set it chooses the epoch on the test fold; here patience counts
     # on the validation loss, as for every method, from the first epoch on.
+    paper = "Tang et al., CVPR 2024"
+    link = "https://arxiv.org/abs/2402.17228"
     recipe = Recipe(
         learning_rate=2e-4,
         epochs=200,

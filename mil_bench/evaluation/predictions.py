@@ -124,6 +124,8 @@ class TrainedFold:
         seconds: wall time of training and prediction.
         environment: versions and device.
         in_dim: feature width the method was built for, None if nothing is trained.
+        parameters: number of trained values of the model, None if nothing is trained or an older
+            version stored the fold.
         weights: weights and buffers of the selected epoch by name; None if nothing is trained, and
             for a stored fold that was read: ``ResultStore.load_weights`` has them.
     """
@@ -139,4 +141,5 @@ class TrainedFold:
     seconds: float = 0.0
     environment: Mapping[str, str] = field(default_factory=dict)
     in_dim: int | None = None
+    parameters: int | None = None
     weights: Mapping[str, np.ndarray] | None = None

@@ -42,6 +42,11 @@ class Method(nn.Module, ABC):
         hierarchy: the classes.
     """
 
+    paper: ClassVar[str] = ""
+    """Who described it, where and when: "Ilse et al., ICML 2018". It and ``link`` are texts in the
+    source, since reports read them without importing the method."""
+    link: ClassVar[str] = ""
+    """Address of the paper or, if there is none, of the authors' code."""
     recipe: ClassVar[Recipe | Fit]
     """How an optimizer trains it, or ``Fit()`` if it fits itself."""
     search_space: ClassVar[Mapping[str, Range]] = {}

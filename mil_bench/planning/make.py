@@ -21,6 +21,7 @@ from mil_bench.methods.settings import (
     stored_params,
     try_to_build,
 )
+from mil_bench.planning.data_facts import DataFacts
 from mil_bench.planning.plan import Job, RunPlan
 from mil_bench.planning.request import PRESETS, RunRequest
 from mil_bench.planning.rows import MethodRow
@@ -104,6 +105,7 @@ def make_plan(
         encoder=request.encoders[0] if request.encoders else store.encoder,
         centres=_centres(store),
         main_metric=spec.main_metric,
+        data=DataFacts.of(store, splits),
     )
 
 

@@ -20,6 +20,7 @@ from mil_bench.errors import InputError
 from mil_bench.file_values import typed
 from mil_bench.hierarchy import LabelHierarchy  # noqa: TC001 - as above
 from mil_bench.planning.choice import Tuning  # noqa: TC001 - as above
+from mil_bench.planning.data_facts import DataFacts  # noqa: TC001 - as above
 from mil_bench.splits.plan import SplitPlan  # noqa: TC001 - as above
 from mil_bench.splits.protocols import plan_from_json
 from mil_bench.wording import FROM, plural
@@ -107,6 +108,7 @@ class RunPlan:
         tuning: how the jobs' settings were chosen, None if they were not tuned.
         centres: slide to its centre, "" for an unknown one; empty if no centre is known.
         encoder: name of the encoder of the features, "" if it is not known.
+        data: what is known of the bags, None if an older version made the plan.
         main_metric: key of the metric on which methods are compared if nothing else is asked for.
     """
 
@@ -124,6 +126,7 @@ class RunPlan:
     centres: Mapping[str, str] = field(default_factory=dict)
     encoder: str = ""
     main_metric: str = MAIN_METRIC
+    data: DataFacts | None = None
 
     @cached_property
     def run_id(self) -> str:
@@ -214,6 +217,7 @@ class RunPlan:
             "centres": dict(self.centres),
             "main_metric": self.main_metric,
             "encoder": self.encoder,
+            "data": dataclasses.asdict(self.data) if self.data else None,
         }
 
     @classmethod
@@ -273,6 +277,7 @@ def joined(plans: Sequence[RunPlan]) -> RunPlan:
             if label not in trained
         },
         remarks={label: remark for plan in plans for label, remark in plan.remarks.items()},
+        data=next((plan.data for plan in (first, *plans) if plan.data), None),
         command="; ".join(dict.fromkeys(plan.command for plan in plans if plan.command)),
         centres={s: centre for plan in (*plans, first) for s, centre in plan.centres.items()},
     )

@@ -198,12 +198,34 @@ class Registry:
         if name in self._files:
             return (self._files[name].value.__doc__ or "").partition("\n")[0]
         point = self._points[name]
-        source = _source_of(point.module)
-        tree = ast.parse(source) if source else ast.Module(body=[], type_ignores=[])
+        tree = _tree_of(point.module)
         for node in tree.body:
             if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == point.attr:
                 return (ast.get_docstring(node) or "").partition("\n")[0]
         return (ast.get_docstring(tree) or "").partition("\n")[0]
+
+    def text(self, name: str, attribute: str) -> str:
+        """A text that a class has as an attribute, read without importing it; '' if it has none.
+
+        Base classes of the same module are searched, too.
+        """
+        if name in self._files:
+            value = getattr(self._files[name].value, attribute, "")
+            return value if isinstance(value, str) else ""
+        point = self._points[name]
+        classes = {n.name: n for n in _tree_of(point.module).body if isinstance(n, ast.ClassDef)}
+        waiting = [point.attr]
+        while waiting:
+            node = classes.pop(waiting.pop(0), None)
+            if node is None:
+                continue
+            for statement in node.body:
+                if isinstance(statement, ast.Assign) and attribute in map(_name, statement.targets):
+                    value = statement.value
+                    is_text = isinstance(value, ast.Constant) and isinstance(value.value, str)
+                    return value.value if is_text else ""
+            waiting += map(_name, node.bases)
+        return ""
 
 
 def _hyphened(class_name: str) -> str:
@@ -213,6 +235,16 @@ def _hyphened(class_name: str) -> str:
 def _origin(point: metadata.EntryPoint) -> str:
     distribution = point.dist.name if point.dist else "an unknown package"
     return f"{distribution} ({point.value})"
+
+
+def _name(node: ast.expr) -> str:
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _tree_of(module: str) -> ast.Module:
+    """The syntax of a module that is not run; nothing if its source is not found."""
+    source = _source_of(module)
+    return ast.parse(source) if source else ast.Module(body=[], type_ignores=[])
 
 
 def _source_of(module: str) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from mil_bench.evaluation.power.pairs import MOST, POWER
 from mil_bench.report.pair_sentences import amount, margin_words
-from mil_bench.report.tables import Cell, ResultTable
+from mil_bench.report.tables import Cell, ResultTable, pair_row
 from mil_bench.wording import plural
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def power_tables(outlook: Outlook, caption: str) -> list[ResultTable]:
             f"Seeds for {margin}": _number(pair.seeds),
             f"{unit.capitalize()}s for {margin}": _number(pair.patients),
         }
-        cells[f"{pair.first} vs {pair.second}"] = row
+        cells[pair_row(pair.first, pair.second)] = row
     notes = [
         _NOTE.format(design=design_words(outlook.design, unit)),
         _NEEDED.format(margin=margin, unit=unit),

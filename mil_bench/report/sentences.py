@@ -62,10 +62,12 @@ def headline(pairs: Sequence[Verdict], evidence: Evidence, measure: Measure) -> 
     )
     undecided = [other for other in others if other not in (*worse, *equal, *untested)]
     if worse and len(worse) == len(others):
+        if len(worse) > _MANY:
+            return f"{start} and {verb} better than all {len(worse)} other methods."
         return f"{start} and {verb} better than all other methods: {', '.join(worse)}."
     parts = [start]
     if worse:
-        parts.append(f"{they} {verb} better than {', '.join(worse)}")
+        parts.append(f"{they} {verb} better than {_named(worse, len(others), 'other methods')}")
     if equal:
         named = _named(equal, len(others), "other methods")
         parts.append(f"{they} {verb} practically equivalent to {named}")
@@ -95,8 +97,10 @@ def _asked(pairs: Sequence[Verdict], measure: Measure) -> str:
 
 
 def _named(names: Sequence[str], everyone: int, words: str) -> str:
-    """The names; if they are those of everyone and many, only their number."""
-    return f"all {everyone} {words}" if len(names) == everyone > _MANY else ", ".join(names)
+    """The names; if they are many, only their number."""
+    if len(names) <= _MANY:
+        return ", ".join(names)
+    return f"{'all' if len(names) == everyone else f'{len(names)} of the'} {everyone} {words}"
 
 
 def best_of_means(means: Mapping[str, float], measure: Measure) -> list[str]:

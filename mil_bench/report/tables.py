@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 ABSENT = "–"
 """Shown if there is no such value (no coarse head, no attention, methods not compared)."""
+LINK = "Link"
+"""Heading of a column whose texts may be addresses of pages."""
+SIGNS = (">", "<", "=", "?")
+"""The row is better, it is worse, practically equivalent, undecided."""
 DAGGER = "†"
 """Marks a mean over some of the folds; the note of the table says which folds lack it and why."""
 
@@ -35,6 +39,7 @@ class Cell:
         interval: lower and upper end of its 95 % interval, None if it has none.
         words: how it is printed, if not as a number with ``digits``; files hold ``mean`` all the
             same.
+        why: what a page says if the reader points at it: why there is no value, or more of it.
     """
 
     mean: float
@@ -44,6 +49,7 @@ class Cell:
     digits: int = 1
     interval: tuple[float, float] | None = None
     words: str = ""
+    why: str = ""
 
     @classmethod
     def of(cls, values: Sequence[float], digits: int = 1) -> Cell:
@@ -85,9 +91,9 @@ class Cell:
         return cls.single(p, p_number(p))
 
     @classmethod
-    def absent(cls, words: str = ABSENT) -> Cell:
+    def absent(cls, words: str = ABSENT, why: str = "") -> Cell:
         """A number that does not exist."""
-        return cls(float("nan"), words=words)
+        return cls(float("nan"), words=words, why=why)
 
     def text(self) -> str:
         """As printed: ``71.2 ± 3.4``, ``71.2 [65.0, 77.1]``; a dagger if some folds lack it."""
@@ -124,8 +130,8 @@ class ResultTable:
         job_keys: row to the keys of its jobs; rows without jobs may be absent.
         note: what holds for this table only, "" for nothing.
         row_heading: what a row is.
-        colours: text of a cell to the colour of its background on pages; texts are signs, so that
-            they can be read without colours.
+        method_columns: the columns that belong to one method each.
+        is_signs: whether texts are signs of ``SIGNS``, which pages colour.
     """
 
     name: str
@@ -135,7 +141,8 @@ class ResultTable:
     job_keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     note: str = ""
     row_heading: str = "method"
-    colours: Mapping[str, str] = field(default_factory=dict)
+    method_columns: tuple[str, ...] = ()
+    is_signs: bool = False
 
     @property
     def columns(self) -> list[str]:
@@ -197,6 +204,11 @@ def p_number(p: float) -> str:
 def coarse_head_row(method: str) -> str:
     """The row that scores a method's own coarse head."""
     return f"{method} (coarse head)"
+
+
+def pair_row(first: str, second: str) -> str:
+    """The row that compares two methods."""
+    return f"{first} vs {second}"
 
 
 def shown_as(metric: Metric) -> tuple[float, int]:

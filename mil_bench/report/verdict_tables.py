@@ -9,7 +9,7 @@ import numpy as np
 from mil_bench.evaluation.metrics import Measure
 from mil_bench.report.pair_sentences import margin_words
 from mil_bench.report.sentences import best_of_means, method_means
-from mil_bench.report.tables import ABSENT, Cell, ResultTable
+from mil_bench.report.tables import ABSENT, Cell, ResultTable, pair_row
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +45,6 @@ VERDICT_TABLES = ("verdicts", "verdict_matrix", "verdicts_all", "deciding")
 """Names of the tables; the last is that of ``power_tables``."""
 _SIGNS = {"better": (">", "<"), "equivalent": ("=", "="), "undecided": ("?", "?")}
 """Answer to the signs in the row of the first method and in that of the second."""
-_COLOURS = {">": "#8fbce6", "<": "#8fbce6", "=": "#fbe7a6", "?": "#ffffff"}
 _LEGEND = (
     "> the method of the row is better, < it is worse, = practically equivalent (within "
     f"±{{margin}}), ? undecided, {ABSENT} not compared. Methods are in the order of their means."
@@ -157,11 +156,19 @@ def _matrix(
         for row in order
     }
     note = _LEGEND.format(margin=margin_words(pairs[0].margin, pairs[0].measure))
-    return ResultTable("verdict_matrix", title, caption, cells, note=note, colours=_COLOURS)
+    return ResultTable(
+        "verdict_matrix",
+        title,
+        caption,
+        cells,
+        note=note,
+        method_columns=tuple(order),
+        is_signs=True,
+    )
 
 
 def _table(name: str, title: str, pairs: Sequence[Verdict], caption: str, note: str) -> ResultTable:
-    cells = {f"{pair.first} vs {pair.second}": _row(pair) for pair in pairs}
+    cells = {pair_row(pair.first, pair.second): _row(pair) for pair in pairs}
     return ResultTable(name, title, caption, cells, note=note, row_heading="pair")
 
 

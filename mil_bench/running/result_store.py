@@ -52,6 +52,7 @@ class FoldRecord(BaseModel):
     seconds: float
     environment: dict[str, str]
     in_dim: int | None = None
+    parameters: int | None = None
     values: dict[str, float | None] | None = None
     predictions_sha256: str
     weights_sha256: str | None = None

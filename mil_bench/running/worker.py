@@ -92,7 +92,10 @@ def train(
         )
 
     with _one_thread(), denormals_as_zero(), freed_memory_kept():
-        models = _build(task, store, recipe, device)
+        methods = _build(task, store, device)
+        parameters = sum(weight.numel() for weight in methods[0].parameters())
+        models = _stacked(task, methods, recipe, device)
+        del methods  # a stack holds what it needs of them
         roles = _roles(task, store, recipe)
         if isinstance(models, FittedFolds):
             histories = models.fit(feed, roles, report)
@@ -129,6 +132,7 @@ def train(
             seconds=seconds,
             environment=_environment(device),
             in_dim=store.width,
+            parameters=parameters,
             weights={name: _array(value) for name, value in models.state(k).items()},
         )
         results.append(result)
@@ -191,21 +195,32 @@ def _measure(task: Task, store: BagStore, part: FoldTask) -> TrainedFold:
     )
 
 
-def _build(
-    task: Task, store: BagStore, recipe: Recipe | Fit, device: torch.device
-) -> LoopedStack | FoldStack | FittedFolds:
-    """The fastest stack for the device: on a CPU fold after fold, on a GPU all folds as one."""
+def _build(task: Task, store: BagStore, device: torch.device) -> list[Method]:
+    """The untrained model of every fold."""
     job = task.job
     build = registry.methods.load(job.method)
-    identities = [(job.seed, job.dataset, job.method, fold) for fold in task.numbers]
     methods = []
-    for identity in identities:
+    for identity in _identities(task):
         with seeds.torch_seeded(*identity, "weights"):
             methods.append(build(store.width, store.hierarchy, **job.params).to(device))
+    return methods
+
+
+def _stacked(
+    task: Task, methods: list[Method], recipe: Recipe | Fit, device: torch.device
+) -> LoopedStack | FoldStack | FittedFolds:
+    """The fastest stack for the device: on a CPU fold after fold, on a GPU all folds as one."""
     if isinstance(recipe, Fit):
-        return FittedFolds(methods, identities)
-    kind = FoldStack if device.type == "cuda" and build.stackable else LoopedStack
-    return kind(methods, recipe, identities)
+        return FittedFolds(methods, _identities(task))
+    is_stacked = device.type == "cuda" and methods[0].stackable
+    kind = FoldStack if is_stacked else LoopedStack
+    return kind(methods, recipe, _identities(task))
+
+
+def _identities(task: Task) -> list[tuple[int, str, str, int]]:
+    """What the randomness of each fold is seeded with."""
+    job = task.job
+    return [(job.seed, job.dataset, job.method, fold) for fold in task.numbers]
 
 
 def _note(stack: Models, label: str, device: torch.device) -> str:

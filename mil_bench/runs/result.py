@@ -17,14 +17,17 @@ from mil_bench.planning.asked import Asked
 from mil_bench.report.budget import budget_table
 from mil_bench.report.centre_tables import CENTRE_TABLES, centre_tables
 from mil_bench.report.overview.forest import Forest, by_mean
+from mil_bench.report.overview.hardest_slides import hardest_slides
 from mil_bench.report.pair_sentences import verdict_sentence
 from mil_bench.report.power_tables import power_sentences, power_tables
-from mil_bench.report.render import check_folder, write_report
+from mil_bench.report.render import PREDICTIONS, check_folder, write_report
 from mil_bench.report.result_tables import pooled_tables, result_tables
 from mil_bench.report.sentences import summary
 from mil_bench.report.verdict_tables import VERDICT_TABLES, main_measure, verdict_tables
+from mil_bench.runs.contents.data_table import data_table
 from mil_bench.runs.contents.key_facts import environment, key_facts
-from mil_bench.runs.contents.predictions import prediction_frame
+from mil_bench.runs.contents.predictions import prediction_frame, predictions_csv
+from mil_bench.runs.contents.trained_table import trained_table
 from mil_bench.runs.fold_table import audit_lines, fold_table
 from mil_bench.runs.plan_records import PlanRecords, PlanStatus, what_was_planned
 from mil_bench.tuning.tuned_run import TunedRun
@@ -171,6 +174,7 @@ class RunResult:
     def report_tables(self) -> list[ResultTable]:
         """All tables with captions and marks."""
         caption = self.plan.caption
+        hardest = hardest_slides(self.evidence, by_mean(self.evidence, self.measure), caption)
         return [
             *result_tables(self.evidence, caption),
             *verdict_tables(self.evidence, self.verdicts, self.measure, caption),
@@ -183,6 +187,9 @@ class RunResult:
                 if self.tuned is None
                 else self.tuned.tables(self.evidence, self.measure, caption)
             ),
+            *([] if hardest is None else [hardest]),
+            trained_table(self.plan, self.trained, caption),
+            data_table(self.plan),
             fold_table(self.plan, self.trained),
         ]
 
@@ -214,7 +221,8 @@ class RunResult:
         """Name ("classwise_auc", "roc", ...) to a matplotlib figure, drawn on first use."""
         from mil_bench.report.figures.gallery import Gallery
 
-        gallery = Gallery.of(self.evidence, {table.name: table for table in self.report_tables})
+        tables = {table.name: table for table in self.report_tables}
+        gallery = Gallery.of(self.evidence, tables, self.measure)
         return (
             gallery if self.tuned is None else Gallery({**gallery.pictures, **self.tuned.pictures})
         )
@@ -341,6 +349,7 @@ class RunResult:
                 path.unlink(missing_ok=True)  # of an earlier report
             else:
                 durable.replace(path, self.figures.svg(name).decode())
+        durable.replace(folder / PREDICTIONS, predictions_csv(self.predictions))
         durable.replace(folder / "report.html", self._page)
         return folder / "report.html"
 
@@ -365,6 +374,7 @@ class RunResult:
             key_facts=key_facts(plan, self.trained, record.time if record else ""),
             answer=self.answer,
             forest=Forest.of(self.evidence, self.verdicts, self.measure),
+            methods=plan.methods,
             order=by_mean(self.evidence, self.measure),
             summary=[sentence for sentence in self.summary if sentence != self.answer],
             planned="" if self.planned is None else self.planned.sentence,

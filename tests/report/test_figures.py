@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 LONG = "a-plugin-with-a-long-name:temperature=0.2,align=false"
 FIGURES = (
+    "heat_map",
     "classwise_auc",
     "confusion_fine",
     "confusion_coarse",
@@ -41,7 +42,7 @@ FIGURES = (
 
 def gallery_of(methods: dict[str, tuple[TrainedFold, ...]], folds: int = 3) -> Gallery:
     found = evidence(methods, folds)
-    return Gallery.of(found, {t.name: t for t in result_tables(found, "")})
+    return Gallery.of(found, {t.name: t for t in result_tables(found, "")}, found.main)
 
 
 GALLERIES = {
@@ -102,7 +103,7 @@ def test_a_figure_is_drawn_when_it_is_asked_for_and_only_once() -> None:
 
 def test_a_flat_hierarchy_has_no_coarse_confusion() -> None:
     found = evidence({"m": trained_folds(1.0)}, hierarchy=LabelHierarchy.flat(HIERARCHY.fine))
-    assert "confusion_coarse" not in Gallery.of(found, {})
+    assert "confusion_coarse" not in Gallery.of(found, {}, found.main)
 
 
 def test_the_same_figure_gives_the_same_bytes_and_leaves_settings_alone() -> None:

@@ -13,6 +13,7 @@ from mil_bench.evaluation.verdicts import verdicts
 from mil_bench.report.overview.forest import NARROW, WIDE, Forest
 
 AUC = Measure("fine", "macro_auc")
+NUMBERS = {"a": (0,), "b": (1,)}
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -53,8 +54,8 @@ def test_dots_and_intervals_are_those_of_the_evidence() -> None:
     assert np.isclose(row.mean, np.mean(list(row.folds.values())))
     assert row.interval is not None
     assert row.interval[0] < row.mean < row.interval[1]
-    root = ET.fromstring(forest.svg(WIDE, "x"))
-    group = root.findall(f"{SVG}g")[0]
+    root = ET.fromstring(forest.svg(WIDE, "x", NUMBERS))
+    group = root.find(f"{SVG}g[@data-m='1']")
     small = [c for c in group.findall(f"{SVG}circle") if c.get("r") == "3.2"]
     assert [c.find(f"{SVG}title").text for c in small] == [
         f"b, fold {k}: {v:.1f}" for k, v in row.folds.items()
@@ -77,7 +78,7 @@ def test_a_name_is_text_whatever_it_holds_and_a_long_one_is_shortened() -> None:
     forest = Forest.of(measured, verdicts(measured, AUC), AUC)
     assert forest is not None
     for width in (WIDE, NARROW):
-        drawn = forest.svg(width, "x")
+        drawn = forest.svg(width, "x", {name: (0,), "b": (1,)})
         assert "<script" not in drawn
         root = ET.fromstring(drawn)
         texts = [text.text for text in root.iter(f"{SVG}text")]

@@ -128,7 +128,7 @@ def cells_of(text: str) -> list[str]:
 def test_a_report_with_such_names_is_whole(result: RunResult, tmp_path: Path) -> None:
     page = result.write(tmp_path).read_text(encoding="utf-8")
     assert result.figures.failures == {}
-    assert page.count("<img ") == len(result.figures)
+    assert page.count('<div class="picture"') == len(result.figures)
     assert not set("\x1b\u202e") & set(page)
     assert "<b>bold</b>" not in page
     shown = cells_of(page)
@@ -137,9 +137,9 @@ def test_a_report_with_such_names_is_whole(result: RunResult, tmp_path: Path) ->
     )
     for path in (tmp_path / "figures").iterdir():
         ET.fromstring(path.read_text(encoding="utf-8"))
-    for path in tmp_path.glob("*.csv"):
-        read = pd.read_csv(path, comment="#", index_col=0)
-        assert len(read) == len(result.tables[path.stem])
+    for name, frame in result.tables.items():
+        assert len(pd.read_csv(tmp_path / f"{name}.csv", comment="#", index_col=0)) == len(frame)
+    assert len(pd.read_csv(tmp_path / "predictions.csv")) == len(result.predictions)
 
 
 @pytest.mark.slow
@@ -184,7 +184,7 @@ def test_a_figure_that_cannot_be_drawn_costs_the_figure_alone(tmp_path: Path) ->
     line = "The figure 'Bad one' is missing; it could not be drawn: RuntimeError: no [/room] here"
     assert line in (tmp_path / "report.md").read_text()
     assert page.count(line.replace("'", "&#39;")) == 2  # among the remarks, and in its place
-    assert page.count("<img ") == 1
+    assert page.count('<div class="picture"') == 1
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["roc.svg"]
     assert (tmp_path / "tables.tex").exists()
     assert "no [/room] here" in run.figures._repr_html_()

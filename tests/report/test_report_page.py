@@ -3,10 +3,14 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from html import escape
+from base64 import b64encode
+from hashlib import sha256
+from html import escape, unescape
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
+import numpy as np
+import pandas as pd
 import pytest
 from made_runs import run_result, trained_folds
 
@@ -18,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.slow  # pages hold all figures
-VOID = {"meta", "img", "br"}
+VOID = {"meta", "img", "br", "input"}
 
 
 class Reader(HTMLParser):
@@ -30,16 +34,22 @@ class Reader(HTMLParser):
         self.ids: list[str] = []
         self.links: list[str] = []
         self.images: list[dict[str, str]] = []
+        self.drawings: list[dict[str, str]] = []
+        self.styled: list[dict[str, str]] = []
         self.outside: list[str] = []
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         given = {name: value or "" for name, value in attributes}
         self.ids += [given["id"]] if "id" in given else []
-        self.outside += [
-            v for n, v in given.items() if n in ("src", "href") and not v.startswith(("data:", "#"))
-        ]
-        if tag == "a":
-            self.links.append(given["href"].removeprefix("#"))
+        loaded = ("src", "href", "srcset", "data", "action", "poster", "background")
+        links = [given[name] for name in loaded if name in given]
+        if tag == "a":  # followed by the reader, never loaded
+            self.links += links
+        else:
+            self.outside += [link for link in links if not link.startswith(("data:", "#"))]
+        self.styled += [given] if "style" in given else []
+        if tag == "svg":
+            self.drawings.append(given)
         if tag == "img":
             self.images.append(given)
         if tag not in VOID:
@@ -78,11 +88,27 @@ def test_it_is_one_well_formed_file_that_asks_for_nothing(text: str) -> None:
     assert reader.open == []
     assert reader.outside == []
     assert "@import" not in text
-    assert "url(" not in text
+    assert all(target.startswith("#") for target in re.findall(r"url\((.*?)\)", text))
     assert len(set(reader.ids)) == len(reader.ids)
-    assert set(reader.links) <= set(reader.ids)
-    assert all(image["alt"] for image in reader.images)
-    assert len(reader.images) == 8
+    inside = {link.removeprefix("#") for link in reader.links if link.startswith("#")}
+    assert inside <= set(reader.ids)
+    assert set(reader.links) - {f"#{name}" for name in inside} == {"predictions.csv"}
+    assert all(drawing["aria-label"] and drawing["role"] == "img" for drawing in reader.drawings)
+    assert len(reader.drawings) == 2 + 9
+
+
+def test_the_policy_of_the_page_allows_its_own_style_and_script_alone(text: str) -> None:
+    reader = Reader()
+    reader.feed(text)
+    assert reader.styled == []
+    policy = re.search(r'<meta http-equiv="Content-Security-Policy" content="(.*?)">', text)[1]
+    assert unescape(policy).startswith("default-src 'none'; ")
+    for tag in ("style", "script"):
+        contents = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        digests = [b64encode(sha256(c.encode()).digest()).decode() for c in contents]
+        assert re.findall(rf"{tag}-src (.*?);", unescape(policy)) == [f"'sha256-{digests[0]}'"]
+        assert len(digests) == 1
+    assert not re.search(r"<[^>]* on\w+=", text)
 
 
 def test_the_verdict_comes_first_with_the_leaks(text: str, result: RunResult) -> None:
@@ -120,6 +146,38 @@ def test_tables_of_methods_are_in_the_order_of_their_rank(text: str, result: Run
         "part",
     ]
     assert list(result.report_tables[0].cells) == list(result.trained)
+
+
+def test_each_table_can_be_copied_as_it_is_on_the_page(text: str, result: RunResult) -> None:
+    section = re.search(r'id="table-fine">(.*?)</section>', text, re.DOTALL)[1]
+    found = re.findall(r'<template class="(\w+)">(.*?)</template>', section, re.DOTALL)
+    parts = {kind: unescape(content) for kind, content in found}
+    rows = ["<good>", "bad", "lookup", "part"]
+    assert [line.partition(",")[0] for line in parts["csv"].splitlines()[3:]] == rows
+    assert parts["latex"].startswith("% needs ")
+    assert r"\label{tab:" in parts["latex"]
+    assert r"\textcolor{red}{\textbf{" in parts["latex"]
+    assert text.count('<template class="csv">') == len(result.report_tables)
+
+
+def test_rows_columns_and_parts_of_figures_know_their_methods(text: str) -> None:
+    boxes = re.findall(r'data-method="(\d)"> <span>(.*?)</span>', text)
+    assert boxes == [("0", "&lt;good&gt;"), ("1", "bad"), ("2", "lookup"), ("3", "part")]
+    table = re.search(r'id="table-verdicts">(.*?)</table>', text, re.DOTALL)[1]
+    pairs = dict(re.findall(r'<tr data-m="([\d ]+)"><th scope="row">(.*?)</th>', table))
+    assert pairs == {"0 1": "&lt;good&gt; vs bad", "0 2": "&lt;good&gt; vs lookup"}
+    for figure in ("heat_map", "classwise_auc", "roc", "reliability", "training", "confusion_fine"):
+        drawn = re.search(rf'<figure id="figure-{figure}">(.*?)</figure>', text, re.DOTALL)[1]
+        marked = set(re.findall(r'data-m="(\d)"><title>(.*?)</title>', drawn))
+        assert {("0", "&lt;good&gt;"), ("1", "bad")} <= marked <= {*boxes}, figure
+
+
+def test_all_predictions_are_in_a_file_beside_the_page(result: RunResult, tmp_path: Path) -> None:
+    path = result.write(tmp_path).with_name("predictions.csv")
+    frame = pd.read_csv(path)
+    assert len(frame) == len(result.predictions) == 11 * 40
+    assert list(frame.columns) == list(result.predictions.columns)
+    assert np.allclose(frame["p(l0)"], result.predictions["p(l0)"], atol=1e-5)
 
 
 def test_a_simulated_dataset_is_called_simulated_before_anything_else(text: str) -> None:
@@ -165,7 +223,8 @@ def test_a_notebook_shows_verdict_tables_and_a_figure(result: RunResult) -> None
         "Fine level, 4 classes (%)"
     )
     assert len(reader.images) == 1
-    assert result.figures._repr_html_().count("<img") == len(result.figures) == 8
+    assert all(image["alt"] for image in reader.images)
+    assert result.figures._repr_html_().count("<img") == len(result.figures) == 9
     assert result.figures["roc"] is result.figures["roc"]
     assert [v.measure.key for v in result.verdicts] == ["macro_auc"] * 3
 
@@ -181,7 +240,7 @@ def test_a_report_on_some_pairs_leaves_no_table_of_all_pairs_beside_it(tmp_path:
 
 def test_answers_on_the_page_have_signs_and_colours(text: str) -> None:
     matrix = re.search(r'id="table-verdict_matrix">(.*?)</section>', text, re.DOTALL)[1]
-    assert '<td class="sign" style="background:#8fbce6">&gt;</td>' in matrix
+    assert '<td class="sign" data-m="1" data-sign="&gt;">&gt;</td>' in matrix
     assert "&lt; it is worse, = practically equivalent (within ±1 point), ? undecided" in matrix
 
 
@@ -221,18 +280,41 @@ def test_a_report_is_not_written_through_a_link_or_onto_a_file(
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
+POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy".*?>')
 CLICKS = """<script>
 const table = document.querySelector("#table-fine table");
 const order = () => [...table.tBodies[0].rows].map((row) => row.cells[0].textContent).join(" ");
 const heading = (index) => table.tHead.rows[0].cells[index];
 const click = (index) => { heading(index).querySelector("button").click(); return order(); };
 const shown = [click(1), heading(1).getAttribute("aria-sort"), click(1), click(0)];
+const forest = document.querySelector("#forest-wide");
+const height = forest.getAttribute("height");
+const labels = [...document.querySelectorAll(".filter label")];
+labels.find((label) => label.textContent.trim() === "bad").querySelector("input").click();
+const visible = [...table.tBodies[0].rows].filter((row) => row.getClientRects().length);
+shown.push(visible.map((row) => row.cells[0].textContent).join(" "));
+shown.push(height, forest.getAttribute("height"));
 document.body.textContent = "ORDERS " + shown.join("|") + " END";
 </script></body>"""
 
 
+def shown_by_a_browser(path: Path, page: str) -> str:
+    """The page as it is once its scripts have run."""
+    path.write_text(page)
+    flags = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={path.parent}/browser",
+        "--dump-dom",
+    ]
+    return subprocess.run(
+        [BROWSER, *flags, path.as_uri()], capture_output=True, text=True, check=True
+    ).stdout
+
+
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
-def test_a_click_on_a_heading_sorts_by_the_mean_and_a_second_one_turns_it_round(
+def test_a_browser_sorts_by_the_mean_hides_methods_and_runs_no_foreign_script(
     tmp_path: Path,
 ) -> None:
     methods = {
@@ -242,18 +324,13 @@ def test_a_click_on_a_heading_sorts_by_the_mean_and_a_second_one_turns_it_round(
         "fair": trained_folds(1.5),
     }
     path = run_result(methods).write(tmp_path)
-    path.write_text(path.read_text().replace("</body>", CLICKS))
-    flags = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        f"--user-data-dir={tmp_path}/browser",
-        "--dump-dom",
-    ]
-    dom = subprocess.run(
-        [BROWSER, *flags, path.as_uri()], capture_output=True, text=True, check=True
-    ).stdout
-    down, sign, up, names = re.search(r"ORDERS (.*) END", dom)[1].split("|")
+    page = path.read_text().replace("</body>", CLICKS)
+    dom = shown_by_a_browser(path, page)
+    assert "ORDERS good" not in dom  # the policy of the page: a foreign script does not run
+    dom = shown_by_a_browser(path, POLICY.sub("", page))
+    down, sign, up, names, few, left, rest = re.search(r"ORDERS (.*) END", dom)[1].split("|")
     assert (down, sign) == ("good fair bad none", "descending")
     assert up == "bad fair good none"
     assert names == "bad fair good none"
+    assert few == "fair good none"
+    assert float(rest) == float(left) - 30  # the forest plot closes the gap

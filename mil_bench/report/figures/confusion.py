@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.patches import Rectangle
 
 from mil_bench.report.figures.names import set_title, texts_of
-from mil_bench.report.figures.style import panels, styled
+from mil_bench.report.figures.style import method_id, panels, styled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,6 +48,7 @@ def confusion(evidence: Evidence, level: str) -> Figure:
             predictions = fold.predictions
             cells = _labels(predictions.labels, predictions.fine, hierarchy, level)
             np.add.at(counts, cells, 1)
+        panel.set_gid(method_id(method))
         _matrix(panel, counts, names)
         if level == "fine" and not hierarchy.is_flat:
             _outline(panel, hierarchy)

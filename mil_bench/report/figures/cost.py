@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from mil_bench.report.figures.names import texts_of, wrapped
-from mil_bench.report.figures.style import LEGEND_LINE, styled, styles
+from mil_bench.report.figures.style import LEGEND_LINE, mark_legend, of_method, styled, styles
 from mil_bench.report.tables import Cell, ResultTable
 
 if TYPE_CHECKING:
@@ -42,9 +42,10 @@ def cost(
         cell = row[metric.heading]
         if seconds and isinstance(cell, Cell) and not np.isnan(cell.mean):
             style = look[method]
-            axes.errorbar(
-                np.mean(seconds), cell.mean, yerr=cell.std, **style.dots(7), elinewidth=0.9
-            )
+            with of_method(axes, method):
+                axes.errorbar(
+                    np.mean(seconds), cell.mean, yerr=cell.std, **style.dots(7), elinewidth=0.9
+                )
             handles[method] = axes.plot([], [], **style.dots(7))[0]
     unit = " (%)" if metric.percent else ""
     axes.set(xscale="log", xlabel="seconds per training", ylabel=f"{metric.heading}{unit}")
@@ -57,5 +58,5 @@ def cost(
         texts = [wrapped(text, 2.6, 8) for text in texts_of(handles).values()]
         lines = sum(text.count("\n") + 1 for text in texts)
         figure.set_figheight(max(_HEIGHT, LEGEND_LINE * (lines + 2)))
-        figure.legend(handles.values(), texts, loc="outside right upper")
+        mark_legend(figure.legend(handles.values(), texts, loc="outside right upper"), handles)
     return figure

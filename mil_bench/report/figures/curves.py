@@ -10,9 +10,10 @@ from mil_bench.evaluation.bootstrap import FEWEST_UNITS
 from mil_bench.evaluation.curves.bands import DRAWS, MOST_BANDS, CurveBands
 from mil_bench.evaluation.curves.heights import GRID, Curve, precision, sensitivity
 from mil_bench.report.figures.names import set_title, texts_of
-from mil_bench.report.figures.style import legend, panels, styled, styles
+from mil_bench.report.figures.style import legend, of_method, panels, styled, styles
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from mil_bench.evaluation.verdicts import Evidence
@@ -90,14 +91,18 @@ def _panels(evidence: Evidence, curve: Curve) -> Figure:
             drawn = of_class[c]
             if drawn is None:
                 continue
-            if drawn.band is not None:
-                low, high = drawn.band[:, ::_STEP]
-                face = look[method].colour
-                panel.fill_between(GRID[::_STEP], low, high, color=face, alpha=_FAINT, linewidth=0)
-            handles[method] = panel.plot(GRID, drawn.heights, **look[method].line())[0]
+            with of_method(panel, method):
+                if drawn.band is not None:
+                    _draw_band(panel, drawn.band, look[method].colour)
+                handles[method] = panel.plot(GRID, drawn.heights, **look[method].line())[0]
     if handles:
         legend(figure, handles)
     return figure
+
+
+def _draw_band(panel: Axes, band: np.ndarray, colour: str) -> None:
+    low, high = band[:, ::_STEP]
+    panel.fill_between(GRID[::_STEP], low, high, color=colour, alpha=_FAINT, linewidth=0)
 
 
 def _shares(evidence: Evidence) -> np.ndarray:

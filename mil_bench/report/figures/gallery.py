@@ -10,15 +10,19 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
-from mil_bench.report.figures.classwise import classwise_auc
+from mil_bench.report.figures.classwise import class_heat_map, classwise_auc
 from mil_bench.report.figures.confusion import confusion
 from mil_bench.report.figures.cost import cost
 from mil_bench.report.figures.curves import band_sentences, precision_recall, roc
 from mil_bench.report.figures.reliability import reliability
-from mil_bench.report.figures.style import data_uri, svg
+from mil_bench.report.figures.style import data_uri, method_id, svg
 from mil_bench.report.figures.training import training_curves
+from mil_bench.report.overview.forest import by_mean
+from mil_bench.report.render.html import by_rank
+from mil_bench.report.render.inline_svg import inline_svg
 
 if TYPE_CHECKING:
+    from mil_bench.evaluation.metrics import Measure
     from mil_bench.evaluation.verdicts import Evidence
     from mil_bench.report.tables import ResultTable
 
@@ -64,16 +68,26 @@ class Gallery(Mapping[str, Figure]):
         cls,
         evidence: Evidence,
         tables: Mapping[str, ResultTable],
+        measure: Measure,
     ) -> Gallery:
         """The figures of a run.
 
         Args:
             evidence: what it measured.
             tables: its tables by name; "fine" and "classwise_auc" are used.
+            measure: what methods are compared on.
         """
         main = evidence.main.metric
         bands = band_sentences(evidence)
         pictures = {
+            "heat_map": Picture(
+                "Methods and classes",
+                "One-vs-rest AUC (%) of the fine classes, mean over trainings; methods in the "
+                "order of their means. The darker a cell, the higher is its AUC among all cells.",
+                lambda: class_heat_map(
+                    by_rank(tables["classwise_auc"], by_mean(evidence, measure)), evidence.hierarchy
+                ),
+            ),
             "classwise_auc": Picture(
                 "Class-wise AUC",
                 "One-vs-rest AUC of the fine classes, mean ± standard deviation over trainings. "
@@ -147,6 +161,21 @@ class Gallery(Mapping[str, Figure]):
         if name not in self._files:
             self._files[name] = svg(self[name])
         return self._files[name]
+
+    def inline(self, name: str, numbers: Mapping[str, tuple[int, ...]]) -> str:
+        """A figure as an SVG element of a page, "" if it cannot be drawn.
+
+        Args:
+            name: of the figure.
+            numbers: of the methods that the page can hide; what is drawn for one has its number as
+                ``data-m``.
+        """
+        if name in self.failures:
+            return ""
+        picture = self.pictures[name]
+        of_id = {method_id(method): (method, number) for method, number in numbers.items()}
+        words = f"{picture.title}: {picture.caption}"
+        return inline_svg(self.svg(name), f"{name}-", words, of_id)
 
     def image(self, name: str) -> str:
         """A figure as the ``src`` of an ``img`` element, "" if it cannot be drawn."""

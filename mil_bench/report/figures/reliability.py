@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mil_bench.report.figures.names import set_title, texts_of
-from mil_bench.report.figures.style import panels, styled, styles
+from mil_bench.report.figures.style import method_id, panels, styled, styles
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,6 +28,7 @@ def reliability(evidence: Evidence) -> Figure:
     figure, axes = panels(max(1, len(methods)), 4, (2.3, 2.4), shared=True)
     look, titles = styles(list(evidence.trained)), texts_of(methods)
     for method, panel in zip(methods, axes, strict=False):
+        panel.set_gid(method_id(method))
         predictions = [fold.predictions for fold in evidence.trained[method]]
         confidence = np.concatenate([p.fine.max(1) for p in predictions])
         correct = np.concatenate([p.fine.argmax(1) == p.labels for p in predictions])

@@ -6,8 +6,10 @@ import base64
 import hashlib
 import io
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
+from itertools import count
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 from matplotlib import rc_context
@@ -17,11 +19,12 @@ from mil_bench import registry
 from mil_bench.report.figures.names import fonts, texts_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.legend import Legend
     from matplotlib.typing import RcKeyType
 
 # The first seven are from Okabe and Ito's palette for colour-blind readers, without its yellow,
@@ -152,13 +155,36 @@ def svg(figure: Figure) -> bytes:
     file = io.BytesIO()
     with settings():
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    # An id may be in a file only once.
+    number = count()
+    content = re.sub(
+        rb' id="(method-\w+)', lambda found: b"%s-%d" % (found[0], next(number)), file.getvalue()
+    )
     # Paths are rounded to a hundredth of a point: with six digits they are a third of the file.
-    return re.sub(rb' d="[^"]+', lambda d: re.sub(rb"(\.\d\d)\d+", rb"\1", d[0]), file.getvalue())
+    return re.sub(rb' d="[^"]+', lambda d: re.sub(rb"(\.\d\d)\d+", rb"\1", d[0]), content)
 
 
 def data_uri(file: bytes) -> str:
     """An SVG file as the ``src`` of an ``img`` element."""
     return f"data:image/svg+xml;base64,{base64.b64encode(file).decode()}"
+
+
+def method_id(name: str) -> str:
+    """What a part of an SVG file that is drawn for a method is called; parts of one are numbered.
+
+    A page finds the parts of a method by it.
+    """
+    return f"method-{hashlib.sha256(name.encode(errors='backslashreplace')).hexdigest()[:12]}"
+
+
+@contextmanager
+def of_method(axes: Axes, name: str) -> Iterator[None]:
+    """What is drawn inside the ``with`` belongs to a method."""
+    before = set(axes.get_children())
+    yield
+    for part in axes.get_children():
+        if part not in before:
+            part.set_gid(method_id(name))
 
 
 def panels(
@@ -195,7 +221,7 @@ def legend(figure: Figure, handles: Mapping[str, Artist]) -> None:
     # In inches: the width of a letter, and of a line with its gaps.
     columns = max(1, int(figure.get_figwidth() / (0.075 * widest + 0.7)))
     figure.set_figheight(figure.get_figheight() + LEGEND_LINE * -(-len(texts) // columns))
-    figure.legend(
+    drawn = figure.legend(
         handles.values(),
         texts.values(),
         loc="outside upper left",
@@ -203,3 +229,18 @@ def legend(figure: Figure, handles: Mapping[str, Artist]) -> None:
         handlelength=3,
         columnspacing=1.2,
     )
+    mark_legend(drawn, handles)
+
+
+def mark_legend(drawn: Legend, names: Iterable[str]) -> None:
+    """The entries of a legend belong to the methods whose names they are.
+
+    Args:
+        drawn: the legend.
+        names: of its entries, in their order.
+    """
+    entries = zip(names, drawn.legend_handles, drawn.get_texts(), strict=True)
+    for name, handle, text in entries:
+        text.set_gid(method_id(name))
+        if handle is not None:
+            handle.set_gid(method_id(name))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from matplotlib.ticker import MaxNLocator
 
 from mil_bench.report.figures.names import set_title, texts_of
-from mil_bench.report.figures.style import legend, panels, styled, styles
+from mil_bench.report.figures.style import legend, method_id, panels, styled, styles
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,6 +36,7 @@ def training_curves(trained: Mapping[str, Sequence[TrainedFold]]) -> Figure:
     titles = texts_of(shown)
     handles: dict[str, Artist] = {}
     for panel, (method, folds) in zip(axes, shown.items(), strict=False):
+        panel.set_gid(method_id(method))
         handles["training loss (right axis)"] = _curves(panel, folds, look[method].colour)
         set_title(panel, titles[method], 3.4)
         panel.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
@@ -52,6 +53,7 @@ def training_curves(trained: Mapping[str, Sequence[TrainedFold]]) -> Figure:
 def _curves(panel: Axes, folds: Sequence[TrainedFold], colour: str) -> Artist:
     """Draw the losses of a method's folds; returns a line of the training loss, for the legend."""
     right = panel.twinx()
+    right.set_gid(panel.get_gid())
     right.spines["right"].set_visible(True)
     right.tick_params(colors="0.45")
     for fold in folds:

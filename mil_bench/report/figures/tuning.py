@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from mil_bench.evaluation.trials import COMPLETE, PRUNED, Trial
 from mil_bench.report.figures.names import set_title, texts_of
-from mil_bench.report.figures.style import legend, panels, styled, styles
+from mil_bench.report.figures.style import legend, method_id, panels, styled, styles
 from mil_bench.report.tuning_tables import by_study
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def tuning_history(records: Sequence[Trial]) -> Figure:
     figure, axes = panels(len(methods), 3, (3.1, 2.3))
     look, titles = styles(list(methods)), texts_of(methods)
     for panel, (label, of_method) in zip(axes, methods.items(), strict=True):
+        panel.set_gid(method_id(label))
         losses = [loss for record in of_method if (loss := _lowest_loss(record)) is not None]
         for trials in by_study(of_method).values():
             lowest = np.minimum.accumulate([record.loss for record in trials])
@@ -77,6 +78,7 @@ def tuning_importance(importances: Mapping[str, Mapping[str, Sequence[float]]]) 
     figure, axes = panels(len(importances), 3, (3.1, 1.9))
     look, titles = styles(list(importances)), texts_of(importances)
     for panel, (label, shares) in zip(axes, importances.items(), strict=True):
+        panel.set_gid(method_id(label))
         order = sorted(shares, key=lambda name: np.mean(shares[name]))
         panel.barh(
             order, [np.mean(shares[name]) for name in order], color=look[label].colour, alpha=0.35
@@ -106,6 +108,7 @@ def tuning_parallel(
     figure, axes = panels(max(1, len(methods)), 1, (7.8, 2.1))
     titles = texts_of(methods)
     for panel, (label, of_method) in zip(axes, methods.items(), strict=False):
+        panel.set_gid(method_id(label))
         _parallel(panel, of_method, defaults[label])
         set_title(panel, titles[label], 7.8)
     return figure

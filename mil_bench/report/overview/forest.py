@@ -117,14 +117,15 @@ class Forest:
         )
         return cls(rows, title, caption, shown_as(measure.metric)[1])
 
-    def svg(self, width: int, identity: str) -> str:
+    def svg(self, width: int, identity: str, numbers: Mapping[str, tuple[int, ...]]) -> str:
         """The drawing, ``width`` pixels wide.
 
         Args:
             width: ``WIDE`` or ``NARROW``.
             identity: ``id`` of the element.
+            numbers: of the methods, see ``render.html.Numbers``; rows have them as ``data-m``.
         """
-        return _Drawing(self, width).text(identity)
+        return _Drawing(self, width).text(identity, numbers)
 
 
 def by_mean(evidence: Evidence, measure: Measure) -> list[str]:
@@ -190,7 +191,7 @@ class _Drawing:
         self._right = width - (12 if self._is_narrow else 160)
         self._ticks = _ticks_of(forest.rows)
 
-    def text(self, identity: str) -> str:
+    def text(self, identity: str, numbers: Mapping[str, tuple[int, ...]]) -> str:
         rows = self._forest.rows
         bottom = 8 + self._row_height * len(rows)
         root = ET.Element(
@@ -207,22 +208,25 @@ class _Drawing:
                 + "; ".join(f"{one_line(r.method)} {self._number(r.mean)}" for r in rows),
                 "font-family": _FONT,
                 "font-size": "13",
+                "data-row": str(self._row_height),
+                "data-height": str(bottom + 42),
             },
         )
+        axis = ET.SubElement(root, "g", {"class": "axis"})
         for tick in self._ticks:
             x = self._x(tick)
-            _line(root, "line", x, 4, x, bottom)
-            mark = _text(root, "quiet", x, bottom + 17, f"{tick:g}", "middle")
+            _line(axis, "line", x, 4, x, bottom)
+            mark = _text(axis, "quiet", x, bottom + 17, f"{tick:g}", "middle")
             mark.set("font-size", "12")
         middle = (self._left + self._right) / 2
-        _text(root, "quiet", middle, bottom + 36, self._forest.title, "middle")
+        _text(axis, "quiet", middle, bottom + 36, self._forest.title, "middle")
         for i, row in enumerate(rows):
-            self._draw(root, row, 8 + self._row_height * i)
+            self._draw(root, row, numbers[row.method], 8 + self._row_height * i)
         return ET.tostring(root, encoding="unicode")
 
-    def _draw(self, root: ET.Element, row: ForestRow, top: float) -> None:
+    def _draw(self, root: ET.Element, row: ForestRow, numbers: tuple[int, ...], top: float) -> None:
         colour = "alike" if row.alike else "other"
-        group = ET.SubElement(root, "g", {"data-row": one_line(row.method)})
+        group = ET.SubElement(root, "g", {"data-m": " ".join(map(str, numbers))})
         ET.SubElement(group, "title").text = one_line(row.words)
         height = self._row_height
         back = {"x": "0", "y": f"{top:g}", "width": str(self._width), "height": f"{height:g}"}

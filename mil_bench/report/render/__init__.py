@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from mil_bench.report.tables import ResultTable
 
 
+PREDICTIONS = "predictions.csv"
+"""The file beside a report with all test predictions."""
+
+
 def write_report(
     folder: Path, title: str, facts: Sequence[str], tables: Sequence[ResultTable]
 ) -> Path:

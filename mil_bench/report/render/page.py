@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from mil_bench import __version__
 from mil_bench.errors import one_line
-from mil_bench.report.render.html import by_rank, html_table
+from mil_bench.report.render import PREDICTIONS
+from mil_bench.report.render.csv_file import csv_file
+from mil_bench.report.render.html import by_rank, html_table, method_numbers
+from mil_bench.report.render.latex import latex
 from mil_bench.report.result_tables import PACKAGE_TABLE
 
 if TYPE_CHECKING:
@@ -20,6 +25,11 @@ if TYPE_CHECKING:
     from mil_bench.report.overview.forest import Forest
     from mil_bench.report.tables import ResultTable
 
+_POLICY = (
+    "default-src 'none'; style-src 'sha256-{css}'; script-src 'sha256-{js}'; img-src data:; "
+    "base-uri 'none'; form-action 'none'"
+)
+"""A page runs its own script alone, and loads nothing: not even a script that got into a text."""
 _FOLDED = ("deciding", "verdicts_all", "classwise_ap", "tuning_chosen")
 
 
@@ -34,7 +44,8 @@ class Report:
         key_facts: heading to value, and why there is none or what it counts, "" for nothing.
         answer: the result in one sentence.
         forest: the plot beside it, None if no method has a mean.
-        order: the methods, the best first; rows of tables are in this order.
+        order: the methods that have a mean, the best first; rows of tables are in this order.
+        methods: all rows of the run.
         summary: the verdict, sentence by sentence, without the answer.
         planned: what was planned before the results and what was not, "" if it is unknown.
         basis: protocol, trainings and leaks, in one line.
@@ -55,6 +66,7 @@ class Report:
     answer: str
     forest: Forest | None
     order: Sequence[str]
+    methods: Sequence[str]
     summary: Sequence[str]
     planned: str
     basis: str
@@ -71,10 +83,14 @@ class Report:
 def page(report: Report) -> str:
     """The HTML file."""
     tables = {name: by_rank(table, report.order) for name, table in report.tables.items()}
+    methods = [*report.order, *(m for m in report.methods if m not in report.order)]
+    numbers = method_numbers(methods)
     return _rendered(
         "report.html.jinja",
         report.figures,
-        **vars(report) | {"tables": tables},
+        **vars(report) | {"tables": tables, "methods": methods},
+        numbers=numbers,
+        predictions=PREDICTIONS,
         folded=_FOLDED,
         package_tables=[name for name in report.tables if name.startswith(PACKAGE_TABLE)],
     )
@@ -116,14 +132,29 @@ def _rendered(template: str, pictures: Gallery, **values: Any) -> str:
         undefined=StrictUndefined,
         finalize=_as_text,
     )
+    css, js = (_included(environment, f"report.{kind}") for kind in ("css", "js"))
+    environment.filters["as_lines"] = escape
+    environment.globals.update(html_table=html_table, latex=latex, csv_file=csv_file)
     return environment.get_template(template).render(
         values,
+        css=css,
+        js=js,
+        policy=_POLICY.format(css=_digest(css), js=_digest(js)),
         pictures=pictures.pictures,
-        image=pictures.image,
+        inline=pictures.inline,
         missing=pictures.failures,
-        html_table=html_table,
         version=__version__,
     )
+
+
+def _included(environment: Environment, name: str) -> Markup:
+    assert environment.loader is not None
+    return Markup(environment.loader.get_source(environment, name)[0])
+
+
+def _digest(text: str) -> str:
+    """What a Content-Security-Policy calls a style or script that it allows."""
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def _as_text(value: Any) -> Any:

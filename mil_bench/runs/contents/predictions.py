@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mil_bench.report.render.csv_file import harmless
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -33,3 +35,17 @@ def prediction_frame(
         return pd.DataFrame(columns=["method", "seed", "fold", "slide", "label", "predicted"])
     frame = pd.concat(frames, ignore_index=True)
     return frame[["method", "seed", "fold", *frames[0].columns[:-3]]]
+
+
+def predictions_csv(frame: pd.DataFrame) -> str:
+    """Predictions as a CSV file; text that a spreadsheet would run begins with an apostrophe.
+
+    Args:
+        frame: as of ``prediction_frame``. Probabilities are written with six digits.
+    """
+    texts = [name for name in ("method", "slide", "label", "predicted") if name in frame]
+    safe = frame.assign(
+        **{name: frame[name].map({v: harmless(v) for v in frame[name].unique()}) for name in texts}
+    )
+    safe.columns = [harmless(name) for name in frame.columns]
+    return safe.to_csv(index=False, float_format="%.6g", lineterminator="\n")
