@@ -92,10 +92,7 @@ def train(
         )
 
     with _one_thread(), denormals_as_zero(), freed_memory_kept():
-        methods = _build(task, store, device)
-        parameters = sum(weight.numel() for weight in methods[0].parameters())
-        models = _stacked(task, methods, recipe, device)
-        del methods  # a stack holds what it needs of them
+        models, parameters = _build(task, store, recipe, device)
         roles = _roles(task, store, recipe)
         if isinstance(models, FittedFolds):
             histories = models.fit(feed, roles, report)
@@ -195,32 +192,25 @@ def _measure(task: Task, store: BagStore, part: FoldTask) -> TrainedFold:
     )
 
 
-def _build(task: Task, store: BagStore, device: torch.device) -> list[Method]:
-    """The untrained model of every fold."""
+def _build(
+    task: Task, store: BagStore, recipe: Recipe | Fit, device: torch.device
+) -> tuple[LoopedStack | FoldStack | FittedFolds, int]:
+    """The fastest stack for the device, and how many parameters each of its models has.
+
+    On a CPU it trains fold after fold, on a GPU all folds as one.
+    """
     job = task.job
     build = registry.methods.load(job.method)
+    identities = [(job.seed, job.dataset, job.method, fold) for fold in task.numbers]
     methods = []
-    for identity in _identities(task):
+    for identity in identities:
         with seeds.torch_seeded(*identity, "weights"):
             methods.append(build(store.width, store.hierarchy, **job.params).to(device))
-    return methods
-
-
-def _stacked(
-    task: Task, methods: list[Method], recipe: Recipe | Fit, device: torch.device
-) -> LoopedStack | FoldStack | FittedFolds:
-    """The fastest stack for the device: on a CPU fold after fold, on a GPU all folds as one."""
+    parameters = sum(weight.numel() for weight in methods[0].parameters())
     if isinstance(recipe, Fit):
-        return FittedFolds(methods, _identities(task))
-    is_stacked = device.type == "cuda" and methods[0].stackable
-    kind = FoldStack if is_stacked else LoopedStack
-    return kind(methods, recipe, _identities(task))
-
-
-def _identities(task: Task) -> list[tuple[int, str, str, int]]:
-    """What the randomness of each fold is seeded with."""
-    job = task.job
-    return [(job.seed, job.dataset, job.method, fold) for fold in task.numbers]
+        return FittedFolds(methods, identities), parameters
+    kind = FoldStack if device.type == "cuda" and build.stackable else LoopedStack
+    return kind(methods, recipe, identities), parameters
 
 
 def _note(stack: Models, label: str, device: torch.device) -> str:

@@ -2,6 +2,9 @@
 (() => {
   const all = (selector, inside = document) => [...inside.querySelectorAll(selector)];
 
+  // Beside the page there is room for the contents and the filter; above it they are closed.
+  for (const part of all("nav > details")) part.open = matchMedia("(min-width: 1250px)").matches;
+
   // Tables: a click on a heading sorts. Rows without a value are last in both directions.
   const number = (cell) => {
     if (cell.dataset.value !== undefined) return parseFloat(cell.dataset.value);

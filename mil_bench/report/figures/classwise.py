@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _COLUMN = 1.5
 """Width of a class in inches."""
-_DARK = 0.65
+_DARK = 0.8
 """Share of the range of colours above which numbers are white."""
 
 

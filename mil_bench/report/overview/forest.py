@@ -187,7 +187,7 @@ class _Drawing:
         self._is_narrow = width == NARROW
         self._row_height = 46 if self._is_narrow else 30
         names = max(len(_short(row.method)) for row in forest.rows)
-        self._left = 12 if self._is_narrow else min(230, 46 + 7.6 * names)
+        self._left = 12 if self._is_narrow else min(250, 60 + 7.6 * names)
         self._right = width - (12 if self._is_narrow else 160)
         self._ticks = _ticks_of(forest.rows)
 

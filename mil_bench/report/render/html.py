@@ -128,7 +128,8 @@ def _reason(cell: Cell) -> str:
 
 def _shown(column: str, cell: Cell | str) -> str:
     if column == LINK and isinstance(cell, str) and _ADDRESS.fullmatch(cell):
-        return f'<a href="{_escaped(cell)}" rel="noreferrer">{_escaped(cell)}</a>'
+        shown = cell.removeprefix("https://")
+        return f'<a href="{_escaped(cell)}" rel="noreferrer">{_escaped(shown)}</a>'
     is_empty = not isinstance(cell, str) and not cell.words and math.isnan(cell.mean)
     return _MARKS.get(rank_of(cell), "{}").format(ABSENT if is_empty else _escaped(text_of(cell)))
 

@@ -24,20 +24,24 @@ def data_table(plan: RunPlan) -> ResultTable:
         row: dict[str, Cell | str] = {}
         if not plan.hierarchy.is_flat:
             row["Coarse class"] = plan.hierarchy.coarse[plan.hierarchy.parent[c]]
-        row["Slides"] = Cell.absent(why=_OLDER) if known is None else Cell.count(known.slides)
+        row["Slides"] = Cell.absent(why=_OLDER) if known is None else _count(known.slides)
         if group:
             heading = f"{group[0].upper()}{group[1:]}s"
-            row[heading] = Cell.absent(why=_OLDER) if known is None else Cell.count(known.groups)
+            row[heading] = Cell.absent(why=_OLDER) if known is None else _count(known.groups)
         spread = () if known is None else known.instances
         why = _OLDER if known is None else "No slide has this class."
         row |= {
-            heading: Cell.count(round(spread[i])) if spread else Cell.absent(why=why)
+            heading: _count(round(spread[i])) if spread else Cell.absent(why=why)
             for i, heading in enumerate(_SPREAD)
         }
         cells[name] = row
     return ResultTable(
         "data", "Data", plan.caption, cells, note=f"{_NOTE} {_missing(plan)}", row_heading="class"
     )
+
+
+def _count(number: int) -> Cell:
+    return Cell.single(number, f"{number:,}")
 
 
 def _missing(plan: RunPlan) -> str:

@@ -47,7 +47,11 @@ def trained_table(
 
 def _row(jobs: Sequence[Job], folds: Sequence[TrainedFold]) -> dict[str, Cell | str]:
     recipes = [job.recipe for job in jobs]
-    row: dict[str, Cell | str] = {}
+    row: dict[str, Cell | str] = {
+        "Paper": _known(jobs[0], "paper") or ABSENT,
+        LINK: _known(jobs[0], "link") or ABSENT,
+        "Parameters": _parameters(folds),
+    }
     for name in _COLUMNS:
         values = [r.get(name) for r in recipes if takes_steps(r)]
         row[_heading(name)] = _values(values) if values else ABSENT
@@ -57,21 +61,21 @@ def _row(jobs: Sequence[Job], folds: Sequence[TrainedFold]) -> dict[str, Cell | 
     ]
     row["Rest of the recipe"] = _settings(further) or ABSENT
     row["Settings"] = _settings([job.params for job in jobs]) or ABSENT
-    counts = {fold.parameters for fold in folds if fold.parameters is not None}
-    row["Parameters"] = (
-        Cell.single(max(counts), " / ".join(f"{n:,}" for n in sorted(counts)))
-        if counts
-        else Cell.absent(why=_no_count(folds))
-    )
-    paper, link = (_known(jobs[0], name) for name in ("paper", "link"))
-    row["Paper"] = paper or ABSENT
-    row[LINK] = link or ABSENT
     return row
+
+
+def _parameters(folds: Sequence[TrainedFold]) -> Cell:
+    counts = sorted({fold.parameters for fold in folds if fold.parameters})
+    if counts:
+        return Cell.single(counts[-1], " / ".join(f"{number:,}" for number in counts))
+    return Cell.absent(why=_no_count(folds))
 
 
 def _no_count(folds: Sequence[TrainedFold]) -> str:
     if not folds:
         return "Nothing of this method is stored."
+    if all(fold.parameters == 0 for fold in folds):
+        return "It fits itself: no optimizer trains any parameter."
     return "An older version of mil-bench trained it and did not count its parameters."
 
 
