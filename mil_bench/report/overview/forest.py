@@ -35,8 +35,8 @@ _COLOURS = {
     "other": "#6b6b6b",
 }
 _FONT = 'system-ui, "Segoe UI", Roboto, Arial, sans-serif'
-_LONGEST = 28
-"""Letters of a name; hovering shows the whole."""
+_LONGEST, _LONGEST_NARROW = 28, 17
+"""Letters of a name in the two drawings; hovering shows the whole."""
 _TICKS = 6
 
 
@@ -186,7 +186,8 @@ class _Drawing:
         self._forest, self._width = forest, width
         self._is_narrow = width == NARROW
         self._row_height = 46 if self._is_narrow else 30
-        names = max(len(_short(row.method)) for row in forest.rows)
+        self._letters = _LONGEST_NARROW if self._is_narrow else _LONGEST
+        names = max(len(self._short(row.method)) for row in forest.rows)
         self._left = 12 if self._is_narrow else min(250, 60 + 7.6 * names)
         self._right = width - (12 if self._is_narrow else 160)
         self._ticks = _ticks_of(forest.rows)
@@ -238,7 +239,9 @@ class _Drawing:
         text_y = top + (16 if self._is_narrow else height / 2 + 4.5)
         rank = "" if row.rank is None else f"{row.rank}"
         _text(group, "quiet", 26 if not self._is_narrow else 22, text_y, rank, "end")
-        name = _text(group, "ink", 36 if not self._is_narrow else 30, text_y, _short(row.method))
+        name = _text(
+            group, "ink", 36 if not self._is_narrow else 30, text_y, self._short(row.method)
+        )
         if row.rank == 1:
             name.set("font-weight", "700")
         value = self._number(row.mean)
@@ -265,6 +268,13 @@ class _Drawing:
         low, high = self._ticks[0], self._ticks[-1]
         return self._left + (self._right - self._left) * (value - low) / (high - low)
 
+    def _short(self, name: str) -> str:
+        name = one_line(name)
+        if len(name) <= self._letters:
+            return name
+        end = self._letters // 3
+        return f"{name[: self._letters - end - 1]}…{name[-end:]}"
+
     def _number(self, value: float) -> str:
         return f"{value:.{self._forest.digits}f}"
 
@@ -279,14 +289,6 @@ def _ticks_of(rows: Sequence[ForestRow]) -> list[float]:
     step = next(unit * factor for factor in (1, 2, 2.5, 5, 10) if unit * factor >= raw)
     first, last = math.floor(low / step), math.ceil(high / step)
     return [round(step * i, 10) for i in range(first, max(last, first + 1) + 1)]
-
-
-def _short(name: str) -> str:
-    name = one_line(name)
-    if len(name) <= _LONGEST:
-        return name
-    end = _LONGEST // 3
-    return f"{name[: _LONGEST - end - 1]}…{name[-end:]}"
 
 
 def _text(

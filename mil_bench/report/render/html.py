@@ -23,6 +23,7 @@ from mil_bench.report.tables import (
 )
 
 _ADDRESS = re.compile(r"https://[^\s<>\"']+")
+_MANY = 8  # headings of more methods are turned
 _LONG = 40  # letters of a text that gets a wide column
 _MARKS = {1: '<b class="best">{}</b>', 2: '<u class="second">{}</u>'}
 
@@ -53,7 +54,8 @@ def html_table(table: ResultTable, numbers: Numbers = MappingProxyType({})) -> s
         for name, row in table.cells.items()
     )
     first = f'<th scope="col">{_escaped(table.row_heading)}</th>'
-    return f"<table><thead><tr>{first}{head}</tr></thead><tbody>{body}</tbody></table>"
+    many = ' class="many"' if len(table.method_columns) > _MANY else ""
+    return f"<table{many}><thead><tr>{first}{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def method_numbers(methods: Sequence[str]) -> Numbers:
