@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mil_bench.planning.plan import RunPlan
+    from mil_bench.results import Results
 
 
 def add_report(subparsers: Any) -> None:
@@ -62,12 +63,26 @@ def report(arguments: argparse.Namespace) -> int:
         with output_as_errors():
             documents = [document_of(result, reports / result.run_id) for result in results]
             comparisons = comparison_documents(results, reports)
+            renew_index(folder)
         print_documents(documents, comparisons)
         return 0
     for result in results:
         show(result, reports / result.run_id, words_again(arguments, "results"))
     show_ranking(results, reports)
+    renew_index(folder)
     return 0
+
+
+def renew_index(folder: Results) -> None:
+    """Write the page over all runs; if the disk refuses it, everything else is written already."""
+    from mil_bench.errors import StorageError
+    from mil_bench.running.result_store import ResultStore
+    from mil_bench.runs.listing import write_index
+
+    try:
+        print(f"All runs: {write_index(ResultStore(folder.runs), folder.reports)}")
+    except StorageError as error:
+        print(one_line(f"! The page over all runs is not renewed: {error}"))
 
 
 def _joined(plans: Sequence[RunPlan]) -> list[RunPlan]:

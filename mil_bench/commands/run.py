@@ -17,6 +17,7 @@ from mil_bench.commands.report import (
     comparison_documents,
     document_of,
     print_documents,
+    renew_index,
     show,
     show_ranking,
 )
@@ -90,6 +91,8 @@ def run(arguments: argparse.Namespace) -> int:
             documents = [_document(result, setup) for result in results]
             is_part = setup.cluster.detach or setup.shard
             comparisons = comparison_documents([] if is_part else results, setup.folder.reports)
+            if not is_part:
+                renew_index(setup.folder)
         print_documents(documents, comparisons)
         return 1 if any(result.failures for result in results) else 0
     results = []
@@ -105,6 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
             _show_cohort(result, name, setup.data, folder)
     if not (setup.cluster.detach or setup.shard):
         show_ranking(results, setup.folder.reports)
+        renew_index(setup.folder)
     return 1 if any(result.failures for result in results) else 0
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mil_bench import registry
+from mil_bench import durable, registry
 from mil_bench.datasets.catalogue import on_the_command_line
 from mil_bench.errors import StorageError, UnknownNameError
 from mil_bench.evaluation.metrics import Measure, name_of, named_values
@@ -18,6 +19,7 @@ from mil_bench.wording import without_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from mil_bench.planning.plan import Job, RunPlan
     from mil_bench.running.result_store import ResultStore
@@ -92,6 +94,41 @@ def run_table(
             damaged[run_id] = str(error)
     table = ResultTable("runs", "Runs", "", cells, note=_NOTE, row_heading="run")
     return table, tuple(dict.fromkeys(damaged.values()))
+
+
+def write_index(store: ResultStore, reports: Path) -> Path:
+    """Write ``index.html`` in the folder of reports: all runs, with links to their reports.
+
+    A run whose plan or result is broken is left out or marked; ``mil-bench runs list`` says why.
+
+    Args:
+        store: where the runs lie.
+        reports: the folder of their reports.
+
+    Returns:
+        Path of the file.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    from mil_bench.report.render.page import index_page
+
+    plans = {}
+    for run_id in store.runs():
+        with contextlib.suppress(StorageError):
+            plans[run_id] = store.load_plan(run_id)
+    listed, _ = run_table(store, plans)
+    pages = {path.parent.name: path for path in sorted(reports.glob("*/report.*"), reverse=True)}
+    relative = {name: f"{name}/{path.name}" for name, path in pages.items()}
+    cells: dict[str, dict[str, Cell | str]] = {}
+    for run_id, row in listed.cells.items():
+        where = {"Dataset": plans[run_id].dataset, "Protocol": plans[run_id].splits.protocol}
+        cells[run_id] = {"Date": row["Date"], **where, **dict(reversed(row.items()))}
+    table = replace(listed, cells=cells)
+    links = {run_id: relative[run_id] for run_id in plans if run_id in relative}
+    others = {name: page for name, page in sorted(relative.items()) if name not in plans}
+    durable.replace(reports / "index.html", index_page(table, links, others))
+    return reports / "index.html"
 
 
 def progress_of(store: ResultStore, plan: RunPlan) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -18,10 +19,15 @@ from mil_bench.report.overview.hardest_slides import hardest_slides
 from mil_bench.report.render.html import html_table
 from mil_bench.report.render.inline_svg import inline_svg
 from mil_bench.report.tables import Cell, ResultTable, text_of
+from mil_bench.running.result_store import ResultStore
 from mil_bench.runs.contents.data_table import data_table
 from mil_bench.runs.contents.predictions import predictions_csv
 from mil_bench.runs.contents.trained_table import trained_table
+from mil_bench.runs.listing import write_index
 from mil_bench.splits.plan import Fold, SplitPlan
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def changed(plan: RunPlan, **fields: object) -> RunPlan:
@@ -150,6 +156,34 @@ def test_a_missing_value_is_a_dash_with_its_reason() -> None:
     assert reasons[2] == "no &lt;b&gt; &quot;count&quot;"
     assert reasons[3] == "There is no such value."
     assert reasons[4] == ""
+
+
+def test_rows_of_the_index_lead_to_the_reports_there_are(tmp_path: Path) -> None:
+    store, reports = ResultStore(tmp_path / "runs"), tmp_path / "reports"
+    done = run_result({"a": trained_folds(1.0), "b": trained_folds(2.0)}, dataset="first")
+    waiting = run_result({"a": ()}, dataset="second&<b>")
+    for result in (done, waiting):
+        store.save_plan(result.plan)
+    for job in done.plan.jobs:
+        for trained in done.trained[job.label]:
+            store.save_fold(job, trained)
+    (reports / done.run_id).mkdir(parents=True)
+    for name in ("report.html", "report.md"):
+        (reports / done.run_id / name).touch()
+    (reports / "ranking_1 2").mkdir()
+    (reports / "ranking_1 2" / "report.md").touch()
+    page = write_index(store, reports).read_text()
+    links = dict(re.findall(r'<a href="([^"]+)">(.*?)</a>', page))
+    assert links == {
+        f"{done.run_id}/report.html": done.run_id,
+        "ranking_1%202/report.md": "ranking_1 2",
+    }
+    assert '<th scope="row">second&amp;&lt;b&gt;_patient-kfold' in page
+    assert "6 of 6" in page
+    assert "Content-Security-Policy" in page
+    assert re.search(r"b \d+\.\d ± \d", page)  # the best method and its value
+    (store.root / waiting.plan.dataset / f"{waiting.run_id}.json").write_text("{")
+    assert "second" not in write_index(store, reports).read_text()
 
 
 @pytest.mark.parametrize(

@@ -32,20 +32,25 @@ Numbers = Mapping[str, tuple[int, ...]]
 """A row or column to the numbers of the methods that it is about."""
 
 
-def html_table(table: ResultTable, numbers: Numbers = MappingProxyType({})) -> str:
+def html_table(
+    table: ResultTable,
+    numbers: Numbers = MappingProxyType({}),
+    links: Mapping[str, str] = MappingProxyType({}),
+) -> str:
     """A ``table`` element without heading or caption; cells hold the number they are sorted by.
 
     Args:
         table: the table.
         numbers: of the methods that a page can hide. The row or column that is about them has them
             as ``data-m``.
+        links: name of a row to the page that it leads to.
     """
     kinds = {name: _kind(table, name) for name in table.columns}
     of_method = {n: _data(numbers.get(n, ())) for n in table.method_columns}
     marks = {name: f' class="{kind}"{of_method.get(name, "")}' for name, kind in kinds.items()}
     head = "".join(f'<th scope="col"{mark}>{_escaped(name)}</th>' for name, mark in marks.items())
     body = "".join(
-        f'<tr{_data(numbers.get(name, ()))}><th scope="row">{_escaped(name)}</th>'
+        f'<tr{_data(numbers.get(name, ()))}><th scope="row">{_linked(name, links)}</th>'
         + "".join(
             f"<td{marks[column]}{_more(cell)}>{_shown(column, cell)}</td>"
             for column, cell in row.items()
@@ -94,6 +99,11 @@ def html_section(table: ResultTable) -> str:
     )
     legend = f"<p><small>{_escaped(table.legend)}{marks}</small></p>"
     return f"<h4>{_escaped(table.title)}</h4>{html_table(table)}{legend}"
+
+
+def _linked(name: str, links: Mapping[str, str]) -> str:
+    text = _escaped(name)
+    return f'<a href="{_escaped(links[name])}">{text}</a>' if name in links else text
 
 
 def _kind(table: ResultTable, column: str) -> str:

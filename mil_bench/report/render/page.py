@@ -6,6 +6,7 @@ import base64
 import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -85,7 +86,7 @@ def page(report: Report) -> str:
     tables = {name: by_rank(table, report.order) for name, table in report.tables.items()}
     methods = [*report.order, *(m for m in report.methods if m not in report.order)]
     numbers = method_numbers(methods)
-    return _rendered(
+    return _drawn(
         "report.html.jinja",
         report.figures,
         **vars(report) | {"tables": tables, "methods": methods},
@@ -114,7 +115,7 @@ def encoder_page(
         figures: pictures of them.
         runs: encoder to the name of its run.
     """
-    return _rendered(
+    return _drawn(
         "encoders.html.jinja",
         figures,
         title=title,
@@ -125,7 +126,30 @@ def encoder_page(
     )
 
 
-def _rendered(template: str, pictures: Gallery, **values: Any) -> str:
+def index_page(table: ResultTable, links: Mapping[str, str], others: Mapping[str, str]) -> str:
+    """The HTML file over all runs of a folder.
+
+    Args:
+        table: one row per run.
+        links: run to the page of its report.
+        others: name to page of what compares several runs.
+    """
+    links, others = ({name: quote(p) for name, p in of.items()} for of in (links, others))
+    return _rendered("index.html.jinja", table=table, links=links, others=others)
+
+
+def _drawn(template: str, gallery: Gallery, **values: Any) -> str:
+    """A page with figures."""
+    return _rendered(
+        template,
+        **values,
+        pictures=gallery.pictures,
+        inline=gallery.inline,
+        missing=gallery.failures,
+    )
+
+
+def _rendered(template: str, **values: Any) -> str:
     environment = Environment(
         loader=PackageLoader("mil_bench", "templates"),
         autoescape=True,
@@ -135,15 +159,9 @@ def _rendered(template: str, pictures: Gallery, **values: Any) -> str:
     css, js = (_included(environment, f"report.{kind}") for kind in ("css", "js"))
     environment.filters["as_lines"] = escape
     environment.globals.update(html_table=html_table, latex=latex, csv_file=csv_file)
+    policy = _POLICY.format(css=_digest(css), js=_digest(js))
     return environment.get_template(template).render(
-        values,
-        css=css,
-        js=js,
-        policy=_POLICY.format(css=_digest(css), js=_digest(js)),
-        pictures=pictures.pictures,
-        inline=pictures.inline,
-        missing=pictures.failures,
-        version=__version__,
+        values, css=css, js=js, policy=policy, version=__version__
     )
 
 
