@@ -221,9 +221,7 @@ class Registry:
                 continue
             for statement in node.body:
                 if isinstance(statement, ast.Assign) and attribute in map(_name, statement.targets):
-                    value = statement.value
-                    is_text = isinstance(value, ast.Constant) and isinstance(value.value, str)
-                    return value.value if is_text else ""
+                    return _text(statement.value)
             waiting += map(_name, node.bases)
         return ""
 
@@ -239,6 +237,10 @@ def _origin(point: metadata.EntryPoint) -> str:
 
 def _name(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else ""
+
+
+def _text(node: ast.expr) -> str:
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
 
 
 def _tree_of(module: str) -> ast.Module:

@@ -123,7 +123,11 @@ def write_index(store: ResultStore, reports: Path) -> Path:
     cells: dict[str, dict[str, Cell | str]] = {}
     for run_id, row in listed.cells.items():
         where = {"Dataset": plans[run_id].dataset, "Protocol": plans[run_id].splits.protocol}
-        cells[run_id] = {"Date": row["Date"], **where, **dict(reversed(row.items()))}
+        cells[run_id] = {
+            "Date": row["Date"],
+            **where,
+            **{name: row[name] for name in reversed(row)},
+        }
     table = replace(listed, cells=cells)
     links = {run_id: relative[run_id] for run_id in plans if run_id in relative}
     others = {name: page for name, page in sorted(relative.items()) if name not in plans}

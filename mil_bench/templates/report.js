@@ -72,7 +72,7 @@
   }
 
   // Figures: saved as they are shown, without the methods that are hidden.
-  const drawing = (figure) => all("svg", figure).find((svg) => svg.getClientRects().length);
+  const drawing = (figure) => figure.querySelector("svg");  // of a forest plot, the wide one
   const source = (svg) => {
     const clone = svg.cloneNode(true);
     all("[data-off], .hit", clone).forEach((part) => part.remove());
