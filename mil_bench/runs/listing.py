@@ -122,11 +122,10 @@ def write_index(store: ResultStore, reports: Path) -> Path:
     relative = {name: f"{name}/{path.name}" for name, path in pages.items()}
     cells: dict[str, dict[str, Cell | str]] = {}
     for run_id, row in listed.cells.items():
-        where = {"Dataset": plans[run_id].dataset, "Protocol": plans[run_id].splits.protocol}
-        cells[run_id] = {
-            "Date": row["Date"],
-            **where,
-            **{name: row[name] for name in reversed(row)},
+        plan = plans[run_id]
+        first = {"Date": row["Date"], "Dataset": plan.dataset, "Protocol": plan.splits.protocol}
+        cells[run_id] = first | {
+            name: row[name] for name in ("Best macro AUC", "Trainings", "Methods")
         }
     table = replace(listed, cells=cells)
     links = {run_id: relative[run_id] for run_id in plans if run_id in relative}
