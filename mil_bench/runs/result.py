@@ -25,13 +25,12 @@ from mil_bench.report.result_tables import pooled_tables, result_tables
 from mil_bench.report.sentences import summary
 from mil_bench.report.verdict_tables import VERDICT_TABLES, main_measure, verdict_tables
 from mil_bench.runs.contents.data_table import data_table
-from mil_bench.runs.contents.key_facts import environment, key_facts
+from mil_bench.runs.contents.key_facts import basis, environment, key_facts, warning
 from mil_bench.runs.contents.predictions import prediction_frame, predictions_csv
 from mil_bench.runs.contents.trained_table import trained_table
 from mil_bench.runs.fold_table import audit_lines, fold_table
 from mil_bench.runs.plan_records import PlanRecords, PlanStatus, what_was_planned
 from mil_bench.tuning.tuned_run import TunedRun
-from mil_bench.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,7 +46,6 @@ if TYPE_CHECKING:
     from mil_bench.report.tables import ResultTable
     from mil_bench.running.result_store import ResultStore
 
-_SIMULATED = "The data are simulated: nothing here is a result on the real dataset."
 _SHOWN_FIRST = ("fine", "coarse", "classwise_auc", "tuning", "tuning_gain", "verdicts")
 
 
@@ -365,12 +363,10 @@ class RunResult:
         from mil_bench.report.render.page import Report
 
         plan, record = self.plan, self.planned and self.planned.record
-        audit = audit_lines(plan.splits)
-        simulated = plan.dataset.endswith("-twin")
         return Report(
             title=f"{plan.dataset}: {plan.splits.protocol}",
             run=self.run_id,
-            warning=f"{plan.dataset_caption}. {_SIMULATED}" if simulated else "",
+            warning=warning(plan),
             key_facts=key_facts(plan, self.trained, record.time if record else ""),
             answer=self.answer,
             forest=Forest.of(self.evidence, self.verdicts, self.measure),
@@ -378,14 +374,13 @@ class RunResult:
             order=by_mean(self.evidence, self.measure),
             summary=[sentence for sentence in self.summary if sentence != self.answer],
             planned="" if self.planned is None else self.planned.sentence,
-            basis=f"Protocol {plan.splits.protocol}, {plan.splits.count} x "
-            f"{plural(len(plan.seeds), 'seed')}. {audit[0]}",
+            basis=basis(plan),
             facts=[*self.facts, *self.figures.failures.values()],
             caption=plan.caption,
             tables={table.name: table for table in self.report_tables},
             sentences=[verdict_sentence(verdict) for verdict in self.verdicts],
             figures=self.figures,
-            audit=audit,
+            audit=audit_lines(plan.splits),
             environment=environment(self.trained),
             command=plan.command and f"{plan.command}{self.asked.again}",
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mil_bench.report.tables import ABSENT
+from mil_bench.runs.fold_table import audit_lines
+from mil_bench.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from mil_bench.evaluation.predictions import TrainedFold
     from mil_bench.planning.plan import RunPlan
 
+_SIMULATED = "The data are simulated: nothing here is a result on the real dataset."
 KeyFacts = dict[str, tuple[str, str]]
 """Heading to a value, and to what it counts or why there is none."""
 
@@ -42,6 +45,17 @@ def key_facts(
         "Classes": (classes, ", ".join(hierarchy.fine)),
         "Encoder": (plan.encoder, "It made the features.") if plan.encoder else encoder,
     }
+
+
+def warning(plan: RunPlan) -> str:
+    """What stands above everything else: that the data are simulated; "" if they are not."""
+    return f"{plan.dataset_caption}. {_SIMULATED}" if plan.dataset.endswith("-twin") else ""
+
+
+def basis(plan: RunPlan) -> str:
+    """Protocol, trainings and leaks, in one line."""
+    trainings = f"{plan.splits.count} x {plural(len(plan.seeds), 'seed')}"
+    return f"Protocol {plan.splits.protocol}, {trainings}. {audit_lines(plan.splits)[0]}"
 
 
 def _groups(name: str, trained: Mapping[str, Sequence[TrainedFold]]) -> KeyFacts:
