@@ -37,6 +37,11 @@ class Results:
         return Path(self.folder) / "reports"
 
     @property
+    def index(self) -> Path:
+        """The page over all runs."""
+        return Path(self.folder) / "index.html"
+
+    @property
     def maps(self) -> Path:
         """Maps of slides, one folder per run and slide."""
         return Path(self.folder) / "maps"

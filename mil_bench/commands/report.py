@@ -80,7 +80,7 @@ def renew_index(folder: Results) -> None:
     from mil_bench.runs.listing import write_index
 
     try:
-        print(f"All runs: {write_index(ResultStore(folder.runs), folder.reports)}")
+        print(f"All runs: {write_index(ResultStore(folder.runs), folder)}")
     except StorageError as error:
         print(one_line(f"! The page over all runs is not renewed: {error}"))
 

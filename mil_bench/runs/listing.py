@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mil_bench.planning.plan import Job, RunPlan
+    from mil_bench.results import Results
     from mil_bench.running.result_store import ResultStore
 
 _METRIC = "Macro AUC"
@@ -96,14 +97,14 @@ def run_table(
     return table, tuple(dict.fromkeys(damaged.values()))
 
 
-def write_index(store: ResultStore, reports: Path) -> Path:
-    """Write ``index.html`` in the folder of reports: all runs, with links to their reports.
+def write_index(store: ResultStore, results: Results) -> Path:
+    """Write the page over all runs, with links to their reports.
 
     A run whose plan or result is broken is left out or marked; ``mil-bench runs list`` says why.
 
     Args:
         store: where the runs lie.
-        reports: the folder of their reports.
+        results: where their reports are, and the page will be.
 
     Returns:
         Path of the file.
@@ -118,8 +119,9 @@ def write_index(store: ResultStore, reports: Path) -> Path:
         with contextlib.suppress(StorageError):
             plans[run_id] = store.load_plan(run_id)
     listed, _ = run_table(store, plans)
-    pages = {path.parent.name: path for path in sorted(reports.glob("*/report.*"), reverse=True)}
-    relative = {name: f"{name}/{path.name}" for name, path in pages.items()}
+    found = sorted(results.reports.glob("*/report.*"), reverse=True)  # HTML after Markdown
+    pages = {path.parent.name: path for path in found}
+    relative = {name: path.relative_to(results.folder).as_posix() for name, path in pages.items()}
     cells: dict[str, dict[str, Cell | str]] = {}
     for run_id, row in listed.cells.items():
         plan = plans[run_id]
@@ -130,8 +132,8 @@ def write_index(store: ResultStore, reports: Path) -> Path:
     table = replace(listed, cells=cells)
     links = {run_id: relative[run_id] for run_id in plans if run_id in relative}
     others = {name: page for name, page in sorted(relative.items()) if name not in plans}
-    durable.replace(reports / "index.html", index_page(table, links, others))
-    return reports / "index.html"
+    durable.replace(results.index, index_page(table, links, others))
+    return results.index
 
 
 def progress_of(store: ResultStore, plan: RunPlan) -> str:

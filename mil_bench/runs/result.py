@@ -347,7 +347,7 @@ class RunResult:
                 path.unlink(missing_ok=True)  # of an earlier report
             else:
                 durable.replace(path, self.figures.svg(name).decode())
-        durable.replace(folder / PREDICTIONS, predictions_csv(self.predictions))
+        durable.replace(folder / PREDICTIONS, predictions_csv(self.predictions, self.plan.caption))
         durable.replace(folder / "report.html", self._page)
         return folder / "report.html"
 

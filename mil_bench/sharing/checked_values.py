@@ -126,6 +126,7 @@ def trained_fold(
         seconds=record.seconds,
         environment=record.environment,
         in_dim=record.in_dim,
+        parameters=record.parameters,
         weights=weights,
     )
 

@@ -28,6 +28,7 @@ _MOST_TRAININGS = 50_000
 _MOST_CLASSES = 1_000
 _LONGEST_LABEL = 200
 _ROUNDING = 1e-6  # of sums of probabilities
+_SPREAD = 5  # numbers that say how large bags are
 
 
 def plan_problems(plan: RunPlan) -> list[str]:
@@ -40,7 +41,7 @@ def plan_problems(plan: RunPlan) -> list[str]:
         return [f"it has more than {_MOST_TRAININGS} trainings"]
     if plan.hierarchy.n_fine > _MOST_CLASSES:
         return [f"it has more than {_MOST_CLASSES} classes"]
-    return [*_job_problems(plan), *_split_problems(plan)]
+    return [*_job_problems(plan), *_split_problems(plan), *_data_problems(plan)]
 
 
 def _job_problems(plan: RunPlan) -> Iterator[str]:
@@ -85,6 +86,22 @@ def _split_problems(plan: RunPlan) -> Iterator[str]:
             yield f"fold {number} has no training or no test slides"
 
 
+def _data_problems(plan: RunPlan) -> Iterator[str]:
+    if plan.data is None:
+        return
+    if list(plan.data.classes) != list(plan.hierarchy.fine):
+        yield "what it says of its data is of other classes"
+    numbers = [plan.data.width, plan.data.without_features]
+    for facts in plan.data.classes.values():
+        numbers += [facts.slides, facts.groups]
+        if len(facts.instances) not in (0, _SPREAD) or not all(
+            math.isfinite(number) and number >= 0 for number in facts.instances
+        ):
+            yield "what it says of its data are no numbers of instances"
+    if min(numbers) < 0:
+        yield "what it says of its data has numbers below 0"
+
+
 def record_problem(record: FoldRecord, job: Job, fold: int) -> str:
     """Why a record cannot be that of a fold of a job, "" if it can."""
     lengths = {len(values) for values in record.curves.values()}
@@ -96,6 +113,8 @@ def record_problem(record: FoldRecord, job: Job, fold: int) -> str:
         return "" if not lengths and record.best_epoch == -1 else "nothing is trained, and it is"
     if len(lengths) != 1 or not 0 <= record.best_epoch < min(lengths):
         return "its curves have other lengths than its epochs"
+    if record.parameters is not None and record.parameters < 0:
+        return f"it counts {record.parameters} parameters"
     if record.in_dim is None or record.in_dim < 1:
         return "it does not say how wide the features are"
     return ""

@@ -139,7 +139,7 @@ def test_a_report_with_such_names_is_whole(result: RunResult, tmp_path: Path) ->
         ET.fromstring(path.read_text(encoding="utf-8"))
     for name, frame in result.tables.items():
         assert len(pd.read_csv(tmp_path / f"{name}.csv", comment="#", index_col=0)) == len(frame)
-    assert len(pd.read_csv(tmp_path / "predictions.csv")) == len(result.predictions)
+    assert len(pd.read_csv(tmp_path / "predictions.csv", comment="#")) == len(result.predictions)
 
 
 @pytest.mark.slow

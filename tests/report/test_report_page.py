@@ -174,7 +174,7 @@ def test_rows_columns_and_parts_of_figures_know_their_methods(text: str) -> None
 
 def test_all_predictions_are_in_a_file_beside_the_page(result: RunResult, tmp_path: Path) -> None:
     path = result.write(tmp_path).with_name("predictions.csv")
-    frame = pd.read_csv(path)
+    frame = pd.read_csv(path, comment="#")
     assert len(frame) == len(result.predictions) == 11 * 40
     assert list(frame.columns) == list(result.predictions.columns)
     assert np.allclose(frame["p(l0)"], result.predictions["p(l0)"], atol=1e-5)

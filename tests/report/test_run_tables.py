@@ -19,6 +19,7 @@ from mil_bench.report.overview.hardest_slides import hardest_slides
 from mil_bench.report.render.html import html_table
 from mil_bench.report.render.inline_svg import inline_svg
 from mil_bench.report.tables import Cell, ResultTable, text_of
+from mil_bench.results import Results
 from mil_bench.running.result_store import ResultStore
 from mil_bench.runs.contents.data_table import data_table
 from mil_bench.runs.contents.predictions import predictions_csv
@@ -159,7 +160,8 @@ def test_a_missing_value_is_a_dash_with_its_reason() -> None:
 
 
 def test_rows_of_the_index_lead_to_the_reports_there_are(tmp_path: Path) -> None:
-    store, reports = ResultStore(tmp_path / "runs"), tmp_path / "reports"
+    results = Results(tmp_path)
+    store, reports = ResultStore(results.runs), results.reports
     done = run_result({"a": trained_folds(1.0), "b": trained_folds(2.0)}, dataset="first")
     waiting = run_result({"a": ()}, dataset="second&<b>")
     for result in (done, waiting):
@@ -172,18 +174,18 @@ def test_rows_of_the_index_lead_to_the_reports_there_are(tmp_path: Path) -> None
         (reports / done.run_id / name).touch()
     (reports / "ranking_1 2").mkdir()
     (reports / "ranking_1 2" / "report.md").touch()
-    page = write_index(store, reports).read_text()
+    page = write_index(store, results).read_text()
     links = dict(re.findall(r'<a href="([^"]+)">(.*?)</a>', page))
     assert links == {
-        f"{done.run_id}/report.html": done.run_id,
-        "ranking_1%202/report.md": "ranking_1 2",
+        f"reports/{done.run_id}/report.html": done.run_id,
+        "reports/ranking_1%202/report.md": "ranking_1 2",
     }
     assert '<th scope="row">second&amp;&lt;b&gt;_patient-kfold' in page
     assert "6 of 6" in page
     assert "Content-Security-Policy" in page
     assert re.search(r"b \d+\.\d ± \d", page)  # the best method and its value
     (store.root / waiting.plan.dataset / f"{waiting.run_id}.json").write_text("{")
-    assert "second" not in write_index(store, reports).read_text()
+    assert "second" not in write_index(store, results).read_text()
 
 
 @pytest.mark.parametrize(
@@ -202,8 +204,9 @@ def test_only_an_https_address_becomes_a_link(address: str, is_link: bool) -> No
 
 def test_a_csv_of_predictions_runs_no_formula() -> None:
     frame = run_result({"=cmd()": trained_folds(1.0)}).predictions
-    text = predictions_csv(frame)
-    assert text.splitlines()[1].startswith("'=cmd(),0,0,s0-0,l0,")
+    lines = predictions_csv(frame, "Caption\nof two lines").splitlines()
+    assert lines[:2] == ["# All test predictions", "# Caption\\nof two lines"]
+    assert lines[3].startswith('"\'=cmd()",0,0,"s0-0","l0",')
 
 
 SVG = b"""<?xml version="1.0"?>

@@ -47,8 +47,8 @@ def start(folder: Path) -> subprocess.Popen:
     )
 
 
-TIMED = {"budget.csv", "cost.svg", "index.html", "report.html", "report.md", "tables.tex"}
-"""Files with the seconds of trainings or the time of a run, which are never twice alike."""
+TIMED = {"budget.csv", "cost.svg", "report.html", "report.md", "tables.tex"}
+"""Files with the seconds of trainings, which no training takes twice alike."""
 
 
 def tables(folder: Path) -> dict[str, bytes]:

@@ -104,7 +104,23 @@ def without(end: str) -> Callable[[Contents], Contents]:
     return change
 
 
+def first_class(**changed: object) -> Callable[[Contents], Contents]:
+    """A forged plan that says something else of the slides of its first class."""
+    return plan(lambda value: next(iter(value["data"]["classes"].values())).update(changed))
+
+
 ALTERED: dict[str, tuple[Callable[[Contents], Contents], str]] = {
+    "data of other classes": (
+        plan(lambda value: value["data"]["classes"].popitem()),
+        "what it says of its data is of other classes",
+    ),
+    "sizes of bags that are none": (
+        first_class(instances=[1.0, 2.0, 3.0, 4.0, float("inf")]),
+        "no numbers of instances",
+    ),
+    "fewer sizes of bags": (first_class(instances=[1.0]), "no numbers of instances"),
+    "a number of slides below 0": (first_class(slides=-1), "numbers below 0"),
+    "parameters below 0": (set_in("parameters", -5), "it counts -5 parameters"),
     "a flipped bit": (flipped, "has the SHA-256"),
     "a member less": (without("00.npz"), "is listed in the manifest and missing"),
     "a member less, nobody told": (

@@ -88,6 +88,7 @@ def test_a_table_is_the_same_in_the_folder_that_imports_it(
         if table.index.name == "pair" or name == "verdict_matrix":
             continue  # headings are marked names; the verdicts are compared below
         imported.index = imported.index.map(without_source)
+        imported.columns = imported.columns.map(lambda of: (without_source(of[0]), of[1]))
         pd.testing.assert_frame_equal(imported, table)
     verdicts = [(v.difference, v.low, v.high, v.adjusted, v.answer) for v in theirs.verdicts]
     assert [(v.difference, v.low, v.high, v.adjusted, v.answer) for v in here.verdicts] == verdicts

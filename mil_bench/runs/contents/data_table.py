@@ -20,7 +20,7 @@ def data_table(plan: RunPlan) -> ResultTable:
     facts, group = plan.data, plan.splits.group_name
     cells: dict[str, dict[str, Cell | str]] = {}
     for c, name in enumerate(plan.hierarchy.fine):
-        known = None if facts is None else facts.classes[name]
+        known = None if facts is None else facts.classes.get(name)
         row: dict[str, Cell | str] = {}
         if not plan.hierarchy.is_flat:
             row["Coarse class"] = plan.hierarchy.coarse[plan.hierarchy.parent[c]]
@@ -41,7 +41,7 @@ def data_table(plan: RunPlan) -> ResultTable:
 
 
 def _count(number: int) -> Cell:
-    return Cell.single(number, f"{number:,}")
+    return Cell.single(float(number), f"{number:,}")
 
 
 def _missing(plan: RunPlan) -> str:

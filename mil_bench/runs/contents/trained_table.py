@@ -67,7 +67,7 @@ def _row(jobs: Sequence[Job], folds: Sequence[TrainedFold]) -> dict[str, Cell | 
 def _parameters(folds: Sequence[TrainedFold]) -> Cell:
     counts = sorted({fold.parameters for fold in folds if fold.parameters})
     if counts:
-        return Cell.single(counts[-1], " / ".join(f"{number:,}" for number in counts))
+        return Cell.single(float(counts[-1]), " / ".join(f"{number:,}" for number in counts))
     return Cell.absent(why=_no_count(folds))
 
 
