@@ -41,8 +41,8 @@ def require_sizes(label: str, method: Any, splits: SplitPlan, store: BagStore) -
     """
     folds = splits.folds
     used = {slide for fold in folds for slide in (*fold.train, *fold.val, *fold.test)}
-    slides = np.array(sorted(used), dtype=object)
-    rows = store.sizes[store.index_of(tuple(slides))]
+    bags = store.index_of(tuple(sorted(used)))
+    slides, rows = store.slides["slide"].to_numpy()[bags], store.sizes[bags]
     problems = []
     for broken, limit in (
         (rows < method.min_rows, f"fewer than {plural(method.min_rows, 'instance')} (min_rows)"),
