@@ -184,7 +184,9 @@ class BagStore:
         self.sizes, self.labels = index.sizes, index.labels
         self.patch_sizes = index.patch_sizes
         spans = zip(index.starts.tolist(), index.sizes.tolist(), strict=True)
-        self.ranges = [(slice(start, start + size),) for start, size in spans]
+        self.ranges: list[tuple[slice, ...]] = [
+            (slice(start, start + size),) for start, size in spans
+        ]
         slides, groups, splits, centres = (index.texts[name] for name in TEXTS)
         declared = dict(
             zip(SLIDE_COLUMNS, (slides, self.labels, groups, splits, centres), strict=True)

@@ -58,6 +58,8 @@ class EncoderGrid:
         problems = []
         if len({plan.dataset for plan in plans}) > 1:
             problems.append(f"several datasets: {', '.join(plan.dataset for plan in plans)}")
+        if len({plan.combine for plan in plans}) > 1:
+            problems.append("slides of patients are combined in several ways")
         if len({plan.splits.digest for plan in plans}) > 1:
             problems.append("the folds differ: run all encoders in one command (--encoder A B C)")
         if len(self.by_encoder) < len(plans):

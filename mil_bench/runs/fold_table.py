@@ -68,7 +68,7 @@ def prediction_frames(plan: RunPlan, fold: TrainedFold) -> dict[str, pd.DataFram
 def all_predictions(
     plan: RunPlan, trained: Mapping[str, Sequence[TrainedFold]], name: str
 ) -> pd.DataFrame:
-    """The frames of one name of all folds, see ``prediction_frames``, with method, seed and fold."""
+    """The frames of this name of all folds, with columns of method, seed and fold before theirs."""
     import pandas as pd  # a third of a second, and lists of runs do without it
 
     frames = [
