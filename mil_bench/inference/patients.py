@@ -109,18 +109,22 @@ class Patients:
             InputError: slides of a patient have different labels.
         """
         predictions = slides.predictions
-        counts: dict[str, int] = {}
-        for slide, count in slides.counts.items():
-            patient = self.patient_of[slide]
-            counts[patient] = max(count, counts.get(patient, 0))
         return PredictedItems(
             predictions if self.combine == BAG else self._averaged(predictions),
             self.labels(slides.labels, predictions.hierarchy.fine),
             {patient: patient for patient in self.slides_of},
             self.name,
-            counts,
+            self.counts(slides.counts),
             self.slides_of,
         )
+
+    def counts(self, of_slides: Mapping[str, int]) -> dict[str, int]:
+        """Patient to the highest count of its slides, of patients with a slide that has one."""
+        counts: dict[str, int] = {}
+        for slide, count in of_slides.items():
+            patient = self.patient_of[slide]
+            counts[patient] = max(count, counts.get(patient, 0))
+        return counts
 
     def _averaged(self, predictions: ModelPredictions) -> ModelPredictions:
         """The mean over the slides of each patient, for every model."""

@@ -271,11 +271,12 @@ class EncoderGrid:
 
 def encoder_grids(results: Sequence[RunResult]) -> list[EncoderGrid]:
     """The grids that runs contain: those of one dataset and split with several encoders."""
-    alike: dict[tuple[str, str], list[RunResult]] = {}
+    alike: dict[tuple[str, ...], list[RunResult]] = {}
     for result in results:
         plan = result.plan
         if plan.encoder:
-            alike.setdefault((plan.dataset, plan.splits.digest), []).append(result)
+            key = plan.dataset, plan.splits.digest, plan.combine
+            alike.setdefault(key, []).append(result)
     return [
         EncoderGrid(group)
         for group in alike.values()

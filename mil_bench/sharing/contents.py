@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mil_bench.datasets.card import BAG, COMBINATIONS
+from mil_bench.datasets.card import BAG, COMBINATIONS, MEAN
 from mil_bench.sharing.bundle import NAME
 from mil_bench.splits.patients import torn_patients
 from mil_bench.splits.plan import ROLES
@@ -134,9 +134,11 @@ def predictions_problem(predictions: Predictions, plan: RunPlan, fold: int) -> s
     expected = sorted(plan.items(tested)) if plan.combine == BAG else list(tested)
     if sorted(predictions.slides.tolist()) != expected:
         return f"its {plan.unit}s are not the test {plan.unit}s of the fold"
-    pairs = zip(predictions.slides.tolist(), predictions.groups.tolist(), strict=True)
-    if plan.combine and any(group != plan.patients.get(slide, slide) for slide, group in pairs):
-        return f"its slides have other {plan.unit}s than in the plan"
+    if plan.combine:
+        items = predictions.slides.tolist()
+        patients = [plan.patients[i] for i in items] if plan.combine == MEAN else items
+        if predictions.groups.tolist() != patients:
+            return f"its slides have other {plan.unit}s than in the plan"
     heads = [predictions.fine]
     if predictions.coarse_head is not None:
         heads.append(predictions.coarse_head)

@@ -51,10 +51,10 @@ def model_card(about: ModelAbout, file_name: str) -> str:
 def _patients(about: ModelAbout) -> str:
     """What is one item if labels belong to patients, with a blank before it; else ""."""
     return {
-        BAG: " Labels belong to the patient: `features` are the patches of all slides of a patient, "
-        "one slide after another in the order of their ids.",
-        MEAN: " Labels belong to the patient: predict each slide, and average the probabilities of "
-        "a patient's slides.",
+        BAG: " Labels belong to the patient: `features` are the patches of all slides of a "
+        "patient, one slide after another in the order of their ids.",
+        MEAN: " Labels belong to the patient: predict each slide, and average the probabilities "
+        "of a patient's slides.",
     }.get(about.combine, "")
 
 
