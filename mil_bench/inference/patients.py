@@ -68,12 +68,14 @@ class Patients:
         """That slides without a known patient count as patients, one sentence or none."""
         if not self.alone:
             return []
-        count = plural(len(self.alone), "slide has", "slides have")
+        one, many = f"a {self.name} of its own", f"{self.name}s of their own"
+        count = plural(
+            len(self.alone),
+            f"slide has no known {self.name} and counts as {one}",
+            f"slides have no known {self.name} and count as {many}",
+        )
         which = "" if len(self.alone) == len(self.patient_of) else f": {first_names(self.alone)}"
-        return [
-            f"{count} no known {self.name} and count{'s' * (len(self.alone) == 1)} as a "
-            f"{self.name} of {'its' if len(self.alone) == 1 else 'their'} own{which}."
-        ]
+        return [f"{count}{which}."]
 
     @cached_property
     def patient_of(self) -> dict[str, str]:
@@ -190,6 +192,10 @@ def _joined(patient: str, bags: Sequence[Bag]) -> Bag:
     )
 
 
+Part = tuple[Bag, slice | None]
+"""A slide and its rows in a bag, None for all rows."""
+
+
 @dataclass(frozen=True)
 class Subject:
     """What is mapped: a slide, or the slides of a patient.
@@ -208,13 +214,17 @@ class Subject:
     is_bag: bool = False
     notes: tuple[str, ...] = ()
 
-    def bags(self, members: Sequence[Bag]) -> list[tuple[Bag, list[tuple[Bag, slice | None]]]]:
-        """What models get, each with its slides and their rows in it; None for all rows."""
+    def bags(self, members: Sequence[Bag]) -> list[tuple[Bag, Sequence[Bag], list[Part]]]:
+        """What models get, the slides in it, and those that are shown with their rows in it."""
         if not self.is_bag:
-            return [(bag, [(bag, None)]) for bag in members]
+            return [(bag, [bag], [(bag, None)]) for bag in members]
         ends = np.cumsum([len(bag.features) for bag in members]).tolist()
-        rows = [slice(end - len(bag.features), end) for bag, end in zip(members, ends, strict=True)]
-        return [(_joined(self.patient, members), list(zip(members, rows, strict=True)))]
+        parts: list[Part] = [
+            (bag, slice(end - len(bag.features), end))
+            for name, bag, end in zip(self.members, members, ends, strict=True)
+            if name in self.shown
+        ]
+        return [(_joined(self.patient, members), members, parts)]
 
 
 def subject_of(plan: RunPlan, source: Path | BagStore, name: str) -> Subject:

@@ -302,7 +302,7 @@ def joined(plans: Sequence[RunPlan]) -> RunPlan:
         for plan in plans
         if plan.combine != first.combine
     ]
-    for job in jobs.values():
+    for job in () if problems else jobs.values():
         for other in jobs.values():
             same_row = (job.label, job.seed) == (other.label, other.seed)
             if same_row and job.key < other.key:

@@ -104,11 +104,10 @@ def map_slides(result: TrainedRun, request: SlideRequest, choice: ModelChoice) -
     )
     facts = (*feature_notes(found[0], trained, choice.data), *subject.notes)
     fine, made = result.plan.hierarchy.fine, []
-    for bag, parts in subject.bags([own.read(0) for own in found]):
-        label = next(
-            (label_of[part.slide.id] for part, _ in parts if part.slide.id in label_of), -1
-        )
-        maps, without, notes = mapper.maps_of(bag, [part.slide.id for part, _ in parts], label)
+    for bag, inside, parts in subject.bags([own.read(0) for own in found]):
+        slides = [member.slide.id for member in inside]
+        label = next((label_of[slide] for slide in slides if slide in label_of), -1)
+        maps, without, notes = mapper.maps_of(bag, slides, label)
         made += [
             SlideMaps(
                 slide=part.slide.id,
@@ -123,7 +122,6 @@ def map_slides(result: TrainedRun, request: SlideRequest, choice: ModelChoice) -
                 patient=subject.patient,
             )
             for part, rows in parts
-            if part.slide.id in subject.shown
         ]
     return made
 

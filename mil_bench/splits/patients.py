@@ -72,7 +72,7 @@ def torn_patients(folds: Sequence[Fold], group_of: Mapping[str, str], group_name
                 if rest := sorted(slides_of[group] - listed):
                     problems.setdefault(
                         group,
-                        f"fold {k} has slides of {group_name} '{group}' as {role} slides without "
-                        f"{first_names(rest)}",
+                        f"the {role} slides of fold {k} have some slides of {group_name} '{group}' "
+                        f"and lack {first_names(rest)}",
                     )
     return [problems[group] for group in sorted(problems)]
