@@ -32,7 +32,7 @@ class PatientBags(BagStore):
 
     def _take(self, index: StoreIndex) -> None:
         super()._take(index)
-        slides, ranges = self.slides, self.ranges
+        slides, ranges, self.unit = self.slides, self.ranges, self.group_name
         groups, ids = slides["group"].tolist(), slides["slide"].tolist()
         order = sorted(range(len(ids)), key=lambda i: (groups[i], ids[i]))
         self._members = [list(own) for _, own in itertools.groupby(order, key=groups.__getitem__)]

@@ -121,6 +121,9 @@ class BagStore:
             are verified by ``verify``.
     """
 
+    unit = "slide"
+    """What a bag is of, for messages."""
+
     def __init__(self, path: Path, labels: Path | None = None) -> None:
         self.path, self.labels_path = Path(path), labels
         self._is_verified = False

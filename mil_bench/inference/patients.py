@@ -10,7 +10,7 @@ import numpy as np
 
 from mil_bench.bags.bag import Bag, Slide
 from mil_bench.bags.store import BagStore
-from mil_bench.datasets.card import BAG
+from mil_bench.datasets.card import BAG, CENTRE
 from mil_bench.datasets.slide_ids import own_group, without_ending
 from mil_bench.errors import InputError
 from mil_bench.inference.predictions import ModelPredictions, PredictedItems
@@ -242,7 +242,7 @@ def subject_of(plan: RunPlan, source: Path | BagStore, name: str) -> Subject:
     known: Mapping[str, str] = {}
     if not isinstance(source, BagStore):
         known = plan.patients if source.is_dir() else {}
-    elif source.group_name:
+    elif source.group_name not in ("", CENTRE):
         known = dict(zip(source.slides["slide"], source.slides["group"], strict=True))
     slide = next((s for s in (name, without_ending(name)) if s in known), "")
     patient = known.get(slide, name)

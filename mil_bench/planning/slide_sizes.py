@@ -53,12 +53,12 @@ def require_sizes(label: str, method: Any, splits: SplitPlan, store: BagStore) -
     ):
         if broken.any():
             named = [f"{s} ({n})" for s, n in zip(slides[broken], rows[broken], strict=True)]
-            count = plural(len(named), "slide has", "slides have")
+            count = plural(len(named), f"{store.unit} has", f"{store.unit}s have")
             problems.append(f"{count} {limit}: {first_names(named)}")
     if problems:
         raise InputError(
-            f"slides for {label}",
+            f"{store.unit}s for {label}",
             problems,
-            "Leave the method out, or make folds without these slides (mil-bench splits make "
+            "Leave the method out, or make folds without them (mil-bench splits make "
             "--labels TABLE) and give them with --splits. Nothing was trained.",
         )

@@ -237,7 +237,7 @@ def _predict(models: Models, feed: Feed, store: BagStore, test: np.ndarray, k: i
     is_finite = predicted.fine_logits.isfinite().all(1).numpy()
     if not is_finite.all():
         raise TrainingError(
-            f"the predictions of {(~is_finite).sum()} test slides are not finite "
+            f"the predictions of {(~is_finite).sum()} test {store.unit}s are not finite "
             f"(first: {slides[~is_finite][0]}); check their features"
         )
     return Predictions(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from mil_bench.datasets.card import CENTRE
 from mil_bench.datasets.labels import read_label_table
 from mil_bench.datasets.slide_ids import own_group
 from mil_bench.datasets.slides import Slides
@@ -130,8 +131,10 @@ def predict(
     classes = slides.classes if table is None else plan.hierarchy.fine
     label_of, more = labels_of(slides, known, classes, result)
     group_of, group_name = groups_of(known, slides.slides), known.group_name if known else ""
-    patients = Patients.among(slides.slides, group_of, plan)
+    are_patients = group_name != CENTRE
+    patients = Patients.among(slides.slides, group_of if are_patients else {}, plan)
     if patients is not None:
+        patients.labels(label_of, plan.hierarchy.fine)  # refuses before anything is predicted
         group_of, group_name = patients.known, patients.name
         more += patients.notes
     overlap = training_overlap(

@@ -279,8 +279,9 @@ class RunResult:
             data: folder of packed features, None for ``data`` or the value of ``MIL_BENCH_DATA``.
 
         Returns:
-            One row per slide: predicted classes, mean and spread of the models' probabilities, and
-            ``trained_on``, the number of models in whose training the slide took part.
+            One row per slide, or per patient if labels belong to patients: predicted classes, mean
+            and spread of the models' probabilities, and ``trained_on``, the number of models in
+            whose training it took part.
 
         Raises:
             MilBenchError: the files cannot be used, or the features are not those of the training.

@@ -89,7 +89,8 @@ def _split_problems(plan: RunPlan) -> Iterator[str]:
 def _patient_problems(plan: RunPlan) -> Iterator[str]:
     ways = {job.combine for job in plan.jobs}
     are_known = ways <= {"", *COMBINATIONS} and len(ways) == 1
-    if not are_known or bool(plan.combine) != bool(plan.patients):
+    fits = bool(plan.combine) == bool(plan.patients) == bool(plan.patients and plan.unit)
+    if not (are_known and fits):
         yield "its jobs combine the slides of patients in ways that do not fit its plan"
         return
     folds = plan.splits.folds
