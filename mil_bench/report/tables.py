@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mil_bench.wording import in_unit
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
@@ -143,6 +145,11 @@ class ResultTable:
     row_heading: str = "method"
     method_columns: tuple[str, ...] = ()
     is_signs: bool = False
+
+    def in_unit(self, unit: str) -> ResultTable:
+        """The table with title and note about items of a comparison, see ``wording.in_unit``."""
+        title, note = (in_unit(text, unit) for text in (self.title, self.note))
+        return replace(self, title=title, note=note)
 
     @property
     def columns(self) -> list[str]:

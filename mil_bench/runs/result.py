@@ -17,20 +17,19 @@ from mil_bench.planning.asked import Asked
 from mil_bench.report.budget import budget_table
 from mil_bench.report.centre_tables import CENTRE_TABLES, centre_tables
 from mil_bench.report.overview.forest import Forest, by_mean
-from mil_bench.report.overview.hardest_slides import hardest_slides
 from mil_bench.report.pair_sentences import verdict_sentence
 from mil_bench.report.power_tables import power_sentences, power_tables
 from mil_bench.report.render import PREDICTIONS, check_folder, write_report
 from mil_bench.report.result_tables import pooled_tables, result_tables
 from mil_bench.report.sentences import summary
 from mil_bench.report.verdict_tables import VERDICT_TABLES, main_measure, verdict_tables
-from mil_bench.runs.contents.data_table import data_table
+from mil_bench.runs.contents.about_tables import about_tables
 from mil_bench.runs.contents.key_facts import basis, environment, key_facts, warning
-from mil_bench.runs.contents.predictions import prediction_frame, predictions_csv
-from mil_bench.runs.contents.trained_table import trained_table
-from mil_bench.runs.fold_table import audit_lines, fold_table
+from mil_bench.runs.contents.predictions_file import predictions_csv
+from mil_bench.runs.fold_table import all_predictions, audit_lines
 from mil_bench.runs.plan_records import PlanRecords, PlanStatus, what_was_planned
 from mil_bench.tuning.tuned_run import TunedRun
+from mil_bench.wording import in_unit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -107,7 +106,8 @@ class RunResult:
     def evidence(self) -> Evidence:
         """Values of every training, and their bootstrap over patients."""
         plan = self.plan
-        sizes = tuple((len(fold.train), len(fold.test)) for fold in plan.splits.folds)
+        folds = plan.splits.folds
+        sizes = tuple((len(plan.items(f.train)), len(plan.items(f.test))) for f in folds)
         return Evidence(
             self.trained,
             plan.hierarchy,
@@ -120,6 +120,7 @@ class RunResult:
             pairs=self.asked.pairs_of(plan.methods),
             main=self.asked.measure(plan),
             centres=plan.centres,
+            unit=plan.unit,
         )
 
     @property
@@ -142,7 +143,7 @@ class RunResult:
     @cached_property
     def answer(self) -> str:
         """The result in one sentence."""
-        return self._answers[0]
+        return in_unit(self._answers[0], self.plan.unit)
 
     @cached_property
     def _answers(self) -> list[str]:
@@ -151,12 +152,9 @@ class RunResult:
     @cached_property
     def summary(self) -> list[str]:
         """The result in a few sentences."""
-        reason = self._main[1]
-        return [
-            *([reason] if reason else []),
-            *self._answers,
-            *(f"{self._level}{sentence}" for sentence in power_sentences(self.outlook)),
-        ]
+        power = [f"{self._level}{sentence}" for sentence in power_sentences(self.outlook)]
+        lines = [self._main[1], *self._answers, *power]
+        return [in_unit(line, self.plan.unit) for line in lines if line]
 
     @property
     def _level(self) -> str:
@@ -171,25 +169,18 @@ class RunResult:
     @cached_property
     def report_tables(self) -> list[ResultTable]:
         """All tables with captions and marks."""
-        caption = self.plan.caption
-        hardest = hardest_slides(self.evidence, by_mean(self.evidence, self.measure), caption)
-        return [
-            *result_tables(self.evidence, caption),
-            *verdict_tables(self.evidence, self.verdicts, self.measure, caption),
+        evidence, measure, caption = self.evidence, self.measure, self.plan.caption
+        tables = [
+            *result_tables(evidence, caption),
+            *verdict_tables(evidence, self.verdicts, measure, caption),
             *power_tables(self.outlook, caption),
-            *pooled_tables(self.evidence, caption),
-            *centre_tables(self.evidence, self.measure, caption),
+            *pooled_tables(evidence, caption),
+            *centre_tables(evidence, measure, caption),
             budget_table(self.trained, self._expected, caption, self.tuned is not None),
-            *(
-                []
-                if self.tuned is None
-                else self.tuned.tables(self.evidence, self.measure, caption)
-            ),
-            *([] if hardest is None else [hardest]),
-            trained_table(self.plan, self.trained, caption),
-            data_table(self.plan),
-            fold_table(self.plan, self.trained),
+            *(self.tuned.tables(evidence, measure, caption) if self.tuned is not None else ()),
         ]
+        about = about_tables(self.plan, evidence, measure)
+        return [*(table.in_unit(self.plan.unit) for table in tables), *about]
 
     @cached_property
     def planned(self) -> PlanStatus | None:
@@ -221,14 +212,21 @@ class RunResult:
 
         tables = {table.name: table for table in self.report_tables}
         gallery = Gallery.of(self.evidence, tables, self.measure)
-        return (
-            gallery if self.tuned is None else Gallery({**gallery.pictures, **self.tuned.pictures})
-        )
+        tuned = {} if self.tuned is None else self.tuned.pictures
+        return Gallery({**gallery.pictures, **tuned}).in_unit(self.plan.unit)
 
     @property
     def predictions(self) -> pd.DataFrame:
-        """All test predictions: one row per method, seed, fold and slide."""
-        return prediction_frame(self.trained, self.plan.hierarchy)
+        """All test predictions: one row per method, seed, fold and slide.
+
+        If labels belong to patients, there is one row per patient in place of the slide.
+        """
+        return all_predictions(self.plan, self.trained, "predictions")
+
+    @property
+    def slide_predictions(self) -> pd.DataFrame:
+        """The predictions of single slides, if those of a patient's slides were averaged."""
+        return all_predictions(self.plan, self.trained, "slide_predictions")
 
     def model(self, method: str, seed: int | None = None, fold: int = 0) -> Method:
         """A trained method in evaluation mode, on the CPU; imports torch.
@@ -286,8 +284,9 @@ class RunResult:
             data: folder of packed features, None for ``data`` or the value of ``MIL_BENCH_DATA``.
 
         Returns:
-            One row per slide: predicted classes, mean and spread of the models' probabilities, and
-            ``trained_on``, the number of models in whose training the slide took part.
+            One row per slide, or per patient if labels belong to patients: predicted classes, mean
+            and spread of the models' probabilities, and ``trained_on``, the number of models in
+            whose training it took part.
 
         Raises:
             MilBenchError: the files cannot be used, or the features are not those of the training.
@@ -366,6 +365,7 @@ class RunResult:
         return Report(
             title=f"{plan.dataset}: {plan.splits.protocol}",
             run=self.run_id,
+            unit=plan.unit,
             warning=warning(plan),
             key_facts=key_facts(plan, self.trained, record.time if record else ""),
             answer=self.answer,
@@ -380,7 +380,7 @@ class RunResult:
             tables={table.name: table for table in self.report_tables},
             sentences=[verdict_sentence(verdict) for verdict in self.verdicts],
             figures=self.figures,
-            audit=audit_lines(plan.splits),
+            audit=audit_lines(plan),
             environment=environment(self.trained),
             command=plan.command and f"{plan.command}{self.asked.again}",
         )

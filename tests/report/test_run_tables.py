@@ -22,7 +22,7 @@ from mil_bench.report.tables import Cell, ResultTable, text_of
 from mil_bench.results import Results
 from mil_bench.running.result_store import ResultStore
 from mil_bench.runs.contents.data_table import data_table
-from mil_bench.runs.contents.predictions import predictions_csv
+from mil_bench.runs.contents.predictions_file import predictions_csv
 from mil_bench.runs.contents.trained_table import trained_table
 from mil_bench.runs.listing import write_index
 from mil_bench.splits.plan import Fold, SplitPlan
@@ -206,7 +206,7 @@ def test_a_csv_of_predictions_runs_no_formula() -> None:
     frame = run_result({"=cmd()": trained_folds(1.0)}).predictions
     lines = predictions_csv(frame, "Caption\nof two lines").splitlines()
     assert lines[:2] == ["# All test predictions", "# Caption\\nof two lines"]
-    assert lines[3].startswith('"\'=cmd()",0,0,"s0-0","l0",')
+    assert re.match(r'"\'=cmd\(\)",0,0,"s0-0","p0-0","l0","l0",0\.\d+,', lines[3])
 
 
 SVG = b"""<?xml version="1.0"?>

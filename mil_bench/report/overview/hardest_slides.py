@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mil_bench.datasets.card import SLIDE
 from mil_bench.report.tables import ABSENT, Cell, ResultTable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from mil_bench.evaluation.verdicts import Evidence
 
@@ -67,36 +68,30 @@ def hardest_slides(evidence: Evidence, order: Sequence[str], caption: str) -> Re
     )[:_MOST]
     if not hard:
         return None
-    cells = {
-        name: _row(evidence, slides[name], means[name], len(wrong[name]), methods) for name in hard
-    }
+    group = evidence.group_name.capitalize() if evidence.unit == SLIDE else ""
+    cells = {name: _row(evidence.hierarchy.fine, slides[name], means[name], group) for name in hard}
     return ResultTable(
         "hardest",
         "Hardest slides",
         caption,
         cells,
         note=_NOTE,
-        row_heading="slide",
+        row_heading=evidence.unit,
         method_columns=tuple(methods),
     )
 
 
 def _row(
-    evidence: Evidence,
-    slide: _Slide,
-    means: dict[str, np.ndarray],
-    wrong: int,
-    methods: Sequence[str],
+    classes: Sequence[str], slide: _Slide, means: Mapping[str, np.ndarray], group: str
 ) -> dict[str, Cell | str]:
-    classes = evidence.hierarchy.fine
     row: dict[str, Cell | str] = {"Class": classes[slide.label]}
-    if evidence.group_name:
-        row[evidence.group_name.capitalize()] = str(slide.group) or ABSENT
-    row["Wrong"] = Cell.single(wrong / len(means), f"{wrong} of {len(means)}")
+    if group:
+        row[group] = str(slide.group) or ABSENT
     mistaken = [classes[mean.argmax()] for mean in means.values() if mean.argmax() != slide.label]
+    wrong = f"{len(mistaken)} of {len(means)}"
+    row["Wrong"] = Cell.single(len(mistaken) / len(means), wrong)
     row["Mostly taken for"] = max(dict.fromkeys(mistaken), key=mistaken.count)
-    for method in methods:
-        mean = means[method]
+    for method, mean in means.items():
         highest = f"highest: {classes[mean.argmax()]}, {100 * mean.max():.1f} %"
         row[method] = Cell(100 * float(mean[slide.label]), why=highest)
     return row

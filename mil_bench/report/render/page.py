@@ -41,6 +41,7 @@ class Report:
     Args:
         title: heading.
         run: name of the run.
+        unit: what is one item of the comparison ("slide").
         warning: shown above everything else, "" for none.
         key_facts: heading to value, and why there is none or what it counts, "" for nothing.
         answer: the result in one sentence.
@@ -62,6 +63,7 @@ class Report:
 
     title: str
     run: str
+    unit: str
     warning: str
     key_facts: Mapping[str, tuple[str, str]]
     answer: str

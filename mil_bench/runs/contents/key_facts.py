@@ -40,7 +40,7 @@ def key_facts(
     return {
         "Date": (planned[:10], "The run was planned on this day.") if planned else date,
         "Slides": (f"{len(slides):,}", f"{len(tested):,} of them are tested."),
-        **_groups(splits.group_name, trained),
+        **_groups(plan, trained),
         "Folds": (f"{len(splits.folds)}" + f" x {seeds} seeds" * (seeds > 1), splits.count),
         "Classes": (classes, ", ".join(hierarchy.fine)),
         "Encoder": (plan.encoder, "It made the features.") if plan.encoder else encoder,
@@ -55,10 +55,11 @@ def warning(plan: RunPlan) -> str:
 def basis(plan: RunPlan) -> str:
     """Protocol, trainings and leaks, in one line."""
     trainings = f"{plan.splits.count} x {plural(len(plan.seeds), 'seed')}"
-    return f"Protocol {plan.splits.protocol}, {trainings}. {audit_lines(plan.splits)[0]}"
+    return f"Protocol {plan.splits.protocol}, {trainings}. {audit_lines(plan)[0]}"
 
 
-def _groups(name: str, trained: Mapping[str, Sequence[TrainedFold]]) -> KeyFacts:
+def _groups(plan: RunPlan, trained: Mapping[str, Sequence[TrainedFold]]) -> KeyFacts:
+    name = plan.splits.group_name
     if not name:
         return {"Patients": (ABSENT, "It is not known which slides are of one patient.")}
     groups = {
@@ -67,6 +68,8 @@ def _groups(name: str, trained: Mapping[str, Sequence[TrainedFold]]) -> KeyFacts
         for fold in folds
         for group in fold.predictions.groups.tolist()
     }
+    if plan.patients:
+        groups = {plan.patients[slide] for fold in plan.splits.folds for slide in fold.test}
     heading = f"{name[0].upper()}{name[1:]}s"
     if not groups:
         return {heading: (ABSENT, "No training is stored.")}
