@@ -87,11 +87,12 @@ def _row(
     row: dict[str, Cell | str] = {"Class": classes[slide.label]}
     if group:
         row[group] = str(slide.group) or ABSENT
-    mistaken = [classes[mean.argmax()] for mean in means.values() if mean.argmax() != slide.label]
+    highest = {method: int(mean.argmax()) for method, mean in means.items()}
+    mistaken = [classes[c] for c in highest.values() if c != slide.label]
     wrong = f"{len(mistaken)} of {len(means)}"
     row["Wrong"] = Cell.single(len(mistaken) / len(means), wrong)
     row["Mostly taken for"] = max(dict.fromkeys(mistaken), key=mistaken.count)
     for method, mean in means.items():
-        highest = f"highest: {classes[mean.argmax()]}, {100 * mean.max():.1f} %"
-        row[method] = Cell(100 * float(mean[slide.label]), why=highest)
+        why = f"highest: {classes[highest[method]]}, {100 * mean.max():.1f} %"
+        row[method] = Cell(100 * float(mean[slide.label]), why=why)
     return row
