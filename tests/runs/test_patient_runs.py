@@ -139,7 +139,7 @@ def test_tables_speak_of_patients(as_bags: RunResult, averaged: RunResult) -> No
         counts = [row["Test"].mean for row in tables["folds"].cells.values()]
         assert sum(counts) == 24
         about = [t.name for t in run.report_tables if "slide" in f"{t.title} {t.note}"]
-            assert about == ["data"]  # how many slides and bags there are
+        assert about == ["data"]  # how many slides and bags there are
         assert "Patients" in tables["centres"].columns
         assert "Test slides" not in tables["centres"].columns
         assert not [p.caption for p in run.figures.pictures.values() if "slide" in p.caption]
