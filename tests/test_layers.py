@@ -191,6 +191,14 @@ def test_all_folders_are_installed() -> None:
     assert set(settings["packages"]) == here
 
 
+def test_all_templates_are_installed() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    patterns = settings["package-data"]["mil_bench"]
+    package = ROOT / "mil_bench"
+    installed = {path for pattern in patterns for path in package.glob(pattern)}
+    assert set((package / "templates").iterdir()) <= installed
+
+
 def test_modules_and_functions_stay_small() -> None:
     for path in FILES:
         text = path.read_text()
