@@ -35,6 +35,7 @@ LAYERS = [
     "report",
     "planning",
     "running",
+    "run_file",
     "methods.conformance",  # it trains the methods that it checks
     "tuning",
     "inference",

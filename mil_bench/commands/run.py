@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mil_bench.commands.options import (
@@ -24,12 +26,11 @@ from mil_bench.errors import InputError, one_line
 from mil_bench.planning.asked import OPTIONS, Asked
 from mil_bench.planning.options import add_options, from_arguments
 from mil_bench.planning.request import RunRequest
+from mil_bench.run_file import Datasets, completed, save_run_file
 from mil_bench.wording import plural
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from mil_bench.planning.plan import RunPlan
     from mil_bench.running.result_store import ResultStore
@@ -39,28 +40,40 @@ def add_run(subparsers: Any) -> None:
     """``mil-bench run``."""
     parser = subparsers.add_parser(
         "run",
+        argument_default=argparse.SUPPRESS,  # of what is not given, a run file may say it
         help="train methods by cross-validation and print the comparison tables",
         description="Train methods by seeded cross-validation and print the comparison tables. "
         "Every finished fold is stored at once: after an interruption, the same command trains "
         "only what is missing.",
     )
     parser.set_defaults(call=run)
-    add_comparison(parser)
+    parser.add_argument(
+        "file",
+        nargs="?",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="a run file (TOML) that gives the options; those on the command line count more",
+    )
+    add_comparison(parser, has_file=True)
     tuning = parser.add_argument_group("settings (default: the authors' recipes)")
     add_options(tuning.add_mutually_exclusive_group(), RunRequest, "tune", "tuned")
     add_options(tuning, RunRequest, "select", "pruning")
     add_options(parser.add_argument_group("the comparison"), Asked, *OPTIONS)
     how = add_setup(parser, "tracking", "shard", "collect")
     how.add_argument(
-        "--dry-run", action="store_true", help="print what would be trained, and train nothing"
+        "--dry-run",
+        action="store_true",
+        default=False,
+        help="print what would be trained, and train nothing",
     )
+    add_options(how, Datasets, "test_on")
     how.add_argument(
-        "--test-on",
-        nargs="+",
-        default=[],
-        metavar="NAME",
-        help="also predict these datasets with all trained models: tables per cohort, and the drop "
-        "from the run's own test slides",
+        "--save",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="write a run file: mil-bench run FILE then does what this command does",
     )
     add_json(how)
 
@@ -69,6 +82,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Train, print and write; returns 1 if a training failed."""
     from mil_bench.api import execute, prepare
 
+    arguments = completed(arguments)
+    if not arguments.dataset:
+        remedy = "Give --dataset NAME, or a run file that names one."
+        raise InputError("the request", ["no dataset is named"], remedy)
     if arguments.json and arguments.dry_run:
         problem = "json prints results, and dry-run makes none"
         raise InputError("the request", [problem], "Give only one of them.")
@@ -81,6 +98,8 @@ def run(arguments: argparse.Namespace) -> int:
     asked = from_arguments(Asked, arguments)
     for planned in prepared:
         asked.require(planned.plan)
+    if arguments.save is not None:
+        save_run_file(arguments.save, arguments)
     if arguments.dry_run:
         _print_plans(prepared, setup, arguments)
         return 0

@@ -24,6 +24,7 @@ from mil_bench.report.render import check_folder, write_report
 from mil_bench.report.result_tables import pooled_tables, result_tables
 from mil_bench.report.sentences import summary
 from mil_bench.report.verdict_tables import VERDICT_TABLES, main_measure, verdict_tables
+from mil_bench.run_file import run_file_of
 from mil_bench.runs.fold_table import audit_lines, fold_table
 from mil_bench.runs.plan_records import PlanRecords, PlanStatus, what_was_planned
 from mil_bench.tuning.tuned_run import TunedRun
@@ -373,6 +374,7 @@ class RunResult:
             audit=audit,
             environment=self._environment,
             command=plan.command and f"{plan.command}{self.asked.again}",
+            run_file=run_file_of(plan.command, self.asked).splitlines(),
         )
 
     @property
