@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = [
     "wording",
     "errors",
+    "printing",
     "results",
     "file_values",
     "seeds",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mil_bench.commands.cards import add_allow_missing
 from mil_bench.commands.options import add_data_folder, add_results_folder
+from mil_bench.printing import linked
 from mil_bench.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -260,9 +261,8 @@ def _print_sizes(sizes: np.ndarray) -> None:
 
 
 def _draw_sizes(sizes: np.ndarray, name: Path, results: Path) -> None:
-    from mil_bench.errors import show
     from mil_bench.report.figures.bag_sizes import bag_size_histogram
 
     path = results / "inspection" / f"{name.stem}-bag-sizes.png"
     bag_size_histogram(sizes, f"{name.stem}: {len(sizes)} bags", path)
-    show(f"Figure: {path}")
+    print(f"Figure: {linked(path)}")

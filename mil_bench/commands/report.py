@@ -13,6 +13,7 @@ from mil_bench.commands.options import (
 from mil_bench.errors import InputError, one_line
 from mil_bench.planning.asked import OPTIONS, Asked
 from mil_bench.planning.options import add_options, from_arguments
+from mil_bench.printing import linked
 
 if TYPE_CHECKING:
     import argparse
@@ -103,7 +104,7 @@ def show(result: Any, folder: Path, again: str) -> None:
     page = result.write(folder)
     for line in result.figures.failures.values():
         print(f"! {one_line(line)}")
-    print(f"\nReport: {page}  (tables as Markdown, CSV and LaTeX in the same folder)")
+    print(f"\nReport: {linked(page)}  (tables as Markdown, CSV and LaTeX in the same folder)")
     print(f"To print it again: mil-bench report {result.run_id}{result.asked.again}{again}")
 
 
@@ -168,7 +169,7 @@ def show_ranking(results: list[Any], reports: Path) -> None:
         print()
         for sentence in grid.sentences:
             print(one_line(sentence))
-        print(f"\nEncoders: {grid.write(reports)}")
+        print(f"\nEncoders: {linked(grid.write(reports))}")
     if len(results) < 2:
         return
     print()
@@ -178,4 +179,4 @@ def show_ranking(results: list[Any], reports: Path) -> None:
         print(f"! Not done: {error}")
         return
     print_tables([ranking.table])
-    print(f"\n{one_line(ranking.sentence)}\n\nRanking: {ranking.write(reports)}")
+    print(f"\n{one_line(ranking.sentence)}\n\nRanking: {linked(ranking.write(reports))}")

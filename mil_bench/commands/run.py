@@ -26,6 +26,7 @@ from mil_bench.errors import InputError, one_line
 from mil_bench.planning.asked import OPTIONS, Asked
 from mil_bench.planning.options import add_options, from_arguments
 from mil_bench.planning.request import RunRequest
+from mil_bench.printing import linked
 from mil_bench.run_file import Datasets, completed, save_run_file
 from mil_bench.wording import plural
 
@@ -139,7 +140,7 @@ def _show_cohort(result: Any, name: str, data: Path, folder: Path) -> None:
     print()
     for sentence in cohort.sentences:
         print(one_line(sentence))
-    print(f"\nTables: {cohort.write(folder / f'on-{file_name(name)}')}")
+    print(f"\nTables: {linked(cohort.write(folder / f'on-{file_name(name)}'))}")
 
 
 def _document(result: Any, setup: Any) -> dict[str, Any]:
@@ -182,14 +183,15 @@ def _print_plan(plan: RunPlan, store: ResultStore) -> None:
         parts = f"{training} training, {validation} validation, {test} test slides"
         print(f"{repeat}fold {k}: {parts}")
     print()
+    width = max(map(len, plan.methods))
     for job in plan.jobs:
         missing = folds - len(store.done(job) & set(range(folds)))
         how = _recipe_line(job.recipe) if job.is_trained else "uses no features"
-        print(f"{job.label:14} seed {job.seed}: {missing} of {folds} folds to train, {how}")
+        print(f"{job.label:{width}}  seed {job.seed}: {missing} of {folds} folds to train, {how}")
     for label, reason in plan.skipped.items():
-        print(f"{label:14} is left out: {reason}")
+        print(f"{label:{width}}  is left out: {reason}")
     for label, remark in plan.remarks.items():
-        print(f"{label:14} note: {remark}")
+        print(f"{label:{width}}  note: {remark}")
 
 
 def _recipe_line(recipe: Mapping[str, Any]) -> str:
@@ -199,5 +201,5 @@ def _recipe_line(recipe: Mapping[str, Any]) -> str:
         return "fits itself in one pass"
     return (
         f"{plural(recipe['epochs'], 'epoch')}, {recipe['optimizer']}, "
-        f"learning rate {recipe['learning_rate']:g}, {recipe['batch_size']} bags per step"
+        f"learning rate {recipe['learning_rate']:g}, {plural(recipe['batch_size'], 'bag')} per step"
     )

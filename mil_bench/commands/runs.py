@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 from mil_bench.commands.options import add_json, add_results_folder, words_again
+from mil_bench.printing import complain
 
 if TYPE_CHECKING:
     import argparse
@@ -83,7 +83,7 @@ def _add_track(actions: Any) -> None:
 
 def list_runs(arguments: argparse.Namespace) -> int:
     """Print the runs that match the filters; returns 2 if a stored file is broken."""
-    from mil_bench.errors import StorageError, printable
+    from mil_bench.errors import StorageError
     from mil_bench.report.render.terminal import print_tables
     from mil_bench.results import Results
     from mil_bench.running.result_store import ResultStore
@@ -111,7 +111,7 @@ def list_runs(arguments: argparse.Namespace) -> int:
             f"Begin with: mil-bench run --dataset digits --preset quick{again}"
         )
     for line in broken:
-        print(f"mil-bench: {printable(line)}", file=sys.stderr)
+        complain(line)
     return 2 if broken else 0
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mil_bench.commands.inspection import add_reading, reading_of
 from mil_bench.commands.options import add_data_folder, add_plugin_files, add_results_folder
 from mil_bench.errors import one_line
+from mil_bench.printing import linked
 from mil_bench.wording import plural
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def predict(arguments: argparse.Namespace) -> int:
     for line in predicted.notes:
         print(f"! {one_line(line)}")
     if arguments.out is not None:
-        print(f"Predictions: {arguments.out}  ({plural(len(predicted.frame), 'slide')})")
+        print(f"Predictions: {linked(arguments.out)}  ({plural(len(predicted.frame), 'slide')})")
     return 0
 
 
