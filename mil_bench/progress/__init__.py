@@ -1,4 +1,4 @@
-"""Progress bars as wrappers around an iteration."""
+"""Progress: a wrapper around an iteration, and the display that it uses (``display``)."""
 
 from __future__ import annotations
 
@@ -19,9 +19,14 @@ def unwatched(
 
 
 def progress_bar(items: Iterable[Any], count: int, what: str) -> Iterable[Any]:
-    """A bar on standard error; nothing if that is no terminal."""
-    from rich.console import Console
-    from rich.progress import track
+    """A display that is removed at the end; nothing if there is neither terminal nor notebook."""
+    from mil_bench.progress.display import Display
 
-    console = Console(stderr=True)
-    return track(items, what, count, console=console, disable=not console.is_terminal)
+    display = Display(what)
+    display.start(count)
+    try:
+        for number, item in enumerate(items, 1):
+            yield item
+            display.update(number)
+    finally:
+        display.stop()
