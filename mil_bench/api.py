@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mil_bench import registry
-from mil_bench.cluster.folds import FoldsElsewhere
 from mil_bench.errors import InputError, StorageError, UnknownNameError
-from mil_bench.evaluation.verdicts import MARGIN
+from mil_bench.evaluation.metric import MARGIN
 from mil_bench.planning.asked import Asked
 from mil_bench.planning.prepare import Prepared
 from mil_bench.planning.prepare import prepare as prepare_request
@@ -19,17 +18,17 @@ from mil_bench.planning.request import RunRequest
 from mil_bench.planning.rows import MethodRow
 from mil_bench.progress import progress_bar, unwatched
 from mil_bench.results import Results
-from mil_bench.running.result_store import ResultStore
-from mil_bench.running.runner import MissingFolds
 from mil_bench.running.setup import ELSEWHERE, Cluster, Setup, data_folder
-from mil_bench.runs.plan_records import keep_chosen, keep_plan
-from mil_bench.runs.result import RunResult
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mil_bench.cluster.folds import FoldsElsewhere
     from mil_bench.methods import Method
     from mil_bench.running.listeners import Listener
+    from mil_bench.running.result_store import ResultStore
+    from mil_bench.running.runner import MissingFolds
+    from mil_bench.runs.result import RunResult
 
 
 def run(
@@ -239,6 +238,9 @@ def open_run(
         InputError: the run has no such method, or methods cannot be compared on the metric.
         StorageError: one of its files is broken.
     """
+    from mil_bench.running.result_store import ResultStore
+    from mil_bench.runs.result import RunResult
+
     store = ResultStore(Results(Path(results)).runs)
     asked = _asked(metric, margin, reference, pairs)
     result = RunResult.collect(store, store.load_plan(name), asked=asked)
@@ -268,6 +270,10 @@ def execute(
     Raises:
         InputError: the run lacks a method that is to be compared, or cannot be made as asked.
     """
+    from mil_bench.running.result_store import ResultStore
+    from mil_bench.runs.plan_records import keep_chosen, keep_plan
+    from mil_bench.runs.result import RunResult
+
     asked.require(prepared.plan)  # before anything is trained
     store = ResultStore(setup.folder.runs)
     if prepared.request.is_tuned:
@@ -281,11 +287,7 @@ def execute(
             keep_chosen(store, record, prepared.plan)
     plan = prepared.plan
     listeners = _listeners(setup)
-    source: MissingFolds | FoldsElsewhere
-    if setup.on in ELSEWHERE:
-        source = FoldsElsewhere(prepared, store, setup, listeners)
-    else:
-        source = MissingFolds(prepared, store, setup.machine, setup.folder.logs, listeners)
+    source = _source(prepared, store, setup, listeners)
     if not (source.is_complete or setup.collect):
         prepared.bags.verify(progress_bar if setup.progress else unwatched)
     store.save_plan(plan)
@@ -317,6 +319,19 @@ def execute(
         for listener in listeners:
             listener.on_end()
     return result
+
+
+def _source(
+    prepared: Prepared, store: ResultStore, setup: Setup, listeners: Sequence[Listener]
+) -> MissingFolds | FoldsElsewhere:
+    """What trains the missing folds: this machine or others."""
+    if setup.on in ELSEWHERE:
+        from mil_bench.cluster.folds import FoldsElsewhere
+
+        return FoldsElsewhere(prepared, store, setup, listeners)
+    from mil_bench.running.runner import MissingFolds
+
+    return MissingFolds(prepared, store, setup.machine, setup.folder.logs, listeners)
 
 
 def tune_settings(prepared: Prepared, setup: Setup) -> Prepared:

@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Never
 
-from mil_bench import __version__, durable
+from mil_bench import __version__
 from mil_bench.datasets.regular_file import read_toml
 from mil_bench.errors import InputError
 from mil_bench.planning.asked import Asked
@@ -162,6 +162,8 @@ def save_run_file(path: Path, arguments: argparse.Namespace) -> None:
         InputError: there is such a file with other content, or a value is no Unicode text.
         StorageError: the disk refuses.
     """
+    from mil_bench import durable
+
     what = f"run file {shortened(str(path))}"
     try:
         content = run_file_text(arguments, *PARTS).encode()

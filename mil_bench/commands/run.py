@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +28,7 @@ from mil_bench.errors import InputError, one_line
 from mil_bench.planning.asked import OPTIONS, Asked
 from mil_bench.planning.options import add_options, from_arguments
 from mil_bench.planning.request import RunRequest
-from mil_bench.printing import linked
+from mil_bench.printing import complain, linked
 from mil_bench.run_file import Datasets, completed, save_run_file
 from mil_bench.wording import plural
 
@@ -34,7 +36,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mil_bench.planning.plan import RunPlan
+    from mil_bench.planning.prepare import Prepared
     from mil_bench.running.result_store import ResultStore
+    from mil_bench.running.setup import Setup
 
 
 def add_run(subparsers: Any) -> None:
@@ -81,8 +85,6 @@ def add_run(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, print and write; returns 1 if a training failed."""
-    from mil_bench.api import execute, prepare
-
     arguments = completed(arguments)
     if not arguments.dataset:
         remedy = "Give --dataset NAME, or a run file that names one."
@@ -93,10 +95,13 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json and arguments.test_on:
         problem = "json prints a run's own results, and test-on asks for those of other datasets"
         raise InputError("the request", [problem], "Give only one of them.")
-    setup = setup_of(arguments)
-    # All requests are checked before the first one trains.
-    prepared = [prepare(request, setup) for request in requests_of(arguments)]
+    setup, requests = setup_of(arguments), requests_of(arguments)
     asked = from_arguments(Asked, arguments)
+    _announce(requests)
+    from mil_bench.api import execute
+
+    # All requests are checked before the first one trains.
+    prepared = [_prepared(request, setup, arguments.dry_run) for request in requests]
     for planned in prepared:
         asked.require(planned.plan)
     if arguments.save is not None:
@@ -126,6 +131,30 @@ def run(arguments: argparse.Namespace) -> int:
     if not (setup.cluster.detach or setup.shard):
         show_ranking(results, setup.folder.reports)
     return 1 if any(result.failures for result in results) else 0
+
+
+def _announce(requests: Sequence[RunRequest]) -> None:
+    """Say that a run is planned, which imports torch; unknown names are reported at once."""
+    from mil_bench.datasets.catalogue import find_dataset
+
+    for request in requests:
+        find_dataset(request.dataset)
+        if not request.plugins:
+            request.rows  # noqa: B018 - as find_dataset
+    names = dict.fromkeys(one_line(request.dataset) for request in requests)
+    complain(f"planning the comparison on {', '.join(names)}")
+
+
+def _prepared(request: RunRequest, setup: Setup, is_dry: bool) -> Prepared:
+    """A request with its plan; a dry run keeps no dataset that it generates."""
+    from mil_bench.api import prepare
+    from mil_bench.datasets.catalogue import find_dataset, store_path
+
+    spec = find_dataset(request.dataset)
+    if not is_dry or spec.generator is None or store_path(spec, setup.data).exists():
+        return prepare(request, setup)
+    with tempfile.TemporaryDirectory() as scratch:
+        return prepare(request, replace(setup, data=Path(scratch)))
 
 
 def _show_cohort(result: Any, name: str, data: Path, folder: Path) -> None:
