@@ -138,9 +138,9 @@ def _announce(requests: Sequence[RunRequest]) -> None:
     from mil_bench.datasets.catalogue import find_dataset
 
     for request in requests:
-        find_dataset(request.dataset)
-        if not request.plugins:
+        if not request.plugins:  # they may bring methods, and importing them comes first
             request.rows  # noqa: B018 - as find_dataset
+            find_dataset(request.dataset)
     names = dict.fromkeys(one_line(request.dataset) for request in requests)
     complain(f"planning the comparison on {', '.join(names)}")
 
