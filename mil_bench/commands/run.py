@@ -150,8 +150,10 @@ def _prepared(request: RunRequest, setup: Setup, is_dry: bool) -> Prepared:
     from mil_bench.api import prepare
     from mil_bench.datasets.catalogue import find_dataset, store_path
 
+    if not is_dry:
+        return prepare(request, setup)
     spec = find_dataset(request.dataset)
-    if not is_dry or spec.generator is None or store_path(spec, setup.data).exists():
+    if spec.generator is None or store_path(spec, setup.data).exists():
         return prepare(request, setup)
     with tempfile.TemporaryDirectory() as scratch:
         return prepare(request, replace(setup, data=Path(scratch)))
