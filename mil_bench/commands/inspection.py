@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mil_bench.intake.inspection.sources import BagSource
     from mil_bench.intake.readers import Reading
 
+_LONGEST_BAR = 34  # of a histogram: lines of 60 columns
 _MOST_BYTES_VERIFIED = 2**32  # read in about two seconds; info is to answer at once
 
 
@@ -256,7 +257,7 @@ def _print_sizes(sizes: np.ndarray) -> None:
     counts, _ = np.histogram(sizes, edges)
     print(f"Instances per bag: {sizes.min()} to {sizes.max()}, median {np.median(sizes):g}")
     for low, high, count in zip(edges, edges[1:], counts, strict=False):
-        bar = "█" * int(np.ceil(40 * count / counts.max()))
+        bar = "█" * int(np.ceil(_LONGEST_BAR * count / counts.max()))
         print(f"  {f'{low}-{high - 1}' if high - low > 1 else str(low):>15} {count:7d} {bar}")
 
 

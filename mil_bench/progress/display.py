@@ -123,12 +123,12 @@ class Display:
         self._console.print(Text(line), soft_wrap=not self._console.is_terminal)
 
     def stop(self) -> None:
-        """Remove it; a notebook keeps its last state."""
+        """Remove it."""
         if self._live is not None:
             self._live.stop()
             self._live = None
         if self._output is not None:
-            self._output.update(self._page())
+            self._output.update(_html(""))
             self._output = None
 
     def _bar(self) -> RenderableType:
@@ -147,9 +147,14 @@ class Display:
         return Group(line, Text(f"  {self._running}", no_wrap=True, overflow="ellipsis"))
 
     def _page(self) -> Any:
-        from IPython.display import HTML
-
         pace = self._pace
         text = html.escape(f"{self._what}  {pace.text(time.monotonic())}  {self._running}")
         value = f'<progress value="{pace.done + pace.under_way:.3f}" max="{max(1, pace.total)}">'
-        return HTML(f"{value}</progress> {text}")
+        return _html(f"{value}</progress> {text}")
+
+
+def _html(text: str) -> Any:
+    """What a notebook shows as HTML."""
+    from IPython.display import HTML
+
+    return HTML(text)
