@@ -145,9 +145,7 @@ class Elsewhere(ABC):
             slurm.forget()
             raise InputError(
                 "the results folder",
-                [
-                    f"jobs have ended and left nothing in {tasks.folder.logs}, not even what they said"
-                ],
+                [f"jobs have ended and left no log in {tasks.folder.logs}"],
                 "The nodes do not seem to see this folder. Put --results (and --data) on a file "
                 "system that they share with this machine, then call the same command again.",
             )

@@ -117,7 +117,7 @@ class Display:
 
     def say(self, line: str) -> None:
         """Print a line that stays."""
-        if self._output is not None:  # rich would make an output of each line
+        if self._console.is_jupyter:  # rich would make an output of each line
             sys.stderr.write(f"{line}\n")
             return
         self._console.print(Text(line), soft_wrap=not self._console.is_terminal)
