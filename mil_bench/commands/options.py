@@ -39,6 +39,7 @@ def add_comparison(parser: Any, has_file: bool = False) -> None:
         "seeds",
         "preset",
         "epochs",
+        "combine",
     )
     add_options(group, RunRequest, *names, "class_weights", "sampler", "plugins")
 

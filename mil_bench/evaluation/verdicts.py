@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from mil_bench import registry
+from mil_bench.datasets.card import SLIDE
 from mil_bench.evaluation.bootstrap import Bootstrap, bootstrap
 from mil_bench.evaluation.comparison import PatientSpread, compared, contributions
 from mil_bench.evaluation.main_metric import MAIN_MEASURE
@@ -51,7 +52,7 @@ class Evidence:
     Args:
         trained: method to its trained folds, yardsticks included.
         hierarchy: the classes.
-        sizes: number of training and of test slides of each fold.
+        sizes: number of training and of test slides (or patients, see ``unit``) of each fold.
         seeds: number of training seeds.
         group_name: what a group is ("patient"), "" if groups are unknown.
         repeats: how often the cross-validation was repeated; the folds of a repeat follow each
@@ -64,6 +65,8 @@ class Evidence:
             complete are left out.
         main: what methods are to be compared on; see ``lacks_classes``.
         centres: slide to its centre, "" for an unknown one; empty if no centre is known.
+        unit: what the predictions are of: "slide", or what a patient is called if labels belong to
+            patients.
     """
 
     trained: Mapping[str, Sequence[TrainedFold]]
@@ -78,6 +81,7 @@ class Evidence:
     pairs: tuple[tuple[str, str], ...] | None = None
     main: Measure = MAIN_MEASURE
     centres: Mapping[str, str] = field(default_factory=dict)
+    unit: str = SLIDE
 
     @property
     def complete(self) -> list[str]:
@@ -244,8 +248,8 @@ class Verdict:
 
     @property
     def is_small(self) -> bool:
-        """Whether the interval lies inside the margin, or is 0."""
-        return self.is_the_same or (self.low > -self.margin and self.high < self.margin)
+        """Whether the interval lies inside the margin."""
+        return self.low > -self.margin and self.high < self.margin
 
     @property
     def is_the_same(self) -> bool:
@@ -310,8 +314,7 @@ def _tested(evidence: Evidence, measure: Measure, pairs: Sequence[Verdict]) -> l
         return [replace(verdict, difference=float("nan"), reason=reason) for verdict in pairs]
     patients = None if no_bootstrap else PatientSpread.of_draws(draws, drawn.units)
     tests = compared(evidence.differences(named, measure), evidence.overlap, patients)
-    # The same values in a few folds do not show that methods are the same with other patients.
-    varies = tests.error > 0 if patients is None else np.full(len(pairs), True)
+    equivalent = tests.equivalent(pairs[0].margin)
     count = int(np.count_nonzero(~np.isnan(tests.p)))
     answered = []
     for i, verdict in enumerate(pairs):
@@ -331,6 +334,6 @@ def _tested(evidence: Evidence, measure: Measure, pairs: Sequence[Verdict]) -> l
             pairs=count,
             no_bootstrap=no_bootstrap,
         )
-        answer: Answer = "equivalent" if tested.is_small and varies[i] else "undecided"
+        answer: Answer = "equivalent" if equivalent[i] else "undecided"
         answered.append(replace(tested, answer="better" if tests.better[i] else answer))
     return answered

@@ -236,6 +236,6 @@ def test_a_results_folder_that_the_nodes_do_not_see_is_one_message(tmp_path: Pat
         run = on_slurm(slurm, folder, "results", "mean-pool")
         errors = ended(run)
     assert run.returncode == 2
-    assert "left nothing" in errors
+    assert "left no log" in errors
     assert "share with this machine" in errors
     assert not trained(folder, "results")
