@@ -170,11 +170,7 @@ class RunResult:
             *pooled_tables(self.evidence, caption),
             *centre_tables(self.evidence, self.measure, caption),
             budget_table(self.trained, self._expected, caption, self.tuned is not None),
-            *(
-                []
-                if self.tuned is None
-                else self.tuned.tables(self.evidence, self.measure, caption)
-            ),
+            *(self.tuned.tables(self.evidence, self.measure, caption) if self.tuned else []),
             fold_table(self.plan, self.trained),
         ]
         return [table.in_unit(unit) for table in tables]
