@@ -71,6 +71,7 @@ DOORS = {
     "openslide": ("mil_bench/maps/slide_image.py",),
     "matplotlib": ("mil_bench/report/figures/", "benchmarks/speed/race/picture.py"),
     "scipy": ("mil_bench/evaluation/", "benchmarks/statistics/"),
+    "tomli_w": ("mil_bench/run_file.py",),
     "safetensors": ("mil_bench/sharing/model_file.py",),
     "threadpoolctl": ("mil_bench/evaluation/bootstrap.py", "mil_bench/training/own_fit.py"),
 }
