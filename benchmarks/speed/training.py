@@ -26,7 +26,7 @@ from mil_bench.benchmarks.speed.race.turns import Medians, compete
 from mil_bench.benchmarks.speed.timing import table
 from rich.console import Console
 
-from mil_bench import registry
+from mil_bench import devices, registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -37,14 +37,14 @@ BAGS = {120: 40, 500: 20, 3000: 10}  # bags per cell, if these are enough for on
 PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published"
 # Targets of loop / ours, by device, method and rows.
 TARGETS: Mapping[str, Mapping[str, Mapping[int, float]]] = {
-    "cpu": {
+    devices.CPU: {
         "abmil": {120: 1.8, 500: 1.3, 3000: 1.1},
         "clam-sb": {120: 1.8, 500: 1.3, 3000: 1.1},
         "dsmil": {120: 2.0, 500: 1.8, 3000: 1.4},
         "transmil": {120: 1.1, 500: 1.1, 3000: 1.05},
         "hmil": {120: 2.5, 500: 2.0, 3000: 1.7},
     },
-    "cuda": {method: {500: 5 if method == "transmil" else 20} for method in METHODS},
+    devices.GPU: {method: {500: 5 if method == "transmil" else 20} for method in METHODS},
 }
 _SLIDES, _EPOCHS = 547, 200  # of the paper's table 1, on BRACS
 
@@ -60,7 +60,7 @@ def _cells(arguments: argparse.Namespace) -> Iterator[Spec]:
 
 def _kinds(arguments: argparse.Namespace, method: str) -> dict[str, tuple[int, str]]:
     """Number of processes and interpreter of each contestant of a method."""
-    on_gpu = arguments.device == "cuda"
+    on_gpu = devices.is_gpu(arguments.device)
     processes = 1 if on_gpu else arguments.cores
     stackable = registry.methods.load(method).stackable
     kinds = {"loop": (1, sys.executable)}
@@ -173,7 +173,7 @@ def _with_reading(arguments: argparse.Namespace) -> str:
             place,
         )
         write_bags(spec)
-        on_gpu = arguments.device == "cuda"
+        on_gpu = devices.is_gpu(arguments.device)
         name, processes = ("stacked-reading", 1) if on_gpu else ("ours-reading", arguments.cores)
         kinds = {name: (processes, sys.executable), "loop-reading": (1, sys.executable)}
         medians = compete(kinds, spec, arguments.starts, arguments.turns)
@@ -220,7 +220,7 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--cores", type=int, default=os.cpu_count() or 1, metavar="N", help="cores per contestant"
     )
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--device", default=devices.CPU, choices=(devices.CPU, devices.GPU))
     parser.add_argument(
         "--torchmil", metavar="PYTHON", help="interpreter of an environment with torchmil 1.0.2"
     )
@@ -236,7 +236,7 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
         "--keep", metavar="NAME", help="write results/published/NAME.md and NAME.png"
     )
     arguments = parser.parse_args(words)
-    if arguments.device == "cuda" and not torch.cuda.is_available():
+    if devices.is_gpu(arguments.device) and not devices.gpu_names():
         parser.error("--device cuda: this machine has no GPU")
     if arguments.torchmil and not Path(arguments.torchmil).is_file():
         parser.error(f"--torchmil {arguments.torchmil}: there is no such interpreter")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mil_bench import durable
+from mil_bench.devices import CPU, GPU
 from mil_bench.errors import InputError, StorageError
 from mil_bench.file_values import read_object, typed
 
@@ -77,7 +78,7 @@ class Slurm:
             InputError: Slurm refuses; the message holds its words.
         """
         frozen = self._tasks.frozen
-        for device in ("cpu", "cuda"):
+        for device in (CPU, GPU):
             chosen = [number for number in missing if frozen.bundles[number].device == device]
             for start in range(0, len(chosen), self._most):
                 part = chosen[start : start + self._most]
@@ -97,7 +98,7 @@ class Slurm:
             "--open-mode=append",
             f"--signal=B:USR1@{_SECONDS_BEFORE_THE_LIMIT}",
             f"--output={logs}/%A_%a.log",
-            *(["--gres=gpu:1"] if device == "cuda" else []),
+            *(["--gres=gpu:1"] if device == GPU else []),
         ]
         answer = _call(words, self._script(bundles))
         number = answer.strip().split(";")[0]

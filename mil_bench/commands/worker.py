@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mil_bench.commands.options import add_results_folder
+from mil_bench.devices import CPU, GPU
 from mil_bench.errors import InputError
 from mil_bench.planning.options import add_options
 from mil_bench.running.setup import Setup
@@ -75,7 +76,7 @@ def worker(arguments: argparse.Namespace) -> int:
     chosen = bundles if arguments.index is None else (bundles[arguments.index],)
     device = arguments.device
     if device == "auto":  # as frozen: a GPU that is missing here must be said
-        device = "cuda" if any(bundle.device == "cuda" for bundle in chosen) else "cpu"
+        device = GPU if any(bundle.device == GPU for bundle in chosen) else CPU
     patience = arguments.patience_minutes or None
     machine = Machine(arguments.workers, device, patience=patience)
     named = arguments.data or (Path(d) if (d := os.environ.get("MIL_BENCH_DATA")) else None)

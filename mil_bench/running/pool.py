@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from mil_bench import registry
+from mil_bench.devices import GPU
 from mil_bench.errors import TrainingError
 from mil_bench.evaluation.predictions import TrainedFold
 from mil_bench.running.heartbeats import Heartbeats
@@ -180,7 +181,7 @@ def _drain(
             and (task := source.next_task()) is not None
         ):
             device = task.device
-            if device == "cuda" and gpus:  # the one with the fewest tasks
+            if device == GPU and gpus:  # the one with the fewest tasks
                 busy = Counter(device_of[future] for future in running)
                 device = min(gpus, key=lambda gpu: busy[gpu])
             try:

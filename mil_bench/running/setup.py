@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from mil_bench import registry
+from mil_bench import devices, registry
 from mil_bench.errors import InputError, UnknownNameError
 from mil_bench.planning.options import option
 from mil_bench.results import Results
@@ -88,29 +88,15 @@ class Machine:
         Raises:
             InputError: a GPU was asked for that torch does not find.
         """
-        import torch
-
-        device, gpus = self.device, torch.cuda.device_count()
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        kind, _, number = device.partition(":")
-        if kind == "cuda" and int(number or 0) >= gpus:
-            found = f"only the GPUs 0 to {gpus - 1}" if gpus else "no GPU"
-            raise InputError(
-                "the request",
-                [f"device={device}, but torch finds {found} on this machine"],
-                "Use --device auto or --device cpu.",
-            )
-        default = {"cpu": cores(), "cuda": gpus}.get(device, 1)
+        device = devices.present(self.device)
+        default = {devices.CPU: cores(), devices.GPU: len(devices.gpu_names())}.get(device, 1)
         return device, max(1, min(self.workers or default, tasks))
 
     @property
     def gpus(self) -> list[str]:
         """The devices that tasks for "cuda" are spread over; [] if there is one or none."""
-        import torch
-
-        count = torch.cuda.device_count()
-        return [f"cuda:{number}" for number in range(count)] if count > 1 else []
+        names = devices.gpu_names()
+        return names if len(names) > 1 else []
 
 
 def cores() -> int:
@@ -195,8 +181,8 @@ class Setup:
 
     def __post_init__(self) -> None:
         problems = []
-        if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", str(self.device)):
-            problems.append(f"device must be auto, cpu, cuda or cuda:NUMBER, not {self.device!r}")
+        if problem := devices.problem_of_name(self.device):
+            problems.append(problem)
         if self.workers is not None and not (isinstance(self.workers, int) and self.workers >= 1):
             problems.append(f"workers must be a whole number from 1 on, not {self.workers!r}")
         if not self.patience_minutes >= 0:

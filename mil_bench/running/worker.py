@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 import mil_bench
-from mil_bench import registry, seeds
+from mil_bench import devices, registry, seeds
 from mil_bench.bags.feed import Feed
 from mil_bench.bags.store import BagStore
 from mil_bench.errors import TrainingError
@@ -204,7 +204,7 @@ def _build(
             methods.append(build(store.width, store.hierarchy, **job.params).to(device))
     if isinstance(recipe, Fit):
         return FittedFolds(methods, identities)
-    kind = FoldStack if device.type == "cuda" and build.stackable else LoopedStack
+    kind = FoldStack if build.stackable and not devices.is_cpu(device) else LoopedStack
     return kind(methods, recipe, identities)
 
 
@@ -215,7 +215,7 @@ def _note(stack: Models, label: str, device: torch.device) -> str:
     elif isinstance(stack, FittedFolds):
         reason = ""
     else:
-        reason = "the method declares stackable = False" if device.type == "cuda" else ""
+        reason = "" if devices.is_cpu(device) else "the method declares stackable = False"
     return f"{label} is trained fold after fold: {reason}" if reason else ""
 
 
@@ -274,16 +274,11 @@ def _one_thread() -> Iterator[None]:
 
 
 def _environment(device: torch.device) -> dict[str, str]:
-    name = (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else platform.processor() or platform.machine()
-    )
     return {
         "mil_bench": mil_bench.__version__,
         "commit": commit(),
         "torch": torch.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
-        "device": name,
+        "device": devices.model_of(device),
     }

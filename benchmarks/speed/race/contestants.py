@@ -26,7 +26,7 @@ from mil_bench.benchmarks.speed.race.floor import products
 from mil_bench.benchmarks.speed.race.loops import LOOPS
 from torch import Tensor
 
-from mil_bench import registry, seeds
+from mil_bench import devices, registry, seeds
 from mil_bench.bags.batch import BagBatch
 from mil_bench.bags.feed import Feed
 from mil_bench.bags.store import BagStore
@@ -125,8 +125,7 @@ def _floor(spec: Spec) -> Callable[[], None]:
     def train() -> None:
         for run in work:
             run()
-        if spec.device == "cuda":
-            torch.cuda.synchronize()
+        devices.synchronize(spec.device)
 
     return train
 
