@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 CPU, GPU = "cpu", "cuda"
 _NAMES = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
+_OUT_OF_MEMORY = (
+    "CUDA error: out of memory",  # not torch's own allocator: the first use of a full GPU
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "DefaultCPUAllocator: can't allocate memory",
+)
 _NO_CUDA = "this torch ({version}) was built without CUDA: install one of pytorch.org with it"
 _NO_DRIVER = "this torch ({version}) supports GPUs, so look at the driver: nvidia-smi"
 
@@ -102,6 +107,15 @@ def free_memory(device: torch.device) -> int:
     import torch
 
     return torch.cuda.mem_get_info(device)[0]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that a device's memory, or this machine's, is used up."""
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)
+    )
 
 
 def release_memory(device: torch.device) -> None:

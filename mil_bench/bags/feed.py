@@ -32,20 +32,21 @@ class Feed:
     """Reads bags of a store into batches on a device.
 
     If all features fit into half of a GPU's free memory, they move there in the type of the store,
-    and batches are made without the CPU.
+    and batches are made without the CPU. Otherwise, every batch is copied when it is needed.
 
     Args:
         store: the bags.
         device: where batches go.
+        may_stay: whether all features may be on a GPU at once.
     """
 
-    def __init__(self, store: BagStore, device: torch.device) -> None:
+    def __init__(self, store: BagStore, device: torch.device, *, may_stay: bool = True) -> None:
         self._store, self._device = store, device
         self._features = _shared(store.features)
-        if devices.is_gpu(device) and store.features.nbytes < _SHARE_OF_GPU * devices.free_memory(
-            device
-        ):
-            self._features = self._features.to(device)
+        if may_stay and devices.is_gpu(device):
+            free = devices.free_memory(device)
+            if store.features.nbytes < _SHARE_OF_GPU * free:
+                self._features = self._features.to(device)
         self._coords = None if store.coords is None else _shared(store.coords)
         self._instance_labels = (
             None if store.instance_labels is None else _shared(store.instance_labels)

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import platform
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +24,11 @@ from mil_bench.methods import Fit, Method, Recipe
 from mil_bench.methods.recipe import recipe_from_json
 from mil_bench.running.code_version import commit
 from mil_bench.running.denormals import denormals_as_zero
-from mil_bench.running.faults import reason_of, whole_traceback
+from mil_bench.running.faults import advice_for, reason_of, whole_traceback
 from mil_bench.running.result_store import Failure, PrunedFold
 from mil_bench.running.task import Begun, EpochDone, FoldTask, Task
 from mil_bench.training.fold_stack import FoldStack
-from mil_bench.training.memory import freed_memory_kept
+from mil_bench.training.memory import freed_memory_kept, in_parts_that_fit
 from mil_bench.training.own_fit import FittedFolds
 from mil_bench.training.sampling import BalancedDraws, balanced
 from mil_bench.training.stack import LoopedStack, Models
@@ -35,7 +36,7 @@ from mil_bench.training.trainer import FoldHistory, FoldRoles, Schedule, fit, pr
 from mil_bench.training.witnesses import WitnessWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from mil_bench.methods.yardstick import Yardstick
 
@@ -57,7 +58,8 @@ def attempt(
             raise
         seconds = round(time.monotonic() - started, 3)
         epochs = getattr(error, "epochs", 0)
-        return Failure(reason_of(error), seconds, epochs, whole_traceback(error))
+        reason = reason_of(error) + advice_for(error)
+        return Failure(reason, seconds, epochs, whole_traceback(error))
     finally:
         os.chdir(folder)  # a method may have left it
 
@@ -75,14 +77,34 @@ def train(
     Raises:
         TrainingError: a loss is not finite.
     """
-    started = time.monotonic()
-    job, device = task.job, torch.device(task.device)
     store = _bags_of(task)
     for plugin in task.plugins:
         registry.methods.add_file(plugin, Method)
-    if not job.is_trained:
+    if not task.job.is_trained:
         return [_measure(task, store, part) for part in task.folds]
-    feed = Feed(store, device)
+    device, remarks = torch.device(task.device), [""]
+
+    def together(folds: Sequence[FoldTask], may_stay: bool) -> list[TrainedFold | PrunedFold]:
+        feed = Feed(store, device, may_stay=may_stay)
+
+        def on_event(event: EpochDone) -> None:  # the parent knows the whole task only
+            on_epoch(replace(event, task=task.key, note=event.note or remarks[-1]))
+
+        return _train_together(replace(task, folds=tuple(folds)), store, feed, on_event)
+
+    def say(remark: str) -> None:
+        remarks.append(f"{task.job.label}: {remark}")
+
+    with _one_thread(), denormals_as_zero(), freed_memory_kept():
+        return in_parts_that_fit(task.folds, together, device, say)
+
+
+def _train_together(
+    task: Task, store: BagStore, feed: Feed, on_epoch: Callable[[EpochDone], None]
+) -> list[TrainedFold | PrunedFold]:
+    """Train all folds of a task at the same time."""
+    started = time.monotonic()
+    job, device = task.job, torch.device(task.device)
     recipe = recipe_from_json(job.recipe)
 
     def report(epoch: int, histories: list[FoldHistory]) -> None:  # noqa: ARG001 - only counted
@@ -91,20 +113,19 @@ def train(
             EpochDone(task.key, job.label, job.seed, task.numbers, epoch + 1, recipe.epochs, note)
         )
 
-    with _one_thread(), denormals_as_zero(), freed_memory_kept():
-        models = _build(task, store, recipe, device)
-        roles = _roles(task, store, recipe)
-        if isinstance(models, FittedFolds):
-            histories = models.fit(feed, roles, report)
-        else:
-            assert isinstance(recipe, Recipe)
-            bags, identity = Task.positions(task.ever_train), (job.seed, job.dataset, job.method)
-            schedule = Schedule.over(bags, task.mean_train, recipe, identity)
-            histories = fit(models, feed, roles, schedule, recipe, report)
-        predictions = [
-            None if histories[k].pruned else _predict(models, feed, store, part.test, k)
-            for k, part in enumerate(task.folds)
-        ]
+    models = _build(task, store, recipe, device)
+    roles = _roles(task, store, recipe)
+    if isinstance(models, FittedFolds):
+        histories = models.fit(feed, roles, report)
+    else:
+        assert isinstance(recipe, Recipe)
+        bags, identity = Task.positions(task.ever_train), (job.seed, job.dataset, job.method)
+        schedule = Schedule.over(bags, task.mean_train, recipe, identity)
+        histories = fit(models, feed, roles, schedule, recipe, report)
+    predictions = [
+        None if histories[k].pruned else _predict(models, feed, store, part.test, k)
+        for k, part in enumerate(task.folds)
+    ]
     seconds = round((time.monotonic() - started) / len(task.folds), 3)
     results: list[TrainedFold | PrunedFold] = []
     for k, part in enumerate(task.folds):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -13,4 +15,4 @@ def no_effect(layer: nn.Module) -> Tensor:
 
     An optimizer treats that differently from no gradient: moments and weights still decay.
     """
-    return 0 * sum(p.flatten()[0] for p in layer.parameters())
+    return 0 * torch.stack([p.flatten()[0] for p in layer.parameters()]).sum()
