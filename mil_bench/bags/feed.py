@@ -43,10 +43,14 @@ class Feed:
     def __init__(self, store: BagStore, device: torch.device, *, may_stay: bool = True) -> None:
         self._store, self._device = store, device
         self._features = _shared(store.features)
-        if may_stay and devices.is_gpu(device):
-            free = devices.free_memory(device)
-            if store.features.nbytes < _SHARE_OF_GPU * free:
-                self._features = self._features.to(device)
+        self.stays = (
+            may_stay
+            and devices.is_gpu(device)
+            and store.features.nbytes < _SHARE_OF_GPU * devices.free_memory(device)
+        )
+        """Whether all features are on a GPU."""
+        if self.stays:
+            self._features = self._features.to(device)
         self._coords = None if store.coords is None else _shared(store.coords)
         self._instance_labels = (
             None if store.instance_labels is None else _shared(store.instance_labels)
