@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from mil_bench import __version__
 from mil_bench.commands import data, methods, report, reproduce, run, runs, splits, tune, worker
+from mil_bench.commands.machine import doctor
 from mil_bench.commands.models import export, maps, predict
 from mil_bench.commands.planning import plan
 from mil_bench.commands.sharing import results
@@ -227,6 +228,7 @@ def _parser() -> argparse.ArgumentParser:
         methods.add_methods,
         runs.add_runs,
         results.add_results,
+        doctor.add_doctor,
     )
     for add in (*verbs, *nouns):
         add(subparsers)

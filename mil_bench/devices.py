@@ -79,7 +79,7 @@ def present(name: str) -> str:
         if gpus:
             found = f"only the GPUs 0 to {len(gpus) - 1} on this machine"
         else:
-            found = f"no GPU on this machine; {_why_no_gpu()}"
+            found = f"no GPU on this machine; {why_no_gpu()}"
         raise InputError("the request", [f"device={name}, but torch finds {found}"], remedy)
     return name
 
@@ -102,11 +102,16 @@ def model_of(device: torch.device) -> str:
     return platform.processor() or platform.machine()
 
 
-def free_memory(device: torch.device) -> int:
-    """Bytes of a GPU's memory that no process uses."""
+def memory_of(device: torch.device) -> tuple[int, int]:
+    """Bytes of a GPU's memory that no process uses, and of all its memory."""
     import torch
 
-    return torch.cuda.mem_get_info(device)[0]
+    return torch.cuda.mem_get_info(device)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes of a GPU's memory that no process uses."""
+    return memory_of(device)[0]
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -152,7 +157,8 @@ def _autocast(device: torch.device, *, enabled: bool) -> contextlib.AbstractCont
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
-def _why_no_gpu() -> str:
+def why_no_gpu() -> str:
+    """What to look at if torch finds no GPU, in one clause."""
     import torch
 
     reason = _NO_DRIVER if torch.version.cuda or torch.version.hip else _NO_CUDA

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     import torch
 
-Fold, Result = TypeVar("Fold"), TypeVar("Result")
+Fold = TypeVar("Fold")
+Result = TypeVar("Result")
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # parameters of mallopt (malloc.h)
 _KEEPING = {_MMAP_MAX: 0, _TRIM_THRESHOLD: -1, _TOP_PAD: 2**26}  # -1: never trim
