@@ -60,6 +60,7 @@ def run(
     data: Path | str | None = None,
     workers: int | None = None,
     device: str = "auto",
+    deterministic: bool = False,
     on: str = "local",
     patience_minutes: float = 240,
     debug: bool = False,
@@ -109,6 +110,7 @@ def run(
         data: folder of packed features, None for ``data`` or the value of ``MIL_BENCH_DATA``.
         workers: trainings at the same time, None for one per core or GPU.
         device: "auto", "cpu", "cuda" (all visible GPUs) or "cuda:3" (one of them).
+        deterministic: on a GPU, compute in the same order every time; slower.
         on: what trains: "local" (processes), "inline" (this process), "slurm", "workers", "dask"
             or an executor of another package.
         patience_minutes: a training that ends no epoch for so long is ended; 0 for never.
@@ -155,6 +157,7 @@ def run(
         data=data_folder() if data is None else Path(data),
         workers=workers,
         device=device,
+        deterministic=deterministic,
         on=on,
         patience_minutes=patience_minutes,
         debug=debug,

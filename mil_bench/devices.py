@@ -9,6 +9,7 @@ tensors that would be on the wrong device, without a GPU.
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 import re
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING
 from mil_bench.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import torch
     from torch import Tensor
 
@@ -147,6 +150,30 @@ def bfloat16_products(device: torch.device) -> contextlib.AbstractContextManager
 def exact_products(device: torch.device) -> contextlib.AbstractContextManager:
     """Matrix products of a device in the type of their factors inside the block."""
     return _autocast(device, enabled=False)
+
+
+@contextlib.contextmanager
+def same_order(device: torch.device) -> Iterator[None]:
+    """Inside the block a GPU computes everything in the same order; what it cannot, it refuses.
+
+    A process has to enter it before its first matrix product on a GPU, since cuBLAS looks at the
+    environment once. A CPU computes in the same order anyway.
+    """
+    import torch
+
+    if is_cpu(device):
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    was_on = torch.are_deterministic_algorithms_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing reads such memory
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(was_on)
+        torch.utils.deterministic.fill_uninitialized_memory = filled
 
 
 def _autocast(device: torch.device, *, enabled: bool) -> contextlib.AbstractContextManager:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 
 import pytest
 import torch
@@ -104,3 +105,17 @@ def test_products_of_a_device_are_in_bfloat16_or_exact() -> None:
             assert (one @ one).dtype == torch.float32
     with devices.bfloat16_products(torch.device("meta")):  # has no such products
         assert (one.to("meta") @ one.to("meta")).dtype == torch.float32
+
+
+def test_kernels_compute_in_the_same_order_inside_the_block_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    with devices.same_order(torch.device("cpu")):  # there they do anyway
+        assert not torch.are_deterministic_algorithms_enabled()
+        assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+    with devices.same_order(torch.device("cuda")):
+        assert torch.are_deterministic_algorithms_enabled()
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.utils.deterministic.fill_uninitialized_memory

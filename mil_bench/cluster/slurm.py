@@ -29,7 +29,7 @@ _SCRIPT = """
 # Written by mil-bench. One element trains one bundle of tasks.
 bundles=({bundles})
 exec {python} -m mil_bench worker --tasks {path} --index "${{bundles[$SLURM_ARRAY_TASK_ID]}}" \\
-  --results {results} --data {data} --patience-minutes {patience:g}
+  --results {results} --data {data} --patience-minutes {patience:g}{more}
 """
 
 
@@ -49,7 +49,7 @@ class Slurm:
         tasks: the frozen tasks.
         path: of the task file.
         data: folder of the packed features, as this machine knows it.
-        setup: header, limit of elements at the same time, patience of the workers.
+        setup: header, limit of elements at the same time, options of the workers.
 
     Raises:
         InputError: there is no Slurm here, or it does not answer.
@@ -58,6 +58,7 @@ class Slurm:
     def __init__(self, tasks: OpenTasks, path: Path, data: Path, setup: Setup) -> None:
         self._tasks, self._path, self._data = tasks, path, data
         self._options, self._patience = setup.cluster, setup.patience_minutes
+        self._is_deterministic = setup.deterministic
         if shutil.which("sbatch") is None:
             raise InputError(
                 "the request",
@@ -128,6 +129,7 @@ class Slurm:
                 results=shlex.quote(str(results)),
                 data=shlex.quote(str(self._data.resolve())),
                 patience=self._patience,
+                more=" --deterministic" if self._is_deterministic else "",
             )
         )
 

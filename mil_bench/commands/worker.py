@@ -48,7 +48,7 @@ def add_worker(subparsers: Any) -> None:
         metavar="DIR",
         help="folder of packed features (default: MIL_BENCH_DATA, else the folder of the run)",
     )
-    add_options(parser, Setup, "workers", "device", "patience_minutes")
+    add_options(parser, Setup, "workers", "device", "deterministic", "patience_minutes")
 
 
 def worker(arguments: argparse.Namespace) -> int:
@@ -78,7 +78,8 @@ def worker(arguments: argparse.Namespace) -> int:
     if device == "auto":  # as frozen: a GPU that is missing here must be said
         device = GPU if any(bundle.device == GPU for bundle in chosen) else CPU
     patience = arguments.patience_minutes or None
-    machine = Machine(arguments.workers, device, patience=patience)
+    deterministic = arguments.deterministic
+    machine = Machine(arguments.workers, device, patience=patience, deterministic=deterministic)
     named = arguments.data or (Path(d) if (d := os.environ.get("MIL_BENCH_DATA")) else None)
     positions = [task for bundle in chosen for task in bundle.tasks]
     device, workers = machine.resolve(len(positions))

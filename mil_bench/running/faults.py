@@ -14,6 +14,7 @@ _MEMORY_ADVICE = (
     "; one fold alone needs more memory than there is: use fewer --workers, bags of fewer "
     "instances or --device cpu"
 )
+_NO_ORDER = "does not have a deterministic implementation"  # words of torch
 _GUESTS = ("baselines", "benchmarks", "hmil")
 
 
@@ -32,6 +33,8 @@ def reason_of(error: BaseException) -> str:
 
 def advice_for(error: BaseException) -> str:
     """What the user can do about an error, as the end of its reason; "" if that is not known."""
+    if _NO_ORDER in text_of(error):
+        return "; without --deterministic it can be trained"
     return _MEMORY_ADVICE if is_out_of_memory(error) else ""
 
 

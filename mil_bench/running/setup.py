@@ -6,6 +6,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mil_bench import devices, registry
 from mil_bench.errors import InputError, UnknownNameError
@@ -72,6 +73,7 @@ class Machine:
         debug: whether an error of a training is raised instead of costing its row only.
         scheduler: address that the executor is given, None for none.
         shard: (I, N) to train only the I-th of N parts, None for everything.
+        deterministic: whether GPUs compute in the same order every time.
     """
 
     workers: int | None = None
@@ -81,6 +83,7 @@ class Machine:
     debug: bool = False
     scheduler: str | None = None
     shard: tuple[int, int] | None = None
+    deterministic: bool = False
 
     def resolve(self, tasks: int) -> tuple[str, int]:
         """Device and number of workers for so many tasks.
@@ -122,6 +125,8 @@ class Setup:
         data: folder of the packed features.
         workers: number of trainings at the same time; None: one per core on a CPU, one on a GPU.
         device: "auto", "cpu", "cuda" (all visible GPUs) or "cuda:3" (one of them).
+        deterministic: let a GPU compute in the same order every time, so that a training repeats
+            bit for bit on the same model of card with the same folds trained together.
         on: name of the executor that runs the trainings, or "slurm" or "workers".
         patience_minutes: a training that ends no epoch for so long is ended and its row fails; 0
             for never.
@@ -150,6 +155,11 @@ class Setup:
         "cpu; cuda, all visible GPUs, one worker on each; cuda:3, one of them; auto (default), "
         "GPUs if there are any",
         metavar="NAME",
+    )
+    deterministic: bool = option(
+        False,
+        "on a GPU: compute in the same order every time, so that tables repeat on the same card; "
+        "slower (on a CPU they always do)",
     )
     on: str = option(
         "local",
@@ -197,6 +207,8 @@ class Setup:
             for name, given in (("debug", self.debug), ("shard", self.shard))
             if given and is_elsewhere
         ]
+        if self.deterministic and self.on == "workers":
+            problems.append("deterministic is an option of mil-bench worker, not for on=workers")
         if self.shard is not None and self._part is None:
             problems.append(f"shard must be I/N with I from 1 to N, not {self.shard!r}")
         if problems:
@@ -222,9 +234,8 @@ class Setup:
     def machine(self) -> Machine:
         """What trains."""
         patience = self.patience_minutes or None
+        always: dict[str, Any] = {"shard": self._part, "deterministic": self.deterministic}
         if self.debug:
-            return Machine(1, self.device, "inline", patience, debug=True, shard=self._part)
+            return Machine(1, self.device, "inline", patience, debug=True, **always)
         scheduler = self.cluster.scheduler
-        return Machine(
-            self.workers, self.device, self.on, patience, scheduler=scheduler, shard=self._part
-        )
+        return Machine(self.workers, self.device, self.on, patience, scheduler=scheduler, **always)

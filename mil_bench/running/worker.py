@@ -19,7 +19,12 @@ from mil_bench import devices, registry, seeds
 from mil_bench.bags.feed import Feed
 from mil_bench.bags.store import BagStore
 from mil_bench.errors import TrainingError
-from mil_bench.evaluation.predictions import Predictions, TrainedFold
+from mil_bench.evaluation.predictions import (
+    REPEATS,
+    UP_TO_ROUNDING,
+    Predictions,
+    TrainedFold,
+)
 from mil_bench.methods import Fit, Method, Recipe
 from mil_bench.methods.recipe import recipe_from_json
 from mil_bench.running.code_version import commit
@@ -95,7 +100,8 @@ def train(
     def say(remark: str) -> None:
         remarks.append(f"{task.job.label}: {remark}")
 
-    with _one_thread(), denormals_as_zero(), freed_memory_kept():
+    order = devices.same_order(device) if task.deterministic else contextlib.nullcontext()
+    with _one_thread(), denormals_as_zero(), freed_memory_kept(), order:
         return in_parts_that_fit(task.folds, together, device, say)
 
 
@@ -148,7 +154,7 @@ def _train_together(
             curves=curves,
             slides=_sizes(part),
             seconds=seconds,
-            environment=_environment(device),
+            environment=_environment(device, task.deterministic),
             in_dim=store.width,
             weights={name: _array(value) for name, value in models.state(k).items()},
         )
@@ -294,8 +300,11 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _environment(device: torch.device) -> dict[str, str]:
-    return {
+def _environment(device: torch.device, deterministic: bool = False) -> dict[str, str]:
+    """What trained; of a GPU also how well a repetition agrees, see ``RunResult.caption``."""
+    agreement = "bit for bit" if deterministic else UP_TO_ROUNDING
+    repeats = {} if devices.is_cpu(device) else {REPEATS: agreement}
+    return repeats | {
         "mil_bench": mil_bench.__version__,
         "commit": commit(),
         "torch": torch.__version__,

@@ -137,3 +137,13 @@ def test_folds_that_do_not_fit_on_the_gpu_together_are_trained_in_parts(tmp_path
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert [fold.fold for fold in parts] == [0, 1, 2, 3]
     assert any("more memory than there is" in event.note for event in events)
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+def test_a_deterministic_run_gives_equal_tables_twice(tmp_path: Path) -> None:
+    # In workers of their own: cuBLAS looks at the environment once per process.
+    options = {"methods": "all", "deterministic": True, "on": "local"}
+    one, other = (run_on("cuda", tmp_path / name, DIGITS, **options) for name in ("a", "b"))
+    assert_same(one, other, 0.0)
+    assert "up to rounding" not in one.caption
