@@ -117,6 +117,13 @@ def free_memory(device: torch.device) -> int:
     return memory_of(device)[0]
 
 
+def peak_memory(device: torch.device) -> int:
+    """The most bytes of a GPU's memory that this process has used at once."""
+    import torch
+
+    return torch.cuda.max_memory_allocated(device)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that a device's memory, or this machine's, is used up."""
     import torch
@@ -166,14 +173,11 @@ def same_order(device: torch.device) -> Iterator[None]:
         return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     was_on = torch.are_deterministic_algorithms_enabled()
-    filled = torch.utils.deterministic.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing reads such memory
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(was_on)
-        torch.utils.deterministic.fill_uninitialized_memory = filled
 
 
 def _autocast(device: torch.device, *, enabled: bool) -> contextlib.AbstractContextManager:
