@@ -219,10 +219,7 @@ def _parser() -> argparse.ArgumentParser:
         help="number of folds to train",
     )
     parser.add_argument(
-        "--starts",
-        type=int,
-        metavar="N",
-        help="starts of all processes; default: 3, on a GPU 1",
+        "--starts", type=int, metavar="N", help="starts of all processes; default: 3, on a GPU 1"
     )
     parser.add_argument(
         "--turns",
