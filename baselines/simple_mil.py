@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 ACTIVATIONS = ("softmax", "sigmoid", "relu", "leaky_relu")
 _ORDER_SEED = 42
+_ROWS = 2**14  # that are scored at a time by all windows
 
 
 class SimpleMIL(Method):
@@ -129,23 +130,27 @@ class SimpleMIL(Method):
         """Attention of each window of the shuffled channels ``[N, W]``.
 
         Each stretch between two limits of windows is multiplied once, and a window adds its own.
+        Rows are scored in blocks: the products of a large bag would take gigabytes.
         """
         limits = sorted({0, *self.starts, *(start + self.keep for start in self.starts)})
         both, bias = (
             torch.cat([self.V.weight, self.U.weight]),
             torch.cat([self.V.bias, self.U.bias]),
         )
-        products = {}
-        for first, last in pairwise(limits):
-            part = self._order[first:last]
-            products[first] = F.linear(
-                bags.features.index_select(1, part), both.index_select(1, part)
-            )
-        scores = []
-        for start in self.starts:
-            inside = [p for first, p in products.items() if start <= first < start + self.keep]
-            scores.append(self._score(*(torch.stack(inside).sum(0) + bias).chunk(2, dim=1)))
-        return self._attention(torch.cat(scores, dim=1), bags)
+
+        def scores(rows: Tensor) -> Tensor:  # [rows, W]
+            products = {}
+            for first, last in pairwise(limits):
+                part = self._order[first:last]
+                products[first] = F.linear(rows.index_select(1, part), both.index_select(1, part))
+            columns = []
+            for start in self.starts:
+                inside = [p for first, p in products.items() if start <= first < start + self.keep]
+                columns.append(self._score(*(torch.stack(inside).sum(0) + bias).chunk(2, dim=1)))
+            return torch.cat(columns, dim=1)
+
+        blocks = [scores(rows) for rows in bags.features.split(_ROWS)]
+        return self._attention(torch.cat(blocks), bags)
 
     def _score(self, v: Tensor, u: Tensor) -> Tensor:
         return self.w(self.drop(torch.tanh(v)) * self.drop(torch.sigmoid(u)))

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 # Constants of the release.
 HEADS, HEAD_WIDTH, LANDMARKS, INVERSE_STEPS, REACH = 8, 64, 256, 6, 16
 INNER = HEADS * HEAD_WIDTH
-_ROWS = 2**14  # of keys whose attention to the landmarks is held at a time
+_ROWS = 2**14  # of a large bag that are computed at a time in evaluation
 
 
 class _Landmarks(NamedTuple):
@@ -75,23 +75,40 @@ class _NystromAttention(nn.Module):
 
     def forward(self, tokens: Tensor, rows: int | None = None) -> Tensor:
         """What the first ``rows`` tokens receive (default: all tokens)."""
-        queries, keys, values = self._project(tokens)
-        first = self._first_kept(len(tokens), queries)
+        queries, keys, values = self._project(tokens, -len(tokens) % LANDMARKS)
+        first = self._first_kept(len(tokens))
         kept = slice(first, first + (len(tokens) if rows is None else rows))
-        marks = _landmarks(queries, keys, len(tokens))
+        marks = _landmarks(_means(queries), _means(keys), len(tokens), queries.shape[1])
         context = marks.inverse @ _attend(marks.queries, keys, values)  # [8, m, 64]
-        mixed = _attend(queries[:, kept], marks.keys, context, marks.log_copies)  # [8, rows, 64]
-        around = slice(max(kept.start - REACH, 0), kept.stop + REACH)
-        convolved = _convolve_rows(values[:, around], self.res_conv.weight[:, 0, :, 0])
-        mixed = mixed + convolved[:, kept.start - around.start :][:, : mixed.shape[1]]
-        return self.to_out(mixed.transpose(0, 1).flatten(1))
+        return self._received(queries[:, kept], values, context, marks, kept)
 
-    def class_row(self, tokens: Tensor) -> Tensor:
+    def add_in_blocks(self, tokens: Tensor, norm: nn.LayerNorm, rows: int) -> Tensor:
+        """Adds to the first ``rows`` tokens what they receive, in place; without gradients.
+
+        Only keys and values of a bag are held as a whole. Blocks go from the last to the first,
+        because with ``crop`` "first" a token receives the row of one before it.
+
+        Args:
+            tokens: before the normalisation ``[n, M]``.
+            norm: the normalisation.
+            rows: number of tokens.
+        """
+        keys, values, marks = self._held(tokens, norm)
+        context = marks.inverse @ _attend(marks.queries, keys, values)
+        first = self._first_kept(len(tokens))
+        for start in reversed(range(0, rows, _ROWS)):
+            stop = min(start + _ROWS, rows)
+            kept = slice(first + start, first + stop)
+            queries = self._padded_rows(tokens, norm, kept)[0]
+            tokens[start:stop] += self._received(queries, values, context, marks, kept)
+        return tokens[:rows]
+
+    def class_row(self, tokens: Tensor, norm: nn.LayerNorm) -> Tensor:
         """The row of ``F pinv(S) G`` for the class token ``[8, T]``; entries may be negative."""
-        queries, keys, _ = self._project(tokens)
-        first = self._first_kept(len(tokens), queries)
-        marks = _landmarks(queries, keys, len(tokens))
-        scores = queries[:, first, None] @ marks.keys.mT + marks.log_copies
+        keys, _, marks = self._held(tokens, norm)
+        first = self._first_kept(len(tokens))
+        queries = self._padded_rows(tokens, norm, slice(first, first + 1))[0]
+        scores = queries @ marks.keys.mT + marks.log_copies
         mix = scores.softmax(-1) @ marks.inverse  # [8, 1, m]
         # The softmax of landmarks to rows, in blocks: of a large bag it would take gigabytes.
         blocks = keys.split(_ROWS, dim=1)
@@ -100,15 +117,54 @@ class _NystromAttention(nn.Module):
         rows = [mix @ (marks.queries @ part.mT - total).exp() for part in blocks]
         return torch.cat(rows, dim=-1)[:, 0]
 
-    def _project(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries (times 1/8), keys and values ``[8, T, 64]``; zero rows fill T to 256 times k."""
+    def _project(self, tokens: Tensor, zeros: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (times 1/8), keys and values ``[8, zeros + n, 64]`` behind zero rows."""
         heads = self.to_qkv(tokens).unflatten(1, (3, HEADS, HEAD_WIDTH)).permute(1, 2, 0, 3)
-        queries, keys, values = F.pad(heads, (0, 0, -len(tokens) % LANDMARKS, 0))
+        queries, keys, values = F.pad(heads, (0, 0, zeros, 0))
         return queries * HEAD_WIDTH**-0.5, keys, values
 
-    def _first_kept(self, n: int, queries: Tensor) -> int:
+    def _padded_rows(
+        self, tokens: Tensor, norm: nn.LayerNorm, rows: slice
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """``_project`` for some rows of all those that include the zero rows."""
+        zeros = -len(tokens) % LANDMARKS
+        block = norm(tokens[max(rows.start - zeros, 0) : max(rows.stop - zeros, 0)])
+        return self._project(block, rows.stop - rows.start - len(block))
+
+    def _held(self, tokens: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor, _Landmarks]:
+        """Keys and values of all rows ``[8, T, 64]``, and the landmarks, from blocks of rows."""
+        length = math.ceil(len(tokens) / LANDMARKS)  # rows per landmark
+        keys, values = tokens.new_zeros(2, HEADS, LANDMARKS * length, HEAD_WIDTH)
+        means = []
+        block = max(1, _ROWS // length) * length
+        for start in range(0, keys.shape[1], block):
+            rows = slice(start, min(start + block, keys.shape[1]))
+            queries, keys[:, rows], values[:, rows] = self._padded_rows(tokens, norm, rows)
+            means.append(_means(queries, (rows.stop - rows.start) // length))
+        marks = _landmarks(torch.cat(means, dim=1), _means(keys), len(tokens), keys.shape[1])
+        return keys, values, marks
+
+    def _received(
+        self, queries: Tensor, values: Tensor, context: Tensor, marks: _Landmarks, kept: slice
+    ) -> Tensor:
+        """What rows receive from the landmarks and the convolution ``[rows, M]``.
+
+        Args:
+            queries: of the rows ``[8, rows, 64]``.
+            values: of all rows ``[8, T, 64]``.
+            context: what the landmarks receive ``[8, m, 64]``.
+            marks: the landmarks.
+            kept: the rows.
+        """
+        mixed = _attend(queries, marks.keys, context, marks.log_copies)  # [8, rows, 64]
+        around = slice(max(kept.start - REACH, 0), kept.stop + REACH)
+        convolved = _convolve_rows(values[:, around], self.res_conv.weight[:, 0, :, 0])
+        mixed = mixed + convolved[:, kept.start - around.start :][:, : mixed.shape[1]]
+        return self.to_out(mixed.transpose(0, 1).flatten(1))
+
+    def _first_kept(self, n: int) -> int:
         """Index of the first of the n rows that are kept."""
-        return 0 if self.crop == "first" else queries.shape[1] - n
+        return 0 if self.crop == "first" else -n % LANDMARKS
 
 
 def _attend(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -128,15 +184,15 @@ def _attend(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None =
     return F.scaled_dot_product_attention(q, k, v, mask, scale=1.0)[0]
 
 
-def _landmarks(queries: Tensor, keys: Tensor, n: int) -> _Landmarks:
-    """Means of equally many consecutive rows, of which the last n are not zero."""
-    length = queries.shape[1] // LANDMARKS
-    zero = (queries.shape[1] - n) // length
-    means = (
-        torch.stack([queries, keys])
-        .unflatten(2, (LANDMARKS, length))
-        .mean(3)[:, :, max(zero - 1, 0) :]
-    )
+def _means(rows: Tensor, count: int = LANDMARKS) -> Tensor:
+    """Means of T / count consecutive rows each: ``[8, T, 64]`` -> ``[8, count, 64]``."""
+    return rows.unflatten(1, (count, -1)).mean(2)
+
+
+def _landmarks(queries: Tensor, keys: Tensor, n: int, rows: int) -> _Landmarks:
+    """From means of queries and keys ``[8, 256, 64]``; the last n of the ``rows`` are not zero."""
+    zero = (rows - n) // (rows // LANDMARKS)
+    means = torch.stack([queries, keys])[:, :, max(zero - 1, 0) :]
     # In half precision the inverse would be wrong.
     with exact_products(queries.device):
         means = means.to(torch.promote_types(means.dtype, torch.float32))
@@ -192,7 +248,11 @@ def _convolve_rows(values: Tensor, taps: Tensor) -> Tensor:
 
 
 class _Layer(nn.Module):
-    """Adds the attention of the normalised tokens to them: ``[n, M]`` -> ``[rows, M]``."""
+    """Adds the attention of the normalised tokens to them: ``[n, M]`` -> ``[rows, M]``.
+
+    Without gradients the tokens of a large bag are changed in place: another copy takes hundreds
+    of megabytes.
+    """
 
     def __init__(self, width: int, dropout: float, crop: str) -> None:
         super().__init__()
@@ -200,6 +260,8 @@ class _Layer(nn.Module):
         self.attn = _NystromAttention(width, dropout, crop)
 
     def forward(self, tokens: Tensor, rows: int | None = None) -> Tensor:
+        if len(tokens) > _ROWS and not torch.is_grad_enabled():
+            return self.attn.add_in_blocks(tokens, self.norm, rows or len(tokens))
         return tokens[:rows] + self.attn(self.norm(tokens), rows)
 
 
@@ -302,9 +364,9 @@ class TransMIL(Method):
         parts = []
         for features in bags.features.split(bags.lengths):
             tokens = self._square(features)
-            first = self.layer1.attn.class_row(self.layer1.norm(tokens))
+            first = self.layer1.attn.class_row(tokens, self.layer1.norm)
             tokens = self.pos_layer(self.layer1(tokens))
-            second = self.layer2.attn.class_row(self.layer2.norm(tokens))
+            second = self.layer2.attn.class_row(tokens, self.layer2.norm)
             square = torch.cat([first, second])[:, 1 - len(tokens) :].mT  # [side^2, 16]
             own, repeated = square[: len(features)], square[len(features) :]
             parts.append(own + F.pad(repeated, (0, 0, 0, len(own) - len(repeated))))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mil_bench.runs.result import RunResult
     from mil_bench.sharing.model import load_model
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "MilBenchError",
     "RunResult",

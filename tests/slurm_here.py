@@ -59,9 +59,15 @@ def skip_without_slurm() -> None:
 
 
 class SlurmHere:
-    """The daemons, in a folder of their own."""
+    """The daemons, in a folder of their own.
 
-    def __init__(self, folder: Path):
+    Args:
+        folder: theirs.
+        hidden: a folder that is empty for the node, as if the machines did not share it.
+    """
+
+    def __init__(self, folder: Path, hidden: Path | None = None):
+        self.hidden = hidden
         self.folder, self.node = folder, socket.gethostname().partition(".")[0]
         for name in ("state", "spool", "munge"):
             (folder / name).mkdir(parents=True)
@@ -87,7 +93,7 @@ class SlurmHere:
         places = [f"--{option}={munge / name}" for option, name in names.items()]
         self._call("munged", "--force", f"--key-file={munge / 'munge.key'}", *places)
         self._call("slurmctld", "-f", str(self.configuration))
-        self._call("slurmd", "-f", str(self.configuration))
+        self._call(*self._apart(), "slurmd", "-f", str(self.configuration))
         until = time.monotonic() + 60
         while "idle" not in self.call("sinfo", "--noheader", "--format=%T"):
             if time.monotonic() > until:  # for instance where a machine's name has no address
@@ -101,6 +107,13 @@ class SlurmHere:
             path = self.folder / name
             if path.exists():
                 os.kill(int(path.read_text()), signal.SIGTERM)
+
+    def _apart(self) -> list[str]:
+        """A command that starts another one with the hidden folder covered by an empty one."""
+        if self.hidden is None:
+            return []
+        cover = 'mount -t tmpfs none "$0" && exec "$@"'
+        return ["unshare", "--mount", "bash", "-c", cover, str(self.hidden)]
 
     @property
     def environment(self) -> dict[str, str]:

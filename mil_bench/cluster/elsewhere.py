@@ -142,6 +142,14 @@ class Elsewhere(ABC):
     ) -> None:
         """Send bundles without a living worker; those that never gave anything are lost."""
         vain = {bundle: slurm.times_in_vain(bundle, count) for bundle, count in idle.items()}
+        if max(vain.values()) > 1 and not slurm.has_logs():
+            slurm.forget()
+            raise InputError(
+                "the results folder",
+                [f"jobs have ended and left no log in {tasks.folder.logs}"],
+                "The nodes do not seem to see this folder. Put --results (and --data) on a file "
+                "system that they share with this machine, then call the same command again.",
+            )
         slurm.submit({b: count for b, count in idle.items() if vain[b] < _MOST_SENT})
         for bundle in [bundle for bundle in idle if vain[bundle] >= _MOST_SENT]:
             log = slurm.log(bundle)

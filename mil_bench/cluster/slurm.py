@@ -181,6 +181,11 @@ class Slurm:
         ]
         return next((path for path in reversed(logs) if path.exists()), None)
 
+    def has_logs(self) -> bool:
+        """Whether any element left what it printed, which Slurm writes where the element runs."""
+        logs = self._tasks.folder.logs
+        return any(next(logs.glob(f"{job}_*.log"), None) for job in self.arrays())
+
     def forget(self) -> None:
         """Remove the records of what was sent, once every task is stored or has failed."""
         for path in self._tasks.folder.submitted.glob("*.json"):

@@ -99,8 +99,14 @@ class Comparisons:
         return self.adjusted < SIGNIFICANCE
 
     def equivalent(self, margin: float) -> np.ndarray:
-        """Whether the joint interval lies inside the margin on both sides of 0 ``[P]`` bool."""
-        return (self.joint_low > -margin) & (self.joint_high < margin)
+        """Whether the joint interval lies inside the margin on both sides of 0 ``[P]`` bool.
+
+        Never for methods that differ nowhere, for instance because both are perfect: their
+        interval has no width, which says that these slides cannot tell them apart, not that other
+        slides could not.
+        """
+        has_width = self.error > 0
+        return has_width & (self.joint_low > -margin) & (self.joint_high < margin)
 
 
 def contributions(values: np.ndarray) -> np.ndarray:

@@ -246,8 +246,8 @@ class Verdict:
 
     @property
     def is_small(self) -> bool:
-        """Whether the interval lies inside the margin, or is 0."""
-        return self.is_the_same or (self.low > -self.margin and self.high < self.margin)
+        """Whether the interval lies inside the margin."""
+        return self.low > -self.margin and self.high < self.margin
 
     @property
     def is_the_same(self) -> bool:
@@ -312,8 +312,7 @@ def _tested(evidence: Evidence, measure: Measure, pairs: Sequence[Verdict]) -> l
         return [replace(verdict, difference=float("nan"), reason=reason) for verdict in pairs]
     patients = None if no_bootstrap else PatientSpread.of_draws(draws, drawn.units)
     tests = compared(evidence.differences(named, measure), evidence.overlap, patients)
-    # The same values in a few folds do not show that methods are the same with other patients.
-    varies = tests.error > 0 if patients is None else np.full(len(pairs), True)
+    equivalent = tests.equivalent(pairs[0].margin)
     count = int(np.count_nonzero(~np.isnan(tests.p)))
     answered = []
     for i, verdict in enumerate(pairs):
@@ -333,6 +332,6 @@ def _tested(evidence: Evidence, measure: Measure, pairs: Sequence[Verdict]) -> l
             pairs=count,
             no_bootstrap=no_bootstrap,
         )
-        answer: Answer = "equivalent" if tested.is_small and varies[i] else "undecided"
+        answer: Answer = "equivalent" if equivalent[i] else "undecided"
         answered.append(replace(tested, answer="better" if tests.better[i] else answer))
     return answered

@@ -47,7 +47,10 @@ def verdict_sentence(verdict: Verdict) -> str:
             f"fold, but this cannot be tested: {verdict.reason}."
         )
     if verdict.is_the_same:
-        return f"{first} and {second} have the same {words}{_in_folds(verdict)}."
+        return (
+            f"{first} and {second} have the same {words}{_in_folds(verdict)}; other slides may "
+            "tell them apart."
+        )
     among = f", for all {verdict.pairs} pairs at once" if verdict.pairs > 1 else ""
     adjusted = f", adjusted for {verdict.pairs} pairs" if verdict.pairs > 1 else ""
     interval = _interval(verdict)

@@ -41,6 +41,7 @@ class Planned:
         design: its size.
         methods: number of methods.
         yardsticks: number of yardsticks, which are compared, too.
+        compared: the pairs that are compared, by numbers of methods and yardsticks.
         margin: of practical equivalence.
         basis: what the numbers rest on.
         names: the methods; empty if only their number is known.
@@ -52,6 +53,7 @@ class Planned:
     design: Design
     methods: int
     yardsticks: int
+    compared: Sequence[tuple[int, int]]
     margin: float
     basis: Basis
     names: Sequence[str]
@@ -77,15 +79,14 @@ class Planned:
 
 def plan_sentences(planned: Planned) -> list[str]:
     """What is planned, what it rests on, what it could show, and how long it takes."""
-    unit, compared = planned.basis.unit, planned.methods + planned.yardsticks
+    unit, compared = planned.basis.unit, planned.compared
     outlook = planned.basis.outlook(planned.design, compared, planned.margin)
     methods = plural(planned.methods, "method")
     if planned.yardsticks:
         methods += f" and {plural(planned.yardsticks, 'yardstick')}"
-    pairs = compared * (compared - 1) // 2
     return [
-        f"{planned.dataset}, {planned.protocol}: {methods} ({plural(pairs, 'pair')} compared at "
-        f"once), {design_words(planned.design, unit)}; "
+        f"{planned.dataset}, {planned.protocol}: {methods} ({plural(len(compared), 'pair')} "
+        f"compared at once), {design_words(planned.design, unit)}; "
         f"{plural(planned.trainings(planned.design), 'training')}.",
         _basis_sentence(planned.basis),
         f"The smallest difference in {outlook.measure.words} that this would show {LIKELY} is "
@@ -96,10 +97,9 @@ def plan_sentences(planned: Planned) -> list[str]:
 
 def plan_table(planned: Planned) -> ResultTable:
     """The planned size, and others that differ in one number."""
-    compared = planned.methods + planned.yardsticks
     cells: dict[str, dict[str, Cell | str]] = {}
     for design in _designs(planned):
-        outlook = planned.basis.outlook(design, compared, planned.margin)
+        outlook = planned.basis.outlook(design, planned.compared, planned.margin)
         smallest = float(np.median([pair.smallest for pair in outlook.pairs]))
         scale, digits = shown_as(outlook.measure.metric)
         hours = planned.hours(design)

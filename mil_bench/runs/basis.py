@@ -13,6 +13,7 @@ from mil_bench.runs.result import RunResult
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
+    from mil_bench.evaluation.metrics import Measure
     from mil_bench.planning.plan import RunPlan
     from mil_bench.running.result_store import ResultStore
 
@@ -20,7 +21,11 @@ _DRAWS = 1000  # of the bootstrap: a variance needs fewer than an interval
 
 
 def basis_in(
-    store: ResultStore, dataset: str, protocol: str, methods: Collection[str]
+    store: ResultStore,
+    dataset: str,
+    protocol: str,
+    methods: Collection[str],
+    measure: Measure | None = None,
 ) -> Basis | None:
     """The stored run that says most about a comparison of these methods, None if none does.
 
@@ -32,6 +37,7 @@ def basis_in(
         dataset: slug of the dataset.
         protocol: that of the plan; runs with another one are left out.
         methods: as tables call them; if empty, any.
+        measure: what methods are compared on, None for a run's own.
     """
     plans = [plan for plan in _plans(store, dataset) if plan.splits.protocol == protocol]
     chosen = {plan.run_id: _complete(store, plan) for plan in plans}
@@ -43,7 +49,7 @@ def basis_in(
 
     for plan in sorted(plans, key=worth, reverse=True):
         named = chosen[plan.run_id] & set(methods)
-        basis = _basis(store, plan, named if len(named) > 1 else chosen[plan.run_id])
+        basis = _basis(store, plan, named if len(named) > 1 else chosen[plan.run_id], measure)
         if basis is not None:
             return basis
     return None
@@ -79,8 +85,13 @@ def _complete(store: ResultStore, plan: RunPlan) -> set[str]:
     return {job.label for job in plan.jobs if job.is_trained} - missing
 
 
-def _basis(store: ResultStore, plan: RunPlan, methods: Collection[str]) -> Basis | None:
-    """The basis in a run; None if it cannot be read or its patients are too few to be drawn."""
+def _basis(
+    store: ResultStore, plan: RunPlan, methods: Collection[str], measure: Measure | None
+) -> Basis | None:
+    """The basis in a run.
+
+    None if the run cannot be read, its patients are too few to be drawn, or it has not the metric.
+    """
     if len(methods) < 2:
         return None
     try:
@@ -88,8 +99,13 @@ def _basis(store: ResultStore, plan: RunPlan, methods: Collection[str]) -> Basis
     except StorageError:
         return None
     trained = {m: folds for m, folds in evidence.trained.items() if m in methods}
-    evidence = replace(evidence, trained=trained, replicates=_DRAWS, pairs=None)
-    measure, _ = main_measure(evidence)
+    evidence = replace(
+        evidence, trained=trained, replicates=_DRAWS, pairs=None, main=measure or evidence.main
+    )
+    found, _ = main_measure(evidence)
+    if measure is not None and found != measure:
+        return None
+    measure = found
     drawn, (first, second, *_) = evidence.bootstrap, trained
     if drawn.fault(drawn.fold_mean.difference(first, second, measure), measure):
         return None

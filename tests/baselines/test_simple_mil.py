@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from conftest import random_batch
 from goldens import TOLERANCE, assert_golden, assert_summary, flat
+from mil_bench.baselines import simple_mil
 from mil_bench.baselines.simple_mil import SimpleMIL
 
 from mil_bench.bags.batch import BagBatch
@@ -145,6 +146,16 @@ def test_every_window_agrees_with_the_released_code(case: str, dtype: torch.dtyp
             assert_summary(part, recorded, tolerance, "standard deviation")
     for name, found in values.items():
         assert_golden(found, expected[name], tolerance, name)
+
+
+@torch.no_grad()
+def test_blocks_of_a_large_bag_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = SimpleMIL(600, flat(2)).double().eval()
+    bags = random_batch([40, 3, 60], 600, 2, dtype=torch.float64)
+    whole = model.windows(bags)
+    assert whole.shape[1] > 1
+    monkeypatch.setattr(simple_mil, "_ROWS", 16)
+    torch.testing.assert_close(model.windows(bags), whole, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("activation", ["sigmoid", "relu", "leaky_relu"])

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from conftest import random_batch
 from goldens import assert_golden, assert_summary, assert_tokens, flat
+from mil_bench.baselines import transmil
 from mil_bench.baselines.transmil import TransMIL, _convolve_rows, _PositionLayer
 from torch import Tensor, nn
 
@@ -79,7 +80,7 @@ def test_every_stage_agrees_with_the_released_code(case: str, dtype: torch.dtype
     assert_summary(stages["norm"][0], expected["bag_embedding"][0], tolerance, "bag embedding")
     for layer, before in ((model.layer1, "layer1_in"), (model.layer2, "pos_layer")):
         recorded = expected["attention_class_row"]["layer1" if before == "layer1_in" else "layer2"]
-        row, n = layer.attn.class_row(layer.norm(stages[before])), len(stages[before])
+        row, n = layer.attn.class_row(stages[before], layer.norm), len(stages[before])
         assert_golden(row.sum(1), recorded["row_total"], tolerance, "row total")
         assert_golden(row[:, -n], recorded["to_class_token"], tolerance, "to class token")
         for head, summary in zip(row[:, 1 - n :], recorded["to_instances"], strict=True):
@@ -143,6 +144,20 @@ def test_it_equals_the_specification_written_out(n: int, crop: str) -> None:
         strict=True,
     ):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("crop", ["last", "first"])
+@pytest.mark.parametrize("n", [100, 255, 256, 700])
+@torch.no_grad()
+def test_blocks_of_a_large_bag_give_the_same(
+    n: int, crop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = TransMIL(5, flat(3), dim=24, crop=crop).double().eval()
+    bags = random_batch([n], 5, 3, dtype=torch.float64)
+    whole, row = model(bags).fine, model.class_attention(bags)
+    monkeypatch.setattr(transmil, "_ROWS", 90)
+    torch.testing.assert_close(model(bags).fine, whole, rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(model.class_attention(bags), row, rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.slow

@@ -225,3 +225,17 @@ def test_trials_are_made_by_elements_of_which_one_is_cancelled(
         assert run.returncode == 0
     assert stored_trials(place / "tuned") == stored_trials(place / "tuned-local")
     assert (place / "tuned" / "optuna.log").exists()
+
+
+def test_a_results_folder_that_the_nodes_do_not_see_is_one_message(tmp_path: Path) -> None:
+    skip_without_slurm()
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "own.py").write_text(METHODS)
+    with SlurmHere(tmp_path / "slurm", hidden=folder) as slurm:
+        run = on_slurm(slurm, folder, "results", "mean-pool")
+        errors = ended(run)
+    assert run.returncode == 2
+    assert "left no log" in errors
+    assert "share with this machine" in errors
+    assert not trained(folder, "results")

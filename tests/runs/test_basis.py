@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -82,9 +83,19 @@ def test_a_broken_run_does_not_hide_the_others(folder: Path, store: ResultStore)
         broken.unlink()
 
 
+def among(methods: int) -> list[tuple[int, int]]:
+    """All pairs of so many methods."""
+    return list(itertools.combinations(range(methods), 2))
+
+
+def test_fewer_pairs_need_less() -> None:
+    with_one = tail_of([(0, other) for other in range(1, 6)])
+    assert tail_of(among(6)) < with_one < tail_of(among(2))
+
+
 def test_all_pairs_need_more_than_one_and_less_than_bonferroni() -> None:
-    assert tail_of(2) == pytest.approx(0.025, rel=0.01)
-    tails = [tail_of(methods) for methods in (2, 3, 6, 11)]
+    assert tail_of(among(2)) == pytest.approx(0.025, rel=0.01)
+    tails = [tail_of(among(methods)) for methods in (2, 3, 6, 11)]
     assert tails == sorted(tails, reverse=True)
     for methods, tail in zip((3, 6, 11), tails[1:], strict=True):
         assert 0.025 / (methods * (methods - 1) / 2) < tail < 0.025
@@ -96,13 +107,13 @@ def test_the_assumed_spread_is_that_of_one_repeat_and_falls_with_repeats() -> No
     (spread,) = basis.spreads.values()
     assert spread.overlap == pytest.approx(0.1 / 0.8)  # ten folds: 80/10/10
     assert spread.over_patients(design) == pytest.approx(ASSUMED**2 / 189)
-    one, five = (basis.outlook(Design(10, r, 1, 189), 5, 0.01).pairs[0] for r in (1, 5))
+    one, five = (basis.outlook(Design(10, r, 1, 189), among(5), 0.01).pairs[0] for r in (1, 5))
     assert five.smallest < one.smallest
     assert five.at_best == pytest.approx(one.at_best)
-    more = basis.outlook(design, 20, 0.01).pairs[0]
+    more = basis.outlook(design, among(20), 0.01).pairs[0]
     assert more.smallest > one.smallest
     split = Basis.assumed(Design(1, 1, 1, 60), "patient", AUC, 0)
-    assert np.isnan(split.outlook(Design(1, 1, 1, 60), 2, 0.01).pairs[0].repeats)
+    assert np.isnan(split.outlook(Design(1, 1, 1, 60), among(2), 0.01).pairs[0].repeats)
 
 
 def test_the_command_names_its_basis_and_hours(folder: Path, capsys: pytest.CaptureFixture) -> None:
@@ -119,6 +130,10 @@ def test_the_command_names_its_basis_and_hours(folder: Path, capsys: pytest.Capt
     assert "3 folds, 2 repeats, 5 seeds" in said
     assert planned(folder, "--methods", "5") == 0
     assert "5 methods and 1 yardstick (15 pairs" in capsys.readouterr().out
+    assert planned(folder, *names, "--reference", "abmil", "--metric", "accuracy") == 0
+    said = capsys.readouterr().out
+    assert "(3 pairs compared at once)" in said
+    assert "The smallest difference in accuracy" in said
 
 
 def test_without_a_stored_run_the_assumption_is_printed(
@@ -129,6 +144,9 @@ def test_without_a_stored_run_the_assumption_is_printed(
     said = capsys.readouterr().out
     assert "this rests on an assumption: with one training per fold" in said
     assert "hours cannot be estimated" in said
+    metric = ["plan", "--dataset", SMALL_TWIN, "--methods", "4", "--metric", "accuracy"]
+    assert cli.main([*metric, *nothing]) == 2
+    assert "no suitable run with accuracy is stored" in capsys.readouterr().err
     # A card says how many patients a dataset has whose features are not packed.
     assert cli.main(["plan", "--dataset", "bracs", "--methods", "4", *nothing]) == 0
     assert "10 folds, 1 repeat, 1 seed, 189 patients; 40 trainings." in capsys.readouterr().out
@@ -145,6 +163,9 @@ def test_without_a_stored_run_the_assumption_is_printed(
         (["--methods", "4", "--repeats", "0"], "repeats must be a whole number from 1 on"),
         (["--methods", "4", "--margin", "0"], "margin must be more than 0"),
         (["--methods", "4", "--protocol", "kfold"], "Did you mean patient-kfold"),
+        (["--methods", "4", "--reference", "hmil"], "of which only the number is given"),
+        (["--methods", "abmil", "hmil", "--reference", "clam-sb"], "has no method 'clam-sb'"),
+        (["--methods", "4", "--metric", "ece"], "cannot be compared on"),
     ],
 )
 def test_bad_requests_are_refused(

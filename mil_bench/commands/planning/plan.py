@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 from mil_bench.commands.options import add_data_folder, add_plugin_files, add_results_folder
@@ -13,10 +14,12 @@ from mil_bench.progress import progress_bar
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
     from pathlib import Path
 
     from mil_bench.datasets.card import DatasetSpec
     from mil_bench.datasets.slides import Slides
+    from mil_bench.evaluation.metrics import Measure
     from mil_bench.evaluation.power.ahead import Basis
     from mil_bench.evaluation.power.spread import Design
     from mil_bench.report.plan_tables import Planned
@@ -55,7 +58,7 @@ def add_plan(subparsers: Any) -> None:
         help="number of methods that are compared, or their names (default: all)",
     )
     add_options(group, RunRequest, "protocol", "folds", "repeats", "seeds", "preset")
-    add_options(group, Asked, "margin")
+    add_options(group, Asked, "margin", "metric", "reference", "pairs")
     add_plugin_files(group)
     add_results_folder(parser)
     add_data_folder(parser)
@@ -82,13 +85,15 @@ def _planned(arguments: argparse.Namespace) -> Planned:
     """
     from mil_bench import registry
     from mil_bench.datasets.catalogue import find_dataset
+    from mil_bench.evaluation.main_metric import measure_named
     from mil_bench.report.plan_tables import Planned
     from mil_bench.results import Results
     from mil_bench.running.result_store import ResultStore
     from mil_bench.runs.basis import basis_in, seconds_in
     from mil_bench.splits.protocols import protocol_named, repeatable
 
-    margin = from_arguments(Asked, arguments).margin / 100
+    asked = from_arguments(Asked, arguments)
+    measure = None if asked.metric is None else measure_named(asked.metric)
     request = from_arguments(RunRequest, arguments)
     number, names = _methods(request)
     spec = find_dataset(request.dataset)
@@ -97,16 +102,20 @@ def _planned(arguments: argparse.Namespace) -> Planned:
     if request.repeats > 1:
         repeatable(protocol)
     store, slides = ResultStore(Results(arguments.results).runs), _slides(spec, arguments.data)
-    basis = basis_in(store, spec.slug, protocol, names)
+    basis = basis_in(store, spec.slug, protocol, names, measure)
     design = _design(request, spec, protocol, slides, basis)
-    basis = basis or _assumed(spec, protocol, slides, design)
+    if basis is None:
+        _refuse_assumed(measure)
+        basis = _assumed(spec, protocol, slides, design)
+    yardsticks = registry.yardsticks.names() if basis.unit != "slide" else []
     return Planned(
         dataset=spec.name,
         protocol=protocol,
         design=design,
         methods=number,
-        yardsticks=len(registry.yardsticks.names()) if basis.unit != "slide" else 0,
-        margin=margin,
+        yardsticks=len(yardsticks),
+        compared=_compared(asked, number, names, yardsticks),
+        margin=asked.margin / 100,
         basis=basis,
         names=names,
         seconds=seconds_in(store, spec.slug),
@@ -141,6 +150,41 @@ def _methods(request: RunRequest) -> tuple[int, list[str]]:
 
 
 _MOST_METHODS = 40
+
+
+def _compared(
+    asked: Asked, number: int, names: Sequence[str], yardsticks: Sequence[str]
+) -> list[tuple[int, int]]:
+    """The pairs that are compared, by numbers of methods; yardsticks come after the methods.
+
+    Raises:
+        InputError: the pairs name a method that is not compared.
+    """
+    rows = [*names, *yardsticks]
+    if not names:
+        if asked.reference is not None or asked.pairs:
+            problem = "--reference and --pairs name methods, of which only the number is given"
+            raise InputError("the request", [problem], "Name the methods: --methods hmil abmil")
+        rows = [str(i) for i in range(number + len(yardsticks))]
+    pairs = asked.pairs_of(rows) or itertools.combinations(rows, 2)
+    return [(rows.index(first), rows.index(second)) for first, second in pairs]
+
+
+def _refuse_assumed(measure: Measure | None) -> None:
+    """Refuse another metric than that of the simulated benchmarks if no run is stored.
+
+    Raises:
+        InputError: it is another one.
+    """
+    from mil_bench.evaluation.main_metric import MAIN_MEASURE
+
+    if measure is None or measure == MAIN_MEASURE:
+        return
+    problem = (
+        f"no suitable run with {measure.metric.words} is stored, and what could be assumed is "
+        f"known for {MAIN_MEASURE.metric.words} alone"
+    )
+    raise InputError("the request", [problem], "Make a small run first, or leave out --metric.")
 
 
 def _slides(spec: DatasetSpec, data: Path) -> Slides | None:

@@ -15,7 +15,7 @@ from mil_bench.evaluation.power.spread import Design, Spread, most_folds, spread
 from mil_bench.evaluation.statistics import SIGNIFICANCE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from mil_bench.evaluation.metrics import Measure
     from mil_bench.evaluation.verdicts import Evidence
@@ -78,15 +78,17 @@ class Basis:
         """Of the run."""
         return next(iter(self.spreads.values())).design
 
-    def outlook(self, design: Design, methods: int, margin: float) -> Outlook:
+    def outlook(
+        self, design: Design, compared: Sequence[tuple[int, int]], margin: float
+    ) -> Outlook:
         """What a comparison of that size can show of each pair.
 
         Args:
             design: the size.
-            methods: number of methods that are compared, yardsticks included.
+            compared: the pairs that are compared, by numbers of methods, yardsticks included.
             margin: of practical equivalence.
         """
-        tail = tail_of(methods)
+        tail = tail_of(compared)
         pairs = [
             pair_power(*pair, spread, design, tail, margin, self.most)
             for pair, spread in self.spreads.items()
@@ -95,14 +97,17 @@ class Basis:
         return Outlook(tuple(pairs), design, self.measure, self.unit, margin, is_bound)
 
 
-def tail_of(methods: int) -> float:
-    """One-sided p-value below which a difference is significant if all pairs are compared.
+def tail_of(compared: Sequence[tuple[int, int]]) -> float:
+    """One-sided p-value below which a difference is significant if these pairs are compared.
 
     Each two methods are taken to be equally correlated, so that two differences have a correlation
-    of .5 if they have a method in common and of 0 if not.
+    of .5 or -.5 if they have a method in common and of 0 if not.
+
+    Args:
+        compared: pairs of methods, by their numbers.
     """
-    pairs = np.array(list(combinations(range(methods), 2)))
-    contrasts = np.zeros((len(pairs), methods))
+    pairs = np.array(compared)
+    contrasts = np.zeros((len(pairs), pairs.max() + 1))
     rows = np.arange(len(pairs))
     contrasts[rows, pairs[:, 0]], contrasts[rows, pairs[:, 1]] = 1, -1
     correlation = contrasts @ contrasts.T / 2
