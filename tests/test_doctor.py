@@ -94,6 +94,7 @@ def test_what_would_go_wrong_is_said_with_what_to_do(
     assert main(words) == 1
     text = capsys.readouterr().out
     assert "data: A run may fill the disk. Free space, or name a folder on another disk." in text
+    assert "results: It is a file" in text
     assert "MLflow: Runs would not be logged: " in text
     assert "training on one core: ZeroDivisionError: division by zero Use --device cpu" in text
     assert "MLFLOW_TRACKING_URI is set" in text

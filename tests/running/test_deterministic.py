@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,8 +14,10 @@ from conftest import SMALL_TWIN
 import mil_bench
 from mil_bench import devices
 from mil_bench.cli import main
+from mil_bench.cluster import slurm
 from mil_bench.errors import InputError
 from mil_bench.evaluation.predictions import REPEATS
+from mil_bench.results import Results
 from mil_bench.running import executors, worker
 from mil_bench.running.faults import advice_for
 from mil_bench.running.setup import Setup
@@ -114,6 +117,18 @@ def test_a_worker_takes_the_option(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (run,) = (tmp_path / "results" / "tasks").iterdir()
     assert main(["worker", run.name, "--deterministic", *places]) == 0
     assert set(told) == {True}
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_slurm_hands_the_option_to_its_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deterministic: bool
+) -> None:
+    monkeypatch.setattr(slurm.shutil, "which", lambda name: name)
+    monkeypatch.setattr(slurm, "_call", lambda words: "")
+    tasks = SimpleNamespace(folder=SimpleNamespace(results=Results(tmp_path)))
+    setup = Setup(tmp_path, on="slurm", deterministic=deterministic)
+    script = slurm.Slurm(tasks, tmp_path / "tasks.json", tmp_path, setup)._script([0])
+    assert script.rstrip().endswith("--deterministic") == deterministic
 
 
 def test_what_has_no_fixed_order_fails_with_advice() -> None:

@@ -30,6 +30,10 @@ def findings(name: str, folder: Path) -> Iterator[Finding]:
         name: of the folder, as it is shown: its path may name a user.
         folder: the folder; if it does not exist, its nearest parent that does is looked at.
     """
+    if folder.exists() and not folder.is_dir():
+        problem = "It is a file, so nothing can be written into it."
+        yield Finding(name, "a file", problem, f"Name a folder: --{name}.")
+        return
     place = folder.absolute()
     while not place.is_dir() and place != place.parent:
         place = place.parent
