@@ -278,6 +278,8 @@ def execute(
             remedy = "Call mil-bench tune ... --detach first, then mil-bench run ... --tuned."
             problem = "the trials decide what is trained, so detach cannot send both"
             raise InputError("the request", [problem], remedy)
+        if prepared.request.tune and not setup.collect:
+            setup.require_device()
         record = None if setup.collect else keep_plan(store, prepared, asked)
         prepared = tune_settings(prepared, setup)
         if record is not None:
@@ -290,6 +292,7 @@ def execute(
     else:
         source = MissingFolds(prepared, store, setup.machine, setup.folder.logs, listeners)
     if not (source.is_complete or setup.collect):
+        setup.require_device()
         prepared.bags.verify(progress_bar if setup.progress else unwatched)
     store.save_plan(plan)
     if not (setup.collect or prepared.request.is_tuned):

@@ -207,7 +207,8 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(
         title="commands",
         description="The first six train and compare methods, the next three use the trained "
-        "models; the others manage what is compared and what is stored.",
+        "models, and doctor looks at the machine; the others manage what is compared and what is "
+        "stored.",
         required=True,
         metavar="COMMAND",
     )

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import ast
 import os
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from conftest import SMALL_TWIN
 from test_layers import FILES, ROOT
 
 from mil_bench import devices
 from mil_bench.cli import main
 from mil_bench.errors import InputError
 from mil_bench.running.setup import Machine, Setup
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 KNOWING = {
     "mil_bench/devices.py",
@@ -96,6 +101,17 @@ def test_a_gpu_that_is_not_there_is_refused_with_what_is_missing(
         monkeypatch.setattr(torch.version, "cuda", version)
         with pytest.raises(InputError, match=rf"device=cuda, but torch finds no GPU.*{reason}"):
             Machine(None, "cuda").resolve(1)
+
+
+@pytest.mark.parametrize("more", [[], ["--tune", "2"]], ids=["run", "tuned"])
+def test_nothing_is_stored_of_a_run_whose_device_is_not_there(
+    more: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = ["--results", str(tmp_path / "results"), "--data", str(tmp_path / "data")]
+    words = ["run", "--methods", "mean-pool", "--dataset", SMALL_TWIN, "--folds", "2", *places]
+    assert main([*words, *more, "--device", "cuda"]) == 2
+    assert "device=cuda, but torch finds no GPU" in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()
 
 
 def test_products_of_a_device_are_in_bfloat16_or_exact() -> None:

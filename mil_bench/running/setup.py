@@ -230,6 +230,15 @@ class Setup:
         """What is where in the folder of results."""
         return Results(Path(self.results))
 
+    def require_device(self) -> None:
+        """Refuse a device that is not there, before anything is stored; others have their own.
+
+        Raises:
+            InputError: this machine trains, and torch does not find its GPU.
+        """
+        if self.on not in ELSEWHERE:
+            self.machine.resolve(1)
+
     @property
     def machine(self) -> Machine:
         """What trains."""
