@@ -44,6 +44,7 @@ def run(
     seeds: int | Sequence[int] = 0,
     preset: str = "paper",
     epochs: int | None = None,
+    combine: str | None = None,
     class_weights: str | None = None,
     sampler: str | None = None,
     encoder: str | Sequence[str] = (),
@@ -89,6 +90,8 @@ def run(
         seeds: training seeds; every method is trained once per fold and seed.
         preset: "paper", the authors' recipes on all folds; or "quick", 3 folds, at most 40 epochs.
         epochs: epochs for every method, None for recipe and preset.
+        combine: how slides of a patient are combined if labels belong to patients: "bag" or
+            "mean"; None for "bag".
         class_weights: for every method, "balanced" or "none"; None for the recipe's.
         sampler: for every method, "balanced" (the training slides of an epoch are drawn with
             replacement, so that classes come equally often) or "shuffled"; None for the recipe's.
@@ -143,6 +146,7 @@ def run(
         seeds=(seeds,) if isinstance(seeds, int) else tuple(seeds),
         preset=preset,
         epochs=epochs,
+        combine=combine,
         class_weights=class_weights,
         sampler=sampler,
         encoders=(encoder,) if isinstance(encoder, str) else tuple(encoder),

@@ -32,6 +32,17 @@ def first_names(names: Sequence[str]) -> str:
     return ", ".join(names[:_MOST_NAMES]) + (f" and {rest} more" if rest > 0 else "")
 
 
+def in_unit(text: str, unit: str) -> str:
+    """A text about slides as one about what is an item of a comparison ("patient").
+
+    Metrics, also those of packages, and notes of tables describe the usual case, in which an item
+    is a slide.
+    """
+    for slide, other in (("slide", unit), ("Slide", unit[0].upper() + unit[1:])):
+        text = re.sub(rf"\b{slide}(s?)\b", rf"{other}\1", text)
+    return text
+
+
 def shortened(name: str) -> str:
     """A name for a message: the middle of a very long one is left out."""
     return name if len(name) <= 2 * _HALF else f"{name[:_HALF]}...{name[-_HALF:]}"

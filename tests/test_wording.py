@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mil_bench.wording import first_names, plural, split_settings, suggestion
+from mil_bench.wording import first_names, in_unit, plural, split_settings, suggestion
 
 NAMES = st.from_regex(r"[a-z][a-z0-9_-]{0,8}", fullmatch=True)
 VALUES = st.text(st.characters(codec="utf-8", exclude_characters=","), min_size=1).map(str.strip)
@@ -54,6 +54,13 @@ def test_any_text_can_be_taken_apart(text: str) -> None:
         assert (key, value) == (key.strip(), value.strip())
         assert not {"=", ","} & set(key)
         assert "," not in value
+
+
+def test_a_text_about_slides_becomes_one_about_another_unit() -> None:
+    text = "Slides per class: a slide counts once; subslides and slide2 are other words."
+    expected = "Patients per class: a patient counts once; subslides and slide2 are other words."
+    assert in_unit(text, "patient") == expected
+    assert in_unit(text, "slide") == text
 
 
 def test_a_key_without_a_value_has_an_empty_one_and_the_last_of_two_counts() -> None:

@@ -42,6 +42,20 @@ def slide_frame(slides: Iterable[Slide]) -> pd.DataFrame:
     return pd.DataFrame([astuple(slide) for slide in slides], columns=list(SLIDE_COLUMNS))
 
 
+def patient_frame(slides: pd.DataFrame) -> pd.DataFrame:
+    """One row per patient (the group of its slides), as ``slide_frame``, in the order of names.
+
+    The patient is its own slide and group. Its label is that of its first slide; role and centre
+    are "" if its slides differ in them.
+    """
+    by_patient = slides.groupby("group", sort=True)
+    frame = by_patient[["label", "split", "centre"]].first()
+    for column in ("split", "centre"):
+        frame[column] = frame[column].where(by_patient[column].nunique() == 1, "")
+    frame["slide"] = frame["group"] = frame.index
+    return frame.reset_index(drop=True)[list(SLIDE_COLUMNS)]
+
+
 @dataclass(frozen=True, eq=False)
 class Bag:
     """A slide with its instances.

@@ -59,11 +59,10 @@ class Feed:
     def batch(self, bags: np.ndarray) -> BagBatch:
         """The bags at these positions of the store ``[B]`` as one batch, in float32."""
         store = self._store
-        starts, sizes = store.starts[bags], store.sizes[bags]
-        rows = [slice(a, a + n) for a, n in zip(starts.tolist(), sizes.tolist(), strict=True)]
+        rows = [part for bag in bags.tolist() for part in store.ranges[bag]]
         return BagBatch.pack(
             self._gather(self._features, rows, torch.float32),
-            torch.from_numpy(sizes),
+            torch.from_numpy(store.sizes[bags]),
             torch.from_numpy(store.labels[bags]).to(self._device),
             None if self._coords is None else self._gather(self._coords, rows, torch.float32),
             None

@@ -108,8 +108,9 @@ def broken_store(path: Path, *problems: str) -> InputError:
 class BagStore:
     """Read access to a packed dataset: the labelled slides of a store.
 
-    Bag b has the rows ``starts[b]`` to ``starts[b] + sizes[b] - 1`` of the features. A store may
-    have further slides, which nothing here shows; features are never copied.
+    Bag b has the rows ``ranges[b]`` of the features, ``sizes[b]`` in number; here they are one
+    range, and the bag is a slide (``mil_bench.bags.patients`` has bags of several slides). A store
+    may have further slides, which nothing here shows; features are never copied.
 
     Args:
         path: the store file.
@@ -119,6 +120,9 @@ class BagStore:
         InputError: not a store, of another version, cut short, or damaged outside its rows. Rows
             are verified by ``verify``.
     """
+
+    unit = "slide"
+    """What a bag is of, for messages."""
 
     def __init__(self, path: Path, labels: Path | None = None) -> None:
         self.path, self.labels_path = Path(path), labels
@@ -176,11 +180,16 @@ class BagStore:
         self.origin, self.group_name = attributes["origin"], attributes["group_name"]
         self.coords_unit, self.encoder = attributes["coords_unit"], attributes["encoder"]
         self.without_features = index.without_features
-        self._rowwise, self._digests = index.rowwise, index.digests
+        self._rowwise = index.rowwise
+        self._index = index  # of the slides, whatever the bags are
         features = index.rowwise["features"]
         self.width, self.dtype = features.shape[1], np.dtype(features.dtype)
-        self.starts, self.sizes, self.labels = index.starts, index.sizes, index.labels
+        self.sizes, self.labels = index.sizes, index.labels
         self.patch_sizes = index.patch_sizes
+        spans = zip(index.starts.tolist(), index.sizes.tolist(), strict=True)
+        self.ranges: list[tuple[slice, ...]] = [
+            (slice(start, start + size),) for start, size in spans
+        ]
         slides, groups, splits, centres = (index.texts[name] for name in TEXTS)
         declared = dict(
             zip(SLIDE_COLUMNS, (slides, self.labels, groups, splits, centres), strict=True)
@@ -195,17 +204,22 @@ class BagStore:
     def _own_instance_labels(self) -> Iterator[np.ndarray]:
         """Witness labels of each slide: a witness is one of the class that its slide has here."""
         stored = self._mapped("instance_labels")
-        for start, size, label in zip(self.starts, self.sizes, self.labels, strict=True):
+        spans = zip(self._index.starts, self._index.sizes, self._index.labels, strict=True)
+        for start, size, label in spans:
             rows = stored[start : start + size]
             yield np.where(rows >= 0, label, -1).astype(stored.dtype)
 
     def damaged(self, position: int) -> tuple[str, ...]:
-        """Names of the columns in which a slide's rows are not those that were stored."""
-        first, size = int(self.starts[position]), int(self.sizes[position])
+        """Names of the columns in which a bag's rows are not those that were stored."""
+        return self._damaged(position)
+
+    def _damaged(self, position: int) -> tuple[str, ...]:
+        """``damaged`` of a slide of the index."""
+        first, size = int(self._index.starts[position]), int(self._index.sizes[position])
         with contextlib.closing(RowFile(self.path, self._rowwise, writable=False)) as file:
             return tuple(
                 name
-                for name, digests in self._digests.items()
+                for name, digests in self._index.digests.items()
                 if file.digest(name, first, size) != digests[position]
             )
 
@@ -221,12 +235,13 @@ class BagStore:
         if self._is_verified:
             return
         try:
+            slides = self._index.texts["slides"]
             with ThreadPoolExecutor(_READERS) as readers:
-                damages = readers.map(self.damaged, range(len(self)))
-                watched = watch(damages, len(self), "verifying the rows")
+                damages = readers.map(self._damaged, range(len(slides)))
+                watched = watch(damages, len(slides), "verifying the rows")
                 problems = [
                     f"is damaged: the {' and '.join(columns)} of slide '{slide}' changed on disk"
-                    for slide, columns in zip(self.slides["slide"], watched, strict=True)
+                    for slide, columns in zip(slides, watched, strict=True)
                     if columns
                 ]
         except OSError as error:
@@ -252,7 +267,7 @@ class BagStore:
         if self.labels_path is None:
             return stored
         own = np.full_like(stored, -1)
-        for start, rows in zip(self.starts, self._own_instance_labels(), strict=True):
+        for start, rows in zip(self._index.starts, self._own_instance_labels(), strict=True):
             own[start : start + len(rows)] = rows
         return own
 
@@ -270,9 +285,12 @@ class BagStore:
         position = {slide: i for i, slide in enumerate(self.slides["slide"])}
         return np.array([position[s] for s in slides], dtype=np.int64)
 
-    def rows_of(self, index: int) -> slice:
-        """The rows of a bag."""
-        return slice(int(self.starts[index]), int(self.starts[index] + self.sizes[index]))
+    def rows_of(self, index: int) -> slice | np.ndarray:
+        """The rows of a bag; with several ranges, the number of each row ``[n]``."""
+        ranges = self.ranges[index]
+        if len(ranges) == 1:
+            return ranges[0]
+        return np.concatenate([np.arange(rows.start, rows.stop) for rows in ranges])
 
     @property
     def rows(self) -> int:
@@ -280,7 +298,7 @@ class BagStore:
         return int(self.sizes.sum())
 
     def bag(self, index: int) -> Bag:
-        """One bag; its features are a view of the memory map."""
+        """One bag; the features of a single range are a view of the memory map."""
         rows = self.rows_of(index)
         row = self.slides.iloc[index]
         size = self.patch_sizes[index]

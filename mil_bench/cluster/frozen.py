@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import mil_bench
 from mil_bench import durable, registry
 from mil_bench.bags.store import BagStore
+from mil_bench.datasets.patients import combined
 from mil_bench.errors import InputError
 from mil_bench.file_values import read_object, typed
 from mil_bench.running.code_version import commit
@@ -276,6 +277,7 @@ class OpenTasks:
         ]
         data = results / frozen.data if data is None else data
         bags = BagStore(data / frozen.store, data / frozen.labels if frozen.labels else None)
+        bags = combined(bags, self.plan.combine)
         if bags.digest != frozen.data_digest:
             problems.append(
                 f"the features in {bags.path} have the digest {bags.digest}, not "

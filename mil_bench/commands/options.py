@@ -40,6 +40,7 @@ def add_comparison(parser: Any) -> None:
         "seeds",
         "preset",
         "epochs",
+        "combine",
     )
     add_options(group, RunRequest, *names, "class_weights", "sampler", "plugins")
 

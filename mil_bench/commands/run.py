@@ -158,9 +158,11 @@ def _print_plan(plan: RunPlan, store: ResultStore) -> None:
     folds = len(plan.splits.folds)
     print(f"run {plan.run_id}\n{plan.caption}\n")
     for k, fold in enumerate(plan.splits.folds):
-        training, validation, test = len(fold.train), len(fold.val), len(fold.test)
+        training, validation, test = (
+            len(plan.items(part)) for part in (fold.train, fold.val, fold.test)
+        )
         repeat = f"repeat {plan.splits.repeat_of(k)}, " if plan.splits.repeats > 1 else ""
-        parts = f"{training} training, {validation} validation, {test} test slides"
+        parts = f"{training} training, {validation} validation, {test} test {plan.unit}s"
         print(f"{repeat}fold {k}: {parts}")
     print()
     for job in plan.jobs:

@@ -273,6 +273,9 @@ def _required_table(arguments: argparse.Namespace, spec: DatasetSpec) -> Slides:
 
 
 def _plan(arguments: argparse.Namespace, spec: DatasetSpec, table: Slides) -> SplitPlan:
+    from mil_bench.datasets.card import PATIENT
+    from mil_bench.datasets.patients import require_patients
+    from mil_bench.splits.patients import split_patients
     from mil_bench.splits.protocols import make_splits, protocol_named
 
     protocol = arguments.protocol or spec.protocols[0]
@@ -284,6 +287,10 @@ def _plan(arguments: argparse.Namespace, spec: DatasetSpec, table: Slides) -> Sp
         problem = f"repeats must be a whole number from 1 on, not {arguments.repeats}"
         raise InputError("the request", [problem], "Leave out --repeats for one cross-validation.")
     about = protocol, table.frame, spec.hierarchy, folds, table.group_name
+    if spec.unit == PATIENT:
+        slides, name = table.frame, table.group_name
+        require_patients(slides, spec.hierarchy.fine, name, f"slides of the {table.origin}")
+        return split_patients(*about, arguments.repeats)
     return make_splits(*about, arguments.repeats)
 
 

@@ -19,6 +19,13 @@ CENTRE = "centre"
 """Name of groups that are centres, not patients."""
 MAIN_METRIC = "macro_auc"
 """Key of the metric on which methods are compared if a card names no other."""
+SLIDE, PATIENT = "slide", "patient"
+UNITS = (SLIDE, PATIENT)
+"""What a label may belong to, which is one item of a comparison; see ``DatasetSpec.unit``."""
+BAG, MEAN = "bag", "mean"
+COMBINATIONS = (BAG, MEAN)
+"""How slides of a patient whose label they share are combined: their instances are one bag, or they
+are predicted apart and their probabilities are averaged."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +154,8 @@ class DatasetSpec:
             run is asked for another.
         generator: makes the bags of a generated dataset, else None.
         simulates: the name of the real dataset that a simulated one is like, else None.
+        unit: what a label belongs to: "slide", or "patient", whose slides (those of a group) then
+            share it; splits, metrics and tables count these.
     """
 
     name: str
@@ -166,6 +175,7 @@ class DatasetSpec:
     main_metric: str = MAIN_METRIC
     generator: BagGenerator | None = None
     simulates: str | None = None
+    unit: str = SLIDE
 
     @property
     def slug(self) -> str:

@@ -20,7 +20,16 @@ from pydantic import (
 )
 
 from mil_bench import registry
-from mil_bench.datasets.card import MAIN_METRIC, DatasetSpec, GroupProfile, LabelColumns
+from mil_bench.datasets.card import (
+    CENTRE,
+    MAIN_METRIC,
+    PATIENT,
+    SLIDE,
+    UNITS,
+    DatasetSpec,
+    GroupProfile,
+    LabelColumns,
+)
 from mil_bench.datasets.regular_file import open_regular
 from mil_bench.errors import InputError
 from mil_bench.file_values import value_problems
@@ -77,6 +86,7 @@ class _Card(BaseModel):
     folds: Annotated[StrictInt, Field(ge=2)] = 10
     columns: _Columns = _Columns()
     group: str = "patient"
+    unit: str = SLIDE
     ordered: StrictBool = False
     main_metric: _Text = MAIN_METRIC
     source: str = ""
@@ -136,6 +146,15 @@ class _Card(BaseModel):
             problems.append(f"{', '.join(missing)} is missing; give all classes or none")
         return _sound(counts, problems)
 
+    @field_validator("unit")
+    @classmethod
+    def _of_one_patient(cls, unit: str, info: ValidationInfo) -> str:
+        if unit not in UNITS:
+            raise ValueError(f"there is none called '{unit}'{suggestion(unit, UNITS)}")
+        if unit == PATIENT and info.data.get("group") == CENTRE:
+            raise ValueError(f'it is "{PATIENT}", and the groups are not patients but centres')
+        return unit
+
     @field_validator("protocols")
     @classmethod
     def _known(cls, protocols: tuple[str, ...]) -> tuple[str, ...]:
@@ -186,6 +205,7 @@ def read_card(path: Path) -> DatasetSpec:
         columns=LabelColumns(**card.columns.model_dump()),
         ordered=card.ordered,
         main_metric=card.main_metric,
+        unit=card.unit,
     )
 
 

@@ -8,7 +8,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mil_bench.bags.bag import Slide, slide_frame
+from mil_bench.datasets.card import PATIENT
 from mil_bench.datasets.label_columns import ROLE_WORDS, LabelCells, read_label_cells
+from mil_bench.datasets.patients import patient_problems
 from mil_bench.datasets.slide_ids import SlideNames, own_group
 from mil_bench.datasets.spelling import look, means_nothing, visible, without_point
 from mil_bench.errors import InputError
@@ -114,10 +116,15 @@ def parse_label_table(
         if not row.faults and label in index_of:
             role = ROLE_WORDS.get(split.lower(), "")
             slides[slide] = Slide(slide, index_of[label], group or own_group(slide), role, centre)
-    named = frozenset(cells.column("slide")) - {""}
+    named, group_name = frozenset(cells.column("slide")) - {""}, _group_name(spec, cells)
     table = LabelTable(
-        slides, named, _group_name(spec, cells), frozenset(unlabelled - slides.keys()), cells.notes
+        slides, named, group_name, frozenset(unlabelled - slides.keys()), cells.notes
     )
+    if spec.unit == PATIENT and not group_name:
+        column = f"column of patients ({', '.join(spec.columns.group)}; the card names its heading)"
+        problems.append(f"labels of {spec.name} belong to patients, and there is no {column}")
+    elif spec.unit == PATIENT:
+        problems += patient_problems(table.frame, spec.hierarchy.fine, group_name)
     return table, problems
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from mil_bench.datasets.slide_ids import own_group
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -73,6 +75,34 @@ class Predictions:
         arrays = {name: array for name, array in vars(self).items() if array is not None}
         return Predictions(**{name: array[chosen] for name, array in arrays.items()})
 
+    def of_patients(self) -> Predictions:
+        """The means over the slides of each group, in the order of the groups' names.
+
+        A patient's label is that of its slides. Its attention AUC is the mean over those of its
+        slides that have one.
+        """
+        patients, first, of = np.unique(self.groups, return_index=True, return_inverse=True)
+
+        def mean(values: np.ndarray | None) -> np.ndarray | None:
+            if values is None:
+                return None
+            known = ~np.isnan(values)
+            total, count = (np.zeros((len(patients), *values.shape[1:])) for _ in range(2))
+            np.add.at(total, of, np.where(known, values, 0.0))
+            np.add.at(count, of, known)
+            return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+
+        fine = mean(self.fine)
+        assert fine is not None
+        return Predictions(
+            patients,
+            self.labels[first],
+            fine,
+            patients,
+            mean(self.coarse_head),
+            mean(self.attention_auc),
+        )
+
     def fault(self, hierarchy: LabelHierarchy) -> str:
         """Why these cannot be predictions of slides of these classes, "" if they can."""
         if self.slides.ndim != 1:
@@ -96,16 +126,34 @@ class Predictions:
             return f"probabilities are of the type {self.fine.dtype}, not numbers"
         return "" if np.isfinite(self.fine).all() else "probabilities are not finite"
 
-    def frame(self, hierarchy: LabelHierarchy) -> pd.DataFrame:
-        """One row per slide: id, label, predicted class, one probability column per fine class."""
+    def frame(
+        self,
+        hierarchy: LabelHierarchy,
+        group_name: str = "",
+        slides_of: Mapping[str, Sequence[str]] | None = None,
+    ) -> pd.DataFrame:
+        """One row per slide: id, its patient if patients are known, label, predicted class, and one
+        probability column per fine class.
+
+        If these are predictions of patients, a row is a patient, and ``slides`` names its slides.
+
+        Args:
+            hierarchy: the classes.
+            group_name: what a group is, the heading of the column of patients; "" if unknown.
+            slides_of: patient to its slides, if these are predictions of patients.
+        """
         import pandas as pd  # a third of a second, and lists of runs do without it
 
         names = np.array(hierarchy.fine)
-        table = {
-            "slide": self.slides,
-            "label": names[self.labels],
-            "predicted": names[self.fine.argmax(1)],
-        }
+        table: dict[str, object] = {"slide": self.slides}
+        if slides_of:
+            listed = ["; ".join(slides_of[patient]) for patient in self.slides.tolist()]
+            table = {group_name: self.slides, "slides": listed}
+        elif group_name:
+            pairs = zip(self.slides.tolist(), self.groups.tolist(), strict=True)
+            known = ["" if group == own_group(slide) else group for slide, group in pairs]
+            table |= {group_name: known}
+        table |= {"label": names[self.labels], "predicted": names[self.fine.argmax(1)]}
         return pd.DataFrame(
             table | {f"p({name})": self.fine[:, c] for c, name in enumerate(hierarchy.fine)}
         )
@@ -119,7 +167,7 @@ class TrainedFold:
         seed: training seed.
         fold: its number.
         job_key: of the job that was trained.
-        predictions: of its test slides.
+        predictions: of its test slides, or of their patients if labels belong to patients.
         epochs: number of epochs that the recipe asks for; 0 if nothing is trained.
         best_epoch: the epoch whose weights were used, from 0; -1 if nothing is trained.
         curves: name ("train_loss", "val_loss", "val_accuracy") to one value per epoch.
@@ -129,6 +177,8 @@ class TrainedFold:
         in_dim: feature width the method was built for, None if nothing is trained.
         weights: weights and buffers of the selected epoch by name; None if nothing is trained, and
             for a stored fold that was read: ``ResultStore.load_weights`` has them.
+        by_slide: of the single slides, if ``predictions`` are means over those of a patient; else
+            None.
     """
 
     seed: int
@@ -143,3 +193,4 @@ class TrainedFold:
     environment: Mapping[str, str] = field(default_factory=dict)
     in_dim: int | None = None
     weights: Mapping[str, np.ndarray] | None = None
+    by_slide: Predictions | None = None

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from mil_bench import registry
+from mil_bench.datasets.card import SLIDE
 from mil_bench.evaluation.bootstrap import Bootstrap, bootstrap
 from mil_bench.evaluation.comparison import PatientSpread, compared, contributions
 from mil_bench.evaluation.main_metric import MAIN_MEASURE
@@ -53,7 +54,7 @@ class Evidence:
     Args:
         trained: method to its trained folds, yardsticks included.
         hierarchy: the classes.
-        sizes: number of training and of test slides of each fold.
+        sizes: number of training and of test slides (or patients, see ``unit``) of each fold.
         seeds: number of training seeds.
         group_name: what a group is ("patient"), "" if groups are unknown.
         repeats: how often the cross-validation was repeated; the folds of a repeat follow each
@@ -66,6 +67,8 @@ class Evidence:
             complete are left out.
         main: what methods are to be compared on; see ``lacks_classes``.
         centres: slide to its centre, "" for an unknown one; empty if no centre is known.
+        unit: what the predictions are of: "slide", or what a patient is called if labels belong to
+            patients.
     """
 
     trained: Mapping[str, Sequence[TrainedFold]]
@@ -80,6 +83,7 @@ class Evidence:
     pairs: tuple[tuple[str, str], ...] | None = None
     main: Measure = MAIN_MEASURE
     centres: Mapping[str, str] = field(default_factory=dict)
+    unit: str = SLIDE
 
     @property
     def complete(self) -> list[str]:

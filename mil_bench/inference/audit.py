@@ -31,12 +31,13 @@ class TrainingOverlap:
     group_name: str
     blind: str = ""
 
-    def sentences(self, models: int, left_out: bool) -> list[str]:
+    def sentences(self, models: int, left_out: bool, unit: str = "slide") -> list[str]:
         """What must be known of the slides, one sentence each.
 
         Args:
             models: number of models that predict.
             left_out: whether these slides are left out of scores.
+            unit: what is scored; with a slide its patient is left out.
         """
         through = [slide for slide in self.counts if slide not in self.themselves]
         lines = []
@@ -53,7 +54,7 @@ class TrainingOverlap:
                 )
         if lines and left_out:
             lines.append(
-                "These slides are left out of the scores. --fold K takes the models of one fold "
+                f"These {unit}s are left out of the scores. --fold K takes the models of one fold "
                 "only; --allow-leaks scores them all the same."
             )
         return [*lines, *([self.blind] if self.blind else [])]

@@ -43,54 +43,6 @@ class ModelPredictions:
     fine: np.ndarray
     coarse_head: np.ndarray | None = None
 
-    def frame(
-        self,
-        labels: Mapping[str, int],
-        groups: Mapping[str, str],
-        group_name: str,
-        trained_on: Sequence[int],
-        per_model: bool = False,
-    ) -> pd.DataFrame:
-        """One row per slide.
-
-        Columns: ``slide``; its patient, under the name of the groups, and ``label`` if any is
-        known; ``predicted`` and ``coarse_predicted``; ``p(CLASS)`` and ``sd(CLASS)``, mean and
-        sample standard deviation over the models; the same for coarse classes, whose probability
-        is the sum of their fine ones, and for the method's own coarse head; ``models``, their
-        number; ``trained_on``, the number of models in whose training the slide or its patient
-        took part.
-
-        Args:
-            labels: slide to fine class, of the slides whose label is known.
-            groups: slide to patient, likewise.
-            group_name: what a group is.
-            trained_on: number of models ``[B]``.
-            per_model: also one column per model and fine class.
-        """
-        fine, coarse, is_flat = self.hierarchy.fine, self.hierarchy.coarse, self.hierarchy.is_flat
-        lifted = self.hierarchy.lift(self.fine)
-        columns: dict[str, object] = {"slide": self.slides}
-        if groups:
-            columns[group_name] = [groups.get(slide, "") for slide in self.slides]
-        if labels:
-            columns["label"] = [fine[labels[s]] if s in labels else "" for s in self.slides]
-        columns["predicted"] = np.array(fine)[self.fine.mean(0).argmax(1)]
-        if not is_flat:
-            columns["coarse_predicted"] = np.array(coarse)[lifted.mean(0).argmax(1)]
-        columns |= _means("", self.fine, fine)
-        if not is_flat:
-            columns |= _means("coarse_", lifted, coarse)
-        if self.coarse_head is not None:
-            columns |= _means("coarse_head_", self.coarse_head, coarse)
-        columns |= {"models": len(self.models), "trained_on": trained_on}
-        if per_model:
-            columns |= {
-                f"p({name}) seed {seed} fold {fold}": self.fine[m, :, c]
-                for m, (seed, fold) in enumerate(self.models)
-                for c, name in enumerate(fine)
-            }
-        return pd.DataFrame(columns)
-
     def of_model(
         self, m: int, chosen: np.ndarray, labels: np.ndarray, groups: np.ndarray
     ) -> Predictions:
@@ -111,6 +63,70 @@ class ModelPredictions:
         fine = of(self.fine)
         assert fine is not None
         return Predictions(self.slides[chosen], labels, fine, groups, of(self.coarse_head))
+
+
+@dataclass(frozen=True, eq=False)
+class PredictedItems:
+    """Predictions of slides or of patients, and what is known of these.
+
+    Args:
+        predictions: of all models.
+        labels: slide or patient to fine class, of those whose label is known.
+        groups: slide to patient, likewise; of patients, patient to itself.
+        group_name: what a group is.
+        counts: slide or patient to the number of models in whose training it took part, a slide
+            also through its patient; those that took part in none are absent.
+        slides_of: patient to its slides, if these are predictions of patients.
+    """
+
+    predictions: ModelPredictions
+    labels: Mapping[str, int]
+    groups: Mapping[str, str]
+    group_name: str
+    counts: Mapping[str, int]
+    slides_of: Mapping[str, Sequence[str]] | None = None
+
+    def frame(self, per_model: bool = False) -> pd.DataFrame:
+        """One row per slide or patient.
+
+        Columns: ``slide``, and its patient under the name of the groups if any is known; of
+        patients the patient and ``slides``, their ids; ``label`` if any is known; ``predicted`` and
+        ``coarse_predicted``; ``p(CLASS)`` and ``sd(CLASS)``, mean and sample standard deviation
+        over the models; the same for coarse classes, whose probability is the sum of their fine
+        ones, and for the method's own coarse head; ``models``, their number; ``trained_on``, the
+        number of models in whose training the slide or its patient took part.
+
+        Args:
+            per_model: also one column per model and fine class.
+        """
+        made = self.predictions
+        fine, is_flat, items = made.hierarchy.fine, made.hierarchy.is_flat, made.slides.tolist()
+        coarse, lifted = made.hierarchy.coarse, made.hierarchy.lift(made.fine)
+        columns: dict[str, object] = {"slide": made.slides}
+        if self.slides_of is not None:
+            listed = ["; ".join(self.slides_of[patient]) for patient in items]
+            columns = {self.group_name: made.slides, "slides": listed}
+        elif self.groups:
+            columns[self.group_name] = [self.groups.get(slide, "") for slide in items]
+        if self.labels:
+            columns["label"] = [fine[self.labels[i]] if i in self.labels else "" for i in items]
+        columns["predicted"] = np.array(fine)[made.fine.mean(0).argmax(1)]
+        if not is_flat:
+            columns["coarse_predicted"] = np.array(coarse)[lifted.mean(0).argmax(1)]
+        columns |= _means("", made.fine, fine)
+        if not is_flat:
+            columns |= _means("coarse_", lifted, coarse)
+        if made.coarse_head is not None:
+            columns |= _means("coarse_head_", made.coarse_head, coarse)
+        counts = [self.counts.get(item, 0) for item in items]
+        columns |= {"models": len(made.models), "trained_on": counts}
+        if per_model:
+            columns |= {
+                f"p({name}) seed {seed} fold {fold}": made.fine[m, :, c]
+                for m, (seed, fold) in enumerate(made.models)
+                for c, name in enumerate(fine)
+            }
+        return pd.DataFrame(columns)
 
 
 def _means(prefix: str, values: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:

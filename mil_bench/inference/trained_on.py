@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mil_bench import registry
 from mil_bench.bags.opening import open_bags
-from mil_bench.datasets.card import DatasetSpec, GroupProfile
+from mil_bench.datasets.card import SLIDE, DatasetSpec, GroupProfile
 from mil_bench.datasets.catalogue import (
     dataset_name,
     find_dataset,
@@ -98,11 +98,13 @@ def label_spec(plan: RunPlan) -> DatasetSpec:
     """The card by which a label table of new slides is read: columns of the run's dataset.
 
     A run keeps no card. If it is neither installed nor in the current folder, the usual column
-    names apply. The classes are always those of the run.
+    names apply. The classes are always those of the run. Patients need not be known: the unit is
+    the slide.
     """
     name = on_the_command_line(plan.dataset)
     if name in registry.datasets.names() or Path(name).is_file():
-        return replace(find_dataset(name), hierarchy=plan.hierarchy, class_counts=())
+        spec = find_dataset(name)
+        return replace(spec, hierarchy=plan.hierarchy, class_counts=(), unit=SLIDE)
     group = GroupProfile(plan.splits.group_name or "patient")
     return DatasetSpec(
         plan.dataset, "", plan.hierarchy, (), group, None, (), source="", licence="", citation=""

@@ -38,6 +38,7 @@ class SlideMaps:
         witnesses: whether each instance is a witness ``[n]``, None if that is unknown.
         image: of the slide, None if none was given.
         notes: what must be known, one sentence each.
+        patient: of the slide, if labels of the run belong to patients; else "".
     """
 
     slide: str
@@ -49,11 +50,19 @@ class SlideMaps:
     witnesses: np.ndarray | None = None
     image: SlideImage | None = None
     notes: Sequence[str] = ()
+    patient: str = ""
 
     @property
     def title(self) -> str:
-        """Slide, and its class if that is known."""
-        return f"{self.slide}{f', class {self.label}' if self.label else ''}"
+        """Slide, and its patient and class if they are known."""
+        patient = f" of {self.patient}" if self.patient else ""
+        return f"{self.slide}{patient}{f', class {self.label}' if self.label else ''}"
+
+    @property
+    def within(self) -> str:
+        """What instances are ranked in."""
+        is_part = any(method.bag_ranks is not None for method in self.methods)
+        return "the bag of its patient" if is_part else "its slide"
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -72,7 +81,8 @@ class SlideMaps:
             for k in range(len(method.classes)):
                 columns[f"{method.name_of(k)} value"] = method.values[:, k]
                 columns[f"{method.name_of(k)} rank"] = ranks[:, k]
-        return pd.DataFrame({"slide": self.slide, **columns})
+        whose = {"patient": self.patient} if self.patient else {}
+        return pd.DataFrame({"slide": self.slide, **whose, **columns})
 
     @property
     def overview(self) -> ResultTable:
@@ -90,7 +100,9 @@ class SlideMaps:
                 auc = method.auc(self.witnesses)
                 row["Attention AUC (%)"] = Cell.absent() if np.isnan(auc) else Cell(100 * auc)
             cells[method.label] = row | {"Value": method.meaning}
-        return ResultTable("maps", f"Maps of {self.title}", "", cells, note=RULE)
+        return ResultTable(
+            "maps", f"Maps of {self.title}", "", cells, note=RULE.format(within=self.within)
+        )
 
     @property
     def top_tables(self) -> list[ResultTable]:

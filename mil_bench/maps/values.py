@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mil_bench.methods import Method
 
 RULE = (
-    "Colour: the rank of the instance's value in its slide, from 0 (lowest) to 1 (highest); equal "
+    "Colour: the rank of the instance's value in {within}, from 0 (lowest) to 1 (highest); equal "
     "values share their mean rank. A value is the mean over the models."
 )
 _NO_ATTENTION = "returns no attention and declares no values of instances (instance_map)"
@@ -42,6 +42,8 @@ class MethodMap:
         probabilities: mean over the models ``[C]``.
         models: their number.
         shown: number of the column that is shown alone.
+        bag_ranks: ranks of the values ``[n, K]`` in the bag of which they are a part; None if they
+            are a whole bag.
     """
 
     label: str
@@ -51,11 +53,18 @@ class MethodMap:
     probabilities: np.ndarray
     models: int
     shown: int
+    bag_ranks: np.ndarray | None = None
 
     @property
     def ranks(self) -> np.ndarray:
         """Rank of each value in its column, from 0 to 1 ``[n, K]``; 1 for a single instance."""
+        if self.bag_ranks is not None:
+            return self.bag_ranks
         return np.stack([ranks_of(column) for column in self.values.T], 1)
+
+    def part(self, rows: slice) -> MethodMap:
+        """Some rows of the bag, with their ranks in the whole bag."""
+        return replace(self, values=self.values[rows], bag_ranks=self.ranks[rows])
 
     def name_of(self, column: int) -> str:
         """What a column is called: the method, and the class if there is one."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mil_bench.maps.slide_maps import SlideMaps
 
 _THUMBNAIL = 1200  # pixels
-_LEGEND = "rank of the instance in its slide (0: lowest value, 1: highest)"
+_LEGEND = "rank of the instance in {within} (0: lowest value, 1: highest)"
 
 
 def write_maps(maps: SlideMaps, folder: Path) -> list[Path]:
@@ -68,4 +68,4 @@ def picture(maps: SlideMaps) -> bytes:
     image = None if maps.image is None else maps.image.thumbnail(_THUMBNAIL)
     size = (0.0, 0.0) if maps.image is None else maps.image.size
     ground = Ground(maps.patches.corners, maps.patches.side, image, size)
-    return png(slide_maps(shown, ground, maps.title, _LEGEND))
+    return png(slide_maps(shown, ground, maps.title, _LEGEND.format(within=maps.within)))

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mil_bench import registry
-from mil_bench.datasets.card import CENTRE
+from mil_bench.bags.bag import patient_frame
+from mil_bench.datasets.card import BAG, CENTRE, MEAN, PATIENT
+from mil_bench.datasets.patients import combined, require_patients
 from mil_bench.datasets.slides import common_slides, packed_slides
 from mil_bench.errors import InputError, PluginError
 from mil_bench.methods.recipe import recipe_from_json, takes_steps
@@ -26,11 +28,14 @@ from mil_bench.planning.request import PRESETS, RunRequest
 from mil_bench.planning.rows import MethodRow
 from mil_bench.planning.slide_sizes import form_problems, require_sizes
 from mil_bench.split_files.formats.own import follow_file
+from mil_bench.splits.patients import split_patients, torn_patients
 from mil_bench.splits.protocols import make_splits, protocol_named
 from mil_bench.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import pandas as pd
 
     from mil_bench.bags.store import BagStore
     from mil_bench.datasets.card import DatasetSpec
@@ -62,7 +67,14 @@ def make_plan(
     """
     stores = {request.encoders[0]: store, **beside} if beside else {}
     table = common_slides(stores, spec, request.allow_missing) if stores else None
+    combine = _combination(request, spec)
+    if combine:
+        what = f"slides of {spec.name}"
+        require_patients(store.slides, spec.hierarchy.fine, store.group_name, what)
     splits = _splits(request, spec, table or packed_slides(store, spec))
+    patients = _patients(splits, store, combine)
+    items = patient_frame(store.slides) if combine else store.slides
+    store = combined(store, combine)
     methods, skipped = _usable(request, store, splits)
     remarks = {
         row.label: method.without_hierarchy for row, method in methods if spec.hierarchy.is_flat
@@ -87,13 +99,14 @@ def make_plan(
             split_digest=splits.digest,
             seed=seed,
             label=row.label,
+            combine=combine,
         )
         for row, method, params, recipe in entries
         for seed in request.seeds
     ]
     return RunPlan(
         dataset=spec.slug,
-        dataset_caption=_caption(spec, store),
+        dataset_caption=_caption(spec, store, len(patients) or len(store)),
         hierarchy=spec.hierarchy,
         splits=splits,
         jobs=tuple(jobs),
@@ -102,28 +115,66 @@ def make_plan(
         ordered=spec.ordered,
         command=request.command,
         encoder=request.encoders[0] if request.encoders else store.encoder,
-        centres=_centres(store),
+        centres=_centres(items, store.group_name),
         main_metric=spec.main_metric,
+        patients=patients,
     )
 
 
-def _caption(spec: DatasetSpec, store: BagStore) -> str:
+def _combination(request: RunRequest, spec: DatasetSpec) -> str:
+    """How slides of a patient are combined, "" if labels belong to slides.
+
+    Raises:
+        InputError: labels belong to slides, and a combination is asked for.
+    """
+    if spec.unit == PATIENT:
+        return request.combine or BAG
+    if request.combine is not None:
+        problem = f"combine is {request.combine}, and labels of {spec.name} belong to its slides"
+        remedy = f'Leave --combine out, or write unit = "{PATIENT}" on the card of the dataset.'
+        raise InputError("the request", [problem], remedy)
+    return ""
+
+
+def _patients(splits: SplitPlan, store: BagStore, combine: str) -> dict[str, str]:
+    """Slide to its patient: of all slides if they are bags, else of those in the folds.
+
+    Raises:
+        InputError: a part of a fold has some slides of a patient and lacks others.
+    """
+    if not combine:
+        return {}
+    name, slides = store.group_name, store.slides
+    patients = dict(zip(slides["slide"], slides["group"], strict=True))
+    if combine == MEAN:
+        listed = {s for fold in splits.folds for s in (*fold.train, *fold.val, *fold.test)}
+        patients = {slide: group for slide, group in patients.items() if slide in listed}
+    if problems := torn_patients(splits.folds, patients, name):
+        remedy = (
+            f"A {name} is one item here, with all its slides. Make folds of the slides that are "
+            "there (mil-bench splits make), or take slides out of the label table (mil-bench data "
+            "label)."
+        )
+        raise InputError("the folds", problems, remedy)
+    return patients
+
+
+def _caption(spec: DatasetSpec, store: BagStore, slides: int) -> str:
     """The dataset in words; for real data, with what is packed of it."""
     if spec.generator is not None:
         return spec.caption
     without = plural(store.without_features, "labelled slide has", "labelled slides have")
     missing = f"; {without} no features, left out" if store.without_features else ""
-    packed = f"{len(store)} slides; {store.origin}, {store.width} features{missing}"
+    packed = f"{slides} slides; {store.origin}, {store.width} features{missing}"
     return f"{spec.caption} ({packed})"
 
 
-def _centres(store: BagStore) -> dict[str, str]:
-    """Slide to its centre; empty if no centre is known."""
-    slides = store.slides
-    if any(slides["centre"]):
-        return dict(zip(slides["slide"], slides["centre"], strict=True))
-    if store.group_name == CENTRE:
-        return dict(zip(slides["slide"], slides["group"], strict=True))
+def _centres(items: pd.DataFrame, group_name: str) -> dict[str, str]:
+    """Slide or patient to its centre; empty if no centre is known."""
+    if any(items["centre"]):
+        return dict(zip(items["slide"], items["centre"], strict=True))
+    if group_name == CENTRE:
+        return dict(zip(items["slide"], items["group"], strict=True))
     return {}
 
 
@@ -138,7 +189,8 @@ def _splits(request: RunRequest, spec: DatasetSpec, table: Slides) -> SplitPlan:
     if folds is None:
         folds = usual(table.frame, spec.folds, PRESETS[request.preset].folds)
     about = protocol, table.frame, spec.hierarchy, folds, table.group_name
-    plan = make_splits(*about, request.repeats)
+    make = split_patients if spec.unit == PATIENT else make_splits
+    plan = make(*about, request.repeats)
     facts = table.facts + table.blind_spots(table.frame["slide"])
     return dataclasses.replace(plan, facts=facts)
 

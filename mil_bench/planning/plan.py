@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from mil_bench.datasets.card import MAIN_METRIC
+from mil_bench.datasets.card import BAG, MAIN_METRIC, SLIDE
 from mil_bench.errors import InputError
 from mil_bench.file_values import typed
 from mil_bench.hierarchy import LabelHierarchy  # noqa: TC001 - as above
@@ -25,7 +25,7 @@ from mil_bench.splits.protocols import plan_from_json
 from mil_bench.wording import FROM, plural
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 TRAINING_VERSION = 4
 """Part of every key; it is increased when a change of the training code alters results."""
@@ -47,6 +47,8 @@ class Job:
         label: name of the row in tables; not part of the key.
         training_version: ``TRAINING_VERSION``.
         source: who trained it, if its result was imported; "" for what is trained here.
+        combine: how slides of a patient are combined, "bag" or "mean"; "" if labels belong to
+            slides.
     """
 
     dataset: str
@@ -60,12 +62,14 @@ class Job:
     label: str
     training_version: int = TRAINING_VERSION
     source: str = ""
+    combine: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """A value that JSON can hold."""
         value = dataclasses.asdict(self)
-        if not self.source:
-            del value["source"]  # it came later, and keys of what is trained here stay
+        for name in ("source", "combine"):  # they came later, and keys without them stay
+            if not value[name]:
+                del value[name]
         return value
 
     @classmethod
@@ -105,9 +109,11 @@ class RunPlan:
         parts: the folds of each job; () if every job is trained on all folds. In a tuned plan the
             folds of a row may come from different jobs.
         tuning: how the jobs' settings were chosen, None if they were not tuned.
-        centres: slide to its centre, "" for an unknown one; empty if no centre is known.
+        centres: slide or, if labels belong to patients, patient to its centre, "" for an unknown
+            one; empty if no centre is known.
         encoder: name of the encoder of the features, "" if it is not known.
         main_metric: key of the metric on which methods are compared if nothing else is asked for.
+        patients: slide to its patient if labels belong to patients, else empty.
     """
 
     dataset: str
@@ -124,6 +130,7 @@ class RunPlan:
     centres: Mapping[str, str] = field(default_factory=dict)
     encoder: str = ""
     main_metric: str = MAIN_METRIC
+    patients: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def run_id(self) -> str:
@@ -138,6 +145,28 @@ class RunPlan:
         everywhere = tuple(range(len(self.splits.folds)))
         parts = self.parts or (everywhere,) * len(self.jobs)
         return [(job, fold) for job, folds in zip(self.jobs, parts, strict=True) for fold in folds]
+
+    @property
+    def combine(self) -> str:
+        """How slides of a patient are combined, "" if labels belong to slides."""
+        return next((job.combine for job in self.jobs), "")
+
+    @property
+    def unit(self) -> str:
+        """What is one item of the comparison: "slide", or what a patient is called."""
+        return self.splits.group_name if self.patients else SLIDE
+
+    @cached_property
+    def slides_of(self) -> dict[str, list[str]]:
+        """Patient to its slides in their order, if labels belong to patients; else empty."""
+        slides: dict[str, list[str]] = {}
+        for slide, patient in sorted(self.patients.items()):
+            slides.setdefault(patient, []).append(slide)
+        return slides
+
+    def items(self, slides: Collection[str]) -> Collection[str]:
+        """The items of the comparison that have these slides: themselves, or their patients."""
+        return {self.patients[slide] for slide in slides} if self.patients else slides
 
     @property
     def methods(self) -> list[str]:
@@ -171,11 +200,27 @@ class RunPlan:
         )
         return (
             f"Dataset: {self.dataset_caption}. Protocol: {protocol}, {trainings} "
-            f"({seed_list}), split {self.splits.digest}; {promises}. Budget: {self._budget}. "
+            f"({seed_list}), split {self.splits.digest}; {promises}.{self._combined} "
+            f"Budget: {self._budget}. "
             "Weights are taken from the epoch with the lowest validation loss. "
             f"Settings: {self.tuning.sentence if self.tuning else 'not tuned'}. {spread}"
             f"{self._imported}"
         )
+
+    @property
+    def _combined(self) -> str:
+        """What is one item, with a blank before it; "" if it is the slide."""
+        if not self.patients:
+            return ""
+        one, patients = self.unit, plural(len(set(self.patients.values())), self.unit)
+        how = (
+            f"the slides of a {one} are one bag"
+            if self.combine == BAG
+            else f"slides are trained and predicted apart, and the probabilities of a {one}'s "
+            "slides are averaged"
+        )
+        slides = plural(len(self.patients), "slide")
+        return f" Labels belong to the {one}: {patients} with {slides}; {how}."
 
     @property
     def _imported(self) -> str:
@@ -198,8 +243,9 @@ class RunPlan:
         return "; ".join(budgets) or "nothing is trained"
 
     def to_json(self) -> dict[str, Any]:
-        """A value that JSON can hold."""
-        return {
+        """A value that JSON can hold; if labels belong to slides, as versions before patients."""
+        own = {"patients": dict(self.patients)} if self.patients else {}
+        return own | {
             "dataset": self.dataset,
             "dataset_caption": self.dataset_caption,
             "hierarchy": self.hierarchy.to_json(),
@@ -250,7 +296,13 @@ def joined(plans: Sequence[RunPlan]) -> RunPlan:
         for plan in plans
         if plan.hierarchy != first.hierarchy
     ]
-    for job in jobs.values():
+    problems += [
+        f"{plan.run_id} combines the slides of patients otherwise than {first.run_id} "
+        f"({plan.combine or 'not'} and {first.combine or 'not'})"
+        for plan in plans
+        if plan.combine != first.combine
+    ]
+    for job in () if problems else jobs.values():
         for other in jobs.values():
             same_row = (job.label, job.seed) == (other.label, other.seed)
             if same_row and job.key < other.key:

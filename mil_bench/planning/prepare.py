@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mil_bench import registry
 from mil_bench.datasets.catalogue import find_dataset, open_store
+from mil_bench.datasets.patients import combined
 from mil_bench.planning.make import make_plan
 
 if TYPE_CHECKING:
@@ -48,4 +49,5 @@ def prepare(request: RunRequest, data: Path, watch: Callable[..., Any] | None = 
     own, *others = request.encoders or (None,)
     bags = open_store(spec, data, watch, own)
     beside = {name: open_store(spec, data, encoder=name) for name in others if name is not None}
-    return Prepared(make_plan(request, spec, bags, beside), bags, request)
+    plan = make_plan(request, spec, bags, beside)
+    return Prepared(plan, combined(bags, plan.combine), request)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mil_bench import registry
+from mil_bench.datasets.card import COMBINATIONS
 from mil_bench.errors import InputError, UnknownNameError
 from mil_bench.methods.recipe import CLASS_WEIGHTS, SAMPLERS
 from mil_bench.planning.choice import SELECTIONS
@@ -70,6 +71,8 @@ class RunRequest:
         encoders: the encoder whose features are used, if there are several; the folds are made of
             the slides that it and all encoders after it have.
         repeats: number of times that the cross-validation is made, each time with other folds.
+        combine: how slides of a patient are combined if the dataset's labels belong to patients;
+            None for "bag".
     """
 
     dataset: str
@@ -165,6 +168,13 @@ class RunRequest:
         parse=int,
         metavar="R",
     )
+    combine: str | None = option(
+        None,
+        "for datasets whose labels belong to patients: bag (default), the slides of a patient are "
+        "one bag; or mean, slides are trained and predicted apart and the probabilities of a "
+        "patient's slides are averaged",
+        metavar="NAME",
+    )
 
     def __post_init__(self) -> None:
         problems = []
@@ -176,6 +186,8 @@ class RunRequest:
             raise UnknownNameError("class weighting", str(self.class_weights), CLASS_WEIGHTS)
         if self.sampler not in (None, *SAMPLERS):
             raise UnknownNameError("sampler", str(self.sampler), SAMPLERS)
+        if self.combine not in (None, *COMBINATIONS):
+            raise UnknownNameError("way to combine slides", str(self.combine), COMBINATIONS)
         for name in ("epochs", "folds", "repeats", "tune"):
             value = getattr(self, name)
             is_left_out = value is None and name != "repeats"

@@ -41,8 +41,8 @@ def require_sizes(label: str, method: Any, splits: SplitPlan, store: BagStore) -
     """
     folds = splits.folds
     used = {slide for fold in folds for slide in (*fold.train, *fold.val, *fold.test)}
-    slides = np.array(sorted(used), dtype=object)
-    rows = store.sizes[store.index_of(tuple(slides))]
+    bags = store.index_of(tuple(sorted(used)))
+    slides, rows = store.slides["slide"].to_numpy()[bags], store.sizes[bags]
     problems = []
     for broken, limit in (
         (rows < method.min_rows, f"fewer than {plural(method.min_rows, 'instance')} (min_rows)"),
@@ -53,12 +53,12 @@ def require_sizes(label: str, method: Any, splits: SplitPlan, store: BagStore) -
     ):
         if broken.any():
             named = [f"{s} ({n})" for s, n in zip(slides[broken], rows[broken], strict=True)]
-            count = plural(len(named), "slide has", "slides have")
+            count = plural(len(named), f"{store.unit} has", f"{store.unit}s have")
             problems.append(f"{count} {limit}: {first_names(named)}")
     if problems:
         raise InputError(
-            f"slides for {label}",
+            f"{store.unit}s for {label}",
             problems,
-            "Leave the method out, or make folds without these slides (mil-bench splits make "
+            "Leave the method out, or make folds without them (mil-bench splits make "
             "--labels TABLE) and give them with --splits. Nothing was trained.",
         )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mil_bench.datasets.card import CENTRE
+from mil_bench.datasets.card import CENTRE, SLIDE
 from mil_bench.evaluation.metrics import Measure, measure_some
 from mil_bench.report.tables import ABSENT, DAGGER, Cell, ResultTable, ranked, shown_as
 from mil_bench.wording import plural
@@ -136,6 +136,7 @@ def _count_table(evidence: Evidence, centres: Sequence[str], caption: str) -> Re
     for centre in centres:
         of_centre = [v for slide, v in tested.items() if evidence.centres.get(slide, "") == centre]
         row: dict[str, Cell | str] = {"Test slides": Cell.count(len(of_centre))}
+        row = row if evidence.unit == SLIDE else {}
         groups = {group for _, group in of_centre}
         if unit and unit != CENTRE:
             row[f"{unit[0].upper()}{unit[1:]}s"] = Cell.count(len(groups))

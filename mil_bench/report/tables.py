@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mil_bench.wording import in_unit
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
@@ -136,6 +138,11 @@ class ResultTable:
     note: str = ""
     row_heading: str = "method"
     colours: Mapping[str, str] = field(default_factory=dict)
+
+    def in_unit(self, unit: str) -> ResultTable:
+        """The table with title and note about items of a comparison, see ``wording.in_unit``."""
+        title, note = (in_unit(text, unit) for text in (self.title, self.note))
+        return replace(self, title=title, note=note)
 
     @property
     def columns(self) -> list[str]:

@@ -29,6 +29,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from mil_bench import durable
+from mil_bench.datasets.card import MEAN
 from mil_bench.errors import InputError, StorageError, UnknownNameError
 from mil_bench.evaluation.predictions import Predictions, TrainedFold
 from mil_bench.file_values import read_object, typed
@@ -169,7 +170,8 @@ class ResultStore:
         path = self._record(job, result.fold)
         record = {name: getattr(result, name) for name in FoldRecord.model_fields.keys() - _FILES}
         record |= {} if values is None else {"values": dict(values)}
-        contents = {"predictions": (path.with_suffix(".npz"), _bytes(result.predictions.write))}
+        predicted = result.by_slide or result.predictions
+        contents = {"predictions": (path.with_suffix(".npz"), _bytes(predicted.write))}
         if (weights := result.weights) is not None:
             content = _bytes(lambda file: np.savez(file, allow_pickle=False, **weights))
             contents["weights"] = (path.with_suffix(".weights.npz"), content)
@@ -190,11 +192,13 @@ class ResultStore:
         record = self._load_record(job, fold)
         predictions = self._record(job, fold).with_suffix(".npz")
         try:
-            content = _checked(predictions, record.predictions_sha256)
+            stored = Predictions.read(_checked(predictions, record.predictions_sha256))
+            averaged = job.combine == MEAN
             return TrainedFold(
                 seed=job.seed,
                 job_key=job.key,
-                predictions=Predictions.read(content),
+                predictions=stored.of_patients() if averaged else stored,
+                by_slide=stored if averaged else None,
                 epochs=job.recipe.get("epochs", 0),
                 **record.model_dump(exclude=_FILES),
             )

@@ -18,6 +18,8 @@ import mil_bench
 from mil_bench import devices, registry, seeds
 from mil_bench.bags.feed import Feed
 from mil_bench.bags.store import BagStore
+from mil_bench.datasets.card import MEAN
+from mil_bench.datasets.patients import combined
 from mil_bench.errors import TrainingError
 from mil_bench.evaluation.predictions import (
     REPEATS,
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from mil_bench.methods.yardstick import Yardstick
+    from mil_bench.planning.plan import Job
 
 
 def attempt(
@@ -144,15 +147,17 @@ def _train_together(
         if (predicted := predictions[k]) is None:
             results.append(PrunedFold(part.fold, curves, seconds))
             continue
+        measured, by_slide = _measured(predicted, job)
         result = TrainedFold(
             seed=job.seed,
             fold=part.fold,
             job_key=job.key,
-            predictions=predicted,
+            predictions=measured,
+            by_slide=by_slide,
             epochs=recipe.epochs,
             best_epoch=history.best_epoch,
             curves=curves,
-            slides=_sizes(part),
+            slides=_sizes(part, store),
             seconds=seconds,
             environment=_environment(device, task.deterministic),
             in_dim=store.width,
@@ -168,7 +173,7 @@ def _bags_of(task: Task) -> BagStore:
     Raises:
         TrainingError: the label file is not the one with which the run was planned.
     """
-    store = BagStore(task.store, task.labels)
+    store = combined(BagStore(task.store, task.labels), task.job.combine)
     if task.labels is not None and store.digest != task.job.data_digest:
         raise TrainingError(f"{task.labels.name} was replaced while the run trained; run it again")
     return store
@@ -189,13 +194,15 @@ def _roles(task: Task, store: BagStore, recipe: Recipe | Fit) -> list[FoldRoles]
     return roles
 
 
-def _sizes(part: FoldTask) -> dict[str, int]:
+def _sizes(part: FoldTask, store: BagStore) -> dict[str, int]:
     """Number of slides by role."""
-    return {
-        "train": len(Task.positions(part.train)),
-        "val": len(part.val),
-        "test": len(part.test),
-    }
+    bags = {"train": Task.positions(part.train), "val": part.val, "test": part.test}
+    return {role: sum(len(store.ranges[bag]) for bag in own.tolist()) for role, own in bags.items()}
+
+
+def _measured(predicted: Predictions, job: Job) -> tuple[Predictions, Predictions | None]:
+    """What is measured of a fold; and, if slides of a patient are averaged, what of."""
+    return (predicted.of_patients(), predicted) if job.combine == MEAN else (predicted, None)
 
 
 def _measure(task: Task, store: BagStore, part: FoldTask) -> TrainedFold:
@@ -206,14 +213,16 @@ def _measure(task: Task, store: BagStore, part: FoldTask) -> TrainedFold:
     fine = yardstick.predict(
         store.labels[train], groups[train], groups[test], store.hierarchy.n_fine
     )
-    predictions = Predictions(_slides(store, test), store.labels[test], fine, _groups(store, test))
+    made = Predictions(_slides(store, test), store.labels[test], fine, _groups(store, test))
+    predictions, by_slide = _measured(made, task.job)
     environment = _environment(torch.device("cpu"))
     return TrainedFold(
         task.job.seed,
         part.fold,
         task.job.key,
         predictions,
-        slides=_sizes(part),
+        by_slide=by_slide,
+        slides=_sizes(part, store),
         environment=environment,
     )
 
@@ -255,7 +264,7 @@ def _predict(models: Models, feed: Feed, store: BagStore, test: np.ndarray, k: i
     is_finite = predicted.fine_logits.isfinite().all(1).numpy()
     if not is_finite.all():
         raise TrainingError(
-            f"the predictions of {(~is_finite).sum()} test slides are not finite "
+            f"the predictions of {(~is_finite).sum()} test {store.unit}s are not finite "
             f"(first: {slides[~is_finite][0]}); check their features"
         )
     return Predictions(

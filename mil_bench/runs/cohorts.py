@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mil_bench import durable
+from mil_bench.datasets.card import PATIENT, SLIDE
 from mil_bench.datasets.catalogue import find_dataset, open_store, stores_of
+from mil_bench.datasets.patients import require_patients
 from mil_bench.errors import InputError
 from mil_bench.evaluation.metrics import Measure
 from mil_bench.evaluation.predictions import Predictions, TrainedFold
 from mil_bench.evaluation.verdicts import Evidence, Verdict, verdicts
 from mil_bench.inference.audit import training_overlap
+from mil_bench.inference.patients import Patients
 from mil_bench.inference.predictions import predict_slides
 from mil_bench.inference.slides import slides_of
 from mil_bench.progress import progress_bar
@@ -39,7 +42,7 @@ from mil_bench.runs.predicting import (
     labels_of,
     trained_on,
 )
-from mil_bench.wording import first_names, plural
+from mil_bench.wording import first_names, in_unit, plural
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -114,29 +117,34 @@ class Cohort:
     def sentences(self) -> list[str]:
         """The result in a few sentences, and what was left out."""
         reason = self._main[1]
-        words = summary(self.evidence, self.verdicts, self._main[0])
-        return [*([reason] if reason else []), *words, *self.notes]
+        words = [
+            *([reason] if reason else []),
+            *summary(self.evidence, self.verdicts, self._main[0]),
+        ]
+        return [*(in_unit(line, self.result.plan.unit) for line in words), *self.notes]
 
     @property
     def caption(self) -> str:
         """What holds for all tables."""
         folds = next(iter(self.trained.values()))
-        slides = plural(len(folds[0].predictions.slides), "slide")
+        unit = self.result.plan.unit
+        slides = plural(len(folds[0].predictions.slides), unit)
         return (
             f"External cohort {self.name}: {slides}, predicted by every model of the run "
             f"{self.result.run_id}. ± is the sample standard deviation over "
-            f"{plural(len(folds), 'model')}, which all test the same {self.group_name or 'slide'}s."
+            f"{plural(len(folds), 'model')}, which all test the same {self.group_name or unit}s."
         )
 
     @cached_property
     def report_tables(self) -> list[ResultTable]:
         """Tables of the cohort, and the drop from the run's own test slides."""
-        return [
+        tables = [
             *result_tables(self.evidence, self.caption),
             self._drop_table(),
             *verdict_tables(self.evidence, self.verdicts, self._main[0], self.caption),
             *pooled_tables(self.evidence, self.caption),
         ]
+        return [table.in_unit(self.result.plan.unit) for table in tables]
 
     @property
     def main_tables(self) -> list[ResultTable]:
@@ -198,31 +206,40 @@ def tested_on(result: RunResult, dataset: str, data: Path) -> Cohort:
         raise InputError(f"testing on {dataset}", ["no training is stored"], "Repeat the run.")
     first, _ = chosen_models(result, ModelChoice(methods[0]))
     expected, own = trained_on(result, first, data)
-    slides = slides_of(store, expected)
+    slides, plan = slides_of(store, expected), result.plan
     labels, notes = labels_of(slides, slides.declared, slides.classes, result)
     groups = groups_of(slides.declared, slides.slides)
     seen = training_overlap(
-        first, slides.slides, groups, groups_of_run(result, own), result.plan.splits.group_name
+        first, slides.slides, groups, groups_of_run(result, own), plan.splits.group_name
     )
-    absent = [c for i, c in enumerate(result.plan.hierarchy.fine) if i not in labels.values()]
-    if absent:
-        notes.append(f"{dataset} has no slide of {', '.join(absent)}.")
-    scored = [s for s in slides.slides if s in labels and s not in seen.counts]
     notes += [line for line in seen.sentences(len(first), False) if line != seen.blind]
+    patients = Patients.among(slides.slides, groups, plan)
+    items, names, counts = slides, list(slides.slides), seen.counts
+    if patients is not None:
+        items, names = patients.items(slides), list(patients.slides_of)
+        labels, counts = patients.labels(labels, plan.hierarchy.fine), patients.counts(counts)
+        groups, notes = {name: name for name in names}, notes + patients.notes
+    absent = [c for i, c in enumerate(plan.hierarchy.fine) if i not in labels.values()]
+    if absent:
+        notes.append(f"{dataset} has no {plan.unit} of {', '.join(absent)}.")
+    scored = [name for name in names if name in labels and name not in counts]
     if not scored:
-        problems = [f"none of its {len(slides.slides)} slides can be scored", *notes]
+        problems = [f"none of its {len(names)} {plan.unit}s can be scored", *notes]
         raise InputError(f"testing on {dataset}", problems, "Name another dataset.")
-    if seen.counts:
-        notes.append(f"They are left out: {first_names(list(seen.counts))}.")
-    places = np.array([slides.slides.index(slide) for slide in scored])
-    truth = np.array([labels[slide] for slide in scored])
-    of_group = np.array([groups.get(slide, "") for slide in scored])
+    if counts:
+        notes.append(f"They are left out: {first_names(list(counts))}.")
+    places = np.array([names.index(name) for name in scored])
+    truth = np.array([labels[name] for name in scored])
+    of_group = np.array([groups.get(name, "") for name in scored])
     trained: dict[str, tuple[TrainedFold, ...]] = {}
     for method in progress_bar(methods, len(methods), f"testing on {dataset}"):
         folds = []
         for fold in result.trained[method]:
             job = jobs[method, fold.job_key, fold.fold]
-            whole = _predicted(result, job, fold, slides, store.digest, expected.coords_unit != "")
+            whole = _predicted(result, job, fold, items, store.digest, expected.coords_unit != "")
+            if patients is not None and items is slides:
+                of = np.array([patients.patient_of[slide] for slide in whole.slides.tolist()])
+                whole = replace(whole, groups=of).of_patients()
             chosen = replace(
                 whole,
                 slides=whole.slides[places],
@@ -237,11 +254,23 @@ def tested_on(result: RunResult, dataset: str, data: Path) -> Cohort:
 
 
 def _opened(result: RunResult, dataset: str, data: Path) -> BagStore:
-    """The cohort's bags; of several encoders those of the run's."""
+    """The cohort's bags; of several encoders those of the run's.
+
+    Raises:
+        InputError: its labels belong to slides and those of the run to patients, or the reverse.
+    """
     spec, encoder = find_dataset(dataset), None
+    unit = PATIENT if result.plan.combine else SLIDE
+    if spec.unit != unit:
+        problem = f"its labels belong to the {spec.unit}, and those of the run to the {unit}"
+        raise InputError(f"testing on {dataset}", [problem], "Name a dataset of the same unit.")
     if spec.generator is None and len(stores_of(spec, data)) > 1:
         encoder = result.plan.encoder or None
-    return open_store(spec, data, encoder=encoder)
+    store = open_store(spec, data, encoder=encoder)
+    if spec.unit == PATIENT:
+        what = f"slides of {spec.name}"
+        require_patients(store.slides, spec.hierarchy.fine, store.group_name, what)
+    return store
 
 
 def _predicted(

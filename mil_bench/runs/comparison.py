@@ -144,6 +144,7 @@ def _settings(plan: RunPlan, methods: Collection[str]) -> dict[str, str]:
         "repeats": str(plan.splits.repeats),
         "seeds": ", ".join(map(str, plan.seeds)),
         "methods": ", ".join(plan.methods),
+        "slides of a patient": plan.combine or "each with a label",
     }
     settings["settings"] = plan.tuning.sentence if plan.tuning else "not tuned"
     own: dict[str, dict[str, None]] = {}  # folds of a tuned method may differ in their settings

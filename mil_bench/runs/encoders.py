@@ -58,6 +58,8 @@ class EncoderGrid:
         problems = []
         if len({plan.dataset for plan in plans}) > 1:
             problems.append(f"several datasets: {', '.join(plan.dataset for plan in plans)}")
+        if len({plan.combine for plan in plans}) > 1:
+            problems.append("slides of patients are combined in several ways")
         if len({plan.splits.digest for plan in plans}) > 1:
             problems.append("the folds differ: run all encoders in one command (--encoder A B C)")
         if len(self.by_encoder) < len(plans):
@@ -269,11 +271,12 @@ class EncoderGrid:
 
 def encoder_grids(results: Sequence[RunResult]) -> list[EncoderGrid]:
     """The grids that runs contain: those of one dataset and split with several encoders."""
-    alike: dict[tuple[str, str], list[RunResult]] = {}
+    alike: dict[tuple[str, ...], list[RunResult]] = {}
     for result in results:
         plan = result.plan
         if plan.encoder:
-            alike.setdefault((plan.dataset, plan.splits.digest), []).append(result)
+            key = plan.dataset, plan.splits.digest, plan.combine
+            alike.setdefault(key, []).append(result)
     return [
         EncoderGrid(group)
         for group in alike.values()

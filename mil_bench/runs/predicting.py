@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from mil_bench.datasets.card import CENTRE
 from mil_bench.datasets.labels import read_label_table
 from mil_bench.datasets.slide_ids import own_group
 from mil_bench.datasets.slides import Slides
 from mil_bench.errors import InputError, UnknownNameError
 from mil_bench.inference.audit import training_overlap
 from mil_bench.inference.models import FoldModel
-from mil_bench.inference.predictions import predict_slides
+from mil_bench.inference.patients import Patients
+from mil_bench.inference.predictions import PredictedItems, predict_slides
 from mil_bench.inference.scores import score_tables
 from mil_bench.inference.slides import slides_of
 from mil_bench.inference.trained_on import TrainedOn, encoder_of, label_spec, training_store
@@ -81,14 +83,17 @@ class Predicted:
     """What trained models say of new slides.
 
     Args:
-        frame: one row per slide; see ``ModelPredictions.frame``.
+        frame: one row per slide, or per patient if labels of the run belong to patients; see
+            ``PredictedItems.frame``.
         tables: scores, if labels are known.
         notes: what must be known, one sentence each.
+        of_slides: one row per slide, if those of a patient were averaged; else None.
     """
 
     frame: pd.DataFrame
     tables: list[ResultTable]
     notes: list[str]
+    of_slides: pd.DataFrame | None = None
 
 
 def predict(
@@ -120,40 +125,45 @@ def predict(
     table = None if labels is None else read_label_table(labels, label_spec(result.plan), True)
     named = frozenset() if table is None else table.named
     slides = slides_of(features, trained, named, how, progress_bar)
-    known = slides.declared
+    known, plan = slides.declared, result.plan
     if table is not None and labels is not None:
         known = Slides(table.frame, table.group_name, f"label table {labels.name}")
-    classes = slides.classes if table is None else result.plan.hierarchy.fine
+    classes = slides.classes if table is None else plan.hierarchy.fine
     label_of, more = labels_of(slides, known, classes, result)
-    group_of = groups_of(known, slides.slides)
+    group_of, group_name = groups_of(known, slides.slides), known.group_name if known else ""
+    are_patients = group_name != CENTRE
+    patients = Patients.among(slides.slides, group_of if are_patients else {}, plan)
+    if patients is not None:
+        patients.labels(label_of, plan.hierarchy.fine)  # refuses before anything is predicted
+        group_of, group_name = patients.known, patients.name
+        more += patients.notes
     overlap = training_overlap(
-        models,
-        slides.slides,
-        group_of,
-        groups_of_run(result, store),
-        result.plan.splits.group_name,
+        models, slides.slides, group_of, groups_of_run(result, store), plan.splits.group_name
     )
     notes += [*slides.notes, *feature_notes(slides, trained, choice.data), *more]
-    predictions = predict_slides(
-        models, slides, result.plan.hierarchy, trained.coords_unit != "", progress_bar
-    )
-    group_name = known.group_name if known is not None else ""
-    counts = [overlap.counts.get(slide, 0) for slide in slides.slides]
-    frame = predictions.frame(label_of, group_of, group_name, counts, per_model)
-    notes += overlap.sentences(len(models), bool(label_of) and not allow_leaks)
-    scored = {s: c for s, c in label_of.items() if allow_leaks or s not in overlap.counts}
+    items = slides if patients is None else patients.items(slides)
+    with_coords, counts = trained.coords_unit != "", overlap.counts
+    predictions = predict_slides(models, items, plan.hierarchy, with_coords, progress_bar)
+    about = PredictedItems(predictions, label_of, group_of, group_name, counts)
+    of_slides = None
+    if patients is not None:
+        of_slides = about.frame(per_model) if items is slides else None
+        about = patients.measured(about)
+    scored = {i: c for i, c in about.labels.items() if allow_leaks or i not in about.counts}
+    notes += overlap.sentences(len(models), bool(label_of) and not allow_leaks, plan.unit)
     tables = []
     if scored:
         caption = (
             f"{models[0].label}, {plural(len(models), 'model')} of the run {result.run_id}, on "
-            f"{plural(len(scored), 'slide')} of {slides.title}."
+            f"{plural(len(scored), plan.unit)} of {slides.title}."
         )
-        tables = score_tables(
-            predictions, scored, group_of, group_name, result.plan.ordered, caption
+        made = score_tables(
+            about.predictions, scored, about.groups, group_name, plan.ordered, caption
         )
+        tables = [table.in_unit(plan.unit) for table in made]
     elif label_of:
-        notes.append("No slide is left to be scored.")
-    return Predicted(frame, tables, notes)
+        notes.append(f"No {plan.unit} is left to be scored.")
+    return Predicted(about.frame(per_model), tables, notes, of_slides)
 
 
 def chosen_models(result: TrainedRun, choice: ModelChoice) -> tuple[list[FoldModel], list[str]]:
@@ -261,12 +271,12 @@ def groups_of(known: Slides | None, slides: tuple[str, ...]) -> dict[str, str]:
 
 def groups_of_run(result: TrainedRun, store: BagStore | None) -> Mapping[str, str]:
     """Slide to its group, of all slides of a run whose group is stored or in its bag store."""
-    groups: dict[str, str] = {}
+    groups: dict[str, str] = dict(result.plan.patients)
     if not result.plan.splits.group_name:
         return groups
     if store is not None:
         groups |= dict(zip(store.slides["slide"], store.slides["group"], strict=True))
-    for folds in result.trained.values():
+    for folds in () if result.plan.patients else result.trained.values():
         for fold in folds:
             tested = fold.predictions
             groups |= dict(zip(tested.slides.tolist(), tested.groups.tolist(), strict=True))

@@ -9,8 +9,6 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from mil_bench import durable
 from mil_bench.errors import InputError, StorageError, UnknownNameError
 from mil_bench.evaluation.power.pairs import Outlook, outlook_of
@@ -24,13 +22,15 @@ from mil_bench.report.render import check_folder, write_report
 from mil_bench.report.result_tables import pooled_tables, result_tables
 from mil_bench.report.sentences import summary
 from mil_bench.report.verdict_tables import VERDICT_TABLES, main_measure, verdict_tables
-from mil_bench.runs.fold_table import audit_lines, fold_table
+from mil_bench.runs.fold_table import all_predictions, audit_lines, fold_table
 from mil_bench.runs.plan_records import PlanRecords, PlanStatus, what_was_planned
 from mil_bench.tuning.tuned_run import TunedRun
-from mil_bench.wording import plural
+from mil_bench.wording import in_unit, plural
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    import pandas as pd
 
     from mil_bench.evaluation.metrics import Measure
     from mil_bench.evaluation.predictions import TrainedFold
@@ -103,7 +103,8 @@ class RunResult:
     def evidence(self) -> Evidence:
         """Values of every training, and their bootstrap over patients."""
         plan = self.plan
-        sizes = tuple((len(fold.train), len(fold.test)) for fold in plan.splits.folds)
+        folds = plan.splits.folds
+        sizes = tuple((len(plan.items(f.train)), len(plan.items(f.test))) for f in folds)
         return Evidence(
             self.trained,
             plan.hierarchy,
@@ -116,6 +117,7 @@ class RunResult:
             pairs=self.asked.pairs_of(plan.methods),
             main=self.asked.measure(plan),
             centres=plan.centres,
+            unit=plan.unit,
         )
 
     @property
@@ -139,11 +141,12 @@ class RunResult:
     def summary(self) -> list[str]:
         """The result in a few sentences."""
         reason = self._main[1]
-        return [
+        lines = [
             *([reason] if reason else []),
             *summary(self.evidence, self.verdicts, self.measure),
             *(f"{self._level}{sentence}" for sentence in power_sentences(self.outlook)),
         ]
+        return [in_unit(line, self.plan.unit) for line in lines]
 
     @property
     def _level(self) -> str:
@@ -163,8 +166,8 @@ class RunResult:
     @cached_property
     def report_tables(self) -> list[ResultTable]:
         """All tables with captions and marks."""
-        caption = self.caption
-        return [
+        caption, unit = self.caption, self.plan.unit
+        tables = [
             *result_tables(self.evidence, caption),
             *verdict_tables(self.evidence, self.verdicts, self.measure, caption),
             *power_tables(self.outlook, caption),
@@ -178,6 +181,7 @@ class RunResult:
             ),
             fold_table(self.plan, self.trained),
         ]
+        return [table.in_unit(unit) for table in tables]
 
     @cached_property
     def planned(self) -> PlanStatus | None:
@@ -208,24 +212,21 @@ class RunResult:
         from mil_bench.report.figures.gallery import Gallery
 
         gallery = Gallery.of(self.evidence, {table.name: table for table in self.report_tables})
-        return (
-            gallery if self.tuned is None else Gallery({**gallery.pictures, **self.tuned.pictures})
-        )
+        tuned = {} if self.tuned is None else self.tuned.pictures
+        return Gallery({**gallery.pictures, **tuned}).in_unit(self.plan.unit)
 
     @property
     def predictions(self) -> pd.DataFrame:
-        """All test predictions: one row per method, seed, fold and slide."""
-        frames = [
-            fold.predictions.frame(self.plan.hierarchy).assign(
-                method=method, seed=fold.seed, fold=fold.fold
-            )
-            for method, folds in self.trained.items()
-            for fold in folds
-        ]
-        if not frames:
-            return pd.DataFrame(columns=["method", "seed", "fold", "slide", "label", "predicted"])
-        frame = pd.concat(frames, ignore_index=True)
-        return frame[["method", "seed", "fold", *frames[0].columns[:-3]]]
+        """All test predictions: one row per method, seed, fold and slide.
+
+        If labels belong to patients, there is one row per patient in place of the slide.
+        """
+        return all_predictions(self.plan, self.trained, "predictions")
+
+    @property
+    def slide_predictions(self) -> pd.DataFrame:
+        """The predictions of single slides, if those of a patient's slides were averaged."""
+        return all_predictions(self.plan, self.trained, "slide_predictions")
 
     def model(self, method: str, seed: int | None = None, fold: int = 0) -> Method:
         """A trained method in evaluation mode, on the CPU; imports torch.
@@ -283,8 +284,9 @@ class RunResult:
             data: folder of packed features, None for ``data`` or the value of ``MIL_BENCH_DATA``.
 
         Returns:
-            One row per slide: predicted classes, mean and spread of the models' probabilities, and
-            ``trained_on``, the number of models in whose training the slide took part.
+            One row per slide, or per patient if labels belong to patients: predicted classes, mean
+            and spread of the models' probabilities, and ``trained_on``, the number of models in
+            whose training it took part.
 
         Raises:
             MilBenchError: the files cannot be used, or the features are not those of the training.
@@ -359,7 +361,7 @@ class RunResult:
         from mil_bench.report.render.page import Report
 
         plan = self.plan
-        audit = audit_lines(plan.splits)
+        audit = audit_lines(plan)
         return Report(
             title=f"{plan.dataset}: {plan.splits.protocol}",
             run=self.run_id,

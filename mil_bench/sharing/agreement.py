@@ -79,6 +79,12 @@ def has_same_data(one: RunPlan, other: RunPlan) -> bool:
     return one.dataset == other.dataset and len(digests) == 1
 
 
+def has_same_items(one: RunPlan, other: RunPlan) -> bool:
+    """Whether two runs test the same slides, or patients, on the same features and folds."""
+    is_same = one.splits.digest == other.splits.digest and one.patients == other.patients
+    return is_same and has_same_data(one, other)
+
+
 def packed_digest(plan: RunPlan, data: Path) -> str | None:
     """Digest of the bag store of a plan's dataset and encoder in a folder, None if there is none.
 
@@ -104,10 +110,10 @@ def packed_digest(plan: RunPlan, data: Path) -> str | None:
 
 
 def known_slides(store: ResultStore, plan: RunPlan, own: Sequence[RunPlan]) -> SlideFacts:
-    """Class and group of the slides that a folder's own runs have tested on a plan's data."""
+    """Class and group of slides or patients that a folder's runs have tested on a plan's data."""
     facts: SlideFacts = {}
     for other in own:
-        if has_same_data(other, plan) and other.splits.digest == plan.splits.digest:
+        if has_same_items(other, plan):
             for job in other.jobs[:1]:
                 for fold in store.done(job):
                     predictions = store.load_fold(job, fold).predictions

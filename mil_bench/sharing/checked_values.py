@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mil_bench.datasets.card import MEAN
 from mil_bench.errors import InputError, MilBenchError
 from mil_bench.evaluation.predictions import Predictions, TrainedFold
 from mil_bench.file_values import typed
@@ -105,9 +106,11 @@ def trained_fold(
             raise ValueError(problem)
         name = fold_member(job.key, fold, PREDICTIONS)
         content = _part(bundle, name, record.predictions_sha256)
-        predictions = Predictions(**plain_arrays(content))
-        if problem := predictions_problem(predictions, plan.hierarchy, plan.splits.folds[fold]):
+        stored = Predictions(**plain_arrays(content))
+        if problem := predictions_problem(stored, plan, fold):
             raise ValueError(problem)
+        averaged = job.combine == MEAN
+        predictions = stored.of_patients() if averaged else stored
         _take_slides(facts, slide_facts(predictions, plan.hierarchy))
         name, weights = fold_member(job.key, fold, WEIGHTS), None
         if name in bundle.manifest.members:
@@ -119,6 +122,7 @@ def trained_fold(
         fold=fold,
         job_key=job.key,
         predictions=predictions,
+        by_slide=stored if averaged else None,
         epochs=job.recipe.get("epochs", 0),
         best_epoch=record.best_epoch,
         curves=record.curves,

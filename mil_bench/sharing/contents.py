@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mil_bench.datasets.card import BAG, COMBINATIONS, MEAN
 from mil_bench.sharing.bundle import NAME
+from mil_bench.splits.patients import torn_patients
 from mil_bench.splits.plan import ROLES
 from mil_bench.wording import shortened
 
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from mil_bench.hierarchy import LabelHierarchy
     from mil_bench.planning.plan import Job, RunPlan
     from mil_bench.running.result_store import FoldRecord
-    from mil_bench.splits.plan import Fold
 
 _MOST_TRAININGS = 50_000
 _MOST_CLASSES = 1_000
@@ -40,7 +41,7 @@ def plan_problems(plan: RunPlan) -> list[str]:
         return [f"it has more than {_MOST_TRAININGS} trainings"]
     if plan.hierarchy.n_fine > _MOST_CLASSES:
         return [f"it has more than {_MOST_CLASSES} classes"]
-    return [*_job_problems(plan), *_split_problems(plan)]
+    return [*_job_problems(plan), *_split_problems(plan), *_patient_problems(plan)]
 
 
 def _job_problems(plan: RunPlan) -> Iterator[str]:
@@ -85,6 +86,21 @@ def _split_problems(plan: RunPlan) -> Iterator[str]:
             yield f"fold {number} has no training or no test slides"
 
 
+def _patient_problems(plan: RunPlan) -> Iterator[str]:
+    ways = {job.combine for job in plan.jobs}
+    are_known = ways <= {"", *COMBINATIONS} and len(ways) == 1
+    fits = bool(plan.combine) == bool(plan.patients) == bool(plan.patients and plan.unit)
+    if not (are_known and fits):
+        yield "its jobs combine the slides of patients in ways that do not fit its plan"
+        return
+    folds = plan.splits.folds
+    listed = {slide for fold in folds for role in ROLES for slide in getattr(fold, role)}
+    if plan.patients and not listed <= plan.patients.keys():
+        yield "slides of its folds have no patient"
+    elif plan.patients:
+        yield from torn_patients(folds, plan.patients, plan.unit)
+
+
 def record_problem(record: FoldRecord, job: Job, fold: int) -> str:
     """Why a record cannot be that of a fold of a job, "" if it can."""
     lengths = {len(values) for values in record.curves.values()}
@@ -101,16 +117,29 @@ def record_problem(record: FoldRecord, job: Job, fold: int) -> str:
     return ""
 
 
-def predictions_problem(predictions: Predictions, hierarchy: LabelHierarchy, fold: Fold) -> str:
-    """Why predictions cannot be those of the test slides of a fold, "" if they can."""
+def predictions_problem(predictions: Predictions, plan: RunPlan, fold: int) -> str:
+    """Why stored predictions cannot be those of a fold's test slides or patients, "" if they can.
+
+    Args:
+        predictions: of slides if those of a patient are averaged, else what is measured.
+        plan: of the run.
+        fold: number of the fold.
+    """
     kinds = {"slides": "U", "groups": "U", "labels": "iu", "fine": "f"}
     for name, allowed in kinds.items():
         if getattr(predictions, name).dtype.kind not in allowed:
             return f"{name} are of the type {getattr(predictions, name).dtype}"
-    if fault := predictions.fault(hierarchy):
+    if fault := predictions.fault(plan.hierarchy):
         return fault
-    if sorted(predictions.slides.tolist()) != list(fold.test):
-        return "its slides are not the test slides of the fold"
+    tested = plan.splits.folds[fold].test
+    expected = sorted(plan.items(tested)) if plan.combine == BAG else list(tested)
+    if sorted(predictions.slides.tolist()) != expected:
+        return f"its {plan.unit}s are not the test {plan.unit}s of the fold"
+    if plan.combine:
+        items = predictions.slides.tolist()
+        patients = [plan.patients[i] for i in items] if plan.combine == MEAN else items
+        if predictions.groups.tolist() != patients:
+            return f"its slides have other {plan.unit}s than in the plan"
     heads = [predictions.fine]
     if predictions.coarse_head is not None:
         heads.append(predictions.coarse_head)

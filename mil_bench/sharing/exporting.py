@@ -151,8 +151,8 @@ def _add_fold(
     members: _Members, store: ResultStore, plan: RunPlan, job: Job, fold: int, weights: bool
 ) -> None:
     """A stored fold, once it is known to be whole."""
-    predictions = store.load_fold(job, fold).predictions
-    if problem := predictions_problem(predictions, plan.hierarchy, plan.splits.folds[fold]):
+    trained = store.load_fold(job, fold)
+    if problem := predictions_problem(trained.by_slide or trained.predictions, plan, fold):
         raise store.broken(job, fold, problem)
     folder, stem = store.folder(job), f"fold-{fold:02d}"
     kinds = [RECORD, PREDICTIONS]

@@ -17,7 +17,7 @@ from mil_bench.progress import unwatched
 from mil_bench.running.result_store import ResultStore
 from mil_bench.sharing.agreement import (
     disagreements,
-    has_same_data,
+    has_same_items,
     known_slides,
     own_plans,
     packed_digest,
@@ -163,7 +163,7 @@ def _summary(
         marked_plans.append(marked)
         stored[marked.run_id] = len(present(bundle, plan))
         for other in own:
-            if has_same_data(other, plan) and other.splits.digest == plan.splits.digest:
+            if has_same_items(other, plan) and other.combine == plan.combine:
                 matching.setdefault(marked.run_id, other.run_id)
     return Imported(source, marked_plans, stored, matching, folder)
 

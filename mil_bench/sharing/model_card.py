@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mil_bench.datasets.card import SIMULATED_SUFFIX
+from mil_bench.datasets.card import BAG, MEAN, SIMULATED_SUFFIX
 from mil_bench.report.render.markdown import plain
 from mil_bench.report.tables import Cell
 from mil_bench.wording import plural
@@ -38,7 +38,7 @@ def model_card(about: ModelAbout, file_name: str) -> str:
         f"## Classes\n\n{_classes(about)}",
         f"## Features\n\n{plain(about.features)}. Encoder: "
         f"{plain(about.encoder or 'not named')}. Each slide is an array of {about.in_dim} numbers "
-        "per patch. The same encoder, patch size and magnification are needed.",
+        f"per patch. The same encoder, patch size and magnification are needed.{_patients(about)}",
         f"## Training\n\n{_training(about)}",
         f"## Test results\n\n{_results(about)}",
         f"## Limits\n\n{_LIMITS}",
@@ -46,6 +46,16 @@ def model_card(about: ModelAbout, file_name: str) -> str:
         f"\n\nLicence of the dataset: {plain(about.licence)}",
     ]
     return "\n\n".join(part.rstrip() for part in parts) + "\n"
+
+
+def _patients(about: ModelAbout) -> str:
+    """What is one item if labels belong to patients, with a blank before it; else ""."""
+    return {
+        BAG: " Labels belong to the patient: `features` are the patches of all slides of a "
+        "patient, one slide after another in the order of their ids.",
+        MEAN: " Labels belong to the patient: predict each slide, and average the probabilities "
+        "of a patient's slides.",
+    }.get(about.combine, "")
 
 
 def _use(about: ModelAbout, file_name: str) -> str:
@@ -101,11 +111,12 @@ def _results(about: ModelAbout) -> str:
     }
     models = len(about.models)
     spread = f", mean ± standard deviation over {models} models" if models > 1 else ""
+    tested = f"test {'patients' if about.combine else 'slides'}"
     legend = (
-        f"Percent{spread}; each model on the test slides of its own fold, which it has not seen. "
+        f"Percent{spread}; each model on the {tested} of its own fold, which it has not seen. "
         "The mean of all models, which `predict` gives, was not tested."
         if models > 1
-        else "Percent, on the test slides of its fold, which it has not seen."
+        else f"Percent, on the {tested} of its fold, which it has not seen."
     )
     return f"{_table('metric', 'value', cells)}\n\n{legend}"
 

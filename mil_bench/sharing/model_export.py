@@ -146,6 +146,7 @@ def _about(
         trained_with={name: ", ".join(values) for name, values in versions.items()},
         results=_results(result, trainings),
         models=models,
+        combine=plan.combine,
     )
 
 

@@ -83,6 +83,8 @@ class ModelAbout(BaseModel):
         results: metric to its values on the test slides of each model, in percent, None if
             undefined.
         models: the models.
+        combine: how slides of a patient were combined ("bag" or "mean"), "" if labels belong to
+            slides.
     """
 
     method: str
@@ -106,6 +108,7 @@ class ModelAbout(BaseModel):
     trained_with: dict[str, str]
     results: dict[str, list[float | None]]
     models: list[FoldModelAbout]
+    combine: str = ""
 
 
 def arrays_digest(arrays: Mapping[str, np.ndarray]) -> str:

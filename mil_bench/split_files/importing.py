@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from mil_bench.datasets.card import PATIENT
 from mil_bench.datasets.slide_ids import own_group
 from mil_bench.errors import InputError
 from mil_bench.split_files.formats.own import SplitFile
 from mil_bench.split_files.refusals import LEAVE_OUT, unknown_slides
+from mil_bench.splits.patients import torn_patients
 from mil_bench.splits.protocols import IMPORTED
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ def import_lists(
 
     Raises:
         InputError: the lists are incomplete, contradict themselves, or name slides that are not
-            known.
+            known; or labels belong to patients, and slides of one are in several parts.
         SplitError: there are too few groups to hold out a validation part.
     """
     remedy = "Correct the files; mil-bench splits audit shows what is in them."
@@ -41,11 +43,21 @@ def import_lists(
     elif table is not None:
         unknown = unknown_slides(lists.slides, table)
         remedy += f" {LEAVE_OUT}" if unknown else ""
-    if problems := lists.problems() + unknown:
+    torn = [] if table is None or unknown else _torn(lists, spec, table)
+    if problems := lists.problems() + unknown + torn:
         raise InputError(f"importing {lists.title}", problems, remedy)
     if not any(fold.val for fold in lists.folds):
         lists = lists.with_validation(*_what_is_known(lists, table))
     return SplitFile(spec.slug, IMPORTED, lists.source, lists.folds, lists.repeats)
+
+
+def _torn(lists: SplitLists, spec: DatasetSpec, table: Slides) -> list[str]:
+    """Patients whose slides are in several parts of a fold, if labels belong to patients."""
+    if spec.unit != PATIENT:
+        return []
+    pairs, listed = zip(table.frame["slide"], table.frame["group"], strict=True), set(lists.slides)
+    group_of = {slide: group for slide, group in pairs if slide in listed}
+    return torn_patients(lists.folds, group_of, table.group_name)
 
 
 def _what_is_known(lists: SplitLists, table: Slides | None) -> tuple[pd.DataFrame, str]:

@@ -314,7 +314,8 @@ def _folds(plan: RunPlan) -> dict[str, Any]:
 
 
 def _data(plan: RunPlan) -> dict[str, Any]:
-    return {"dataset": plan.dataset, "protocol": plan.splits.protocol}
+    data = {"dataset": plan.dataset, "protocol": plan.splits.protocol}
+    return data | ({"combine": plan.combine} if plan.combine else {})
 
 
 def _params(identity: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

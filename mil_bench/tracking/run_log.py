@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mil_bench.errors import TrackingError
 from mil_bench.results import Results
 from mil_bench.running.result_store import ResultStore
+from mil_bench.runs.fold_table import prediction_frames
 from mil_bench.tracking import entries, local_file, words
 from mil_bench.tracking.entries import FOLD, HELD, LOGGED, METHOD, TEST, TRIAL, Entry, Point
 from mil_bench.tracking.names import plain_names
@@ -178,8 +179,8 @@ class RunLog:
         return self._has_report or len(self._stored) == len(self._plan.trainings)
 
     def _log_predictions(self, run: str, result: TrainedFold) -> None:
-        frame = result.predictions.frame(self._plan.hierarchy)
-        self._client.log_text(run, frame.to_csv(index=False), "predictions.csv")
+        for name, frame in prediction_frames(self._plan, result).items():
+            self._client.log_text(run, frame.to_csv(index=False), f"{name}.csv")
 
     def _log_held(self) -> None:
         """Log the values on test slides that were held back, and the predictions."""

@@ -118,7 +118,7 @@ def test_a_store_knows_its_shape_and_its_origin(tmp_path: Path) -> None:
     assert (store.rows, store.width, store.dtype) == (17, 6, np.dtype("float16"))
     assert (store.dataset, store.origin, store.group_name) == ("toy", "made by a test", "patient")
     assert store.hierarchy == TREE
-    assert store.starts.tolist() == [0, 3, 4, 11, 13]
+    assert [rows.start for (rows,) in store.ranges] == [0, 3, 4, 11, 13]
     assert store.labels.tolist() == [0, 1, 2, 0, 1]
     assert store.slides["rows"].tolist() == [3, 1, 7, 2, 4]
 

@@ -354,3 +354,33 @@ def test_a_main_metric_that_does_not_exist_is_named_when_the_card_is_shown(
     path = card(tmp_path, 'name = "my-study"\nlabels = ["a", "b"]\nmain_metric = "kapa"')
     assert main(["data", "card", str(path)]) == 2
     assert "There is no metric 'kapa'" in capsys.readouterr().err
+
+
+def test_a_label_may_belong_to_the_patient(tmp_path: Path) -> None:
+    assert read_card(card(tmp_path, FLAT)).unit == "slide"
+    spec = read_card(card(tmp_path, FLAT + 'unit = "patient"\n'))
+    assert spec.unit == "patient"
+    table = tmp_path / "labels.csv"
+    table.write_text("slide,label,patient\ns1,a,p\ns2,a,p\ns3,b,q\ns4,a,q\n")
+    with pytest.raises(InputError) as caught:
+        read_label_table(table, spec)
+    assert caught.value.problems == ("the slides of patient 'q' have different labels: s3 b, s4 a",)
+    table.write_text("slide,label\ns1,a\ns2,b\n")
+    with pytest.raises(InputError, match="belong to patients, and there is no column of patients"):
+        read_label_table(table, spec)
+    table.write_text("slide,label,patient,split\ns1,a,p,train\ns2,a,p,test\n")
+    with pytest.raises(InputError, match="'p' have different roles: s1 train, s2 test"):
+        read_label_table(table, spec)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('unit = "patients"', "unit: there is none called 'patients'; did you mean patient?"),
+        ('group = "centre"\nunit = "patient"', 'unit: it is "patient", and the groups are not'),
+    ],
+)
+def test_a_unit_that_cannot_be_is_refused(tmp_path: Path, text: str, problem: str) -> None:
+    with pytest.raises(InputError) as caught:
+        read_card(card(tmp_path, f"{FLAT}{text}\n"))
+    assert any(problem in line for line in caught.value.problems)

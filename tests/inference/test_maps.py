@@ -29,7 +29,7 @@ from mil_bench.maps.slide_image import open_slide
 from mil_bench.maps.values import MethodMap, method_map, ranks_of
 from mil_bench.methods import InstanceMap
 from mil_bench.methods.checkpoints import build_method
-from mil_bench.runs.mapping import SlideRequest, map_slide
+from mil_bench.runs.mapping import SlideRequest, map_slides
 from mil_bench.runs.predicting import ModelChoice
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def some_map(values: np.ndarray, classes: tuple[str, ...] = ("",)) -> MethodMap:
 
 
 def test_every_built_in_method_has_a_map_or_says_why_not(trained: TrainedDigits) -> None:
-    made = map_slide(
+    (made,) = map_slides(
         trained.result,
         SlideRequest(slide_of(trained)),
         ModelChoice("all", data=trained.folder / "data"),
@@ -87,7 +87,7 @@ def test_every_built_in_method_has_a_map_or_says_why_not(trained: TrainedDigits)
 
 def test_the_auc_is_that_of_the_report(trained: TrainedDigits) -> None:
     slide, data = slide_of(trained), trained.folder / "data"
-    made = map_slide(trained.result, SlideRequest(slide), ModelChoice("all", data=data))
+    (made,) = map_slides(trained.result, SlideRequest(slide), ModelChoice("all", data=data))
     compared = 0
     for method in made.methods:
         stored = trained.result.trained[method.label][0].predictions

@@ -36,6 +36,7 @@ def test_a_changed_setting_is_a_changed_key(small_store: BagStore) -> None:
         "seed": 1,
         "training_version": job.training_version + 1,
         "source": "Lab",
+        "combine": "bag",
     }
     assert changes.keys() | {"label"} == {f.name for f in dataclasses.fields(job)}
     keys = {

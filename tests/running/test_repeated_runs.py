@@ -60,7 +60,7 @@ def test_shards_train_all_repeats_and_the_whole_run_finds_them(
     again = mil_bench.open_run(result.run_id, folder / "results")
     assert again.tables["verdicts_all"].equals(result.tables["verdicts_all"])
     tests = "2 repeats of 3-fold cross-validation: 120 of 120 slides are tested, 240 tests"
-    assert tests in audit_lines(result.plan.splits)[1]
+    assert tests in audit_lines(result.plan)[1]
 
 
 def test_the_first_repeat_has_the_folds_of_a_run_without_repeats(folder: Path) -> None:

@@ -125,7 +125,7 @@ def test_validation_is_in_eval_mode_without_gradients_and_test_bags_never_pass(
     stack = stack_of(small_store, [0], recipe, Watched)
     schedule = Schedule.of([r.train for r in roles], recipe, ("order",))
     fit(stack, Feed(small_store, CPU), [roles[0]], schedule, recipe, lambda epoch, histories: None)
-    first_rows = small_store.features[small_store.starts, 0].tolist()
+    first_rows = small_store.features[[rows.start for (rows,) in small_store.ranges], 0].tolist()
     trained = {value for training, _, value in Watched.seen if training}
     validated = {value for training, _, value in Watched.seen if not training}
     assert {(training, gradients) for training, gradients, _ in Watched.seen} == {

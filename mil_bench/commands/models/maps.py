@@ -30,13 +30,18 @@ def add_maps(subparsers: Any) -> None:
         description="Show the attention, or the score, of every instance of a slide: a picture, "
         "GeoJSON that QuPath opens, a CSV file, and a page that shows them together. Values are "
         "means over the models; models in whose training the slide took part are left out if "
-        "others are there. Colours show ranks within the slide. --method all shows all methods "
-        "side by side.",
+        "others are there. Colours show ranks within the slide, or within the bag of its patient. "
+        "--method all shows all methods side by side.",
         epilog=_EXAMPLES,
     )
     parser.set_defaults(call=maps)
     add_model_choice(parser)
-    parser.add_argument("slide", metavar="SLIDE", help="slide id, or the path of its feature file")
+    parser.add_argument(
+        "slide",
+        metavar="SLIDE",
+        help="slide id, or the path of its feature file; or a patient with all slides, if labels "
+        "of the run belong to patients",
+    )
     parser.add_argument(
         "--features",
         type=Path,
@@ -61,7 +66,8 @@ def add_maps(subparsers: Any) -> None:
         "--out",
         type=Path,
         metavar="DIR",
-        help="folder of the files (default: results/maps/RUN/SLIDE)",
+        help="folder of the files (default: results/maps/RUN/SLIDE); of a patient's slides, with a "
+        "folder for each",
     )
     add_reading(parser)
 
@@ -72,7 +78,7 @@ def maps(arguments: argparse.Namespace) -> int:
     from mil_bench.maps.writing import write_maps
     from mil_bench.report.render.terminal import print_tables
     from mil_bench.results import Results
-    from mil_bench.runs.mapping import SlideRequest, map_slide
+    from mil_bench.runs.mapping import SlideRequest, map_slides
     from mil_bench.runs.predicting import ModelChoice
 
     request = SlideRequest(
@@ -84,17 +90,19 @@ def maps(arguments: argparse.Namespace) -> int:
     )
     choice = ModelChoice(arguments.method, arguments.fold, arguments.seed, arguments.data)
     result = stored_run(arguments)
-    made = map_slide(result, request, choice)
-    folder = arguments.out
-    if folder is None:
-        name = file_name(made.slide)
-        folder = Results(arguments.results).maps / result.run_id / name
-    files = write_maps(made, folder)
-    print_tables([made.overview, *made.top_tables])
-    for fact in (*made.notes, *made.patches.notes):
-        print(f"! {one_line(fact)}")
-    for label, why in made.without.items():
-        print(f"! {one_line(label)} has no map: it {why}.")
-    print(f"\nMap: {files[-1]}")
-    print(f"In the same folder: {', '.join(path.name for path in files[:-1])}")
+    of_slides = map_slides(result, request, choice)
+    for made in of_slides:
+        folder = arguments.out
+        if folder is None:
+            folder = Results(arguments.results).maps / result.run_id
+        if arguments.out is None or len(of_slides) > 1:
+            folder /= file_name(made.slide)
+        files = write_maps(made, folder)
+        print_tables([made.overview, *made.top_tables])
+        for fact in (*made.notes, *made.patches.notes):
+            print(f"! {one_line(fact)}")
+        for label, why in made.without.items():
+            print(f"! {one_line(label)} has no map: it {why}.")
+        print(f"\nMap: {files[-1]}")
+        print(f"In the same folder: {', '.join(path.name for path in files[:-1])}")
     return 0

@@ -72,7 +72,8 @@ def add_predict(subparsers: Any) -> None:
         "--out",
         type=Path,
         metavar="FILE",
-        help="write one row per slide to this .csv or .parquet file",
+        help="write one row per slide to this .csv or .parquet file; one per patient if labels of "
+        "the run belong to patients",
     )
     add_reading(parser)
 
@@ -130,24 +131,33 @@ def predict(arguments: argparse.Namespace) -> int:
         per_model=arguments.per_model,
         how=reading_of(arguments),
     )
-    if arguments.out is not None:
-        write_frame(predicted.frame, arguments.out)
+    out = arguments.out
+    of_slides = None if out is None else out.with_name(f"{out.stem}-slides{out.suffix}")
+    if out is not None:
+        write_frame(predicted.frame, out)
     else:
         print_tables([_shown(predicted.frame)])
+    if of_slides is not None and predicted.of_slides is not None:
+        write_frame(predicted.of_slides, of_slides)
     if predicted.tables:
         print_tables(predicted.tables)
     for line in predicted.notes:
         print(f"! {one_line(line)}")
-    if arguments.out is not None:
-        print(f"Predictions: {arguments.out}  ({plural(len(predicted.frame), 'slide')})")
+    if out is not None:
+        count = plural(len(predicted.frame), str(predicted.frame.columns[0]))
+        print(f"Predictions: {out}  ({count})")
+    if of_slides is not None and predicted.of_slides is not None:
+        count = plural(len(predicted.of_slides), "slide")
+        print(f"Before their mean: {of_slides}  ({count})")
     return 0
 
 
 def _shown(frame: pd.DataFrame) -> ResultTable:
-    """The first slides with their predicted classes and probabilities in percent."""
+    """The first slides or patients with their predicted classes and probabilities in percent."""
     from mil_bench.report.tables import Cell, ResultTable
 
     cells: dict[str, dict[str, Cell | str]] = {}
+    unit = str(frame.columns[0])
     names = [
         c.removeprefix("p(")[:-1] for c in frame.columns if c.startswith("p(") and c[-1] == ")"
     ]
@@ -155,10 +165,10 @@ def _shown(frame: pd.DataFrame) -> ResultTable:
         shown: dict[str, Cell | str] = {"predicted": row["predicted"]}
         for name in names:
             shown[f"p({name})"] = Cell(100 * row[f"p({name})"], 100 * row[f"sd({name})"])
-        cells[str(row["slide"])] = shown
+        cells[str(row[unit])] = ({"slides": row["slides"]} if unit != "slide" else {}) | shown
     rest = len(frame) - len(cells)
-    more = f" {rest} more slides; --out FILE writes all." if rest else ""
+    more = f" {rest} more {unit}s; --out FILE writes all." if rest else ""
     models = int(frame["models"].iloc[0])
     spread = "mean ± sample standard deviation over" if models > 1 else "of"
     note = f"Probability in percent, {spread} {plural(models, 'model')}.{more}"
-    return ResultTable("predictions", "Predictions", "", cells, note=note, row_heading="slide")
+    return ResultTable("predictions", "Predictions", "", cells, note=note, row_heading=unit)

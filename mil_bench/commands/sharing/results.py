@@ -158,8 +158,9 @@ def _show_next(imported: Imported, results: str, data: str) -> None:
 def _split_words(imported: Imported, plan: RunPlan) -> str:
     """Options that give a run the folds of an imported one."""
     file, splits = imported.split_file(plan), plan.splits
-    encoder = f"--encoder {shlex.quote(plan.encoder)} " if plan.encoder else ""
+    words = f"--encoder {shlex.quote(plan.encoder)} " if plan.encoder else ""
+    words += f"--combine {plan.combine} " if plan.combine else ""
     if file.exists():
-        return f"{encoder}--splits {shlex.quote(str(file))}"
+        return f"{words}--splits {shlex.quote(str(file))}"
     folds = len(splits.folds) // splits.repeats
-    return f"{encoder}--protocol {splits.protocol} --folds {folds} --repeats {splits.repeats}"
+    return f"{words}--protocol {splits.protocol} --folds {folds} --repeats {splits.repeats}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from mil_bench.report.figures.curves import band_sentences, precision_recall, ro
 from mil_bench.report.figures.reliability import reliability
 from mil_bench.report.figures.style import data_uri, svg
 from mil_bench.report.figures.training import training_curves
+from mil_bench.wording import in_unit
 
 if TYPE_CHECKING:
     from mil_bench.evaluation.verdicts import Evidence
@@ -121,6 +122,15 @@ class Gallery(Mapping[str, Figure]):
         if evidence.hierarchy.is_flat:
             del pictures["confusion_coarse"]
         return cls(pictures)
+
+    def in_unit(self, unit: str) -> Gallery:
+        """The figures with captions about items of a comparison, see ``wording.in_unit``."""
+        return Gallery(
+            {
+                name: replace(picture, caption=in_unit(picture.caption, unit))
+                for name, picture in self.pictures.items()
+            }
+        )
 
     def __getitem__(self, name: str) -> Figure:
         if name not in self._drawn:
