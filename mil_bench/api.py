@@ -60,6 +60,7 @@ def run(
     data: Path | str | None = None,
     workers: int | None = None,
     device: str = "auto",
+    deterministic: bool = False,
     on: str = "local",
     patience_minutes: float = 240,
     debug: bool = False,
@@ -111,6 +112,7 @@ def run(
         data: folder of packed features, None for ``data`` or the value of ``MIL_BENCH_DATA``.
         workers: trainings at the same time, None for one per core or GPU.
         device: "auto", "cpu", "cuda" (all visible GPUs) or "cuda:3" (one of them).
+        deterministic: on a GPU, compute in the same order every time; slower.
         on: what trains: "local" (processes), "inline" (this process), "slurm", "workers", "dask"
             or an executor of another package.
         patience_minutes: a training that ends no epoch for so long is ended; 0 for never.
@@ -158,6 +160,7 @@ def run(
         data=data_folder() if data is None else Path(data),
         workers=workers,
         device=device,
+        deterministic=deterministic,
         on=on,
         patience_minutes=patience_minutes,
         debug=debug,
@@ -285,6 +288,8 @@ def execute(
             remedy = "Call mil-bench tune ... --detach first, then mil-bench run ... --tuned."
             problem = "the trials decide what is trained, so detach cannot send both"
             raise InputError("the request", [problem], remedy)
+        if prepared.request.tune and not setup.collect:
+            setup.require_device()
         record = None if setup.collect else keep_plan(store, prepared, asked)
         prepared = tune_settings(prepared, setup)
         if record is not None:
@@ -293,6 +298,7 @@ def execute(
     listeners = _listeners(setup)
     source = _source(prepared, store, setup, listeners)
     if not (source.is_complete or setup.collect):
+        setup.require_device()
         prepared.bags.verify(progress_bar if setup.progress else unwatched)
     store.save_plan(plan)
     if not (setup.collect or prepared.request.is_tuned):

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from mil_bench import __version__
 from mil_bench.commands import data, methods, report, reproduce, run, runs, splits, tune, worker
+from mil_bench.commands.machine import doctor
 from mil_bench.commands.models import export, maps, predict
 from mil_bench.commands.planning import plan
 from mil_bench.commands.sharing import results
+from mil_bench.commands.terminal.printing import Output, complain
 from mil_bench.errors import MilBenchError
-from mil_bench.printing import Output, complain
 from mil_bench.wording import shortened
 
 if TYPE_CHECKING:
@@ -158,7 +159,8 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(
         title="commands",
         description="The first six train and compare methods, the next three use the trained "
-        "models; the others manage what is compared and what is stored.",
+        "models, and doctor looks at the machine; the others manage what is compared and what is "
+        "stored.",
         required=True,
         metavar="COMMAND",
     )
@@ -179,6 +181,7 @@ def _parser() -> argparse.ArgumentParser:
         methods.add_methods,
         runs.add_runs,
         results.add_results,
+        doctor.add_doctor,
     )
     for add in (*verbs, *nouns):
         add(subparsers)

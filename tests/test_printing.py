@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mil_bench.printing import Output, complain, folded, linked, width_of
+from mil_bench.commands.terminal.printing import Output, complain, folded, linked, width_of
 
 PATH = "results/reports/digits_patient-kfold_1bf5a154/report.html"
 

@@ -10,7 +10,7 @@ from mil_bench.commands.cards import add_allow_missing, add_cards
 from mil_bench.commands.get import add_get
 from mil_bench.commands.inspection import add_inspection, add_reading, reading_of
 from mil_bench.commands.options import add_data_folder, named_again
-from mil_bench.printing import complain
+from mil_bench.commands.terminal.printing import complain
 from mil_bench.progress import progress_bar
 
 if TYPE_CHECKING:

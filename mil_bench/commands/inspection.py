@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mil_bench.commands.cards import add_allow_missing
 from mil_bench.commands.options import add_data_folder, add_results_folder
-from mil_bench.printing import linked
+from mil_bench.commands.terminal.printing import linked
 from mil_bench.progress import progress_bar
 
 if TYPE_CHECKING:

@@ -47,8 +47,8 @@ def add_comparison(parser: Any, has_file: bool = False) -> None:
 def add_setup(parser: Any, *more: str) -> Any:
     """Add the options for workers, device, executor and folders; returns their group."""
     group = parser.add_argument_group("machine and folders")
-    names = ("workers", "device", "on", "patience_minutes", "debug", "results", "data")
-    add_options(group, Setup, *names, *more)
+    names = ("workers", "device", "deterministic", "on", "patience_minutes", "debug")
+    add_options(group, Setup, *names, "results", "data", *more)
     cluster = parser.add_argument_group("other machines (--on slurm, workers or dask)")
     add_options(cluster, Cluster, "sbatch", "array_limit", "bundle", "detach", "scheduler")
     return group

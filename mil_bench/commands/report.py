@@ -10,10 +10,10 @@ from mil_bench.commands.options import (
     output_as_errors,
     words_again,
 )
+from mil_bench.commands.terminal.printing import linked
 from mil_bench.errors import InputError, one_line
 from mil_bench.planning.asked import OPTIONS, Asked
 from mil_bench.planning.options import add_options, from_arguments
-from mil_bench.printing import linked
 
 if TYPE_CHECKING:
     import argparse

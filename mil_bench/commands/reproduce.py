@@ -7,11 +7,11 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from mil_bench.commands.options import add_setup, setup_of, words_again
+from mil_bench.commands.terminal.printing import complain, linked
 from mil_bench.errors import one_line
 from mil_bench.papers.request import ReproduceRequest
 from mil_bench.planning.asked import Asked
 from mil_bench.planning.options import add_options, from_arguments
-from mil_bench.printing import complain, linked
 
 if TYPE_CHECKING:
     import argparse

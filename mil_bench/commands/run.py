@@ -24,11 +24,11 @@ from mil_bench.commands.report import (
     show,
     show_ranking,
 )
+from mil_bench.commands.terminal.printing import complain, linked
 from mil_bench.errors import InputError, one_line
 from mil_bench.planning.asked import OPTIONS, Asked
 from mil_bench.planning.options import add_options, from_arguments
 from mil_bench.planning.request import RunRequest
-from mil_bench.printing import complain, linked
 from mil_bench.run_file import Datasets, completed, save_run_file
 from mil_bench.wording import plural
 

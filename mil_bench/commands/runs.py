@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mil_bench.commands.options import add_json, add_results_folder, words_again
-from mil_bench.printing import complain
+from mil_bench.commands.terminal.printing import complain
 
 if TYPE_CHECKING:
     import argparse

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mil_bench.commands.options import add_data_folder, named_again
+from mil_bench.commands.terminal.printing import complain
 from mil_bench.errors import InputError, printable
-from mil_bench.printing import complain
 from mil_bench.progress import progress_bar
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from mil_bench.errors import InputError, StorageError, UnknownNameError
 from mil_bench.evaluation.power.pairs import Outlook, outlook_of
 from mil_bench.evaluation.verdicts import Evidence, Verdict, verdicts
 from mil_bench.planning.asked import Asked
-from mil_bench.report.budget import budget_table
+from mil_bench.report.budget import agreement_sentence, budget_table, environments_of
 from mil_bench.report.centre_tables import CENTRE_TABLES, centre_tables
 from mil_bench.report.pair_sentences import verdict_sentence
 from mil_bench.report.power_tables import power_sentences, power_tables
@@ -159,10 +159,15 @@ class RunResult:
         """What the run can show of its undecided pairs, and what would decide them."""
         return outlook_of(self.evidence, self.measure, self.verdicts)
 
+    @property
+    def caption(self) -> str:
+        """The caption of all tables: the plan's, and whether trainings repeat bit for bit."""
+        return f"{self.plan.caption} {agreement_sentence(self.trained)}".rstrip()
+
     @cached_property
     def report_tables(self) -> list[ResultTable]:
         """All tables with captions and marks."""
-        caption, unit = self.plan.caption, self.plan.unit
+        caption, unit = self.caption, self.plan.unit
         tables = [
             *result_tables(self.evidence, caption),
             *verdict_tables(self.evidence, self.verdicts, self.measure, caption),
@@ -365,25 +370,15 @@ class RunResult:
             basis=f"Protocol {plan.splits.protocol}, {plan.splits.count} x "
             f"{plural(len(plan.seeds), 'seed')}. {audit[0]}",
             facts=[*self.facts, *self.figures.failures.values()],
-            caption=plan.caption,
+            caption=self.caption,
             tables={table.name: table for table in self.report_tables},
             sentences=[verdict_sentence(verdict) for verdict in self.verdicts],
             figures=self.figures,
             audit=audit,
-            environment=self._environment,
+            environment=environments_of(self.trained),
             command=plan.command and f"{plan.command}{self.asked.again}",
             run_file=run_file_of(plan.command, self.asked).splitlines(),
         )
-
-    @property
-    def _environment(self) -> dict[str, str]:
-        """Versions and devices of the trainings; several if trainings differ."""
-        versions: dict[str, dict[str, None]] = {}
-        for folds in self.trained.values():
-            for fold in folds:
-                for name, value in fold.environment.items():
-                    versions.setdefault(name, {})[value] = None
-        return {name: ", ".join(values) for name, values in versions.items()}
 
     def __repr__(self) -> str:
         methods, tables = ", ".join(self.plan.methods), ", ".join(self.tables)

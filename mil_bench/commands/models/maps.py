@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from mil_bench.commands.inspection import add_reading, reading_of
 from mil_bench.commands.models.predict import add_model_choice, stored_run
+from mil_bench.commands.terminal.printing import linked
 from mil_bench.errors import one_line
-from mil_bench.printing import linked
 
 if TYPE_CHECKING:
     import argparse

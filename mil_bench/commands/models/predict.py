@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from mil_bench.commands.inspection import add_reading, reading_of
 from mil_bench.commands.options import add_data_folder, add_plugin_files, add_results_folder
+from mil_bench.commands.terminal.printing import linked
 from mil_bench.errors import one_line
-from mil_bench.printing import linked
 from mil_bench.wording import plural
 
 if TYPE_CHECKING:
