@@ -1,6 +1,7 @@
 # make demo    set everything up and compare the methods on built-in data
 # make check   set everything up; style, types and the quick tests: about two minutes
 # make test    set everything up; style, types, all tests and their coverage: what CI runs
+# make test-gpu  the tests that need a GPU, on a machine that has one; without, they are skipped
 # make docs    the pages as a site, in site/
 # make lint    mend the style of the code
 # Another interpreter: make demo PYTHON=python3.12. Another place for the environment: make test VENV=/tmp/env.
@@ -9,7 +10,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo check test docs lint clean
+.PHONY: demo check test test-gpu docs lint clean
 
 demo: $(VENV)/installed
 	$(BIN)/mil-bench run --methods mean-pool max-pool abmil abmil-gated hmil --dataset digits --preset quick
@@ -28,6 +29,10 @@ test: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n auto --cov --cov-report=term:skip-covered
+
+# One after another: they look at the memory of the GPU.
+test-gpu: $(VENV)/installed
+	$(BIN)/python -m pytest -m gpu -rs
 
 docs: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'

@@ -240,8 +240,8 @@ class ACMIL(Method):
         rows, filled = rows[:, :top], filled[:, :top, None]  # [B, top, K], [B, top, 1]
         drawn = torch.where(filled, self._draw(bags), 2.0)
         order = drawn.argsort(1).argsort(1)  # place of each among the numbers drawn
-        counts = [int(min(top, n) * self.hidden_share) for n in bags.lengths]
-        hit = (order < torch.tensor(counts, device=order.device)[:, None, None]) & filled
+        counts = (bags.sizes.clamp(max=top).double() * self.hidden_share).long()  # [B]
+        hit = (order < counts[:, None, None]) & filled
         hits = torch.zeros_like(scores).scatter_add(
             0, rows.reshape(-1, k), hit.to(scores.dtype).reshape(-1, k)
         )

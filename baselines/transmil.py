@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mil_bench.devices import exact_products
 from mil_bench.errors import InputError
 from mil_bench.methods import Choice, Float, InstanceMap, Method, Output, Recipe
 from mil_bench.methods.fused.dropout import Dropout
@@ -193,7 +194,7 @@ def _landmarks(queries: Tensor, keys: Tensor, n: int, rows: int) -> _Landmarks:
     zero = (rows - n) // (rows // LANDMARKS)
     means = torch.stack([queries, keys])[:, :, max(zero - 1, 0) :]
     # In half precision the inverse would be wrong.
-    with torch.autocast(queries.device.type, enabled=False):
+    with exact_products(queries.device):
         means = means.to(torch.promote_types(means.dtype, torch.float32))
         copies = torch.ones_like(means[0, 0, :, 0])
         copies[0] = max(zero, 1)

@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mil_bench.bags.segments import attention_pool, segment_max, segment_mean, segment_softmax
+from mil_bench.devices import exact_products
 from mil_bench.errors import InputError
 from mil_bench.methods import Choice, Float, Int, Method, Output, Recipe
 from mil_bench.methods.fused.dropout import Dropout
@@ -150,7 +151,7 @@ class WiKG(Method):
         """The rows with the messages of their neighbours ``[N, H]``."""
         heads, tails = self.head(mixed), self.tail(mixed)
         # In half precision other neighbours would be chosen.
-        with torch.autocast(heads.device.type, enabled=False):
+        with exact_products(heads.device):
             exact = torch.promote_types(heads.dtype, torch.float32)
             heads, tails = heads.to(exact), tails.to(exact)
             message = self.messages(heads, tails, bags)["message"]

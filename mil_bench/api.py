@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mil_bench import registry
-from mil_bench.cluster.folds import FoldsElsewhere
 from mil_bench.errors import InputError, StorageError, UnknownNameError
-from mil_bench.evaluation.verdicts import MARGIN
+from mil_bench.evaluation.metric import MARGIN
 from mil_bench.planning.asked import Asked
 from mil_bench.planning.prepare import Prepared
 from mil_bench.planning.prepare import prepare as prepare_request
@@ -19,17 +18,17 @@ from mil_bench.planning.request import RunRequest
 from mil_bench.planning.rows import MethodRow
 from mil_bench.progress import progress_bar, unwatched
 from mil_bench.results import Results
-from mil_bench.running.result_store import ResultStore
-from mil_bench.running.runner import MissingFolds
 from mil_bench.running.setup import ELSEWHERE, Cluster, Setup, data_folder
-from mil_bench.runs.plan_records import keep_chosen, keep_plan
-from mil_bench.runs.result import RunResult
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mil_bench.cluster.folds import FoldsElsewhere
     from mil_bench.methods import Method
     from mil_bench.running.listeners import Listener
+    from mil_bench.running.result_store import ResultStore
+    from mil_bench.running.runner import MissingFolds
+    from mil_bench.runs.result import RunResult
 
 
 def run(
@@ -61,6 +60,7 @@ def run(
     data: Path | str | None = None,
     workers: int | None = None,
     device: str = "auto",
+    deterministic: bool = False,
     on: str = "local",
     patience_minutes: float = 240,
     debug: bool = False,
@@ -112,6 +112,7 @@ def run(
         data: folder of packed features, None for ``data`` or the value of ``MIL_BENCH_DATA``.
         workers: trainings at the same time, None for one per core or GPU.
         device: "auto", "cpu", "cuda" (all visible GPUs) or "cuda:3" (one of them).
+        deterministic: on a GPU, compute in the same order every time; slower.
         on: what trains: "local" (processes), "inline" (this process), "slurm", "workers", "dask"
             or an executor of another package.
         patience_minutes: a training that ends no epoch for so long is ended; 0 for never.
@@ -159,6 +160,7 @@ def run(
         data=data_folder() if data is None else Path(data),
         workers=workers,
         device=device,
+        deterministic=deterministic,
         on=on,
         patience_minutes=patience_minutes,
         debug=debug,
@@ -243,6 +245,9 @@ def open_run(
         InputError: the run has no such method, or methods cannot be compared on the metric.
         StorageError: one of its files is broken.
     """
+    from mil_bench.running.result_store import ResultStore
+    from mil_bench.runs.result import RunResult
+
     store = ResultStore(Results(Path(results)).runs)
     asked = _asked(metric, margin, reference, pairs)
     result = RunResult.collect(store, store.load_plan(name), asked=asked)
@@ -272,6 +277,10 @@ def execute(
     Raises:
         InputError: the run lacks a method that is to be compared, or cannot be made as asked.
     """
+    from mil_bench.running.result_store import ResultStore
+    from mil_bench.runs.plan_records import keep_chosen, keep_plan
+    from mil_bench.runs.result import RunResult
+
     asked.require(prepared.plan)  # before anything is trained
     store = ResultStore(setup.folder.runs)
     if prepared.request.is_tuned:
@@ -279,18 +288,17 @@ def execute(
             remedy = "Call mil-bench tune ... --detach first, then mil-bench run ... --tuned."
             problem = "the trials decide what is trained, so detach cannot send both"
             raise InputError("the request", [problem], remedy)
+        if prepared.request.tune and not setup.collect:
+            setup.require_device()
         record = None if setup.collect else keep_plan(store, prepared, asked)
         prepared = tune_settings(prepared, setup)
         if record is not None:
             keep_chosen(store, record, prepared.plan)
     plan = prepared.plan
     listeners = _listeners(setup)
-    source: MissingFolds | FoldsElsewhere
-    if setup.on in ELSEWHERE:
-        source = FoldsElsewhere(prepared, store, setup, listeners)
-    else:
-        source = MissingFolds(prepared, store, setup.machine, setup.folder.logs, listeners)
+    source = _source(prepared, store, setup, listeners)
     if not (source.is_complete or setup.collect):
+        setup.require_device()
         prepared.bags.verify(progress_bar if setup.progress else unwatched)
     store.save_plan(plan)
     if not (setup.collect or prepared.request.is_tuned):
@@ -321,6 +329,19 @@ def execute(
         for listener in listeners:
             listener.on_end()
     return result
+
+
+def _source(
+    prepared: Prepared, store: ResultStore, setup: Setup, listeners: Sequence[Listener]
+) -> MissingFolds | FoldsElsewhere:
+    """What trains the missing folds: this machine or others."""
+    if setup.on in ELSEWHERE:
+        from mil_bench.cluster.folds import FoldsElsewhere
+
+        return FoldsElsewhere(prepared, store, setup, listeners)
+    from mil_bench.running.runner import MissingFolds
+
+    return MissingFolds(prepared, store, setup.machine, setup.folder.logs, listeners)
 
 
 def tune_settings(prepared: Prepared, setup: Setup) -> Prepared:

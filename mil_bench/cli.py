@@ -6,22 +6,23 @@ import argparse
 import codecs
 import contextlib
 import io
-import os
 import sys
 import textwrap
 import unicodedata
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from mil_bench import __version__
 from mil_bench.commands import data, methods, report, reproduce, run, runs, splits, tune, worker
+from mil_bench.commands.machine import doctor
 from mil_bench.commands.models import export, maps, predict
 from mil_bench.commands.planning import plan
 from mil_bench.commands.sharing import results
-from mil_bench.errors import MilBenchError, printable
+from mil_bench.commands.terminal.printing import Output, complain
+from mil_bench.errors import MilBenchError
 from mil_bench.wording import shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 _EXAMPLES = """\
 examples:
@@ -71,7 +72,7 @@ def _renamed(words: list[str]) -> list[str]:
         new = _MOVED[tuple(former)].split()
         rest = [word for word in words[len(former) :] if word != "--resync"]
     old, present = " ".join(former), " ".join(new)
-    print(f"mil-bench: '{old}' is now called '{present}'", file=sys.stderr)
+    complain(f"'{old}' is now called '{present}'")
     return [*new, *rest]
 
 
@@ -91,26 +92,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     arguments = _parser().parse_args(_renamed(words))
     try:
-        with contextlib.redirect_stdout(_Output(sys.stdout)):
+        with contextlib.redirect_stdout(Output(sys.stdout)):
             code = arguments.call(arguments)
             sys.stdout.flush()
             return code
     except MilBenchError as error:
-        print(f"mil-bench: {printable(str(error))}", file=sys.stderr)
+        complain(str(error))
         return 2
     except OSError as error:  # a path that no file can have, or that may not be read
         if error.filename is None:
             raise
-        print(
-            f"mil-bench: {printable(shortened(str(error.filename)))}: {error.strerror}",
-            file=sys.stderr,
-        )
+        complain(f"{shortened(str(error.filename))}: {error.strerror}")
         return 2
     except KeyboardInterrupt:
-        print(
-            "mil-bench: interrupted. Finished work is stored; repeat the command to continue.",
-            file=sys.stderr,
-        )
+        complain("interrupted. Finished work is stored; repeat the command to continue.")
         return 130
 
 
@@ -130,48 +125,6 @@ def _plain(error: UnicodeError) -> tuple[str, int]:
 
 
 codecs.register_error(_PLAIN, _plain)
-
-
-class _Output(io.TextIOBase):
-    """Standard output; if its reader has ended (``| head``), the rest is dropped.
-
-    Args:
-        stream: the real standard output.
-    """
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        """Write a text, or drop it."""
-        with self._without_reader():
-            self._stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        """Pass on what is buffered, or drop it."""
-        with self._without_reader():
-            self._stream.flush()
-
-    def isatty(self) -> bool:
-        """Whether it is a terminal."""
-        return self._stream.isatty()
-
-    def fileno(self) -> int:
-        """Descriptor of the real stream."""
-        return self._stream.fileno()
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]  # read-only is enough
-        """Encoding of the real stream."""
-        return self._stream.encoding
-
-    @contextlib.contextmanager
-    def _without_reader(self) -> Iterator[None]:
-        try:
-            yield
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
 
 class _HelpFormatter(argparse.HelpFormatter):
@@ -206,7 +159,8 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(
         title="commands",
         description="The first six train and compare methods, the next three use the trained "
-        "models; the others manage what is compared and what is stored.",
+        "models, and doctor looks at the machine; the others manage what is compared and what is "
+        "stored.",
         required=True,
         metavar="COMMAND",
     )
@@ -227,6 +181,7 @@ def _parser() -> argparse.ArgumentParser:
         methods.add_methods,
         runs.add_runs,
         results.add_results,
+        doctor.add_doctor,
     )
     for add in (*verbs, *nouns):
         add(subparsers)

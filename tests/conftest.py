@@ -25,6 +25,27 @@ torch.set_num_threads(1)
 SMALL_TWIN = "bracs-sim:slides=120,rows=12,width=16"
 
 
+HAS_GPU = torch.cuda.is_available()
+
+
+@pytest.fixture(autouse=True)
+def _gpus_for_their_tests_only(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GPUs are there in tests marked ``gpu`` alone: the others compare results bit for bit."""
+    if request.node.get_closest_marker("gpu") is None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # for processes that a test starts
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    elif not HAS_GPU:
+        pytest.skip("needs a GPU that torch finds")
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """The CPU, which stands in for a GPU, and a GPU if there is one."""
+    return torch.device(request.param)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder next to the repository with files of the real tools; tests skip without it."""

@@ -318,7 +318,8 @@ def test_an_audit_exits_with_1_where_training_lists_are_missing(
     code, out, error = call(capsys, *words)
     assert code == 1
     assert "FAULT: fold 0 lists no train slides." in out
-    assert "with training slides" not in out
+    assert "shares a patient with training slides" not in out
+    assert "share a patient with training slides" not in out
     assert error == "mil-bench: the lists cannot be followed (see FAULT): exit code 1\n"
 
 

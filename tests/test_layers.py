@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = [
     "wording",
     "errors",
+    "devices",
     "results",
     "file_values",
     "seeds",
@@ -35,6 +36,7 @@ LAYERS = [
     "report",
     "planning",
     "running",
+    "run_file",
     "methods.conformance",  # it trains the methods that it checks
     "tuning",
     "inference",
@@ -69,6 +71,7 @@ DOORS = {
     "openslide": ("mil_bench/maps/slide_image.py",),
     "matplotlib": ("mil_bench/report/figures/", "benchmarks/speed/race/picture.py"),
     "scipy": ("mil_bench/evaluation/", "benchmarks/statistics/"),
+    "tomli_w": ("mil_bench/run_file.py",),
     "safetensors": ("mil_bench/sharing/model_file.py",),
     "threadpoolctl": ("mil_bench/evaluation/bootstrap.py", "mil_bench/training/own_fit.py"),
 }
@@ -104,7 +107,7 @@ def test_imports_go_one_way(path: Path) -> None:
         "__version__",
     }
     if own[0] in ("baselines", "hmil"):
-        assert used <= {"bags", "datasets", "errors", "hierarchy", "methods"}
+        assert used <= {"bags", "datasets", "devices", "errors", "hierarchy", "methods"}
     elif own[0] == "mil_bench" and (layer := part(".".join(own))) in LAYERS:
         above = {*LAYERS[LAYERS.index(layer) + 1 :]}
         assert not used & above

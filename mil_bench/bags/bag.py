@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import numpy as np
+    import pandas as pd
 
 SLIDE_COLUMNS = ("slide", "label", "group", "split", "centre")
 """Columns of every frame of slides, in the order of the fields of ``Slide``."""
@@ -39,6 +38,8 @@ class Slide:
 
 def slide_frame(slides: Iterable[Slide]) -> pd.DataFrame:
     """One row per slide with the columns slide, label, group, split, centre."""
+    import pandas as pd
+
     return pd.DataFrame([astuple(slide) for slide in slides], columns=list(SLIDE_COLUMNS))
 
 

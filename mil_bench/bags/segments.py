@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mil_bench.devices import is_cpu
+
 if TYPE_CHECKING:
     from mil_bench.bags.batch import BagBatch
 
@@ -82,7 +84,7 @@ def attention_pool(attention: Tensor, embeddings: Tensor, bags: BagBatch) -> Ten
     """
     if bags.n_bags == 1:
         return (attention.T @ embeddings)[None]
-    if embeddings.is_cuda:
+    if not is_cpu(embeddings):
         members = F.one_hot(bags.bag_of, bags.n_bags).to(attention.dtype)  # [N, B]
         blocks = (members[:, :, None] * attention[:, None]).flatten(1)  # [N, B * K]
         return (blocks.T @ embeddings).unflatten(0, (bags.n_bags, -1))

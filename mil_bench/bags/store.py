@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
-import pandas as pd
 
 from mil_bench import durable
 from mil_bench.bags.bag import SLIDE_COLUMNS, Bag, Slide
@@ -39,6 +38,8 @@ from mil_bench.progress import unwatched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import pandas as pd
 
     from mil_bench.progress import Watch
 
@@ -194,7 +195,9 @@ class BagStore:
         declared = dict(
             zip(SLIDE_COLUMNS, (slides, self.labels, groups, splits, centres), strict=True)
         )
-        self.slides = pd.DataFrame(declared | {"rows": self.sizes})
+        import pandas as pd
+
+        self.slides: pd.DataFrame = pd.DataFrame(declared | {"rows": self.sizes})
         if self.labels_path is not None and "instance_labels" in self._rowwise:
             own = {"instance_labels": [digest_of(rows) for rows in self._own_instance_labels()]}
             index = replace(index, digests={**index.digests, **own})

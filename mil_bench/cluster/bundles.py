@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mil_bench.cluster.frozen import Bundle
+from mil_bench.devices import CPU, GPU
 from mil_bench.running.runner import tasks_of
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from mil_bench.planning.plan import Job, RunPlan
     from mil_bench.running.result_store import ResultStore
 
-_SECONDS_PER_SLIDE = {"cpu": 0.004, "cuda": 0.001}
+_SECONDS_PER_SLIDE = {CPU: 0.004, GPU: 0.001}
 """Assumed per training slide and epoch if no fold of the method is stored."""
 _SECONDS_UNTRAINED = 0.2
 
@@ -23,7 +24,7 @@ def frozen_tasks(plan: RunPlan, device: str) -> list[tuple[int, tuple[int, ...]]
     position = {id(job): number for number, job in enumerate(plan.jobs)}
     trained = [item for item in plan.trainings if item[0].is_trained]
     others = [item for item in plan.trainings if not item[0].is_trained]
-    tasks = [*tasks_of(trained, trained, device), *tasks_of(others, others, "cpu")]
+    tasks = [*tasks_of(trained, trained, device), *tasks_of(others, others, CPU)]
     return [(position[id(job)], folds) for job, folds in tasks]
 
 
@@ -45,10 +46,10 @@ def bundles_of(
     """
     seconds = [seconds_of(plan, job, store, device) for job in plan.jobs]
     durations = [seconds[position] * len(folds) for position, folds in tasks]
-    kinds = [device if plan.jobs[position].is_trained else "cpu" for position, _ in tasks]
+    kinds = [device if plan.jobs[position].is_trained else CPU for position, _ in tasks]
     return [
         bundle
-        for kind in dict.fromkeys(("cpu", device))
+        for kind in dict.fromkeys((CPU, device))
         for bundle in in_bundles(kind, durations, minutes, [k == kind for k in kinds])
     ]
 

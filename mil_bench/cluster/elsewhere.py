@@ -14,6 +14,7 @@ from filelock import Timeout
 from mil_bench import durable
 from mil_bench.cluster.frozen import OpenTasks, TaskFolder, write_tasks
 from mil_bench.cluster.slurm import Slurm
+from mil_bench.devices import kind_of
 from mil_bench.errors import InputError, printable
 from mil_bench.file_values import read_object
 
@@ -82,7 +83,7 @@ class Elsewhere(ABC):
     def _freeze(self) -> Path:
         """The task file: the newest one if only its bundles may differ, else a new one."""
         # The workers' GPUs count, not those of this machine.
-        device = self._setup.device.partition(":")[0]
+        device = kind_of(self._setup.device)
         if device == "auto":
             device, _ = self._setup.machine.resolve(1)
         frozen = self.freeze(device)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mil_bench import durable
+from mil_bench.devices import CPU, GPU
 from mil_bench.errors import InputError, StorageError
 from mil_bench.file_values import read_object, typed
 
@@ -28,7 +29,7 @@ _SCRIPT = """
 # Written by mil-bench. One element trains one bundle of tasks.
 bundles=({bundles})
 exec {python} -m mil_bench worker --tasks {path} --index "${{bundles[$SLURM_ARRAY_TASK_ID]}}" \\
-  --results {results} --data {data} --patience-minutes {patience:g}
+  --results {results} --data {data} --patience-minutes {patience:g}{more}
 """
 
 
@@ -48,7 +49,7 @@ class Slurm:
         tasks: the frozen tasks.
         path: of the task file.
         data: folder of the packed features, as this machine knows it.
-        setup: header, limit of elements at the same time, patience of the workers.
+        setup: header, limit of elements at the same time, options of the workers.
 
     Raises:
         InputError: there is no Slurm here, or it does not answer.
@@ -57,6 +58,7 @@ class Slurm:
     def __init__(self, tasks: OpenTasks, path: Path, data: Path, setup: Setup) -> None:
         self._tasks, self._path, self._data = tasks, path, data
         self._options, self._patience = setup.cluster, setup.patience_minutes
+        self._is_deterministic = setup.deterministic
         if shutil.which("sbatch") is None:
             raise InputError(
                 "the request",
@@ -77,7 +79,7 @@ class Slurm:
             InputError: Slurm refuses; the message holds its words.
         """
         frozen = self._tasks.frozen
-        for device in ("cpu", "cuda"):
+        for device in (CPU, GPU):
             chosen = [number for number in missing if frozen.bundles[number].device == device]
             for start in range(0, len(chosen), self._most):
                 part = chosen[start : start + self._most]
@@ -97,7 +99,7 @@ class Slurm:
             "--open-mode=append",
             f"--signal=B:USR1@{_SECONDS_BEFORE_THE_LIMIT}",
             f"--output={logs}/%A_%a.log",
-            *(["--gres=gpu:1"] if device == "cuda" else []),
+            *(["--gres=gpu:1"] if device == GPU else []),
         ]
         answer = _call(words, self._script(bundles))
         number = answer.strip().split(";")[0]
@@ -127,6 +129,7 @@ class Slurm:
                 results=shlex.quote(str(results)),
                 data=shlex.quote(str(self._data.resolve())),
                 patience=self._patience,
+                more=" --deterministic" if self._is_deterministic else "",
             )
         )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from mil_bench.commands.cards import add_allow_missing, add_cards
 from mil_bench.commands.get import add_get
 from mil_bench.commands.inspection import add_inspection, add_reading, reading_of
 from mil_bench.commands.options import add_data_folder, named_again
+from mil_bench.commands.terminal.printing import complain
 from mil_bench.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -166,10 +166,9 @@ def pack(arguments: argparse.Namespace) -> int:
         hidden = hidden_path(store_path(spec, arguments.data, arguments.encoder))
         if not hidden.exists():
             raise
-        print(
-            f"mil-bench: stopped. What is packed so far is in {hidden}; the same command continues "
-            f"from there. To discard it, remove {hidden}*.",
-            file=sys.stderr,
+        complain(
+            f"stopped. What is packed so far is in {hidden}; the same command continues from "
+            f"there. To discard it, remove {hidden}*."
         )
         return 130
     _print_packed(packed, spec)

@@ -71,29 +71,22 @@ def get(arguments: argparse.Namespace) -> int:
 
 def _list() -> int:
     """Every recipe with size, licence and gate."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from mil_bench.errors import printable
     from mil_bench.public.recipe import find_recipe, recipe_names
+    from mil_bench.report.render.terminal import print_tables
+    from mil_bench.report.tables import ResultTable
 
-    table = Table(box=None, pad_edge=False)
-    for heading in ("name", "size", "gate", "hub", "what it is; licence"):
-        table.add_column(heading, no_wrap=heading != "what it is; licence")
+    cells = {}
     for name in recipe_names():
         recipe = find_recipe(name)
-        terms = recipe.licence + ("" if recipe.open else " [needs --accept-licence]")
         labels = "; needs --labels" if recipe.needs_labels else ""
-        cells = (
-            name,
-            _size(recipe.size),
-            recipe.gate or "open",
-            recipe.tried or _NOT_TRIED,
-            f"{recipe.title}{labels}\n{terms}",
-        )
-        table.add_row(*(Text(printable(cell)) for cell in cells))
-    Console(highlight=False).print(table)
+        cells[name] = {
+            "size": _size(recipe.size),
+            "gate": recipe.gate or "open",
+            "hub": recipe.tried or _NOT_TRIED,
+            "what it is": f"{recipe.title}{labels}",
+            "licence": recipe.licence + ("" if recipe.open else " [needs --accept-licence]"),
+        }
+    print_tables([ResultTable("recipes", "Public features", "", cells, row_heading="name")])
     print(
         "\nhub: when somebody last fetched it from the real hub; 'not tried' recipes were tested "
         "against a server on this machine only.\nFetch one:  mil-bench data get NAME"

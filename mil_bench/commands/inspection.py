@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mil_bench.commands.cards import add_allow_missing
 from mil_bench.commands.options import add_data_folder, add_results_folder
+from mil_bench.commands.terminal.printing import linked
 from mil_bench.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from mil_bench.intake.inspection.sources import BagSource
     from mil_bench.intake.readers import Reading
 
+_LONGEST_BAR = 34  # of a histogram: lines of 60 columns
 _MOST_BYTES_VERIFIED = 2**32  # read in about two seconds; info is to answer at once
 
 
@@ -255,14 +257,13 @@ def _print_sizes(sizes: np.ndarray) -> None:
     counts, _ = np.histogram(sizes, edges)
     print(f"Instances per bag: {sizes.min()} to {sizes.max()}, median {np.median(sizes):g}")
     for low, high, count in zip(edges, edges[1:], counts, strict=False):
-        bar = "█" * int(np.ceil(40 * count / counts.max()))
+        bar = "█" * int(np.ceil(_LONGEST_BAR * count / counts.max()))
         print(f"  {f'{low}-{high - 1}' if high - low > 1 else str(low):>15} {count:7d} {bar}")
 
 
 def _draw_sizes(sizes: np.ndarray, name: Path, results: Path) -> None:
-    from mil_bench.errors import show
     from mil_bench.report.figures.bag_sizes import bag_size_histogram
 
     path = results / "inspection" / f"{name.stem}-bag-sizes.png"
     bag_size_histogram(sizes, f"{name.stem}: {len(sizes)} bags", path)
-    show(f"Figure: {path}")
+    print(f"Figure: {linked(path)}")

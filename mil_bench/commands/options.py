@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mil_bench.planning.options import add_options, from_arguments, words_of
 from mil_bench.planning.request import RunRequest
+from mil_bench.run_file import Datasets
 from mil_bench.running.setup import Cluster, Setup, data_folder
 
 if TYPE_CHECKING:
@@ -18,17 +19,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def add_comparison(parser: Any) -> None:
-    """Add the options for methods, datasets, splits and budget."""
+def add_comparison(parser: Any, has_file: bool = False) -> None:
+    """Add the options for methods, datasets, splits and budget.
+
+    Args:
+        parser: of the command.
+        has_file: whether the command takes a run file, which may name the datasets.
+    """
     group = parser.add_argument_group("what to compare")
-    group.add_argument(
-        "--dataset",
-        nargs="+",
-        required=True,
-        metavar="NAME",
-        help="one or more names or card files; simulated datasets take settings: "
-        "bracs-sim:slides=200,difficulty=1.5",
-    )
+    add_options(group, Datasets, "dataset", required=() if has_file else ("dataset",))
     names = (
         "encoders",
         "methods",
@@ -48,8 +47,8 @@ def add_comparison(parser: Any) -> None:
 def add_setup(parser: Any, *more: str) -> Any:
     """Add the options for workers, device, executor and folders; returns their group."""
     group = parser.add_argument_group("machine and folders")
-    names = ("workers", "device", "on", "patience_minutes", "debug", "results", "data")
-    add_options(group, Setup, *names, *more)
+    names = ("workers", "device", "deterministic", "on", "patience_minutes", "debug")
+    add_options(group, Setup, *names, "results", "data", *more)
     cluster = parser.add_argument_group("other machines (--on slurm, workers or dask)")
     add_options(cluster, Cluster, "sbatch", "array_limit", "bundle", "detach", "scheduler")
     return group
@@ -95,6 +94,7 @@ def add_json(parser: Any) -> None:
     parser.add_argument(
         "--json",
         action="store_true",
+        default=False,
         help="print one JSON document and nothing else on standard output",
     )
 

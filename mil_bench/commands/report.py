@@ -10,6 +10,7 @@ from mil_bench.commands.options import (
     output_as_errors,
     words_again,
 )
+from mil_bench.commands.terminal.printing import linked
 from mil_bench.errors import InputError, one_line
 from mil_bench.planning.asked import OPTIONS, Asked
 from mil_bench.planning.options import add_options, from_arguments
@@ -118,7 +119,7 @@ def show(result: Any, folder: Path, again: str) -> None:
     page = result.write(folder)
     for line in result.figures.failures.values():
         print(f"! {one_line(line)}")
-    print(f"\nReport: {page}  (tables as Markdown, CSV and LaTeX in the same folder)")
+    print(f"\nReport: {linked(page)}  (tables as Markdown, CSV and LaTeX in the same folder)")
     print(f"To print it again: mil-bench report {result.run_id}{result.asked.again}{again}")
 
 
@@ -183,7 +184,7 @@ def show_ranking(results: list[Any], reports: Path) -> None:
         print()
         for sentence in grid.sentences:
             print(one_line(sentence))
-        print(f"\nEncoders: {grid.write(reports)}")
+        print(f"\nEncoders: {linked(grid.write(reports))}")
     if len(results) < 2:
         return
     print()
@@ -193,4 +194,4 @@ def show_ranking(results: list[Any], reports: Path) -> None:
         print(f"! Not done: {error}")
         return
     print_tables([ranking.table])
-    print(f"\n{one_line(ranking.sentence)}\n\nRanking: {ranking.write(reports)}")
+    print(f"\n{one_line(ranking.sentence)}\n\nRanking: {linked(ranking.write(reports))}")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from mil_bench.commands.options import add_setup, setup_of, words_again
+from mil_bench.commands.terminal.printing import complain, linked
 from mil_bench.errors import one_line
 from mil_bench.papers.request import ReproduceRequest
 from mil_bench.planning.asked import Asked
@@ -88,7 +88,7 @@ def reproduce(arguments: argparse.Namespace) -> int:
     for reason, names in overview.missing.items():
         print(f"! Not done: {', '.join(names)}\n{reason}\n")
     if len({part.item.name for part in parts}) > 1:
-        print(f"Overview: {overview.write(folder)}")
+        print(f"Overview: {linked(overview.write(folder))}")
     return 1 if overview.missing else 0
 
 
@@ -98,8 +98,7 @@ def _present_names(items: tuple[str, ...]) -> tuple[str, ...]:
 
     for old, new in FORMER_NAMES.items():
         if old in items:
-            words = f"'reproduce {old}' is now called 'reproduce {new}'"
-            print(f"mil-bench: {words}", file=sys.stderr)
+            complain(f"'reproduce {old}' is now called 'reproduce {new}'")
     return tuple(FORMER_NAMES.get(name, name) for name in items)
 
 
@@ -110,4 +109,4 @@ def _print_page(page: Page, path: Path) -> None:
     print("".join(f"- {one_line(line)}\n" for line in page.facts))
     for table in page.tables:  # one by one: each has its own dataset and so its own caption
         print_tables([table])
-    print(f"Page: {path}\n")
+    print(f"Page: {linked(path)}\n")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
+import tempfile
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mil_bench.commands.options import (
@@ -21,67 +25,88 @@ from mil_bench.commands.report import (
     show,
     show_ranking,
 )
+from mil_bench.commands.terminal.printing import complain, linked
 from mil_bench.errors import InputError, one_line
 from mil_bench.planning.asked import OPTIONS, Asked
 from mil_bench.planning.options import add_options, from_arguments
 from mil_bench.planning.request import RunRequest
+from mil_bench.run_file import Datasets, completed, save_run_file
 from mil_bench.wording import plural
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from mil_bench.planning.plan import RunPlan
+    from mil_bench.planning.prepare import Prepared
     from mil_bench.running.result_store import ResultStore
+    from mil_bench.running.setup import Setup
 
 
 def add_run(subparsers: Any) -> None:
     """``mil-bench run``."""
     parser = subparsers.add_parser(
         "run",
+        argument_default=argparse.SUPPRESS,  # of what is not given, a run file may say it
         help="train methods by cross-validation and print the comparison tables",
         description="Train methods by seeded cross-validation and print the comparison tables. "
         "Every finished fold is stored at once: after an interruption, the same command trains "
         "only what is missing.",
     )
     parser.set_defaults(call=run)
-    add_comparison(parser)
+    parser.add_argument(
+        "file",
+        nargs="?",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="a run file (TOML) that gives the options; those on the command line count more",
+    )
+    add_comparison(parser, has_file=True)
     tuning = parser.add_argument_group("settings (default: the authors' recipes)")
     add_options(tuning.add_mutually_exclusive_group(), RunRequest, "tune", "tuned")
     add_options(tuning, RunRequest, "select", "pruning")
     add_options(parser.add_argument_group("the comparison"), Asked, *OPTIONS)
     how = add_setup(parser, "tracking", "shard", "collect")
     how.add_argument(
-        "--dry-run", action="store_true", help="print what would be trained, and train nothing"
+        "--dry-run",
+        action="store_true",
+        default=False,
+        help="print what would be trained, and train nothing",
     )
+    add_options(how, Datasets, "test_on")
     how.add_argument(
-        "--test-on",
-        nargs="+",
-        default=[],
-        metavar="NAME",
-        help="also predict these datasets with all trained models: tables per cohort, and the drop "
-        "from the run's own test slides",
+        "--save",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="write a run file: mil-bench run FILE then does what this command does",
     )
     add_json(how)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, print and write; returns 1 if a training failed."""
-    from mil_bench.api import execute, prepare
-
+    arguments = completed(arguments)
+    if not arguments.dataset:
+        remedy = "Give --dataset NAME, or a run file that names one."
+        raise InputError("the request", ["no dataset is named"], remedy)
     if arguments.json and arguments.dry_run:
         problem = "json prints results, and dry-run makes none"
         raise InputError("the request", [problem], "Give only one of them.")
     if arguments.json and arguments.test_on:
         problem = "json prints a run's own results, and test-on asks for those of other datasets"
         raise InputError("the request", [problem], "Give only one of them.")
-    setup = setup_of(arguments)
-    # All requests are checked before the first one trains.
-    prepared = [prepare(request, setup) for request in requests_of(arguments)]
+    setup, requests = setup_of(arguments), requests_of(arguments)
     asked = from_arguments(Asked, arguments)
+    _announce(requests)
+    from mil_bench.api import execute
+
+    # All requests are checked before the first one trains.
+    prepared = [_prepared(request, setup, arguments.dry_run) for request in requests]
     for planned in prepared:
         asked.require(planned.plan)
+    if arguments.save is not None:
+        save_run_file(arguments.save, arguments)
     if arguments.dry_run:
         _print_plans(prepared, setup, arguments)
         return 0
@@ -112,6 +137,32 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if any(result.failures for result in results) else 0
 
 
+def _announce(requests: Sequence[RunRequest]) -> None:
+    """Say that a run is planned, which imports torch; unknown names are reported at once."""
+    from mil_bench.datasets.catalogue import find_dataset
+
+    for request in requests:
+        if not request.plugins:  # they may bring methods, and importing them comes first
+            request.rows  # noqa: B018 - as find_dataset
+            find_dataset(request.dataset)
+    names = dict.fromkeys(one_line(request.dataset) for request in requests)
+    complain(f"planning the comparison on {', '.join(names)}")
+
+
+def _prepared(request: RunRequest, setup: Setup, is_dry: bool) -> Prepared:
+    """A request with its plan; a dry run keeps no dataset that it generates."""
+    from mil_bench.api import prepare
+    from mil_bench.datasets.catalogue import find_dataset, store_path
+
+    if not is_dry:
+        return prepare(request, setup)
+    spec = find_dataset(request.dataset)
+    if spec.generator is None or store_path(spec, setup.data).exists():
+        return prepare(request, setup)
+    with tempfile.TemporaryDirectory() as scratch:
+        return prepare(request, replace(setup, data=Path(scratch)))
+
+
 def _show_cohort(result: Any, name: str, data: Path, folder: Path) -> None:
     """Predict another dataset with the trained models; print and write its tables."""
     from mil_bench.maps.slide_maps import file_name
@@ -124,7 +175,7 @@ def _show_cohort(result: Any, name: str, data: Path, folder: Path) -> None:
     print()
     for sentence in cohort.sentences:
         print(one_line(sentence))
-    print(f"\nTables: {cohort.write(folder / f'on-{file_name(name)}')}")
+    print(f"\nTables: {linked(cohort.write(folder / f'on-{file_name(name)}'))}")
 
 
 def _document(result: Any, setup: Any) -> dict[str, Any]:
@@ -169,14 +220,15 @@ def _print_plan(plan: RunPlan, store: ResultStore) -> None:
         parts = f"{training} training, {validation} validation, {test} test {plan.unit}s"
         print(f"{repeat}fold {k}: {parts}")
     print()
+    width = max(map(len, plan.methods))
     for job in plan.jobs:
         missing = folds - len(store.done(job) & set(range(folds)))
         how = _recipe_line(job.recipe) if job.is_trained else "uses no features"
-        print(f"{job.label:14} seed {job.seed}: {missing} of {folds} folds to train, {how}")
+        print(f"{job.label:{width}}  seed {job.seed}: {missing} of {folds} folds to train, {how}")
     for label, reason in plan.skipped.items():
-        print(f"{label:14} is left out: {reason}")
+        print(f"{label:{width}}  is left out: {reason}")
     for label, remark in plan.remarks.items():
-        print(f"{label:14} note: {remark}")
+        print(f"{label:{width}}  note: {remark}")
 
 
 def _recipe_line(recipe: Mapping[str, Any]) -> str:
@@ -186,5 +238,5 @@ def _recipe_line(recipe: Mapping[str, Any]) -> str:
         return "fits itself in one pass"
     return (
         f"{plural(recipe['epochs'], 'epoch')}, {recipe['optimizer']}, "
-        f"learning rate {recipe['learning_rate']:g}, {recipe['batch_size']} bags per step"
+        f"learning rate {recipe['learning_rate']:g}, {plural(recipe['batch_size'], 'bag')} per step"
     )

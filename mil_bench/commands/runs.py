@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 from mil_bench.commands.options import add_json, add_results_folder, words_again
+from mil_bench.commands.terminal.printing import complain
 
 if TYPE_CHECKING:
     import argparse
@@ -83,14 +83,20 @@ def _add_track(actions: Any) -> None:
 
 def list_runs(arguments: argparse.Namespace) -> int:
     """Print the runs that match the filters; returns 2 if a stored file is broken."""
-    from mil_bench.errors import StorageError, printable
-    from mil_bench.report.render.terminal import print_tables
     from mil_bench.results import Results
+
+    results = Results(arguments.results)
+    has_runs = any(folder.is_dir() for folder in (results.runs, results.imported))
+    if not (has_runs or arguments.json):
+        print(_none_yet(arguments))  # at once, as it is what a new user does first
+        return 0
+    from mil_bench.errors import StorageError
+    from mil_bench.report.render.terminal import print_tables
     from mil_bench.running.result_store import ResultStore
     from mil_bench.runs.document import table_document, text_of_document
     from mil_bench.runs.listing import RunFilter, run_table
 
-    store = ResultStore(Results(arguments.results).runs)
+    store = ResultStore(results.runs)
     plans, broken = {}, []
     for run_id in store.runs():
         try:
@@ -105,14 +111,18 @@ def list_runs(arguments: argparse.Namespace) -> int:
     elif chosen:
         print_tables([table])
     elif not broken:
-        again = words_again(arguments, "results")
-        print(
-            f"There is no run in {arguments.results} yet. "
-            f"Begin with: mil-bench run --dataset digits --preset quick{again}"
-        )
+        print(_none_yet(arguments))
     for line in broken:
-        print(f"mil-bench: {printable(line)}", file=sys.stderr)
+        complain(line)
     return 2 if broken else 0
+
+
+def _none_yet(arguments: argparse.Namespace) -> str:
+    again = words_again(arguments, "results")
+    return (
+        f"There is no run in {arguments.results} yet. "
+        f"Begin with: mil-bench run --dataset digits --preset quick{again}"
+    )
 
 
 def compare_runs(arguments: argparse.Namespace) -> int:

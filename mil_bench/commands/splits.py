@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mil_bench.commands.options import add_data_folder, named_again
+from mil_bench.commands.terminal.printing import complain
 from mil_bench.errors import InputError, printable
 from mil_bench.progress import progress_bar
 
@@ -198,7 +198,7 @@ def import_(arguments: argparse.Namespace) -> int:
         file.lists, labels=lists.labels, groups=lists.groups, respelled=lists.respelled
     )
     for line in conflicts(_write(file, written, arguments, spec, table)):
-        print(f"mil-bench: warning: {printable(line)} Runs use the metadata.", file=sys.stderr)
+        complain(f"warning: {line} Runs use the metadata.")
     return 0
 
 
@@ -241,7 +241,7 @@ def audit(arguments: argparse.Namespace) -> int:
     if result.faults:
         reasons.append("the lists cannot be followed (see FAULT)")
     if reasons:
-        print(f"mil-bench: {'; '.join(reasons)}: exit code 1", file=sys.stderr)
+        complain(f"{'; '.join(reasons)}: exit code 1")
     return 1 if reasons else 0
 
 
@@ -254,7 +254,8 @@ def _show(result: SplitAudit) -> None:
     from mil_bench.report.audit_tables import audit_tables
     from mil_bench.report.render.terminal import print_tables
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False)
+    console.soft_wrap = not console.is_terminal  # a pipe gets one sentence per line
     console.print(Text(printable(f"Audit of {result.title}"), style="bold"))
     for line in sentences(result):
         console.print(Text(f"- {line}", style="bold red" if line.startswith("LEAKS") else ""))

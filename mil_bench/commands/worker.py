@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mil_bench.commands.options import add_results_folder
+from mil_bench.devices import CPU, GPU
 from mil_bench.errors import InputError
 from mil_bench.planning.options import add_options
 from mil_bench.running.setup import Setup
@@ -47,7 +48,7 @@ def add_worker(subparsers: Any) -> None:
         metavar="DIR",
         help="folder of packed features (default: MIL_BENCH_DATA, else the folder of the run)",
     )
-    add_options(parser, Setup, "workers", "device", "patience_minutes")
+    add_options(parser, Setup, "workers", "device", "deterministic", "patience_minutes")
 
 
 def worker(arguments: argparse.Namespace) -> int:
@@ -75,9 +76,10 @@ def worker(arguments: argparse.Namespace) -> int:
     chosen = bundles if arguments.index is None else (bundles[arguments.index],)
     device = arguments.device
     if device == "auto":  # as frozen: a GPU that is missing here must be said
-        device = "cuda" if any(bundle.device == "cuda" for bundle in chosen) else "cpu"
+        device = GPU if any(bundle.device == GPU for bundle in chosen) else CPU
     patience = arguments.patience_minutes or None
-    machine = Machine(arguments.workers, device, patience=patience)
+    deterministic = arguments.deterministic
+    machine = Machine(arguments.workers, device, patience=patience, deterministic=deterministic)
     named = arguments.data or (Path(d) if (d := os.environ.get("MIL_BENCH_DATA")) else None)
     positions = [task for bundle in chosen for task in bundle.tasks]
     device, workers = machine.resolve(len(positions))

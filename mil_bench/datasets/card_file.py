@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-import tomllib
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -30,7 +29,7 @@ from mil_bench.datasets.card import (
     GroupProfile,
     LabelColumns,
 )
-from mil_bench.datasets.regular_file import open_regular
+from mil_bench.datasets.regular_file import read_toml
 from mil_bench.errors import InputError
 from mil_bench.file_values import value_problems
 from mil_bench.hierarchy import LabelHierarchy
@@ -38,11 +37,9 @@ from mil_bench.splits.protocols import PROTOCOLS
 from mil_bench.wording import suggestion
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
 _Value = TypeVar("_Value")
-_MOST_BYTES = 2**20
 _UNKNOWN = "not given on the card"
 _REMEDY = "Correct the card; mil-bench data new NAME writes one with every key explained."
 
@@ -179,7 +176,7 @@ def read_card(path: Path) -> DatasetSpec:
         InputError: every problem of the card at once, by key.
     """
     try:
-        card = _Card.model_validate(_content(path))
+        card = _Card.model_validate(read_toml(path, f"card {path}", _REMEDY))
     except ValidationError as error:
         raise InputError(f"card {path}", value_problems(error, _Card), _REMEDY) from error
     hierarchy = (
@@ -216,18 +213,3 @@ def name_problems(name: str) -> list[str]:
     if name in registry.datasets.names():
         return [f"'{name}' is taken by {registry.datasets.origin(name)}"]
     return []
-
-
-def _content(path: Path) -> Mapping[str, Any]:
-    try:
-        with open_regular(path) as file:
-            raw = file.read(_MOST_BYTES + 1)
-        if len(raw) > _MOST_BYTES:
-            problem = f"it has more than {_MOST_BYTES:,} bytes; no card has"
-            raise InputError(f"card {path}", [problem], _REMEDY)
-        return tomllib.loads(raw.decode("utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:  # what TOML and decoding raise
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(
-            f"card {path}", [f"it cannot be read as TOML in UTF-8: {reason}"], _REMEDY
-        ) from error

@@ -21,6 +21,9 @@ LEVELS: Mapping[str, str] = {
 """Where a metric is taken, and the word before its name: fine labels; coarse labels, from fine
 probabilities summed over the children; coarse labels, from the method's own coarse head; and means
 over slides that belong to no level."""
+MARGIN = 0.01
+"""Differences below it make methods practically equivalent, unless a run is asked with another: 1
+point of a metric in percent, a hundredth of the unit of any other."""
 LABEL_LEVELS = ("fine", "coarse", "coarse_head")
 
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from mil_bench.hierarchy import LabelHierarchy
 
+REPEATS, UP_TO_ROUNDING = "repeats", "up to rounding"
+"""How well a repetition agrees, in ``TrainedFold.environment`` of what a GPU trained."""
+
 
 @dataclass(frozen=True, eq=False)
 class Predictions:

@@ -22,6 +22,7 @@ from mil_bench.datasets.card import SLIDE
 from mil_bench.evaluation.bootstrap import Bootstrap, bootstrap
 from mil_bench.evaluation.comparison import PatientSpread, compared, contributions
 from mil_bench.evaluation.main_metric import MAIN_MEASURE
+from mil_bench.evaluation.metric import MARGIN
 from mil_bench.evaluation.metrics import Measure, MetricValues, class_values
 from mil_bench.evaluation.metrics import measure as measure_fold
 from mil_bench.wording import without_source
@@ -36,9 +37,6 @@ Answer = Literal["better", "equivalent", "undecided"]
 """What the numbers say of a pair; "better" means that its first method is."""
 FEWEST_FOLDS = 3
 """With two folds the rule has never been tried; a single split is judged by its patients alone."""
-MARGIN = 0.01
-"""Differences below it make methods practically equivalent, unless a run is asked with another: 1
-point of a metric in percent, a hundredth of the unit of any other."""
 
 _NO_SPREAD = (
     "the difference is the same in every fold, so a t-test across folds has no variance to work "

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mil_bench.errors import InputError
-from mil_bench.evaluation.main_metric import measure_named
-from mil_bench.evaluation.verdicts import MARGIN
+from mil_bench.evaluation.metric import MARGIN
 from mil_bench.planning.options import option, words_of
 from mil_bench.wording import near_names, shortened
 
@@ -71,10 +70,14 @@ class Asked:
         if problems:
             raise InputError("the comparison", problems, "See mil-bench report --help.")
         if self.metric is not None:
+            from mil_bench.evaluation.main_metric import measure_named
+
             measure_named(self.metric)
 
     def measure(self, plan: RunPlan) -> Measure:
         """What methods of a run are compared on."""
+        from mil_bench.evaluation.main_metric import measure_named  # brings numpy
+
         return measure_named(self.metric or plan.main_metric)
 
     @property

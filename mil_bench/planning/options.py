@@ -53,6 +53,9 @@ def option(
 def add_options(parser: Any, request: type, *names: str, required: Sequence[str] = ()) -> None:
     """Add fields of a request to a parser or a group of one.
 
+    A parser that is made with ``argument_default=argparse.SUPPRESS`` gives no defaults: its result
+    has only what the user gave.
+
     Args:
         parser: a parser of argparse, or a group of one.
         request: the dataclass.
@@ -65,14 +68,15 @@ def add_options(parser: Any, request: type, *names: str, required: Sequence[str]
         about = {key: field.metadata[key] for key in ("metavar", "choices")}
         words: dict[str, Any] = {key: value for key, value in about.items() if value is not None}
         words |= {"dest": name, "help": field.metadata["help"]}
-        default = _default(field)
+        default = default_of(field)
+        words["default"] = default if parser.argument_default is None else parser.argument_default
         if isinstance(default, bool):
-            words |= {"action": "store_false" if default else "store_true", "default": default}
+            words |= {"action": "store_false" if default else "store_true"}
         else:
-            words |= {"type": field.metadata["parse"], "default": default}
+            words |= {"type": field.metadata["parse"]}
             words |= {"nargs": "+"} if isinstance(default, tuple) else {}
             words |= {"required": True} if name in required else {}
-        parser.add_argument(_flag(field), **words)
+        parser.add_argument(flag_of(field), **words)
 
 
 def from_arguments(request: type[_T], arguments: argparse.Namespace, **more: Any) -> _T:
@@ -95,21 +99,23 @@ def words_of(request: Any) -> Iterator[str]:
         value = getattr(request, field.name)
         if "flag" not in field.metadata:
             continue
-        if value == _default(field) and not field.metadata["shown"]:
+        if value == default_of(field) and not field.metadata["shown"]:
             continue
-        yield _flag(field)
+        yield flag_of(field)
         if isinstance(value, tuple):
             yield from map(str, value)
         elif not isinstance(value, bool):
             yield str(value)
 
 
-def _flag(field: dataclasses.Field[Any]) -> str:
+def flag_of(field: dataclasses.Field[Any]) -> str:
+    """The option of a field, with its hyphens."""
     name = field.metadata["flag"] or field.name.replace("_", "-")
-    return f"--no-{name}" if _default(field) is True else f"--{name}"
+    return f"--no-{name}" if default_of(field) is True else f"--{name}"
 
 
-def _default(field: dataclasses.Field[Any]) -> Any:
+def default_of(field: dataclasses.Field[Any]) -> Any:
+    """The default of a field; None if it has none."""
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()
     return None if field.default is dataclasses.MISSING else field.default

@@ -1,9 +1,10 @@
-"""What each training cost: epochs and seconds."""
+"""What each training cost, and how well a repetition of it agrees."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mil_bench.evaluation.predictions import REPEATS, UP_TO_ROUNDING
 from mil_bench.report.tables import Cell, ResultTable
 
 if TYPE_CHECKING:
@@ -21,6 +22,29 @@ _TUNED = (
     "These are the trainings with the chosen settings; the cost of the search is in the table on "
     "tuning."
 )
+
+
+def environments_of(trained: Mapping[str, Sequence[TrainedFold]]) -> dict[str, str]:
+    """Versions and devices of the trainings by name; several if trainings differ."""
+    versions: dict[str, dict[str, None]] = {}
+    for folds in trained.values():
+        for fold in folds:
+            for name, value in fold.environment.items():
+                versions.setdefault(name, {})[value] = None
+    return {name: ", ".join(values) for name, values in versions.items()}
+
+
+def agreement_sentence(trained: Mapping[str, Sequence[TrainedFold]]) -> str:
+    """How well a repetition agrees with trainings of which it is not known bit for bit, or ""."""
+    models = {
+        fold.environment.get("device", "")
+        for folds in trained.values()
+        for fold in folds
+        if fold.environment.get(REPEATS) == UP_TO_ROUNDING
+    }
+    if not models:
+        return ""
+    return f"Trained on a GPU ({', '.join(sorted(models))}): repetitions agree up to rounding."
 
 
 def budget_table(

@@ -1,21 +1,11 @@
-"""Progress bars for a terminal; plain lines where there is none."""
+"""Progress of a run: trainings, and the epochs of those under way."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
-
+from mil_bench.progress.display import Display
 from mil_bench.running.listeners import Listener
 
 if TYPE_CHECKING:
@@ -25,30 +15,14 @@ if TYPE_CHECKING:
     from mil_bench.planning.plan import Job, RunPlan
 
 
-def long_bars(console: Console) -> Progress:
-    """Bars for what takes minutes to days; none if the console is no terminal."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-        # Folds take minutes to hours; rich looks back 30 seconds otherwise.
-        speed_estimate_period=24 * 3600,
-    )
-
-
 class ProgressDisplay(Listener):
-    """Bars for methods, folds and the epochs of what is being trained, on standard error."""
+    """Trainings of this call with rate and time left; failures and remarks as they come."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False)
-        self._bars = long_bars(self._console)
-        self._epochs: dict[tuple, Any] = {}
-        self._left: dict[str, set[tuple[int, int]]] = {}
+        self._display = Display("trainings")
+        self._under_way: dict[tuple[str, int, tuple[int, ...]], Any] = {}
         self._notes: set[str] = set()
+        self._done = self._total = 0
         self._started = time.monotonic()
 
     def on_start(
@@ -57,66 +31,60 @@ class ProgressDisplay(Listener):
         trainings: Sequence[tuple[Job, int]],
         done: int,
     ) -> None:
-        """Show the bars."""
-        self._left = {}
-        for job, fold in trainings:
-            self._left.setdefault(job.label, set()).add((job.seed, fold))
+        """Show the display; stored trainings would spoil its estimate of the time left."""
         total = len(trainings)
         self._done, self._total, self._started = 0, total - done, time.monotonic()
         if done:
-            self._console.print(f"{done} of {total} trainings are stored from an earlier call.")
-        self._methods = self._bars.add_task("methods", total=len(self._left))
-        # Without stored folds, which would spoil the estimate of the time left.
-        self._folds = self._bars.add_task("folds", total=total - done)
-        self._bars.start()
+            self._display.say(f"{done} of {total} trainings are stored from an earlier call.")
+        self._display.start(self._total)
 
     def on_epoch(self, event: Any) -> None:
-        """Move the bar of the task; say what there is to know about a method, once."""
+        """Show the epoch; say what there is to know about a method, once."""
         if event.note and event.note not in self._notes:
             self._notes.add(event.note)
-            self._console.print(Text(event.note))
-        key = (event.label, event.seed, event.folds)
-        if key not in self._epochs:
-            folds = ", ".join(map(str, event.folds))
-            self._epochs[key] = self._bars.add_task(
-                f"  {event.label} fold {folds}: epochs", total=event.epochs
-            )
-        self._bars.update(self._epochs[key], completed=event.epoch)
+            self._display.say(event.note)
+        self._under_way[event.label, event.seed, event.folds] = event
+        self._show()
 
     def on_fold(self, job: Job, result: TrainedFold) -> None:
-        """Count the fold and remove its epoch bar."""
+        """Count the fold, which is no longer under way."""
         self._done += 1
-        self._finished(job, result)
-        for key in [
-            k for k in self._epochs if k[:2] == (job.label, job.seed) and result.fold in k[2]
-        ]:
-            self._bars.remove_task(self._epochs.pop(key))
-        if not self._console.is_terminal:
-            elapsed = time.monotonic() - self._started
-            line = f"{self._done}/{self._total} {job.label} seed {job.seed} fold {result.fold}"
-            how = (
-                f"{result.seconds:.0f} s, selected epoch {result.best_epoch + 1}"
-                if result.curves
-                else "no training"
-            )
-            self._console.print(f"{line}: {how} ({elapsed:.0f} s)")
-
-    def on_stored_fold(self, job: Job, result: TrainedFold) -> None:
-        """Count it as finished, if this call is about it."""
-        self._finished(job, result)
+        self._forget(job, (result.fold,))
+        elapsed = time.monotonic() - self._started
+        line = f"{self._done}/{self._total} {job.label} seed {job.seed} fold {result.fold}"
+        how = (
+            f"{result.seconds:.0f} s, selected epoch {result.best_epoch + 1}"
+            if result.curves
+            else "no training"
+        )
+        self._display.step(f"{line}: {how} ({elapsed:.0f} s)")
+        self._show()
 
     def on_failure(self, job: Job, folds: tuple[int, ...], reason: str) -> None:
         """Report it at once."""
-        self._console.print(
+        self._forget(job, folds)
+        self._display.say(
             f"{job.label} seed {job.seed} fold {', '.join(map(str, folds))} failed: {reason}"
         )
+        self._show()
 
     def on_end(self) -> None:
-        """Remove the bars."""
-        self._bars.stop()
+        """Remove the display."""
+        self._display.stop()
 
-    def _finished(self, job: Job, result: TrainedFold) -> None:
-        if job.label in self._left:
-            self._left[job.label].discard((job.seed, result.fold))
-        self._bars.update(self._folds, completed=self._done)
-        self._bars.update(self._methods, completed=sum(not left for left in self._left.values()))
+    def _forget(self, job: Job, folds: tuple[int, ...]) -> None:
+        for key in list(self._under_way):
+            if key[:2] == (job.label, job.seed) and set(folds) & set(key[2]):
+                del self._under_way[key]
+
+    def _show(self) -> None:
+        events = self._under_way.values()
+        share = sum(len(event.folds) * event.epoch / max(1, event.epochs) for event in events)
+        running = "; ".join(
+            f"{event.label} fold {', '.join(map(str, event.folds))}: "
+            f"epoch {event.epoch}/{event.epochs}"
+            for event in events
+        )
+        if self._done == self._total:
+            running = "tables and figures"
+        self._display.update(self._done, min(share, self._total - self._done), running)

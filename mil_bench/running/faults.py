@@ -6,9 +6,15 @@ import traceback
 from pathlib import Path
 
 import mil_bench
+from mil_bench.devices import is_out_of_memory
 from mil_bench.errors import MilBenchError
 
 _OURS = str(Path(mil_bench.__file__).parent)
+_MEMORY_ADVICE = (
+    "; one fold alone needs more memory than there is: use fewer --workers, bags of fewer "
+    "instances or --device cpu"
+)
+_NO_ORDER = "does not have a deterministic implementation"  # words of torch
 _GUESTS = ("baselines", "benchmarks", "hmil")
 
 
@@ -23,6 +29,13 @@ def reason_of(error: BaseException) -> str:
         text = ": ".join(filter(None, [kind, text_of(error)]))
     place = place_in_method(error)
     return f"{text} ({place})" if place else text
+
+
+def advice_for(error: BaseException) -> str:
+    """What the user can do about an error, as the end of its reason; "" if that is not known."""
+    if _NO_ORDER in text_of(error):
+        return "; without --deterministic it can be trained"
+    return _MEMORY_ADVICE if is_out_of_memory(error) else ""
 
 
 def text_of(error: BaseException) -> str:

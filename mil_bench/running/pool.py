@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from mil_bench import registry
+from mil_bench.devices import GPU
 from mil_bench.errors import TrainingError
 from mil_bench.evaluation.predictions import TrainedFold
 from mil_bench.running.heartbeats import Heartbeats
@@ -78,13 +79,13 @@ def train_all(
         while True:
             with open_executor(workers) as pool, _stopping(heartbeats):
                 slots = getattr(pool, "slots", workers)  # of executors that queue themselves
-                lost = _drain(source, pool, slots, attempt, watch, machine.gpus)
+                lost = _drain(source, pool, slots, attempt, watch, machine)
             if not lost:
                 return
             for task in lost:
                 with open_executor(1) as pool, _stopping(heartbeats):
                     one = _Single(source, task)
-                    lost_again = _drain(one, pool, 1, attempt, watch, machine.gpus)
+                    lost_again = _drain(one, pool, 1, attempt, watch, machine)
                 if lost_again and machine.executor == "local" and not watch.began(task):
                     raise TrainingError(_NEVER_BEGAN)
                 if lost_again:
@@ -162,7 +163,7 @@ def _drain(
     workers: int,
     attempt: Callable[[Task], TaskResult],
     watch: _Watch,
-    gpus: Sequence[str],
+    machine: Machine,
 ) -> list[Task]:
     """Hand out tasks and take in results until there are none; the tasks lost with a dead process.
 
@@ -172,6 +173,7 @@ def _drain(
     running: dict[Future[TaskResult], Task] = {}
     device_of: dict[Future[TaskResult], str] = {}
     lost: list[Task] = []
+    gpus = machine.gpus
     while True:
         while (
             not lost
@@ -180,11 +182,12 @@ def _drain(
             and (task := source.next_task()) is not None
         ):
             device = task.device
-            if device == "cuda" and gpus:  # the one with the fewest tasks
+            if device == GPU and gpus:  # the one with the fewest tasks
                 busy = Counter(device_of[future] for future in running)
                 device = min(gpus, key=lambda gpu: busy[gpu])
             try:
-                future = pool.submit(attempt, replace(task, device=device))
+                placed = replace(task, device=device, deterministic=machine.deterministic)
+                future = pool.submit(attempt, placed)
             except BrokenExecutor:
                 return [*running.values(), task]
             running[future], device_of[future] = task, device

@@ -6,6 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from mil_bench import durable
+from mil_bench.devices import is_cpu
 from mil_bench.evaluation.metrics import named_values
 from mil_bench.evaluation.predictions import TrainedFold
 from mil_bench.running.pool import TaskResult, train_all
@@ -168,7 +169,7 @@ def tasks_of(
         trainings: all jobs with all their folds.
         device: "cpu" or "cuda".
     """
-    if device == "cpu":
+    if is_cpu(device):
         return [(job, (fold,)) for job, fold in missing]
     jobs = {id(job): job for job, _ in missing}
     return [

@@ -6,8 +6,9 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from mil_bench import registry
+from mil_bench import devices, registry
 from mil_bench.errors import InputError, UnknownNameError
 from mil_bench.planning.options import option
 from mil_bench.results import Results
@@ -72,6 +73,7 @@ class Machine:
         debug: whether an error of a training is raised instead of costing its row only.
         scheduler: address that the executor is given, None for none.
         shard: (I, N) to train only the I-th of N parts, None for everything.
+        deterministic: whether GPUs compute in the same order every time.
     """
 
     workers: int | None = None
@@ -81,6 +83,7 @@ class Machine:
     debug: bool = False
     scheduler: str | None = None
     shard: tuple[int, int] | None = None
+    deterministic: bool = False
 
     def resolve(self, tasks: int) -> tuple[str, int]:
         """Device and number of workers for so many tasks.
@@ -88,29 +91,15 @@ class Machine:
         Raises:
             InputError: a GPU was asked for that torch does not find.
         """
-        import torch
-
-        device, gpus = self.device, torch.cuda.device_count()
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        kind, _, number = device.partition(":")
-        if kind == "cuda" and int(number or 0) >= gpus:
-            found = f"only the GPUs 0 to {gpus - 1}" if gpus else "no GPU"
-            raise InputError(
-                "the request",
-                [f"device={device}, but torch finds {found} on this machine"],
-                "Use --device auto or --device cpu.",
-            )
-        default = {"cpu": cores(), "cuda": gpus}.get(device, 1)
+        device = devices.present(self.device)
+        default = {devices.CPU: cores(), devices.GPU: len(devices.gpu_names())}.get(device, 1)
         return device, max(1, min(self.workers or default, tasks))
 
     @property
     def gpus(self) -> list[str]:
         """The devices that tasks for "cuda" are spread over; [] if there is one or none."""
-        import torch
-
-        count = torch.cuda.device_count()
-        return [f"cuda:{number}" for number in range(count)] if count > 1 else []
+        names = devices.gpu_names()
+        return names if len(names) > 1 else []
 
 
 def cores() -> int:
@@ -136,6 +125,8 @@ class Setup:
         data: folder of the packed features.
         workers: number of trainings at the same time; None: one per core on a CPU, one on a GPU.
         device: "auto", "cpu", "cuda" (all visible GPUs) or "cuda:3" (one of them).
+        deterministic: let a GPU compute in the same order every time, so that a training repeats
+            bit for bit on the same model of card with the same folds trained together.
         on: name of the executor that runs the trainings, or "slurm" or "workers".
         patience_minutes: a training that ends no epoch for so long is ended and its row fails; 0
             for never.
@@ -164,6 +155,11 @@ class Setup:
         "cpu; cuda, all visible GPUs, one worker on each; cuda:3, one of them; auto (default), "
         "GPUs if there are any",
         metavar="NAME",
+    )
+    deterministic: bool = option(
+        False,
+        "on a GPU: compute in the same order every time, so that tables repeat on the same card; "
+        "slower (on a CPU they always do)",
     )
     on: str = option(
         "local",
@@ -195,8 +191,8 @@ class Setup:
 
     def __post_init__(self) -> None:
         problems = []
-        if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", str(self.device)):
-            problems.append(f"device must be auto, cpu, cuda or cuda:NUMBER, not {self.device!r}")
+        if problem := devices.problem_of_name(self.device):
+            problems.append(problem)
         if self.workers is not None and not (isinstance(self.workers, int) and self.workers >= 1):
             problems.append(f"workers must be a whole number from 1 on, not {self.workers!r}")
         if not self.patience_minutes >= 0:
@@ -211,6 +207,8 @@ class Setup:
             for name, given in (("debug", self.debug), ("shard", self.shard))
             if given and is_elsewhere
         ]
+        if self.deterministic and self.on == "workers":
+            problems.append("deterministic is an option of mil-bench worker, not for on=workers")
         if self.shard is not None and self._part is None:
             problems.append(f"shard must be I/N with I from 1 to N, not {self.shard!r}")
         if problems:
@@ -232,13 +230,21 @@ class Setup:
         """What is where in the folder of results."""
         return Results(Path(self.results))
 
+    def require_device(self) -> None:
+        """Refuse a device that is not there, before anything is stored; others have their own.
+
+        Raises:
+            InputError: this machine trains, and torch does not find its GPU.
+        """
+        if self.on not in ELSEWHERE:
+            self.machine.resolve(1)
+
     @property
     def machine(self) -> Machine:
         """What trains."""
         patience = self.patience_minutes or None
+        always: dict[str, Any] = {"shard": self._part, "deterministic": self.deterministic}
         if self.debug:
-            return Machine(1, self.device, "inline", patience, debug=True, shard=self._part)
+            return Machine(1, self.device, "inline", patience, debug=True, **always)
         scheduler = self.cluster.scheduler
-        return Machine(
-            self.workers, self.device, self.on, patience, scheduler=scheduler, shard=self._part
-        )
+        return Machine(self.workers, self.device, self.on, patience, scheduler=scheduler, **always)

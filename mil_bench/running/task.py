@@ -51,6 +51,7 @@ class Task:
         device: "cpu" or "cuda".
         plugins: files whose methods are offered beside the installed ones.
         labels: path of the label file whose labels count, None for those of the store.
+        deterministic: whether a GPU computes in the same order every time.
     """
 
     job: Job
@@ -61,6 +62,7 @@ class Task:
     device: str
     plugins: tuple[Path, ...] = ()
     labels: Path | None = None
+    deterministic: bool = False
 
     @property
     def key(self) -> str:

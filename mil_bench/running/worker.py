@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import platform
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,22 +15,27 @@ import numpy as np
 import torch
 
 import mil_bench
-from mil_bench import registry, seeds
+from mil_bench import devices, registry, seeds
 from mil_bench.bags.feed import Feed
 from mil_bench.bags.store import BagStore
 from mil_bench.datasets.card import MEAN
 from mil_bench.datasets.patients import combined
 from mil_bench.errors import TrainingError
-from mil_bench.evaluation.predictions import Predictions, TrainedFold
+from mil_bench.evaluation.predictions import (
+    REPEATS,
+    UP_TO_ROUNDING,
+    Predictions,
+    TrainedFold,
+)
 from mil_bench.methods import Fit, Method, Recipe
 from mil_bench.methods.recipe import recipe_from_json
 from mil_bench.running.code_version import commit
 from mil_bench.running.denormals import denormals_as_zero
-from mil_bench.running.faults import reason_of, whole_traceback
+from mil_bench.running.faults import advice_for, reason_of, whole_traceback
 from mil_bench.running.result_store import Failure, PrunedFold
 from mil_bench.running.task import Begun, EpochDone, FoldTask, Task
 from mil_bench.training.fold_stack import FoldStack
-from mil_bench.training.memory import freed_memory_kept
+from mil_bench.training.memory import freed_memory_kept, in_parts_that_fit
 from mil_bench.training.own_fit import FittedFolds
 from mil_bench.training.sampling import BalancedDraws, balanced
 from mil_bench.training.stack import LoopedStack, Models
@@ -37,7 +43,7 @@ from mil_bench.training.trainer import FoldHistory, FoldRoles, Schedule, fit, pr
 from mil_bench.training.witnesses import WitnessWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from mil_bench.methods.yardstick import Yardstick
     from mil_bench.planning.plan import Job
@@ -60,7 +66,8 @@ def attempt(
             raise
         seconds = round(time.monotonic() - started, 3)
         epochs = getattr(error, "epochs", 0)
-        return Failure(reason_of(error), seconds, epochs, whole_traceback(error))
+        reason = reason_of(error) + advice_for(error)
+        return Failure(reason, seconds, epochs, whole_traceback(error))
     finally:
         os.chdir(folder)  # a method may have left it
 
@@ -78,14 +85,35 @@ def train(
     Raises:
         TrainingError: a loss is not finite.
     """
-    started = time.monotonic()
-    job, device = task.job, torch.device(task.device)
     store = _bags_of(task)
     for plugin in task.plugins:
         registry.methods.add_file(plugin, Method)
-    if not job.is_trained:
+    if not task.job.is_trained:
         return [_measure(task, store, part) for part in task.folds]
-    feed = Feed(store, device)
+    device, remarks = torch.device(task.device), [""]
+
+    def together(folds: Sequence[FoldTask], may_stay: bool) -> list[TrainedFold | PrunedFold]:
+        feed = Feed(store, device, may_stay=may_stay)
+
+        def on_event(event: EpochDone) -> None:  # the parent knows the whole task only
+            on_epoch(replace(event, task=task.key, note=event.note or remarks[-1]))
+
+        return _train_together(replace(task, folds=tuple(folds)), store, feed, on_event)
+
+    def say(remark: str) -> None:
+        remarks.append(f"{task.job.label}: {remark}")
+
+    order = devices.same_order(device) if task.deterministic else contextlib.nullcontext()
+    with _one_thread(), denormals_as_zero(), freed_memory_kept(), order:
+        return in_parts_that_fit(task.folds, together, device, say)
+
+
+def _train_together(
+    task: Task, store: BagStore, feed: Feed, on_epoch: Callable[[EpochDone], None]
+) -> list[TrainedFold | PrunedFold]:
+    """Train all folds of a task at the same time."""
+    started = time.monotonic()
+    job, device = task.job, torch.device(task.device)
     recipe = recipe_from_json(job.recipe)
 
     def report(epoch: int, histories: list[FoldHistory]) -> None:  # noqa: ARG001 - only counted
@@ -94,20 +122,19 @@ def train(
             EpochDone(task.key, job.label, job.seed, task.numbers, epoch + 1, recipe.epochs, note)
         )
 
-    with _one_thread(), denormals_as_zero(), freed_memory_kept():
-        models, parameters = _build(task, store, recipe, device)
-        roles = _roles(task, store, recipe)
-        if isinstance(models, FittedFolds):
-            histories = models.fit(feed, roles, report)
-        else:
-            assert isinstance(recipe, Recipe)
-            bags, identity = Task.positions(task.ever_train), (job.seed, job.dataset, job.method)
-            schedule = Schedule.over(bags, task.mean_train, recipe, identity)
-            histories = fit(models, feed, roles, schedule, recipe, report)
-        predictions = [
-            None if histories[k].pruned else _predict(models, feed, store, part.test, k)
-            for k, part in enumerate(task.folds)
-        ]
+    models, parameters = _build(task, store, recipe, device)
+    roles = _roles(task, store, recipe)
+    if isinstance(models, FittedFolds):
+        histories = models.fit(feed, roles, report)
+    else:
+        assert isinstance(recipe, Recipe)
+        bags, identity = Task.positions(task.ever_train), (job.seed, job.dataset, job.method)
+        schedule = Schedule.over(bags, task.mean_train, recipe, identity)
+        histories = fit(models, feed, roles, schedule, recipe, report)
+    predictions = [
+        None if histories[k].pruned else _predict(models, feed, store, part.test, k)
+        for k, part in enumerate(task.folds)
+    ]
     seconds = round((time.monotonic() - started) / len(task.folds), 3)
     results: list[TrainedFold | PrunedFold] = []
     for k, part in enumerate(task.folds):
@@ -128,7 +155,7 @@ def train(
             curves=curves,
             slides=_sizes(part, store),
             seconds=seconds,
-            environment=_environment(device),
+            environment=_environment(device, task.deterministic),
             in_dim=store.width,
             parameters=parameters,
             weights={name: _array(value) for name, value in models.state(k).items()},
@@ -214,7 +241,7 @@ def _build(
     parameters = sum(weight.numel() for weight in methods[0].parameters())
     if isinstance(recipe, Fit):
         return FittedFolds(methods, identities), parameters
-    kind = FoldStack if device.type == "cuda" and build.stackable else LoopedStack
+    kind = FoldStack if build.stackable and not devices.is_cpu(device) else LoopedStack
     return kind(methods, recipe, identities), parameters
 
 
@@ -234,7 +261,7 @@ def _note(stack: Models, label: str, device: torch.device) -> str:
     elif isinstance(stack, FittedFolds):
         reason = ""
     else:
-        reason = "the method declares stackable = False" if device.type == "cuda" else ""
+        reason = "" if devices.is_cpu(device) else "the method declares stackable = False"
     return f"{label} is trained fold after fold: {reason}" if reason else ""
 
 
@@ -292,17 +319,15 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _environment(device: torch.device) -> dict[str, str]:
-    name = (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else platform.processor() or platform.machine()
-    )
-    return {
+def _environment(device: torch.device, deterministic: bool = False) -> dict[str, str]:
+    """What trained; of a GPU also how well a repetition agrees, see ``RunResult.caption``."""
+    agreement = "bit for bit" if deterministic else UP_TO_ROUNDING
+    repeats = {} if devices.is_cpu(device) else {REPEATS: agreement}
+    return repeats | {
         "mil_bench": mil_bench.__version__,
         "commit": commit(),
         "torch": torch.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
-        "device": name,
+        "device": devices.model_of(device),
     }

@@ -126,7 +126,7 @@ class EncoderGrid:
             f"{encoder}: {result.plan.dataset_caption}"
             for encoder, result in self.by_encoder.items()
         ]
-        return f"{' '.join(f'{other}.' for other in others)} {self.results[0].plan.caption}"
+        return f"{' '.join(f'{other}.' for other in others)} {self.results[0].caption}"
 
     @cached_property
     def tables(self) -> list[ResultTable]:

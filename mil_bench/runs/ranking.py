@@ -109,7 +109,7 @@ class Ranking:
             cells[method] = {r.plan.dataset: _cell(r, method) for r in self.results}
             rank = ranks.get(method, float("nan"))
             cells[method]["Average rank"] = Cell.single(rank, f"{rank:.2f}")
-        captions = " ".join(result.plan.caption for result in self.results)
+        captions = " ".join(result.caption for result in self.results)
         lower = [r.plan.dataset for r in self.results if not r.measure.metric.higher_is_better]
         cells = ranked(cells, cells.keys(), lower_is_better=["Average rank", *lower])
         chosen = {_named(result.evidence.main): None for result in self.results}

@@ -14,7 +14,7 @@ from mil_bench.errors import InputError, StorageError, UnknownNameError
 from mil_bench.evaluation.power.pairs import Outlook, outlook_of
 from mil_bench.evaluation.verdicts import Evidence, Verdict, verdicts
 from mil_bench.planning.asked import Asked
-from mil_bench.report.budget import budget_table
+from mil_bench.report.budget import agreement_sentence, budget_table, environments_of
 from mil_bench.report.centre_tables import CENTRE_TABLES, centre_tables
 from mil_bench.report.overview.forest import Forest, by_mean
 from mil_bench.report.pair_sentences import verdict_sentence
@@ -23,8 +23,9 @@ from mil_bench.report.render import PREDICTIONS, check_folder, write_report
 from mil_bench.report.result_tables import pooled_tables, result_tables
 from mil_bench.report.sentences import summary
 from mil_bench.report.verdict_tables import VERDICT_TABLES, main_measure, verdict_tables
+from mil_bench.run_file import run_file_of
 from mil_bench.runs.contents.about_tables import about_tables
-from mil_bench.runs.contents.key_facts import basis, environment, key_facts, warning
+from mil_bench.runs.contents.key_facts import basis, key_facts, warning
 from mil_bench.runs.contents.predictions_file import predictions_csv
 from mil_bench.runs.fold_table import all_predictions, audit_lines
 from mil_bench.runs.plan_records import PlanRecords, PlanStatus, what_was_planned
@@ -166,10 +167,15 @@ class RunResult:
         """What the run can show of its undecided pairs, and what would decide them."""
         return outlook_of(self.evidence, self.measure, self.verdicts)
 
+    @property
+    def caption(self) -> str:
+        """The caption of all tables: the plan's, and whether trainings repeat bit for bit."""
+        return f"{self.plan.caption} {agreement_sentence(self.trained)}".rstrip()
+
     @cached_property
     def report_tables(self) -> list[ResultTable]:
         """All tables with captions and marks."""
-        evidence, measure, caption = self.evidence, self.measure, self.plan.caption
+        evidence, measure, caption = self.evidence, self.measure, self.caption
         tables = [
             *result_tables(evidence, caption),
             *verdict_tables(evidence, self.verdicts, measure, caption),
@@ -177,9 +183,9 @@ class RunResult:
             *pooled_tables(evidence, caption),
             *centre_tables(evidence, measure, caption),
             budget_table(self.trained, self._expected, caption, self.tuned is not None),
-            *(self.tuned.tables(evidence, measure, caption) if self.tuned is not None else ()),
+            *(self.tuned.tables(evidence, measure, caption) if self.tuned else ()),
         ]
-        about = about_tables(self.plan, evidence, measure)
+        about = about_tables(self.plan, evidence, measure, caption)
         return [*(table.in_unit(self.plan.unit) for table in tables), *about]
 
     @cached_property
@@ -346,7 +352,7 @@ class RunResult:
                 path.unlink(missing_ok=True)  # of an earlier report
             else:
                 durable.replace(path, self.figures.svg(name).decode())
-        durable.replace(folder / PREDICTIONS, predictions_csv(self.predictions, self.plan.caption))
+        durable.replace(folder / PREDICTIONS, predictions_csv(self.predictions, self.caption))
         durable.replace(folder / "report.html", self._page)
         return folder / "report.html"
 
@@ -376,13 +382,14 @@ class RunResult:
             planned="" if self.planned is None else self.planned.sentence,
             basis=basis(plan),
             facts=[*self.facts, *self.figures.failures.values()],
-            caption=plan.caption,
+            caption=self.caption,
             tables={table.name: table for table in self.report_tables},
             sentences=[verdict_sentence(verdict) for verdict in self.verdicts],
             figures=self.figures,
             audit=audit_lines(plan),
-            environment=environment(self.trained),
+            environment=environments_of(self.trained),
             command=plan.command and f"{plan.command}{self.asked.again}",
+            run_file=run_file_of(plan.command, self.asked).splitlines(),
         )
 
     def __repr__(self) -> str:

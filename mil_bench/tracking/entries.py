@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mil_bench import registry
 from mil_bench.evaluation.metric import LEVELS
 from mil_bench.evaluation.metrics import Measure, class_names, measure
+from mil_bench.evaluation.predictions import REPEATS
 from mil_bench.report.render.markdown import markdown
 from mil_bench.tracking.names import plain, plain_names
 
@@ -155,6 +156,8 @@ def fold_entry(
         TEST: HELD if values is None else LOGGED,
     }
     tags |= {"mil_bench.method_version": job.method_version, "device": device}
+    if repeats := environment.pop(REPEATS, ""):
+        tags["mil_bench.repeats"] = repeats
     tags |= {f"version.{name}": version for name, version in environment.items()}
     if commit:
         tags |= {"mil_bench.commit": commit, "mlflow.source.git.commit": commit.partition("+")[0]}

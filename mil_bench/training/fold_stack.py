@@ -20,6 +20,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mil_bench import seeds
+from mil_bench.devices import bfloat16_products, is_cpu
 from mil_bench.training.averages import StackedAverage
 from mil_bench.training.stack import (
     Identity,
@@ -319,9 +320,4 @@ def _arithmetic(device: torch.device) -> contextlib.AbstractContextManager:
     On a CPU everything is in float32. Its attention kernel cannot be mapped over folds, so
     attention is computed as matrix products.
     """
-    return bfloat16_products(device) if device.type == "cuda" else sdpa_kernel(SDPBackend.MATH)
-
-
-def bfloat16_products(device: torch.device) -> contextlib.AbstractContextManager:
-    """Matrix products of a device in bfloat16 inside the block."""
-    return torch.autocast(device.type, torch.bfloat16)
+    return sdpa_kernel(SDPBackend.MATH) if is_cpu(device) else bfloat16_products(device)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mil_bench.bags.batch import BagBatch
+from mil_bench.devices import is_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,6 +66,8 @@ def why_looped(make: Callable[[], Folds], bags: BagBatch, method: Method, progre
             for i in (0, 0, 1)
         )
     except Exception as error:  # a method may raise anything here
+        if is_out_of_memory(error):  # says nothing about the method
+            raise
         text = str(error).strip().partition("\n")[0].partition(". ")[0]
         return f"torch.func.vmap does not run its loss ({type(error).__name__}: {text})"
     if once.changed:

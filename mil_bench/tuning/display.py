@@ -5,10 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from mil_bench.evaluation.trials import Trial, best_of
-from mil_bench.running.display import long_bars
+from mil_bench.progress.display import Display
 from mil_bench.running.listeners import Listener
 from mil_bench.wording import plural
 
@@ -20,41 +18,37 @@ if TYPE_CHECKING:
 
 
 class TuningDisplay(Listener):
-    """A progress bar on standard error, or one line per finished study if that is no terminal."""
+    """Trials with rate and time left; in a file, one line per finished study."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False)
-        self._bars = long_bars(self._console)
+        self._display = Display("trials")
         self._records: dict[str, list[Trial]] = {}
-        self._studies = self._trials = self._finished = 0
+        self._studies = self._trials = self._finished = self._done = 0
         self._started = time.monotonic()
 
     def on_tuning(self, studies: Sequence[StudyPlan], trials: int) -> None:
-        """Show the bar."""
+        """Show the display."""
         self._studies, self._trials, self._started = len(studies), trials, time.monotonic()
-        self._bar = self._bars.add_task("trials", total=len(studies) * trials)
-        self._bars.start()
+        self._display.start(len(studies) * trials)
 
     def on_trial(self, trial: Trial) -> None:
-        """Move the bar by one trial."""
+        """Count the trial."""
         records = self._records.setdefault(trial.study, [])
         records.append(trial)
         if len(records) > self._trials:
             return
-        self._bars.update(self._bar, advance=1, description=f"trials ({trial.label})")
+        self._done += 1
+        self._display.update(self._done, running=f"last: {trial.label}")
         if len(records) == self._trials:
             self._finished += 1
-            if not self._console.is_terminal:
-                line = f"{self._finished}/{self._studies} {_line(records)} ({self._elapsed:.0f} s)"
-                self._console.print(line, soft_wrap=True)
+            elapsed = time.monotonic() - self._started
+            self._display.step(
+                f"{self._finished}/{self._studies} {_line(records)} ({elapsed:.0f} s)"
+            )
 
     def on_end(self) -> None:
-        """Remove the bar."""
-        self._bars.stop()
-
-    @property
-    def _elapsed(self) -> float:
-        return time.monotonic() - self._started
+        """Remove the display."""
+        self._display.stop()
 
 
 def _line(records: Sequence[Trial]) -> str:

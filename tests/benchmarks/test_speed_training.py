@@ -8,6 +8,7 @@ import re
 import pytest
 import torch
 from mil_bench.benchmarks.speed import training
+from mil_bench.benchmarks.speed.race import streaming
 from mil_bench.benchmarks.speed.race.cells import HIERARCHY, Spec
 from mil_bench.benchmarks.speed.race.core_models import WIDTH
 from mil_bench.benchmarks.speed.race.floor import SHAPES, products
@@ -89,6 +90,36 @@ def test_a_line_of_a_method_without_a_target_shows_none() -> None:
     assert training._line(Spec("", "ilra", 500, 20, (0,), 2), medians)[5] == ""
 
 
+def test_times_of_less_than_an_hour_are_minutes() -> None:
+    assert [training._time(hours) for hours in (1.25, 0.15, None)] == [
+        "1.2",
+        "9.0 min",
+        "not measured",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("device", "rows", "starts"), [("cpu", [120, 500, 3000], 3), ("cuda", [500, 3000], 1)]
+)
+def test_on_a_gpu_less_is_measured_if_nothing_is_said(
+    device: str, rows: list[int], starts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training.devices, "gpu_names", lambda: ["cuda:0"])
+    given = training._arguments(["--device", device])
+    assert (given.rows, given.starts) == (rows, starts)
+    asked = training._arguments(["--device", device, "--rows", "16", "--starts", "2"])
+    assert (asked.rows, asked.starts) == ([16], 2)
+
+
+@pytest.mark.slow
+def test_streamed_and_resident_features_are_compared_in_one_table(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(streaming, "FOLDS", 1)
+    shown = streaming.streamed("cpu", None, slides=10, rows=16)
+    assert re.search(r"\| 10 \| \d+\.\d+ \| \d+\.\d+ \| \d+% \| 80% \|", shown)
+
+
 @pytest.mark.slow
 def test_a_race_runs_from_start_to_table(capsys: pytest.CaptureFixture) -> None:
     training.main(
@@ -113,7 +144,13 @@ def test_a_race_runs_from_start_to_table(capsys: pytest.CaptureFixture) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"), [(["--torchmil", "/nowhere"], "no such interpreter"), (["--rows"], "rows")]
+    ("words", "said"),
+    [
+        (["--torchmil", "/nowhere"], "no such interpreter"),
+        (["--folder", "/nowhere"], "no such folder"),
+        (["--device", "cuda"], "this machine has no GPU"),
+        (["--rows"], "rows"),
+    ],
 )
 def test_what_cannot_be_measured_is_refused_first(
     words: list[str], said: str, capsys: pytest.CaptureFixture

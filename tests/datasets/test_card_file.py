@@ -209,7 +209,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_no_problem(tmp_path: Path) 
             "a = " + "[" * 100_000,
             "it cannot be read as TOML in UTF-8: maximum recursion depth",
         ),
-        "a large file": (b"#" * (2**20 + 1), "it has more than 1,048,576 bytes; no card has"),
+        "a large file": (b"#" * (2**20 + 1), "it has more than 1,048,576 bytes"),
     }.values(),
 )
 def test_a_card_is_refused_for(tmp_path: Path, text: str | bytes, fragment: str) -> None:

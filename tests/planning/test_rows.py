@@ -110,10 +110,11 @@ def test_settings_that_do_not_fit_are_refused_before_anything_trains(
 
 def test_the_command_of_a_plan_gives_the_same_plan(small_store: BagStore) -> None:
     from mil_bench.cli import _parser
+    from mil_bench.run_file import completed
 
     made = plan(small_store, "abmil", "hmil:align_bags=false", seeds=(0, 3), epochs=2)
     words = made.command.split()
-    again = _parser().parse_args(words[1:])
+    again = completed(_parser().parse_args(words[1:]))
     assert again.methods == ["abmil", "hmil:align_bags=false"]
     request = RunRequest(
         again.dataset[0],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from typing import TYPE_CHECKING
 
@@ -11,18 +10,16 @@ import torch
 from conftest import slow, train_step
 from mil_bench.baselines.abmil import ABMIL
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mil_bench import registry, seeds
 from mil_bench.bags.batch import BagBatch
 from mil_bench.hierarchy import LabelHierarchy
 from mil_bench.methods import Method, Recipe
-from mil_bench.training import fold_stack
 from mil_bench.training.fold_stack import FoldStack
 from mil_bench.training.stack import LoopedStack, Stack, Step, grouped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 HIERARCHY = LabelHierarchy.from_groups({"a": ["a0", "a1", "a2"], "b": ["b0", "b1"]})
 WIDTH, FOLDS = 10, 3
@@ -262,29 +259,3 @@ def test_a_stack_keeps_the_best_weights_of_each_fold(kind: type) -> None:
     fresh = ABMIL(WIDTH, HIERARCHY).eval()
     fresh.load_state_dict(best)
     assert torch.allclose(fresh(bags).fine, stack.forward(1, bags).fine, atol=1e-6)
-
-
-@pytest.mark.parametrize("name", slow(STACKABLE, "transmil"))
-def test_products_in_bfloat16_change_a_loss_by_their_rounding_only(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # What a GPU does, on the CPU: the types meet as they do there.
-    method, losses = registry.methods.load(name), []
-    for half in (False, True):
-        if half:
-
-            @contextlib.contextmanager
-            def both(device: torch.device) -> Iterator[None]:
-                with fold_stack.bfloat16_products(device), sdpa_kernel(SDPBackend.MATH):
-                    yield
-
-            monkeypatch.setattr(fold_stack, "_arithmetic", both)
-        folds = folds_of(method, torch.float32, range(2), **without_dropout(method))
-        stack = FoldStack(folds, Recipe(1e-4, epochs=1), [("fold", k) for k in range(2)])
-        bags = bags_of((9, 30), torch.float32)
-        first = train_step(stack, bags, torch.ones(2, 2), 0.3, 0)
-        losses.append(
-            [*first.tolist(), *train_step(stack, bags, torch.ones(2, 2), 0.3, 1).tolist()]
-        )
-        assert stack.forward(0, bags).fine.dtype == torch.float32
-    assert losses[1] == pytest.approx(losses[0], rel=0.03)

@@ -22,7 +22,8 @@ class Spec:
     """What a contestant trains.
 
     Args:
-        kind: "ours", "stacked", "loop" or "floor"; with "-reading" if bags are read from disk.
+        kind: "ours", "stacked", "loop" or "floor"; with "-reading" if bags are read from disk, and
+            "-streamed" if they never stay on a GPU.
         method: its name.
         rows: median number of rows per bag.
         bags: number of bags; a fold trains on eight tenths of them.
@@ -30,6 +31,7 @@ class Spec:
         threads: number of torch's threads.
         device: "cpu" or "cuda".
         place: folder with the bags on disk, for kinds that read.
+        steps: most steps of ours per turn, None for an epoch.
     """
 
     kind: str
@@ -40,6 +42,7 @@ class Spec:
     threads: int
     device: str = "cpu"
     place: str = ""
+    steps: int | None = None
 
     def sizes(self) -> np.ndarray:
         """Rows of every bag, log-normal around ``rows``; the same for all contestants."""

@@ -3,7 +3,7 @@
     python -m mil_bench.benchmarks.speed.race.contestants '{"kind": "ours", "method": "abmil", ...}'
 
 Every line on standard input requests one epoch of its folds. The answer is a line of JSON: seconds,
-seconds of CPU time, and the peak memory of the process in MB.
+seconds of CPU time, and the peak memory in MB: of the process or, on a GPU, of the GPU.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from mil_bench.benchmarks.speed.race.floor import products
 from mil_bench.benchmarks.speed.race.loops import LOOPS
 from torch import Tensor
 
-from mil_bench import registry, seeds
+from mil_bench import devices, registry, seeds
 from mil_bench.bags.batch import BagBatch
 from mil_bench.bags.feed import Feed
 from mil_bench.bags.store import BagStore
@@ -52,9 +52,11 @@ def _ours(spec: Spec) -> Callable[[], None]:
     )
     schedule = Schedule.of([spec.trains(k) for k in range(FOLDS)], method.recipe, ("speed",))
     trains = np.stack([np.isin(np.arange(spec.bags), spec.trains(k)) for k in spec.folds])
-    reads = spec.kind.endswith("reading")
-    feed = Feed(BagStore(Path(spec.place) / "bags.h5"), device) if reads else None
-    held = [] if reads else features(spec)
+    reads, streams = (spec.kind.endswith(end) for end in ("reading", "streamed"))
+    feed = None
+    if reads or streams:
+        feed = Feed(BagStore(Path(spec.place) / "bags.h5"), device, may_stay=reads)
+    held = [] if feed else features(spec)
     labels, sizes = torch.from_numpy(spec.labels()), torch.from_numpy(spec.sizes())
     epochs = iter(range(10**6))
 
@@ -64,13 +66,13 @@ def _ours(spec: Spec) -> Callable[[], None]:
 
     # The recipe's batches of several bags are packed once, since the loop's bags are ready, too.
     epoch = schedule.epoch(0)
-    ready = None if reads or len(epoch[0]) == 1 else [packed(bags) for bags in epoch]
+    ready = None if feed or len(epoch[0]) == 1 else [packed(bags) for bags in epoch]
     if ready:
         held.clear()
 
     def train() -> None:
         number, losses = next(epochs), []
-        batches = schedule.epoch(number) if ready is None else epoch
+        batches = (schedule.epoch(number) if ready is None else epoch)[: spec.steps]
         source = feed.ahead(batches) if feed else ready or map(packed, batches)
         weights = (torch.from_numpy(trains[:, bags].astype(np.float32)) for bags in batches)
         numbers = range(number * len(batches), (number + 1) * len(batches))
@@ -125,8 +127,6 @@ def _floor(spec: Spec) -> Callable[[], None]:
     def train() -> None:
         for run in work:
             run()
-        if spec.device == "cuda":
-            torch.cuda.synchronize()
 
     return train
 
@@ -134,18 +134,26 @@ def _floor(spec: Spec) -> Callable[[], None]:
 MAKERS = {"ours": _ours, "stacked": _ours, "loop": _loop, "floor": _floor}
 
 
-def serve(train: Callable[[], None]) -> None:
+def serve(train: Callable[[], None], device: str) -> None:
     """Train an epoch for every line on standard input, and answer with its cost."""
     print("ready", flush=True)
     for _ in sys.stdin:
         wall, own = time.perf_counter(), time.process_time()
         train()
+        devices.synchronize(device)
         answer = {
             "wall": time.perf_counter() - wall,
             "cpu": time.process_time() - own,
-            "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
+            "memory": _peak_memory(device),
         }
         print(json.dumps(answer), flush=True)
+
+
+def _peak_memory(device: str) -> float:
+    """In MB; on a GPU, that of the GPU."""
+    if devices.is_gpu(device):
+        return devices.peak_memory(torch.device(device)) / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
 def main() -> None:
@@ -154,10 +162,10 @@ def main() -> None:
     given = {name: value for name, value in json.loads(sys.argv[1]).items() if name in known}
     spec = Spec(**{**given, "folds": tuple(given["folds"])})
     torch.set_num_threads(spec.threads)
-    kind = spec.kind.removesuffix("-reading")
+    kind = spec.kind.partition("-")[0]
     # Ours trains with the settings of our worker processes, the others with those of a script.
     with freed_memory_kept() if kind in ("ours", "stacked", "floor") else contextlib.nullcontext():
-        serve(MAKERS[kind](spec))
+        serve(MAKERS[kind](spec), spec.device)
 
 
 if __name__ == "__main__":

@@ -45,9 +45,11 @@ def main() -> None:
     spec = json.loads(sys.argv[1])
     torch.set_num_threads(spec["threads"])
     rng = np.random.default_rng(1)
-    bags = [torch.from_numpy(rng.standard_normal((n, WIDTH), np.float32)) for n in spec["sizes"]]
-    labels = torch.arange(len(bags)).remainder(2).float()
-    models = [build(spec["method"]) for _ in spec["folds"]]
+    device = torch.device(spec["device"])
+    made = (torch.from_numpy(rng.standard_normal((n, WIDTH), np.float32)) for n in spec["sizes"])
+    bags = [rows.to(device) for rows in made]
+    labels = torch.arange(len(bags), device=device).remainder(2).float()
+    models = [build(spec["method"]).to(device) for _ in spec["folds"]]
     optimizers = [torch.optim.Adam(model.parameters(), lr=1e-4) for model in models]
     print("ready", flush=True)
     for _ in sys.stdin:
@@ -58,15 +60,19 @@ def main() -> None:
                 chosen = order[start : start + BATCH].tolist()
                 padded, mask = pad_tensors([bags[i] for i in chosen])
                 # Its TransMIL has no mask.
-                masked = () if spec["method"] == "transmil" else (mask,)
-                _, losses = model.compute_loss(labels[chosen], padded, *masked)
+                masked = () if spec["method"] == "transmil" else (mask.to(device),)
+                _, losses = model.compute_loss(labels[chosen], padded.to(device), *masked)
                 optimizer.zero_grad()
                 sum(losses.values()).backward()
                 optimizer.step()
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+        if device.type == "cuda":  # mil-bench, which knows devices, is not installed here
+            torch.cuda.synchronize()
+            memory = torch.cuda.max_memory_allocated() / 1e6
         answer = {
             "wall": time.perf_counter() - wall,
             "cpu": time.process_time() - own,
-            "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
+            "memory": memory,
         }
         print(json.dumps(answer), flush=True)
 

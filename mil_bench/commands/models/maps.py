@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mil_bench.commands.inspection import add_reading, reading_of
 from mil_bench.commands.models.predict import add_model_choice, stored_run
+from mil_bench.commands.terminal.printing import linked
 from mil_bench.errors import one_line
 
 if TYPE_CHECKING:
@@ -103,6 +104,6 @@ def maps(arguments: argparse.Namespace) -> int:
             print(f"! {one_line(fact)}")
         for label, why in made.without.items():
             print(f"! {one_line(label)} has no map: it {why}.")
-        print(f"\nMap: {files[-1]}")
+        print(f"\nMap: {linked(files[-1])}")
         print(f"In the same folder: {', '.join(path.name for path in files[:-1])}")
     return 0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mil_bench.commands.inspection import add_reading, reading_of
 from mil_bench.commands.options import add_data_folder, add_plugin_files, add_results_folder
+from mil_bench.commands.terminal.printing import linked
 from mil_bench.errors import one_line
 from mil_bench.wording import plural
 
@@ -145,10 +146,10 @@ def predict(arguments: argparse.Namespace) -> int:
         print(f"! {one_line(line)}")
     if out is not None:
         count = plural(len(predicted.frame), str(predicted.frame.columns[0]))
-        print(f"Predictions: {out}  ({count})")
+        print(f"Predictions: {linked(out)}  ({count})")
     if of_slides is not None and predicted.of_slides is not None:
         count = plural(len(predicted.of_slides), "slide")
-        print(f"Before their mean: {of_slides}  ({count})")
+        print(f"Before their mean: {linked(of_slides)}  ({count})")
     return 0
 
 

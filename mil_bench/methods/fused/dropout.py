@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mil_bench.devices import is_cpu
+
 
 class Dropout(nn.Dropout):
     """Dropout that takes a tenth of the time of torch's on a CPU (measured: 12 ns per element).
@@ -24,12 +26,12 @@ class Dropout(nn.Dropout):
 
 def drop(values: Tensor, rate: float) -> Tensor:
     """Sets elements to 0 with probability ``rate``, in [0, 1]; divides the others by 1 - rate."""
-    return F.dropout(values, rate) if values.is_cuda else values * dropout_factors(values, rate)
+    return values * dropout_factors(values, rate) if is_cpu(values) else F.dropout(values, rate)
 
 
 def dropout_factors(values: Tensor, rate: float) -> Tensor:
     """What dropout at this rate multiplies values by: a tensor of their shape."""
-    if values.is_cuda:
+    if not is_cpu(values):
         return F.dropout(torch.ones_like(values), rate)
     bits, integer = (8, torch.int8) if (rate * 2**8).is_integer() else (16, torch.int16)
     dropped = round(rate * 2**bits)

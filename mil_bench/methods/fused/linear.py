@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from mil_bench.devices import is_cpu
+
 Affine = tuple[Tensor, Tensor]
 """Weight ``[out, in, ...]`` and bias ``[out]`` of a linear map."""
 
@@ -25,7 +27,7 @@ def affine(layer: nn.Module) -> Affine:
 
 def blocks(rows: Tensor) -> list[slice]:
     """The rows ``[N, ...]`` in blocks that fit into the processor's cache; one block on a GPU."""
-    step = len(rows) if rows.is_cuda else _ROWS
+    step = _ROWS if is_cpu(rows) else len(rows)
     return [slice(start, start + step) for start in range(0, len(rows), step)]
 
 
@@ -35,7 +37,7 @@ def tanh_(values: Tensor) -> Tensor:
     On a CPU it is ``2 sigmoid(2 x) - 1``, which takes a quarter of the time of torch's (measured).
     In float32 it differs from the true value by at most 2e-7; floats next to 1 are 1.2e-7 apart.
     """
-    return values.tanh_() if values.is_cuda else values.mul_(2).sigmoid_().mul_(2).sub_(1)
+    return values.mul_(2).sigmoid_().mul_(2).sub_(1) if is_cpu(values) else values.tanh_()
 
 
 class AffineGradient:

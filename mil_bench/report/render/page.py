@@ -59,6 +59,7 @@ class Report:
         audit: facts about the splits, one line each; leaks first.
         environment: name to version or device.
         command: the command that repeats the run, "" if it is unknown.
+        run_file: the lines of a run file that does the same, () if there is none.
     """
 
     title: str
@@ -81,6 +82,7 @@ class Report:
     audit: Sequence[str]
     environment: Mapping[str, str]
     command: str
+    run_file: Sequence[str]
 
 
 def page(report: Report) -> str:

@@ -17,18 +17,21 @@ if TYPE_CHECKING:
     from mil_bench.report.tables import ResultTable
 
 
-def about_tables(plan: RunPlan, evidence: Evidence, measure: Measure) -> list[ResultTable]:
+def about_tables(
+    plan: RunPlan, evidence: Evidence, measure: Measure, caption: str
+) -> list[ResultTable]:
     """The tables, in the unit of the comparison; bags are counted in slides all the same.
 
     Args:
         plan: of the run.
         evidence: what was measured.
         measure: what methods are compared on.
+        caption: of the run.
     """
-    hardest = hardest_slides(evidence, by_mean(evidence, measure), plan.caption)
+    hardest = hardest_slides(evidence, by_mean(evidence, measure), caption)
     tables = [
         *([] if hardest is None else [hardest]),
-        trained_table(plan, evidence.trained, plan.caption),
+        trained_table(plan, evidence.trained, caption),
         fold_table(plan, evidence.trained),
     ]
     return [*(table.in_unit(plan.unit) for table in tables), data_table(plan)]

@@ -74,13 +74,3 @@ def _groups(plan: RunPlan, trained: Mapping[str, Sequence[TrainedFold]]) -> KeyF
     if not groups:
         return {heading: (ABSENT, "No training is stored.")}
     return {heading: (f"{len(groups):,}", f"{name}s with a tested slide")}
-
-
-def environment(trained: Mapping[str, Sequence[TrainedFold]]) -> dict[str, str]:
-    """Versions and devices of the trainings; several if trainings differ."""
-    versions: dict[str, dict[str, None]] = {}
-    for folds in trained.values():
-        for fold in folds:
-            for name, value in fold.environment.items():
-                versions.setdefault(name, {})[value] = None
-    return {name: ", ".join(values) for name, values in versions.items()}
