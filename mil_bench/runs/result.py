@@ -25,9 +25,9 @@ from mil_bench.report.sentences import summary
 from mil_bench.report.verdict_tables import VERDICT_TABLES, main_measure, verdict_tables
 from mil_bench.run_file import run_file_of
 from mil_bench.runs.contents.about_tables import about_tables
-from mil_bench.runs.contents.key_facts import basis, key_facts, warning
+from mil_bench.runs.contents.key_facts import heading, key_facts
 from mil_bench.runs.contents.predictions_file import predictions_csv
-from mil_bench.runs.fold_table import all_predictions, audit_lines
+from mil_bench.runs.fold_table import all_predictions
 from mil_bench.runs.plan_records import PlanRecords, PlanStatus, what_was_planned
 from mil_bench.tuning.tuned_run import TunedRun
 from mil_bench.wording import in_unit
@@ -369,10 +369,7 @@ class RunResult:
 
         plan, record = self.plan, self.planned and self.planned.record
         return Report(
-            title=f"{plan.dataset}: {plan.splits.protocol}",
-            run=self.run_id,
-            unit=plan.unit,
-            warning=warning(plan),
+            **heading(plan),
             key_facts=key_facts(plan, self.trained, record.time if record else ""),
             answer=self.answer,
             forest=Forest.of(self.evidence, self.verdicts, self.measure),
@@ -380,13 +377,11 @@ class RunResult:
             order=by_mean(self.evidence, self.measure),
             summary=[sentence for sentence in self.summary if sentence != self.answer],
             planned="" if self.planned is None else self.planned.sentence,
-            basis=basis(plan),
             facts=[*self.facts, *self.figures.failures.values()],
             caption=self.caption,
             tables={table.name: table for table in self.report_tables},
             sentences=[verdict_sentence(verdict) for verdict in self.verdicts],
             figures=self.figures,
-            audit=audit_lines(plan),
             environment=environments_of(self.trained),
             command=plan.command and f"{plan.command}{self.asked.again}",
             run_file=run_file_of(plan.command, self.asked).splitlines(),

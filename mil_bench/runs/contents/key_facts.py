@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mil_bench.report.tables import ABSENT
 from mil_bench.runs.fold_table import audit_lines
@@ -47,15 +47,19 @@ def key_facts(
     }
 
 
-def warning(plan: RunPlan) -> str:
-    """What stands above everything else: that the data are simulated; "" if they are not."""
-    return f"{plan.dataset_caption}. {_SIMULATED}" if plan.dataset.endswith("-twin") else ""
-
-
-def basis(plan: RunPlan) -> str:
-    """Protocol, trainings and leaks, in one line."""
-    trainings = f"{plan.splits.count} x {plural(len(plan.seeds), 'seed')}"
-    return f"Protocol {plan.splits.protocol}, {trainings}. {audit_lines(plan)[0]}"
+def heading(plan: RunPlan) -> dict[str, Any]:
+    """What a report says of a run's plan above its results, by the names of ``Report``."""
+    splits, audit = plan.splits, audit_lines(plan)
+    trainings = f"{splits.count} x {plural(len(plan.seeds), 'seed')}"
+    simulated = plan.dataset.endswith("-twin")
+    return {
+        "title": f"{plan.dataset}: {splits.protocol}",
+        "run": plan.run_id,
+        "unit": plan.unit,
+        "warning": f"{plan.dataset_caption}. {_SIMULATED}" if simulated else "",
+        "basis": f"Protocol {splits.protocol}, {trainings}. {audit[0]}",
+        "audit": audit,
+    }
 
 
 def _groups(plan: RunPlan, trained: Mapping[str, Sequence[TrainedFold]]) -> KeyFacts:
