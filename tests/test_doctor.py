@@ -19,7 +19,7 @@ from mil_bench.commands.machine import doctor as command
 from mil_bench.commands.machine import folders, hardware, software, speed
 from mil_bench.commands.machine.finding import Finding
 from mil_bench.results import Results
-from mil_bench.tracking import reaching
+from mil_bench.tracking import local_file, reaching
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -220,3 +220,13 @@ def test_a_silent_server_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(reaching, "_LONGEST_ANSWER", 0.1)
     monkeypatch.setattr(reaching, "_try", lambda results: time.sleep(1))
     assert reaching.why_unreachable(Results(Path("nowhere"))) == "no answer for 0 seconds"
+
+
+def test_a_file_in_a_relative_folder_of_results_can_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results").mkdir()
+    local_file.opened(Results(tmp_path / "results"))
+    assert Results(Path("results")).database.exists()
+    assert reaching.why_unreachable(Results(Path("results"))) == ""

@@ -36,7 +36,18 @@ def add_cards(actions: Any) -> None:
         metavar="TABLE",
         help="CSV, TSV or .xlsx whose classes and headings are filled in",
     )
+    for role, what in _COLUMNS.items():
+        own.add_argument(
+            f"--{what}-column",
+            dest=role,
+            metavar="HEADING",
+            help=f"heading of the table's column of {what}s, if it is none of the usual ones",
+        )
     add_allow_missing(own)
+
+
+_COLUMNS = {"slide": "slide", "label": "label", "group": "patient"}
+"""Roles of columns to the words of their options."""
 
 
 def add_allow_missing(parser: Any) -> None:
@@ -96,10 +107,17 @@ def card(arguments: argparse.Namespace) -> int:
 
 def new(arguments: argparse.Namespace) -> int:
     """A card for a dataset of the user's own."""
+    from mil_bench.datasets.card import LabelColumns
     from mil_bench.datasets.new_card import new_card
-    from mil_bench.errors import show
+    from mil_bench.errors import InputError, show
 
-    written = new_card(arguments.name, arguments.labels, Path(), arguments.allow_missing)
+    named = {role: (heading,) for role in _COLUMNS if (heading := getattr(arguments, role))}
+    if named and arguments.labels is None:
+        problem = "columns are named, but no table is given"
+        raise InputError("the request", [problem], "Name the table: --labels TABLE")
+    written = new_card(
+        arguments.name, arguments.labels, Path(), arguments.allow_missing, LabelColumns(**named)
+    )
     path = written.path
     for note in written.notes:
         show(note)

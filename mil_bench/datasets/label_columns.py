@@ -104,7 +104,8 @@ def read_label_cells(path: Path, columns: LabelColumns) -> LabelCells:
         raise InputError(
             f"table {path}",
             missing,
-            "Rename the column in a copy of the table, or name it on a card (mil-bench data new). "
+            "Rename the column in a copy of the table, or name it on a card, as mil-bench data new "
+            "NAME --labels TABLE --label-column HEADING does. "
             "mil-bench classifies slides by one label: if a table has several columns of labels, "
             "each gets a card of its own, with columns.label.",
         )

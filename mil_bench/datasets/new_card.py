@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _EXAMPLES = ("benign", "malignant")
+_USUAL = LabelColumns()
 _MOST_CLASSES = 100
 _MOST_NUMBERS = 10  # different ones that are taken for grades
 _NUMBER = re.compile(r"[-+]?\d+([.,]\d+)?(e[-+]?\d+)?", re.IGNORECASE)
@@ -45,7 +46,13 @@ class NewCard:
     notes: tuple[str, ...] = ()
 
 
-def new_card(name: str, labels: Path | None, folder: Path, allow_missing: bool = False) -> NewCard:
+def new_card(
+    name: str,
+    labels: Path | None,
+    folder: Path,
+    allow_missing: bool = False,
+    columns: LabelColumns = _USUAL,
+) -> NewCard:
     """Write ``NAME.toml`` with every key explained.
 
     Args:
@@ -54,6 +61,7 @@ def new_card(name: str, labels: Path | None, folder: Path, allow_missing: bool =
             fills in examples.
         folder: where to write it.
         allow_missing: leave rows out whose label is blank or a word for a missing one.
+        columns: headings of the table.
 
     Raises:
         InputError: the name is taken or not of that form, the file exists, or the table has
@@ -65,8 +73,9 @@ def new_card(name: str, labels: Path | None, folder: Path, allow_missing: bool =
         problems.append(f"{path} exists and is not replaced")
     if problems:
         raise InputError(f"new card {name}", problems, "Choose another name or another folder.")
-    cells = read_label_cells(labels, LabelColumns()) if labels else None
+    cells = read_label_cells(labels, columns) if labels else None
     words = _words(labels, cells, allow_missing) if labels and cells else _words_without_table()
+    notes = (*cells.notes, *_without_group(cells, columns)) if cells else ()
     template = (
         resources.files("mil_bench")
         .joinpath("templates", "card.toml.in")
@@ -75,7 +84,25 @@ def new_card(name: str, labels: Path | None, folder: Path, allow_missing: bool =
     protocols = ", ".join(map(_quoted, PROTOCOLS))
     text = Template(template).substitute(words, name=name, protocols=protocols)
     durable.write_once(path, lambda file: file.write(text.encode()))
-    return NewCard(path, cells.notes if cells else ())
+    return NewCard(path, notes)
+
+
+def _without_group(cells: LabelCells, columns: LabelColumns) -> list[str]:
+    """What a table without patients means.
+
+    Raises:
+        InputError: the column of patients is named, and there is none.
+    """
+    if "group" in cells.headings:
+        return []
+    if columns.group != _USUAL.group:
+        problem = f"no column {columns.group[0]}"
+        raise InputError("the label table", [problem], "Correct --patient-column.")
+    return [
+        f"! There is no column of patients (looked for {', '.join(columns.group)}), so slides of "
+        "one patient can be in both training and test. If there is one, name it: "
+        "--patient-column HEADING"
+    ]
 
 
 def _words_without_table() -> dict[str, str]:

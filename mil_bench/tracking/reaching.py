@@ -37,7 +37,7 @@ def _try(results: Results) -> None:
 
         MlflowClient(server).search_experiments(max_results=1)
     elif results.database.exists():
-        local_file.opened(results)
+        local_file.opened(Results(Path(results.folder).absolute()))  # MLflow wants a whole path
     else:
         parent = next(p for p in Path(results.folder).absolute().parents if p.is_dir())
         place = results.folder if results.folder.is_dir() else parent

@@ -285,6 +285,29 @@ def test_a_new_card_takes_classes_counts_and_headings_from_the_table(tmp_path: P
     assert list(read_label_table(table, spec).slides) == ["1", "2", "3", "4"]
 
 
+def test_unusual_headings_are_named_and_written_on_the_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("l.csv").write_text("image,diagnosis,number\n1,N,p\n2,M,p\n3,N,q\n")
+    words = ["data", "new", "my-study", "--labels", "l.csv"]
+    assert main(words) == 2
+    assert "--label-column HEADING" in capsys.readouterr().err
+    words += ["--slide-column", "image", "--label-column", "diagnosis"]
+    assert main([*words, "--patient-column", "nr"]) == 2
+    assert "no column nr" in capsys.readouterr().err
+    assert not Path("my-study.toml").exists()
+    assert main([*words, "--patient-column", "number"]) == 0
+    assert "no column of patients" not in capsys.readouterr().out
+    spec = read_card(Path("my-study.toml"))
+    assert (spec.columns.label, spec.columns.group) == (("diagnosis",), ("number",))
+    assert list(read_label_table(Path("l.csv"), spec).slides) == ["1", "2", "3"]
+    words[2] = "other"
+    assert main(words) == 0
+    assert "! There is no column of patients" in capsys.readouterr().out
+    assert main(["data", "new", "third", "--label-column", "diagnosis"]) == 2
+
+
 @pytest.mark.parametrize(
     ("content", "fragment"),
     [
