@@ -257,15 +257,8 @@ def _settings(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """All constructor parameters and the whole recipe; the row's settings override all others."""
     params, recipe = defaults_of(method), method.recipe.to_json()
-    preset = PRESETS[request.preset]
-    if not takes_steps(recipe):
-        pass  # a fit has no budget
-    elif request.epochs is not None:
-        recipe["epochs"] = request.epochs
-    elif request.is_tuned:
-        recipe["epochs"] = preset.tuned_epochs
-    elif preset.most_epochs is not None:
-        recipe["epochs"] = min(recipe["epochs"], preset.most_epochs)
+    if takes_steps(recipe):  # a fit has no budget
+        recipe["epochs"] = request.epochs_of(recipe["epochs"])
     if request.class_weights is not None:
         recipe["class_weights"] = request.class_weights
     if request.sampler is not None and takes_steps(recipe):  # a fit sees every slide once

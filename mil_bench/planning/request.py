@@ -233,6 +233,15 @@ class RunRequest:
                 chosen.setdefault(row.label, row)
         return [row for row in chosen.values() if row.method not in yardsticks]
 
+    def epochs_of(self, recipe: int) -> int:
+        """The highest number of epochs of a method whose authors' recipe has so many."""
+        preset = PRESETS[self.preset]
+        if self.epochs is not None:
+            return self.epochs
+        if self.is_tuned:
+            return preset.tuned_epochs
+        return recipe if preset.most_epochs is None else min(recipe, preset.most_epochs)
+
     @property
     def is_tuned(self) -> bool:
         """Whether settings are chosen by trials; then every method has the same epochs."""

@@ -46,6 +46,7 @@ class Planned:
         basis: what the numbers rest on.
         names: the methods; empty if only their number is known.
         seconds: methods to seconds per stored training, and its highest number of epochs.
+        epochs: methods to the highest number of epochs that is planned, if it is known.
     """
 
     dataset: str
@@ -58,17 +59,25 @@ class Planned:
     basis: Basis
     names: Sequence[str]
     seconds: Mapping[str, tuple[float, int]]
+    epochs: Mapping[str, int]
 
     def trainings(self, design: Design) -> int:
         """How many there are with another size."""
         return self.methods * design.folds * design.repeats * design.seeds
 
     def hours(self, design: Design) -> float:
-        """How long they take, not a number if no timing is stored."""
+        """How long they take at most, not a number if no timing is stored.
+
+        Seconds grow in proportion to the number of epochs; early stopping may save some.
+        """
         timed = self.timed
         if not timed:
             return float("nan")
-        return self.trainings(design) * float(np.mean([s for s, _ in timed.values()])) / 3600
+        each = [
+            seconds * self.epochs.get(name, epochs) / epochs
+            for name, (seconds, epochs) in timed.items()
+        ]
+        return self.trainings(design) * float(np.mean(each)) / 3600
 
     @property
     def timed(self) -> Mapping[str, tuple[float, int]]:
@@ -118,8 +127,9 @@ def _designs(planned: Planned) -> list[Design]:
     """The planned size first. What cannot be changed, or whose part is unknown, is not varied."""
     design, basis = planned.design, planned.basis
     others = [design]
+    is_bound = bool(basis.run) and basis.design.repeats * basis.design.seeds == 1
     if basis.most:
-        others += [replace(design, repeats=repeats) for repeats in _REPEATS]
+        others += [] if is_bound else [replace(design, repeats=repeats) for repeats in _REPEATS]
         others += [replace(design, folds=folds) for folds in _FOLDS if folds <= basis.most]
     if basis.design.seeds > 1:
         others += [replace(design, seeds=seeds) for seeds in _SEEDS]
@@ -148,8 +158,12 @@ def _time_sentence(planned: Planned) -> str:
     of = first_names(list(timed))
     unknown = [name for name in planned.names if name not in timed]
     mean = f"; for {first_names(unknown)} their mean was taken" if unknown else ""
+    wanted = [planned.epochs.get(name, epochs) for name, (_, epochs) in timed.items()]
+    as_planned = ""
+    if wanted != list(epochs):
+        as_planned = f", and {numbers_words(wanted)} epochs are planned"
     return (
         f"Training takes about {planned.hours(planned.design):.1f} hours, one training after "
         f"another: those of {of} that are stored took {numbers_words(seconds)} seconds each, with "
-        f"at most {numbers_words(epochs)} epochs{mean}."
+        f"at most {numbers_words(epochs)} epochs{as_planned}{mean}."
     )

@@ -149,7 +149,7 @@ def _out_of_reach(outlook: Outlook, margin: str) -> str:
     none, doubt = "No number of folds, repeats and seeds", ""
     if outlook.is_bound:
         none = f"If repeats and seeds leave the variance over {unit}s as it is, no number of them"
-        doubt = " One training per fold cannot show whether they do."
+        doubt = " A run with two seeds (--seeds 0 1) would show whether they do."
     return (
         f" {none} shows {margin}{some}, because the {units} {unit}s alone leave too much variance: "
         f"{needed}.{doubt}"

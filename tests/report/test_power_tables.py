@@ -62,7 +62,7 @@ def test_one_training_per_fold_is_said_to_be_no_proof() -> None:
     assert sentence(BEYOND, bound=True).endswith(
         "If repeats and seeds leave the variance over patients as it is, no number of them shows 1 "
         "point, because the 60 patients alone leave too much variance: about 2,300 patients would "
-        "be needed. One training per fold cannot show whether they do."
+        "be needed. A run with two seeds (--seeds 0 1) would show whether they do."
     )
 
 

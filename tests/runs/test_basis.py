@@ -125,6 +125,7 @@ def test_the_command_names_its_basis_and_hours(folder: Path, capsys: pytest.Capt
     assert f"This rests on 1 pair of methods in the stored run {DATASET}_patient-kfold_" in said
     assert "with a probability of" in said
     assert "those of mean-pool, max-pool that are stored took" in said
+    assert "with at most 1 epochs, and 20 epochs are planned" in said
     assert "for abmil their mean was taken" in said
     assert "3 folds, 2 repeats, 2 seeds (planned)" in said
     assert "3 folds, 2 repeats, 5 seeds" in said

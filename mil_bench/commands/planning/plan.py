@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from mil_bench.progress import progress_bar
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from mil_bench.datasets.card import DatasetSpec
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from mil_bench.evaluation.metrics import Measure
     from mil_bench.evaluation.power.ahead import Basis
     from mil_bench.evaluation.power.spread import Design
+    from mil_bench.planning.rows import MethodRow
     from mil_bench.report.plan_tables import Planned
 
 _EXAMPLES = """\
@@ -108,6 +110,7 @@ def _planned(arguments: argparse.Namespace) -> Planned:
         _refuse_assumed(measure)
         basis = _assumed(spec, protocol, slides, design)
     yardsticks = registry.yardsticks.names() if basis.unit != "slide" else []
+    seconds = seconds_in(store, spec.slug)
     return Planned(
         dataset=spec.name,
         protocol=protocol,
@@ -118,8 +121,34 @@ def _planned(arguments: argparse.Namespace) -> Planned:
         margin=asked.margin / 100,
         basis=basis,
         names=names,
-        seconds=seconds_in(store, spec.slug),
+        seconds=seconds,
+        epochs=_epochs(request, request.rows if names else _known_rows(seconds)),
     )
+
+
+def _epochs(request: RunRequest, rows: Sequence[MethodRow]) -> dict[str, int]:
+    """Methods to their highest number of epochs; those that take no steps are left out."""
+    from mil_bench import registry
+    from mil_bench.methods.recipe import takes_steps
+
+    recipes = [registry.methods.load(row.method).recipe.to_json() for row in rows]
+    return {
+        row.label: int(row.settings.get("epochs", request.epochs_of(recipe["epochs"])))
+        for row, recipe in zip(rows, recipes, strict=True)
+        if takes_steps(recipe)
+    }
+
+
+def _known_rows(labels: Iterable[str]) -> list[MethodRow]:
+    """The methods that stored labels name; a row from Python may have any label."""
+    from mil_bench import registry
+    from mil_bench.planning.rows import MethodRow
+
+    known, rows = registry.methods.names(), []
+    for label in labels:
+        with contextlib.suppress(InputError):
+            rows.append(MethodRow.parse(label))
+    return [row for row in rows if row.method in known]
 
 
 def _methods(request: RunRequest) -> tuple[int, list[str]]:
