@@ -111,7 +111,9 @@ def new(arguments: argparse.Namespace) -> int:
     from mil_bench.datasets.new_card import new_card
     from mil_bench.errors import InputError, show
 
-    named = {role: (heading,) for role in _COLUMNS if (heading := getattr(arguments, role))}
+    named: dict[str, Any] = {
+        role: (heading,) for role in _COLUMNS if (heading := getattr(arguments, role))
+    }
     if named and arguments.labels is None:
         problem = "columns are named, but no table is given"
         raise InputError("the request", [problem], "Name the table: --labels TABLE")

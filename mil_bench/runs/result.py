@@ -25,6 +25,7 @@ from mil_bench.report.sentences import summary
 from mil_bench.report.verdict_tables import VERDICT_TABLES, main_measure, verdict_tables
 from mil_bench.run_file import run_file_of
 from mil_bench.runs.contents.about_tables import about_tables
+from mil_bench.runs.contents.facts import facts_of
 from mil_bench.runs.contents.key_facts import heading, key_facts
 from mil_bench.runs.contents.predictions_file import predictions_csv
 from mil_bench.runs.fold_table import all_predictions
@@ -310,18 +311,7 @@ class RunResult:
     @property
     def facts(self) -> list[str]:
         """What is missing and what must be known of a method here, one line each."""
-        missing = [
-            f"{method}: {len(folds)} of {self._expected} trainings are stored; not ranked"
-            for method, folds in self.trained.items()
-            if len(folds) < self._expected and method not in self.plan.skipped
-        ]
-        left_out = [f"{name} was left out: {why}" for name, why in self.plan.skipped.items()]
-        return [
-            *self.failures,
-            *missing,
-            *left_out,
-            *(f"{name}: {what}" for name, what in self.plan.remarks.items()),
-        ]
+        return [*self.failures, *facts_of(self.plan, self.trained)]
 
     @property
     def sentences(self) -> list[str]:
