@@ -116,6 +116,15 @@ BUILT_IN: Mapping[str, Metric] = {
         "Macro AUC", "macro AUC", "Unweighted mean of the classes' one-vs-rest AUC.", _auc
     ),
     "auc": Metric("AUC", "AUC", "One-vs-rest AUC of one class.", _auc, reduction=None),
+    "sensitivity": Metric(
+        "Sensitivity",
+        "sensitivity",
+        "Share of a class's slides that are predicted as the class. Who always predicts one class "
+        "has 100 % there, so the best is not marked.",
+        lambda weighted: Ratio.of(weighted.right, weighted.labelled),
+        reduction=None,
+        ranked=False,
+    ),
     "nll": Metric(
         "NLL",
         "negative log-likelihood",

@@ -73,6 +73,10 @@ def result_tables(evidence: Evidence, caption: str) -> list[ResultTable]:
         tables.append(
             build.table("classwise_auc_coarse", title, _per_class(evidence, "coarse"), _LIFTED)
         )
+    title = "Class-wise sensitivity, fine classes (%)"
+    columns = _per_class(evidence, "fine", "sensitivity")
+    meaning = Measure("fine", "sensitivity").metric.meaning
+    tables.append(build.table("classwise_sensitivity", title, columns, meaning))
     title = "Class-wise average precision, fine classes (%)"
     columns = _per_class(evidence, "fine", "average_precision")
     meaning = Measure("fine", "average_precision").metric.meaning

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 CHOSEN = ("accuracy", "balanced_accuracy", "specificity", "macro_f1", "macro_auc", "nll", "brier")
 REFUSED = {
     "auc": "it has a value per class",
+    "sensitivity": "it has a value per class",
     "average_precision": "it has a value per class",
     "macro_ap": "it is biased on resampled patients",
     "ece": "it is biased on resampled patients",

@@ -11,6 +11,7 @@ from sklearn.metrics import (
     cohen_kappa_score,
     f1_score,
     log_loss,
+    recall_score,
     roc_auc_score,
 )
 
@@ -86,6 +87,14 @@ def test_specificity_is_the_mean_true_negative_rate() -> None:
     assert fine_value(labels, p, "specificity") == pytest.approx((3 / 4 + 3 / 4 + 1) / 3)
 
 
+def test_the_sensitivity_of_a_class_is_scikit_learns_recall() -> None:
+    labels, p = np.arange(30) % 3, probabilities(30, 3)
+    found = flat(labels, p).values
+    expected = recall_score(labels, p.argmax(1), average=None)
+    for name, value in zip("abc", expected, strict=True):
+        assert found[Measure("fine", "sensitivity", name)] == pytest.approx(value)
+
+
 def test_the_calibration_error_is_the_mean_gap_over_bins_of_confidence() -> None:
     confidence = np.array([0.99, 0.97, 0.99, 0.61, 0.62])
     right = np.array([1, 1, 0, 1, 0])
@@ -107,6 +116,7 @@ def test_an_absent_class_makes_what_needs_it_undefined_and_never_a_number() -> N
     }
     assert undefined == of_all | {
         Measure("fine", "auc", "c"),
+        Measure("fine", "sensitivity", "c"),
         Measure("fine", "average_precision", "c"),
     }
 

@@ -152,6 +152,7 @@ def test_a_flat_hierarchy_has_no_coarse_table() -> None:
     assert [t.name for t in found] == [
         "fine",
         "classwise_auc",
+        "classwise_sensitivity",
         "classwise_ap",
         "more",
         "calibration",
