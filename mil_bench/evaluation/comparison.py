@@ -14,7 +14,7 @@ it. With a single split no chance of training can be seen, so the variance is do
 
 ``HIDDEN``, the doubling and the degrees of freedom were chosen by simulation among rules whose
 false alarms stay at 5 %, for one pair and for all pairs of 20 methods; ``python -m
-mil_bench.benchmarks.statistics`` repeats it, and ``docs/verdicts.md`` tells what was tried.
+mil_bench.benchmarks.statistics`` repeats it, and ``docs/statistics.md`` tells what was tried.
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ _JOINT = (
     "P-values (adjusted by max-t) and intervals hold for {pairs}. 'is better': adjusted p < .05."
 )
 _STEPS = (
-    "The 95 % interval can include 0 all the same, as it cannot be narrowed step by step like the "
-    "p-values."
+    "An interval can include 0 although p < .05: p-values are adjusted step by step, intervals are "
+    "not."
 )
 _EQUIVALENT = (
     "'practically equivalent': the interval lies within ±{margin}. 'undecided': neither is shown."
