@@ -22,7 +22,8 @@ def said(epochs: int, *best: int) -> list[str]:
 
 def test_a_method_that_still_improved_in_most_trainings_is_named() -> None:
     assert said(20, 19, 19, 3) == [
-        "own: the last epoch was the best in 2 of 3 trainings, so more epochs may change its place"
+        "The last epoch was the best in most trainings of own (2 of 3): with more epochs they may "
+        "be better"
     ]
     assert said(20, 19, 7, 3) == []
     assert said(20, 18, 18, 18) == []

@@ -32,16 +32,18 @@ def facts_of(plan: RunPlan, trained: Mapping[str, Sequence[TrainedFold]]) -> lis
 
 
 def _still_improving(trained: Mapping[str, Sequence[TrainedFold]]) -> list[str]:
-    """Methods that were stopped by the number of epochs while they still improved.
+    """The methods that were stopped by the number of epochs while they still improved, one line.
 
     In a single training the last epoch may be the best by chance, so most of them must agree.
     """
-    lines = []
+    named = []
     for method, folds in trained.items():
         last = sum(_TRIED < t.epochs == t.best_epoch + 1 for t in folds)
         if 2 * last > len(folds):
-            lines.append(
-                f"{method}: the last epoch was the best in {last} of {len(folds)} trainings, so "
-                "more epochs may change its place"
-            )
-    return lines
+            named.append(f"{method} ({last} of {len(folds)})")
+    if not named:
+        return []
+    return [
+        f"The last epoch was the best in most trainings of {', '.join(named)}: with more epochs "
+        "they may be better"
+    ]
