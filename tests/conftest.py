@@ -42,7 +42,7 @@ def _gpus_for_their_tests_only(
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def device(request: pytest.FixtureRequest) -> torch.device:
-    """The CPU, which stands in for a GPU, and a GPU if there is one."""
+    """The CPU in place of a GPU, and a GPU if there is one."""
     return torch.device(request.param)
 
 

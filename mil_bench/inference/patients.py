@@ -230,7 +230,8 @@ class Subject:
 def subject_of(plan: RunPlan, source: Path | BagStore, name: str) -> Subject:
     """The slide or patient of a name.
 
-    A bag store knows the patients of its slides; of feature files a run knows those of its own.
+    A bag store names the patients of its slides. For feature files, the run names the patients of
+    the slides on which it trained or tested.
 
     Args:
         plan: of the run.

@@ -1,4 +1,4 @@
-"""Whole runs on a GPU; where a run is quick, the CPU stands in for a GPU."""
+"""Whole runs on a GPU; quick runs also run on the CPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""On a GPU, a fold of a stack is the fold alone; the CPU stands in for a GPU where there is none.
+"""On a GPU, a fold of a stack gives what it gives alone; without a GPU, the tests run on the CPU.
 
 Tolerances: in float32 a ten-thousandth of the loss, and of the largest gradient. Products in
 bfloat16 have 8 bits: 3 % of the loss, and gradients whose direction has a cosine of 0.98 with that

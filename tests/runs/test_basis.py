@@ -167,6 +167,8 @@ def test_without_a_stored_run_the_assumption_is_printed(
         (["--methods", "4", "--reference", "hmil"], "of which only the number is given"),
         (["--methods", "abmil", "hmil", "--reference", "clam-sb"], "has no method 'clam-sb'"),
         (["--methods", "4", "--metric", "ece"], "cannot be compared on"),
+        (["--methods", "abmil:epochs=many", "hmil"], "epochs"),
+        (["--methods", "abmil:epocs=3", "hmil"], "Did you mean epochs"),
     ],
 )
 def test_bad_requests_are_refused(

@@ -88,9 +88,10 @@ def _mlflow(arguments: argparse.Namespace) -> Finding:
     why = why_unreachable(Results(arguments.results))
     if not why:
         return Finding("MLflow", f"{kind}, can be used")
+    correct = "Name another folder (--results)"
     if tracking_server():  # whose errors name hosts and users
-        why = why.partition(":")[0]
-    remedy = "Correct MLFLOW_TRACKING_URI, or use --no-tracking; results are stored all the same."
+        why, correct = why.partition(":")[0], "Correct MLFLOW_TRACKING_URI"
+    remedy = f"{correct}, or use --no-tracking; results are stored all the same."
     return Finding("MLflow", f"{kind}, cannot be used", f"Runs would not be logged: {why}.", remedy)
 
 

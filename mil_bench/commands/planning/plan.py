@@ -127,16 +127,24 @@ def _planned(arguments: argparse.Namespace) -> Planned:
 
 
 def _epochs(request: RunRequest, rows: Sequence[MethodRow]) -> dict[str, int]:
-    """Methods to their highest number of epochs; those that take no steps are left out."""
+    """Methods to their highest number of epochs; those that take no steps are left out.
+
+    Raises:
+        UnknownNameError: a method has no such setting.
+        InputError: a setting has a wrong value.
+    """
     from mil_bench import registry
     from mil_bench.methods.recipe import takes_steps
+    from mil_bench.methods.settings import parse_settings, settings_of
 
-    recipes = [registry.methods.load(row.method).recipe.to_json() for row in rows]
-    return {
-        row.label: int(row.settings.get("epochs", request.epochs_of(recipe["epochs"])))
-        for row, recipe in zip(rows, recipes, strict=True)
-        if takes_steps(recipe)
-    }
+    found = {}
+    for row in rows:
+        method = registry.methods.load(row.method)
+        settings = parse_settings(row.method, row.settings, settings_of(method))
+        recipe = method.recipe.to_json()
+        if takes_steps(recipe):
+            found[row.label] = settings.get("epochs", request.epochs_of(recipe["epochs"]))
+    return found
 
 
 def _known_rows(labels: Iterable[str]) -> list[MethodRow]:
