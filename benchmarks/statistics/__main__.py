@@ -4,7 +4,7 @@ python -m mil_bench.benchmarks.statistics [--repeats 2000]     # false alarms, p
 python -m mil_bench.benchmarks.statistics --only power         # one part
 python -m mil_bench.benchmarks.statistics --quick              # everything with fewer benchmarks
 python -m mil_bench.benchmarks.statistics --only power --numbers choose  # what rules were chosen on
-python -m mil_bench.benchmarks.statistics --speed              # time of 10,000 draws
+python -m mil_bench.benchmarks.statistics --picture power.png  # also draw the power
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ from __future__ import annotations
 import argparse
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from mil_bench.benchmarks.statistics import coverage, false_alarms, rare
 from mil_bench.benchmarks.statistics.cells import percent, simulate_all
 from mil_bench.benchmarks.statistics.deciding import deciding_table
+from mil_bench.benchmarks.statistics.picture import draw
 from mil_bench.benchmarks.statistics.power_tables import power_tables
-from mil_bench.benchmarks.statistics.speed import measure_speed
+from threadpoolctl import threadpool_limits
 
 from mil_bench.evaluation.bootstrap import FEWEST_IN_MEAN, FEWEST_UNITS
 from mil_bench.evaluation.statistics import SIGNIFICANCE
@@ -37,7 +39,7 @@ _POWER_SHARE = 5  # benchmarks of the other tables for each one of the power tab
 
 
 def main() -> None:
-    """Run the simulations, or time the bootstrap."""
+    """Run the simulations."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -62,16 +64,22 @@ def main() -> None:
         "those on which the rule was chosen",
     )
     parser.add_argument("--processes", type=int, metavar="N", help="default: all cores")
-    parser.add_argument("--speed", action="store_true", help="time the bootstrap instead")
+    parser.add_argument(
+        "--picture", type=Path, metavar="FILE", help="draw the power into this image file"
+    )
     options = parser.parse_args()
-    if options.speed:
-        print(measure_speed())
-        return
+    if options.picture and options.only not in (None, "power"):
+        parser.error("--picture draws the power: leave --only out, or use --only power")
     repeats = _QUICK if options.quick else options.repeats
     tables: list[ResultTable] = []
-    with ProcessPoolExecutor(options.processes) as pool:
+    # A benchmark is many small sums: with several threads each, processes wait for one another.
+    with ProcessPoolExecutor(
+        options.processes, initializer=threadpool_limits, initargs=(1, "blas")
+    ) as pool:
         if options.only in (None, "power"):
             tables += power_tables(pool, max(repeats // _POWER_SHARE, 2), options.numbers)
+            if options.picture:
+                draw(tables, options.picture)
         if options.only in (None, "smallest difference"):
             tables.append(deciding_table(pool, max(repeats // _POWER_SHARE, 2)))
         if options.only in (None, "false alarms"):

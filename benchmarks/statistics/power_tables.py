@@ -126,7 +126,7 @@ def _power_table(simulated: Simulated, m: int) -> ResultTable:
     for name, of_scenario in simulated.items():
         for size, methods in enumerate(METHODS):
             for title, rule in (("former rule", FORMER), ("chosen", CHOSEN)):
-                cells[f"{name}, {methods} methods: {title}"] = {
+                cells[power_row(name, methods, title)] = {
                     f"{points} points": _cell(
                         _values("found", of_scenario, m, size, p, list(RULES).index(rule))
                     )
@@ -137,10 +137,24 @@ def _power_table(simulated: Simulated, m: int) -> ResultTable:
         "True differences between the better method and the others that are found, %. What the "
         "former rule cannot compare, because a fold lacks a class, it does not find."
     )
-    key = MEASURES[m].replace(" ", "_").lower()
     return ResultTable(
-        f"power_{key}", f"Power on {MEASURES[m]}", "", cells, note=note, row_heading="scenario"
+        power_name(MEASURES[m]),
+        f"Power on {MEASURES[m]}",
+        "",
+        cells,
+        note=note,
+        row_heading="scenario",
     )
+
+
+def power_name(measure: str) -> str:
+    """Name of the table of the power on a measure."""
+    return f"power_{measure.replace(' ', '_').lower()}"
+
+
+def power_row(scenario: str, methods: int, rule: str) -> str:
+    """Name of a row of these tables."""
+    return f"{scenario}, {methods} methods: {rule}"
 
 
 def _equivalence_table(simulated: Simulated) -> ResultTable:

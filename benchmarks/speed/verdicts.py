@@ -1,7 +1,14 @@
-"""Time of the bootstrap and the verdicts, from stored predictions."""
+"""Time of all intervals and verdicts, from stored predictions.
+
+python -m mil_bench.benchmarks.speed.verdicts [--methods 10]
+
+Every method has ten folds with 547 slides in all, seven classes and coarse heads; there are 10,000
+draws.
+"""
 
 from __future__ import annotations
 
+import argparse
 import io
 import tempfile
 import time
@@ -15,19 +22,21 @@ from mil_bench.evaluation.predictions import Predictions, TrainedFold
 from mil_bench.evaluation.verdicts import Evidence, verdicts
 from mil_bench.hierarchy import LabelHierarchy
 
-_METHODS, _FOLDS, _SLIDES, _PATIENTS = 10, 10, 547, 189
+_FOLDS, _SLIDES, _PATIENTS = 10, 547, 189
 _HIERARCHY = LabelHierarchy.from_groups(
     {"benign": ["N", "PB", "UDH"], "atypical": ["FEA", "ADH"], "malignant": ["DCIS", "IC"]}
 )
 
 
-def measure_speed() -> str:
-    """Time all intervals and verdicts of ten methods with coarse heads.
-
-    They have ten folds with 547 slides in all; there are 10,000 draws.
-    """
+def main() -> None:
+    """Print the time."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--methods", type=int, default=10, metavar="M", help="default: 10")
+    methods = parser.parse_args().methods
     with tempfile.TemporaryDirectory() as folder:
-        _store(Path(folder))
+        _store(Path(folder), methods)
         started = time.perf_counter()
         trained = {
             method: [
@@ -36,7 +45,7 @@ def measure_speed() -> str:
                 )
                 for k in range(_FOLDS)
             ]
-            for method in map(str, range(_METHODS))
+            for method in map(str, range(methods))
         }
         evidence = Evidence(trained, _HIERARCHY, ((437, 54),) * _FOLDS, 1, "patient")
         resampled = evidence.bootstrap
@@ -48,17 +57,17 @@ def measure_speed() -> str:
         )
         pairs = verdicts(evidence, Measure("fine", "macro_auc"))
         seconds = time.perf_counter() - started
-    return (
+    print(
         f"{count} intervals from 10,000 draws and {len(pairs)} verdicts in {seconds:.1f} s, "
         "including the time to read the predictions"
     )
 
 
-def _store(folder: Path) -> None:
+def _store(folder: Path, methods: int) -> None:
     rng = seeds.generator("speed")
     labels, patients = rng.integers(0, 7, _SLIDES), rng.integers(0, _PATIENTS, _SLIDES).astype(str)
     slides = np.arange(_SLIDES).astype(str)
-    for method in range(_METHODS):
+    for method in range(methods):
         fine, coarse = rng.dirichlet(np.ones(7), _SLIDES), rng.dirichlet(np.ones(3), _SLIDES)
         for k in range(_FOLDS):
             part = slice(k, None, _FOLDS)
@@ -67,3 +76,7 @@ def _store(folder: Path) -> None:
                 file
             )
             (folder / f"{method}-{k}").write_bytes(file.getvalue())
+
+
+if __name__ == "__main__":
+    main()
