@@ -77,7 +77,7 @@ def _renamed(words: list[str]) -> list[str]:
     return [*new, *rest]
 
 
-_RARELY = 10_000
+_RARELY = 50_000
 """New objects until Python looks for cycles among them; its own default is 700."""
 
 

@@ -326,7 +326,8 @@ class RunResult:
     def _write_tables(self, folder: Path, facts: Sequence[str]) -> Path:
         page = write_report(folder, self.run_id, facts, self.report_tables)
         # Of a report on other pairs or another metric.
-        for name in {*VERDICT_TABLES, *CENTRE_TABLES} - set(self.tables):
+        written = {table.name for table in self.report_tables}
+        for name in {*VERDICT_TABLES, *CENTRE_TABLES} - written:
             (folder / f"{name}.csv").unlink(missing_ok=True)
         return page
 
