@@ -107,7 +107,7 @@ class RunRequest:
     preset: str = option(
         "paper",
         "budget: paper (default), the authors' recipes on all folds; or quick, 3 folds and at most "
-        "40 training steps per training slide. If settings are tuned, every method gets 100 epochs (paper) "
+        "40 steps per training slide. If settings are tuned, every method gets 100 epochs (paper) "
         "or 20 (quick)",
         metavar="NAME",
         shown=True,
