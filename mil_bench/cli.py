@@ -78,14 +78,15 @@ def _renamed(words: list[str]) -> list[str]:
 
 
 _RARELY = 50_000
-"""New objects until Python looks for cycles among them; its own default is 700."""
+"""New objects until Python looks for cycles among them; Python has 700, or 2,000 from 3.13 on."""
 
 
 def program() -> int:
     """``main`` as a program of its own, with less work for the garbage collector.
 
-    Importing torch makes a million objects, all of which stay. Looking for cycles among them while
-    they are made and again when the program ends took a third of ``import torch``.
+    Importing torch makes very many objects, all of which stay. Python looks for cycles among them
+    while they are made, and again at the end: 0.7 of 1.8 CPU seconds of a program that does no more
+    than import torch (*measured*).
     """
     gc.set_threshold(_RARELY)
     try:
