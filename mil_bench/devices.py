@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    CopyStream, Arrival = torch.cuda.Stream, torch.cuda.Event
+
 Made = TypeVar("Made")
 
 CPU, GPU = "cpu", "cuda"
@@ -168,14 +170,14 @@ def send(values: Tensor, device: torch.device) -> Tensor:
     return values.to(device, non_blocking=is_cpu(values))
 
 
-def copy_stream(device: torch.device) -> torch.cuda.Stream:
+def copy_stream(device: torch.device) -> CopyStream:
     """A queue of a GPU for copies, which go on while it computes what is in its other queue."""
     import torch
 
     return torch.cuda.Stream(device)
 
 
-def copied_on(stream: torch.cuda.Stream, make: Callable[[], Made]) -> tuple[Made, torch.cuda.Event]:
+def copied_on(stream: CopyStream, make: Callable[[], Made]) -> tuple[Made, Arrival]:
     """What ``make`` returns, its copies queued in a stream; and the event of their arrival."""
     import torch
 
@@ -183,7 +185,7 @@ def copied_on(stream: torch.cuda.Stream, make: Callable[[], Made]) -> tuple[Made
         return make(), stream.record_event()
 
 
-def take_over(tensors: Iterable[Tensor], arrival: torch.cuda.Event, device: torch.device) -> None:
+def take_over(tensors: Iterable[Tensor], arrival: Arrival, device: torch.device) -> None:
     """Let a GPU, and not the host, wait for copied tensors before it computes what comes next.
 
     Their memory is not used for other copies before the GPU has computed what was queued with them.

@@ -76,7 +76,7 @@ class Feed:
 
     def ahead(self, parts: Iterable[np.ndarray]) -> Iterator[BagBatch]:
         """The batches of these positions, one by one; a thread reads the next ones meanwhile."""
-        waiting: deque[tuple[Future[tuple[BagBatch, torch.cuda.Event | None]], int]] = deque()
+        waiting: deque[tuple[Future[tuple[BagBatch, devices.Arrival | None]], int]] = deque()
         row = 4 * self._features.shape[1]  # bytes
         held = 0  # bytes of the batches that wait behind the first
         with ThreadPoolExecutor(1, "feed") as reader:
@@ -94,13 +94,13 @@ class Feed:
                 for future, _ in waiting:  # not needed if the caller stops early
                     future.cancel()
 
-    def _read(self, bags: np.ndarray) -> tuple[BagBatch, torch.cuda.Event | None]:
+    def _read(self, bags: np.ndarray) -> tuple[BagBatch, devices.Arrival | None]:
         """A batch; and when it will have arrived on the GPU, None if it has."""
         if self._copies is None:
             return self.batch(bags), None
         return devices.copied_on(self._copies, lambda: self.batch(bags))
 
-    def _arrived(self, batch: BagBatch, arrival: torch.cuda.Event | None) -> BagBatch:
+    def _arrived(self, batch: BagBatch, arrival: devices.Arrival | None) -> BagBatch:
         """The batch, for computing on the device."""
         if arrival is not None:
             parts = [value for value in vars(batch).values() if isinstance(value, torch.Tensor)]
