@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     import torch
     from torch import Tensor
-
-    CopyStream, Arrival = torch.cuda.Stream, torch.cuda.Event
+    from torch.cuda import Event as Arrival
+    from torch.cuda import Stream as CopyStream
 
 Made = TypeVar("Made")
 
