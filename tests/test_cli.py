@@ -144,7 +144,7 @@ def test_a_card_tells_classes_traps_and_what_to_cite(capsys: pytest.CaptureFixtu
     shown = capsys.readouterr().out
     for part in (
         "malignant: DCIS (61), IC (132)",
-        "189 of kind patient",
+        "patients:  189",
         "Patient 67 is in both",
         "Brancati",
     ):

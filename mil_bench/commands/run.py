@@ -99,6 +99,8 @@ def run(arguments: argparse.Namespace) -> int:
     setup, requests = setup_of(arguments), requests_of(arguments)
     asked = from_arguments(Asked, arguments)
     _announce(requests)
+    if setup.tracking and not arguments.dry_run:
+        _announce_tracking(setup)
     from mil_bench.api import execute
 
     # All requests are checked before the first one trains.
@@ -127,8 +129,8 @@ def run(arguments: argparse.Namespace) -> int:
         if waiting := _waiting(result, setup):
             print(waiting)
             continue
-        folder = setup.folder.reports / results[-1].run_id
-        show(results[-1], folder, words_again(arguments, "results"))
+        folder = setup.folder.report(result.run_id, asked.name)
+        show(result, folder, words_again(arguments, "results"))
         for name in dict.fromkeys(arguments.test_on):
             _show_cohort(result, name, setup.data, folder)
     if not (setup.cluster.detach or setup.shard):
@@ -147,6 +149,14 @@ def _announce(requests: Sequence[RunRequest]) -> None:
             find_dataset(request.dataset)
     names = dict.fromkeys(one_line(request.dataset) for request in requests)
     complain(f"planning the comparison on {', '.join(names)}")
+
+
+def _announce_tracking(setup: Setup) -> None:
+    """Say where the run is logged: MLflow is used unless somebody says no."""
+    from mil_bench.tracking.words import tracking_server, without_password
+
+    where = without_password(tracking_server()) or setup.folder.database
+    complain(f"tracking with MLflow in {where} (--no-tracking turns it off)")
 
 
 def _prepared(request: RunRequest, setup: Setup, is_dry: bool) -> Prepared:
@@ -183,7 +193,7 @@ def _document(result: Any, setup: Any) -> dict[str, Any]:
 
     if waiting := _waiting(result, setup):
         return waiting_document(result, waiting)
-    return document_of(result, setup.folder.reports / result.run_id)
+    return document_of(result, setup.folder.report(result.run_id, result.asked.name))
 
 
 def _print_plans(prepared: Sequence[Any], setup: Any, arguments: argparse.Namespace) -> None:

@@ -88,7 +88,8 @@ def _too_few_groups(lists: SplitLists, table: Slides) -> list[str]:
     try:
         lists.with_validation(table.frame, table.group_name)
     except SplitError as error:
-        return [f"no fold lists val slides, and {str(error)[0].lower()}{str(error)[1:-1]}"]
+        reason = in_group(str(error), table.group_name)
+        return [f"no fold lists val slides, and {reason[0].lower()}{reason[1:-1]}"]
     return []
 
 

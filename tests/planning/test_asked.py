@@ -78,5 +78,5 @@ def test_a_result_compares_what_it_was_asked_for_and_its_report_repeats_the_opti
     assert [(v.pairs, v.margin) for v in asked.verdicts] == [(2, 0.025)] * 2
     assert asked._report.command == "mil-bench run --dataset toy --margin 2.5 --reference b"
     notes = {table.name: table.note for table in asked.report_tables}
-    assert "within ±2.5 points" in notes["verdicts"]
+    assert "closer to 0 than 2.5 points" in notes["verdicts"]
     assert "hold for the 2 pairs that were asked for" in notes["verdicts"]

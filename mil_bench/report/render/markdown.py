@@ -47,11 +47,21 @@ def markdown(
     parts = [f"# {plain(title)}\n"]
     if facts:
         parts.append("".join(f"- {plain(fact)}\n" for fact in facts))
+    common = _common_caption(tables)
+    if common:
+        parts.append(f"All tables: {plain(common)}\n")
     for table in tables:
         marks = " **Best**, <u>second best</u>." if table.is_ranked else ""
-        legend = f"{plain(table.legend)}{marks}"
-        parts.append(f"## {plain(table.title)}\n\n{_grid(table, links)}\n{legend}\n")
+        legend = f"{plain(table.note if common else table.legend)}{marks}".strip()
+        below = f"\n{legend}\n" * bool(legend)
+        parts.append(f"## {plain(table.title)}\n\n{_grid(table, links)}{below}")
     return "\n".join(parts)
+
+
+def _common_caption(tables: Sequence[ResultTable]) -> str:
+    """The caption that all of several tables have, "" if they differ; it is then said once."""
+    captions = {table.caption for table in tables}
+    return captions.pop() if len(tables) > 1 and len(captions) == 1 else ""
 
 
 def plain(text: str) -> str:
