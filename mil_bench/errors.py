@@ -54,8 +54,8 @@ class InputError(MilBenchError):
 
     Args:
         what: the input, as the user knows it ("packing FOLDER", a file name).
-        problems: one line each, ``location: problem``. Those that differ in their location alone are
-            shown as one; the message shows the first 50.
+        problems: one line each, ``location: problem``. Those that differ only in their location
+            are shown as one; the message shows the first 50.
         remedy: what to do, one sentence.
     """
 

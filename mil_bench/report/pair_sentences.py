@@ -67,7 +67,8 @@ def verdict_sentence(verdict: Verdict) -> str:
     elif verdict.answer == "equivalent":
         text = (
             f"{first} and {second} are practically equivalent: their {words} differs by "
-            f"{less}{points}, and by less than {margin} in any case (95 % interval {interval}{among})"
+            f"{less}{points}, and by less than {margin} in any case (95 % interval "
+            f"{interval}{among})"
         )
     else:
         start = (

@@ -20,14 +20,17 @@ if TYPE_CHECKING:
 LIKELY = f"with a probability of about {100 * POWER:.0f} %"
 """How often a difference is shown, in words."""
 _NOTE = (
-    "Smallest difference: the true difference that a run of this size ({design}) finds " + LIKELY
-    + "; smaller ones mostly stay undecided. At best: the same with any number of repeats and seeds."
+    "Smallest difference: the true difference that a run of this size ({design}) finds "
+    + LIKELY
+    + "; smaller ones mostly stay undecided. At best: the same with any number of repeats and "
+    "seeds."
 )
 _NEEDED = (
     "The other columns are about finding a difference of {margin} as reliably: how many folds, "
     "repeats or seeds that takes if only their number is changed, and how many {unit}s with any "
     "number of repeats and seeds. 'none': no number is enough, of repeats and seeds up to "
-    + f"{MOST:,}" + ". A dash: it cannot be said or changed, or the {unit}s are enough."
+    + f"{MOST:,}"
+    + ". A dash: it cannot be said or changed, or the {unit}s are enough."
 )
 _ONE_TRAINING = (
     "Each fold was trained once, so it is not known how much more repeats or seeds would help. "
@@ -129,8 +132,8 @@ def _within_reach(outlook: Outlook, margin: str) -> str:
         if enough:
             some = "" if len(enough) == len(numbers) else f" for {_few(len(enough))} of the pairs"
             return (
-                f" To find a difference of {margin} as reliably{some}, {numbers_words(enough)} {kind} "
-                "are needed."
+                f" To find a difference of {margin} as reliably{some}, {numbers_words(enough)} "
+                f"{kind} are needed."
             )
     return ""
 
@@ -152,9 +155,9 @@ def _out_of_reach(outlook: Outlook, margin: str) -> str:
     find = f"find a difference of {margin}{' as reliably' * (not some)}"
     if outlook.is_bound:
         return (
-            f" Whether more repeats or seeds would help is not known, because each fold was trained "
-            f"once; a run with two seeds (--seeds 0 1) would tell. If they do not help, {needed} to "
-            f"{find}{some}."
+            f" Whether more repeats or seeds would help is not known, because each fold was "
+            f"trained once; a run with two seeds (--seeds 0 1) would tell. If they do not help, "
+            f"{needed} to {find}{some}."
         )
     return f" More folds, repeats and seeds are not enough to {find}{some}: {needed}."
 

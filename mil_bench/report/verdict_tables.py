@@ -33,8 +33,8 @@ _STEPS = (
     "not."
 )
 _EQUIVALENT = (
-    "'practically equivalent': the whole interval is closer to 0 than {margin}. 'undecided': neither "
-    "is shown."
+    "'practically equivalent': the whole interval is closer to 0 than {margin}. 'undecided': "
+    "neither is shown."
 )
 _CLASSES = (
     "Where folds lack a class, each class counts by its mean over the folds that have it; then "

@@ -277,9 +277,8 @@ class ResultStore:
         """
         runs = self.runs()
         if run_id not in runs:
-            searched = (
-                f"The folder of results is {self.root.parent.resolve()}; --results DIR names another."
-            )
+            searched = f"The folder of results is {self.root.parent.resolve()}; --results DIR "
+            "names another."
             raise UnknownNameError("run", run_id, runs, searched)
         try:
             plan = RunPlan.from_json(_read_json(runs[run_id]))

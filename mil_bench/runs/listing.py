@@ -31,9 +31,9 @@ _MEASURE = Measure("fine", "macro_auc")
 _DAMAGED = "damaged"
 _NOTE = (
     "Best macro AUC: the highest mean ± sample standard deviation over trainings (%; of the fine "
-    "classes if there are coarse ones) without yardsticks, once all trainings of the run are stored. It does not compare runs on "
-    "different data or splits. Compare runs: mil-bench runs compare RUN OTHER; verdicts: mil-bench "
-    "report RUN."
+    "classes if there are coarse ones) without yardsticks, once all trainings of the run are "
+    "stored. It does not compare runs on different data or splits. Compare runs: mil-bench runs "
+    "compare RUN OTHER; verdicts: mil-bench report RUN."
 )
 
 

@@ -112,7 +112,9 @@ class PlanStatus:
         own = ", ".join(f"{record.digest} of {record.moment}" for record in self.own)
         plans = f" Plans of their own for added methods: {own}." if own else ""
         usual = _USUAL if any(change.what == ADDED for change in self.changes) else ""
-        return f"{start} Different in this report: {'; '.join(map(str, self.changes))}.{usual}{plans}"
+        return (
+            f"{start} Different in this report: {'; '.join(map(str, self.changes))}.{usual}{plans}"
+        )
 
 
 class PlanRecords:

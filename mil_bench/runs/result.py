@@ -326,7 +326,7 @@ class RunResult:
 
     def _write_tables(self, folder: Path, facts: Sequence[str]) -> Path:
         page = write_report(folder, self.run_id, facts, self.report_tables)
-        # Of a report with fewer trainings, which could not be compared on the same metric.
+        # Of a report on other pairs or another metric that was written there.
         for name in {*VERDICT_TABLES, *CENTRE_TABLES} - set(self.tables):
             (folder / f"{name}.csv").unlink(missing_ok=True)
         return page

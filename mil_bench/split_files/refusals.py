@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mil_bench.errors import SplitError
 from mil_bench.split_files.spelling import difference, meant
 from mil_bench.splits.protocols import PROTOCOLS
-from mil_bench.wording import first_names, plural
+from mil_bench.wording import first_names, in_group, plural
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -73,8 +73,8 @@ def test_two_copies_of_a_method_are_not_told_apart() -> None:
     by = f"{100 * found.difference:.1f}"
     assert verdict_sentence(found).startswith(
         f"Undecided between {found.first} and {found.second}: the macro AUC of {found.first} is "
-        f"{by} points higher, but neither a difference nor equivalence (by less than 1 point) is shown "
-        f"(95 % interval {100 * found.low:.1f} to {100 * found.high:.1f}; p = "
+        f"{by} points higher, but neither a difference nor equivalence (by less than 1 point) is "
+        f"shown (95 % interval {100 * found.low:.1f} to {100 * found.high:.1f}; p = "
     )
 
 
@@ -91,8 +91,8 @@ def test_methods_are_equivalent_if_the_interval_lies_within_the_margin() -> None
     ends = f"{100 * wide.low:.1f} to {100 * wide.high:.1f}"
     assert verdict_sentence(wide) == (
         f"{wide.first} and {wide.second} are practically equivalent: their macro AUC differs by "
-        f"{100 * wide.difference:.1f} points, and by less than 20 points in any case (95 % interval "
-        f"{ends})."
+        f"{100 * wide.difference:.1f} points, and by less than 20 points in any case (95 % "
+        f"interval {ends})."
     )
 
 

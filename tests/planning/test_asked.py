@@ -80,3 +80,13 @@ def test_a_result_compares_what_it_was_asked_for_and_its_report_repeats_the_opti
     notes = {table.name: table.note for table in asked.report_tables}
     assert "closer to 0 than 2.5 points" in notes["verdicts"]
     assert "hold for the 2 pairs that were asked for" in notes["verdicts"]
+
+
+def test_a_question_has_a_name_for_a_folder() -> None:
+    assert Asked().name == ""
+    assert Asked(reference="hmil:align_bags=false").name == "reference-hmil_align_bags=false"
+    assert Asked(metric="accuracy", margin=0.5).name == "margin-0.5-metric-accuracy"
+    many = tuple(f"hmil:method-{i}" for i in range(30))
+    long, other = Asked(pairs=many).name, Asked(pairs=many[:-1]).name
+    assert long != other
+    assert len(long) < 120

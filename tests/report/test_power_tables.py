@@ -43,11 +43,11 @@ def test_one_pair_that_repeats_would_decide() -> None:
 
 def test_pairs_of_which_some_need_more_patients() -> None:
     assert sentence(REACHED, BEYOND) == (
-        "2 pairs are undecided: a run of this size finds a true difference of 2.8 points (median of "
-        "the pairs; 2.1 to 3.4) with a probability of about 80 %. To find a difference of 1 point as "
-        "reliably for one of the pairs, 12 repeats are needed. More folds, repeats and seeds are not "
-        "enough to find a difference of 1 point for the other pair: about 2,300 patients "
-        "instead of 60 are needed."
+        "2 pairs are undecided: a run of this size finds a true difference of 2.8 points (median "
+        "of the pairs; 2.1 to 3.4) with a probability of about 80 %. To find a difference of 1 "
+        "point as reliably for one of the pairs, 12 repeats are needed. More folds, repeats and "
+        "seeds are not enough to find a difference of 1 point for the other pair: about 2,300 "
+        "patients instead of 60 are needed."
     )
 
 

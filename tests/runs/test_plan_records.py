@@ -94,8 +94,8 @@ def test_another_question_is_marked_as_changed_after_results(folder: Folder) -> 
     asked = Asked(margin=0.5, metric="accuracy", pairs=("a:b",))
     found = folder.report(plan_of("a", "b"), asked)
     assert found.sentence.endswith(
-        "Different in this report: main metric: accuracy (planned: macro_auc); margin: 0.5 (planned: 1); "
-        "compared pairs: a:b (planned: all)."
+        "Different in this report: main metric: accuracy (planned: macro_auc); margin: 0.5 "
+        "(planned: 1); compared pairs: a:b (planned: all)."
     )
     reference = folder.report(plan_of("a", "b"), Asked(reference="b"))
     assert "compared pairs: b with each other method (planned: all)." in reference.sentence
@@ -121,8 +121,8 @@ def test_methods_that_are_added_are_named_with_what_was_planned(folder: Folder) 
     found = folder.report(plan_of("a", "b", "c"))
     assert found.record == first
     assert found.sentence.endswith(
-        "Different in this report: methods added: c (planned: a, b). Methods may be added at any time; "
-        "it is said because results of the planned ones may have been known by then."
+        "Different in this report: methods added: c (planned: a, b). Methods may be added at any "
+        "time; it is said because results of the planned ones may have been known by then."
     )
     folder.plan(plan_of("a"), Asked(), a=3)
     assert folder.report(plan_of("a")).sentence.endswith(

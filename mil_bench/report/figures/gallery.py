@@ -82,7 +82,10 @@ class Gallery(Mapping[str, Figure]):
             measure: what methods are compared on.
         """
         main, hierarchy = evidence.main.metric, evidence.hierarchy
-        classes, of_level = hierarchy.fine_classes, "" if hierarchy.is_flat else " of the fine level"
+        classes, of_level = (
+            hierarchy.fine_classes,
+            "" if hierarchy.is_flat else " of the fine level",
+        )
         order = by_mean(evidence, measure)
         evidence = _in_order(evidence, order)
         tables = {name: by_rank(table, order) for name, table in tables.items()}
