@@ -25,7 +25,7 @@ _ANYTHING = re.compile(r"\[[^\]]*\]|\.\.\.|…")  # of a pattern, not of a call
 
 CLASSES = ("N", "PB", "UDH", "FEA", "ADH", "DCIS", "IC")
 """Of the dataset bracs."""
-SLIDES = [f"s{i:02d}" for i in range(56)]
+SLIDES = [f"s{i:02d}" for i in range(84)]
 LABEL_OF = {slide: CLASSES[i % 7] for i, slide in enumerate(SLIDES)}
 PATIENT_OF = {slide: f"p{i // 2:02d}" for i, slide in enumerate(SLIDES)}
 _WIDTH, _ROWS = 8, 6
@@ -38,9 +38,9 @@ _SETS = {
 """Folders of feature files to the encoder that the files name."""
 
 _SMALLER = {
-    "digits": "bracs-sim:slides=70,rows=6,width=8",
-    "bracs-sim": "bracs-sim:slides=70,rows=6,width=8",
-    "panda-sim": "panda-sim:slides=60,rows=6,width=8",
+    "digits": "bracs-sim:slides=105,rows=6,width=8",
+    "bracs-sim": "bracs-sim:slides=105,rows=6,width=8",
+    "panda-sim": "panda-sim:slides=96,rows=6,width=8",
 }
 _TRAINING = ("run", "tune")
 
@@ -95,7 +95,7 @@ def make_inputs(folder: Path, page: str) -> None:
             (folder / "mean_max.py").write_text(code)
 
 
-def at_small_size(command: str, runs: Sequence[str]) -> list[str]:
+def at_small_size(command: str, runs: Sequence[str], slide: str) -> list[str]:
     """The words of a command, without the program, as the test calls it.
 
     Datasets are small, methods few, trainings have an epoch, and MLflow is left out; which options
@@ -103,28 +103,31 @@ def at_small_size(command: str, runs: Sequence[str]) -> list[str]:
 
     Args:
         command: as the page has it.
-        runs: names of the runs that there are, the newest first.
+        runs: names of the runs for RUN and OTHER.
+        slide: of the first of these runs.
     """
     words = shlex.split(command)[1:]
     words = words[: next((i for i, word in enumerate(words) if word in "|>&;"), len(words))]
-    names = dict(zip(("RUN", "OTHER"), runs, strict=False)) | {"SLIDE": SLIDES[0]}
-    names |= {"my_method.py": "my-method/my_method.py"}
+    names = dict(zip(("RUN", "OTHER"), runs, strict=False)) | {"SLIDE": slide}
+    names |= {"my_method.py": "my-method/my_method.py", "SPLITS": "published"}
     words = [names.get(word, word) for word in words]
-    words = [_smaller_dataset(word) for word in words]
+    if words[0] not in ("runs", "data"):
+        words = [_smaller_dataset(word) for word in words]
     if words[0] not in _TRAINING:
         return words
     for group in ("all", "core"):
         if group in words:
             at = words.index(group)
             words[at : at + 1] = ["mean-pool", "hmil"]
-    if words[0] == "tune" or "--tune" in words:
-        option = "--trials" if words[0] == "tune" else "--tune"
-        words[words.index(option) + 1] = "2"
-    if "--tuned" not in words:
-        words += ["--epochs", "1"]
-    if words[1:2] != ["study.toml"]:
-        words += ["--folds", "3"] if "--splits" not in words else []
-    return [*words, "--workers", "1", "--no-tracking"]
+    for option in ("--trials", "--tune"):
+        if option in words:
+            words[words.index(option) + 1] = "2"
+    words += ["--epochs", "1"]
+    if words[1:2] != ["study.toml"] and "--splits" not in words:
+        words += ["--folds", "3"]
+    if words[0] == "run":
+        words.append("--no-tracking")
+    return [*words, "--on", "inline"]
 
 
 def _smaller_dataset(word: str) -> str:

@@ -236,7 +236,9 @@ def test_a_report_and_its_page_say_what_was_planned(
     assert "Different in this report: margin: 2 (planned: 1)." in said
     assert f"mil-bench report {run_id} --margin 2.0 --metric accuracy" in said
     for name in ("report.html", "report.md"):
-        text = (results / "reports" / run_id / name).read_text()
+        text = (
+            results / "reports" / run_id / "asked-margin-2.0-metric-accuracy" / name
+        ).read_text()
         assert "Different in this report: margin: 2 (planned: 1)." in text
 
 

@@ -89,7 +89,6 @@ class Gallery(Mapping[str, Figure]):
         order = by_mean(evidence, measure)
         evidence = _in_order(evidence, order)
         tables = {name: by_rank(table, order) for name, table in tables.items()}
-        one_vs_rest, bands = _ONE_VS_REST.format(classes), band_sentences(evidence)
         pictures = {
             "heat_map": Picture(
                 "Methods and classes",
@@ -116,12 +115,7 @@ class Gallery(Mapping[str, Figure]):
                 "fine probabilities summed over the children.",
                 lambda: confusion(evidence, "coarse"),
             ),
-            "roc": Picture("ROC curves", f"{one_vs_rest} {bands}", lambda: roc(evidence)),
-            "precision_recall": Picture(
-                "Precision-recall curves",
-                f"{one_vs_rest} Dotted line: proportion of the class. {bands} {_NO_INTERVAL}",
-                lambda: precision_recall(evidence),
-            ),
+            **_curves(evidence),
             "reliability": Picture(
                 "Reliability",
                 f"Calibration{of_level}, over all folds: accuracy against the probability of the "
@@ -228,3 +222,16 @@ def _in_order(evidence: Evidence, order: Sequence[str]) -> Evidence:
     ordered = copy(evidence)
     object.__setattr__(ordered, "trained", {name: evidence.trained[name] for name in methods})
     return ordered
+
+
+def _curves(evidence: Evidence) -> dict[str, Picture]:
+    one_vs_rest = _ONE_VS_REST.format(evidence.hierarchy.fine_classes)
+    bands = band_sentences(evidence)
+    return {
+        "roc": Picture("ROC curves", f"{one_vs_rest} {bands}", lambda: roc(evidence)),
+        "precision_recall": Picture(
+            "Precision-recall curves",
+            f"{one_vs_rest} Dotted line: proportion of the class. {bands} {_NO_INTERVAL}",
+            lambda: precision_recall(evidence),
+        ),
+    }
