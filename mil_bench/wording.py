@@ -49,11 +49,20 @@ def gathered(lines: Sequence[str]) -> list[str]:
         location, problem = next(alike, ("", line))
         shown.setdefault(problem, []).append(location)
     return [
-        f"{problem} ({len(locations)} times: {_first_locations(locations)})"
-        if locations[0]
-        else problem
+        _with_count(problem, locations) if locations[0] else problem
         for problem, locations in shown.items()
     ]
+
+
+def _with_count(problem: str, locations: Sequence[str]) -> str:
+    """A problem with the number of its locations and the first ones; their file is named once."""
+    parts = [location.rpartition(": ") for location in locations]
+    files = {file for file, _, _ in parts}
+    file = f"{files.pop()}: " if len(files) == 1 and parts[0][0] else ""
+    places = [location.removeprefix(file) for location in locations]
+    rest = len(places) - _ALIKE
+    first = "; ".join(places[:_ALIKE]) + (f" and {rest} more" if rest > 0 else "")
+    return f"{file}{problem} ({len(places)} times: {first})"
 
 
 def _divided(line: str) -> list[tuple[str, str]]:
@@ -61,11 +70,6 @@ def _divided(line: str) -> list[tuple[str, str]]:
     parts = line.split(": ")
     cuts = range(1, min(len(parts), _MOST_PARTS + 1))
     return [(": ".join(parts[:cut]), ": ".join(parts[cut:])) for cut in cuts]
-
-
-def _first_locations(locations: Sequence[str]) -> str:
-    rest = len(locations) - _ALIKE
-    return "; ".join(locations[:_ALIKE]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def in_unit(text: str, unit: str) -> str:

@@ -199,7 +199,7 @@ def test_a_real_dataset_without_features_says_how_to_pack_them(tmp_path: Path) -
         ),
         (
             ["run", "--dataset", "digits", "--folds", "40"],
-            "slides of every class must come from at least 40 groups",
+            "slides of every class must come from at least 40 writers",
         ),
         (["report", "digits_x"], "There is no run 'digits_x'"),
         (["run", "--dataset", "digits", "--margin", "0"], "margin must be more than 0"),

@@ -88,9 +88,7 @@ def test_equal_problems_become_one_line_with_the_first_locations() -> None:
 
 def test_a_location_may_be_a_file_and_a_place_in_it() -> None:
     lines = [f"f.csv: line {i}: no label" for i in range(4)]
-    assert gathered(lines) == [
-        "no label (4 times: f.csv: line 0; f.csv: line 1; f.csv: line 2 and 1 more)"
-    ]
+    assert gathered(lines) == ["f.csv: no label (4 times: line 0; line 1; line 2 and 1 more)"]
     assert gathered(["no location"] * 4) == ["no location"]
 
 

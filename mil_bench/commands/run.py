@@ -31,7 +31,7 @@ from mil_bench.planning.asked import OPTIONS, Asked
 from mil_bench.planning.options import add_options, from_arguments
 from mil_bench.planning.request import RunRequest
 from mil_bench.run_file import Datasets, completed, save_run_file
-from mil_bench.wording import plural
+from mil_bench.wording import plural, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -99,8 +99,6 @@ def run(arguments: argparse.Namespace) -> int:
     setup, requests = setup_of(arguments), requests_of(arguments)
     asked = from_arguments(Asked, arguments)
     _announce(requests)
-    if setup.tracking and not arguments.dry_run:
-        _announce_tracking(setup)
     from mil_bench.api import execute
 
     # All requests are checked before the first one trains.
@@ -112,6 +110,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         _print_plans(prepared, setup, arguments)
         return 0
+    if setup.tracking:
+        _announce_tracking(setup)
     if arguments.json:
         with output_as_errors():
             results = [execute(planned, setup, asked) for planned in prepared]
@@ -155,7 +155,7 @@ def _announce_tracking(setup: Setup) -> None:
     """Say where the run is logged: MLflow is used unless somebody says no."""
     from mil_bench.tracking.words import tracking_server, without_password
 
-    where = without_password(tracking_server()) or setup.folder.database
+    where = shortened(without_password(tracking_server()) or str(setup.folder.database))
     complain(f"tracking with MLflow in {where} (--no-tracking turns it off)")
 
 
