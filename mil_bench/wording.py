@@ -89,7 +89,8 @@ def in_group(text: str, group_name: str) -> str:
 def _in_word(text: str, word: str, other: str) -> str:
     """A text with another word, singular and plural."""
     for old, new in ((word, other), (word.capitalize(), other[0].upper() + other[1:])):
-        text = re.sub(rf"\b{old}(s?)\b", lambda found, new=new: f"{new}{found[1]}", text)
+        parts = re.split(rf"\b{old}(?=s?\b)", text)
+        text = new.join(parts)
     return text
 
 
