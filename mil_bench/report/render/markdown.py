@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from mil_bench.errors import one_line
-from mil_bench.report.tables import Cell, ResultTable, rank_of, text_of
+from mil_bench.report.tables import Cell, ResultTable, common_caption, rank_of, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,7 +47,7 @@ def markdown(
     parts = [f"# {plain(title)}\n"]
     if facts:
         parts.append("".join(f"- {plain(fact)}\n" for fact in facts))
-    common = _common_caption(tables)
+    common = common_caption(tables)
     if common:
         parts.append(f"All tables: {plain(common)}\n")
     for table in tables:
@@ -56,12 +56,6 @@ def markdown(
         below = f"\n{legend}\n" * bool(legend)
         parts.append(f"## {plain(table.title)}\n\n{_grid(table, links)}{below}")
     return "\n".join(parts)
-
-
-def _common_caption(tables: Sequence[ResultTable]) -> str:
-    """The caption that all of several tables have, "" if they differ; it is then said once."""
-    captions = {table.caption for table in tables}
-    return captions.pop() if len(tables) > 1 and len(captions) == 1 else ""
 
 
 def plain(text: str) -> str:

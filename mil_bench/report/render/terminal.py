@@ -19,7 +19,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from mil_bench.errors import one_line
-from mil_bench.report.tables import Cell, ResultTable, rank_of, text_of
+from mil_bench.report.tables import Cell, ResultTable, common_caption, rank_of, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -64,7 +64,9 @@ def print_tables(tables: Sequence[ResultTable]) -> None:
         if styled
         else "*: best; +: second best; no mark of significance."
     )
-    texts = [legend if any(t.is_ranked for t in tables) else "", *(t.caption for t in tables)]
+    common = common_caption(tables)
+    captions = [f"All tables: {common}"] if common else [t.caption for t in tables]
+    texts = [legend if any(t.is_ranked for t in tables) else "", *captions]
     for text in dict.fromkeys(filter(None, texts)):
         _print(console, Text(one_line(text)))
 
