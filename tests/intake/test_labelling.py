@@ -231,7 +231,7 @@ def test_a_dataset_that_is_not_packed_is_named_with_a_near_one(lab: Lab) -> None
     code, _, errors = lab.label("--features", "types")
     assert code == 2
     assert f"no features of types are packed in {Path.cwd()}/data; did you mean type?" in errors
-    assert "no features of grade are packed in data" in lab.label()[2]
+    assert f"no features of grade are packed in {Path.cwd()}/data" in lab.label()[2]
     generated = ("data", "label", "--dataset", "digits", "--labels", "grade.csv")
     assert "generated with its labels" in lab.call(*generated)[2]
 
