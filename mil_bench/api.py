@@ -321,7 +321,7 @@ def execute(
         result = RunResult.collect(store, plan, failures, asked)
         try:
             write = result.write if setup.tracking else result.write_tables  # figures take seconds
-            folder = write(setup.folder.reports / plan.run_id).parent
+            folder = write(setup.folder.report(plan.run_id, asked.name)).parent
             for listener in listeners:
                 listener.on_report(folder, result.sentences, result.report_tables)
         except StorageError as error:  # the tables can be shown all the same

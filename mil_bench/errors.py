@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mil_bench.wording import near_names, shortened
+from mil_bench.wording import gathered, near_names, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -30,14 +30,22 @@ class MilBenchError(Exception):
 
 
 class UnknownNameError(MilBenchError):
-    """An unknown name; the message suggests similar ones."""
+    """An unknown name; the message suggests similar ones.
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+    Args:
+        kind: what has such a name ("method").
+        name: as the user wrote it.
+        known: the names that there are.
+        searched: where they were looked for, one sentence; "" if there is only one place.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], searched: str = "") -> None:
         known = sorted(known)
         near = near_names(name, known)
         hint = f"Did you mean {' or '.join(near)}? " if near else ""
         super().__init__(
             f"There is no {kind} '{shortened(name)}'. {hint}Known: {', '.join(known) or 'none'}."
+            f"{searched and ' '}{searched}"
         )
 
 
@@ -46,16 +54,18 @@ class InputError(MilBenchError):
 
     Args:
         what: the input, as the user knows it ("packing FOLDER", a file name).
-        problems: one line each, with file and location. The message shows the first 50.
+        problems: one line each, ``location: problem``. Those that differ only in their location
+            are shown as one; the message shows the first 50.
         remedy: what to do, one sentence.
     """
 
     def __init__(self, what: str, problems: Sequence[str], remedy: str) -> None:
         self.problems, self.remedy = tuple(problems), remedy
         count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems):,} problems"
-        lines = ["  - " + one_line(line) for line in self.problems[:_MOST_SHOWN]]
-        if len(self.problems) > _MOST_SHOWN:
-            lines.append(f"  ... and {len(self.problems) - _MOST_SHOWN:,} more")
+        shown = gathered(self.problems)
+        lines = ["  - " + one_line(line) for line in shown[:_MOST_SHOWN]]
+        if len(shown) > _MOST_SHOWN:
+            lines.append(f"  ... and {len(shown) - _MOST_SHOWN:,} more")
         super().__init__("\n".join([f"{what}: {count}", *lines, remedy]))
 
     def advised(self) -> tuple[str, ...]:

@@ -69,6 +69,11 @@ class LabelHierarchy:
         return self.n_coarse == self.n_fine
 
     @property
+    def fine_classes(self) -> str:
+        """What texts call the fine classes: "classes" if there are no others."""
+        return "classes" if self.is_flat else "fine classes"
+
+    @property
     def n_fine(self) -> int:
         """C."""
         return len(self.fine)

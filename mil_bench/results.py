@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+ASKED = "asked-"
+"""Begins the names of folders with a report on a question of the user's own."""
+
 
 @dataclass(frozen=True)
 class Results:
@@ -35,6 +38,15 @@ class Results:
     def reports(self) -> Path:
         """One folder per report."""
         return Path(self.folder) / "reports"
+
+    def report(self, run: str, question: str) -> Path:
+        """The folder of a run's report; one on another question does not replace the usual one.
+
+        Args:
+            run: name of the run.
+            question: ``Asked.name``, "" for the usual question.
+        """
+        return self.reports / run / (question and f"{ASKED}{question}")
 
     @property
     def index(self) -> Path:

@@ -144,7 +144,7 @@ def test_a_card_tells_classes_traps_and_what_to_cite(capsys: pytest.CaptureFixtu
     shown = capsys.readouterr().out
     for part in (
         "malignant: DCIS (61), IC (132)",
-        "189 of kind patient",
+        "patients:  189",
         "Patient 67 is in both",
         "Brancati",
     ):
@@ -199,7 +199,7 @@ def test_a_real_dataset_without_features_says_how_to_pack_them(tmp_path: Path) -
         ),
         (
             ["run", "--dataset", "digits", "--folds", "40"],
-            "slides of every class must come from at least 40 groups",
+            "slides of every class must come from at least 40 writers",
         ),
         (["report", "digits_x"], "There is no run 'digits_x'"),
         (["run", "--dataset", "digits", "--margin", "0"], "margin must be more than 0"),

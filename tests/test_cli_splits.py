@@ -234,7 +234,7 @@ def test_an_audit_of_slides_that_nobody_knows_exits_with_1(
     code, out, error = call(capsys, "splits", "audit", "theirs", "--dataset", SMALL_TWIN)
     assert code == 1
     assert "FAULT: no listed slide is known: 119 of 119 slides are not in the packed store" in out
-    assert "patient" not in out.replace("Labels and groups", "")
+    assert "patient" not in out.replace("Labels and patients", "")
     assert error == "mil-bench: the lists cannot be followed (see FAULT): exit code 1\n"
 
 
@@ -384,7 +384,7 @@ def test_an_audit_without_metadata_says_what_it_cannot_see(
     imported(place, capsys)
     code, out, _ = call(capsys, "splits", "audit", "theirs")
     assert code == 0
-    assert "groups (patients) are unknown, so their leaks cannot be counted" in out
+    assert "patients are unknown, so their leaks cannot be counted" in out
 
 
 @pytest.mark.parametrize(

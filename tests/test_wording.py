@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mil_bench.wording import first_names, in_unit, plural, split_settings, suggestion
+from mil_bench.wording import (
+    first_names,
+    gathered,
+    in_group,
+    in_unit,
+    plural,
+    split_settings,
+    suggestion,
+)
 
 NAMES = st.from_regex(r"[a-z][a-z0-9_-]{0,8}", fullmatch=True)
 VALUES = st.text(st.characters(codec="utf-8", exclude_characters=","), min_size=1).map(str.strip)
@@ -65,3 +73,27 @@ def test_a_text_about_slides_becomes_one_about_another_unit() -> None:
 
 def test_a_key_without_a_value_has_an_empty_one_and_the_last_of_two_counts() -> None:
     assert split_settings("a:b,c=,d=1,d=2") == ("a", {"b": "", "c": "", "d": "2"})
+
+
+def test_equal_problems_become_one_line_with_the_first_locations() -> None:
+    alike = [f"line {i}, slide 's{i}': label 'x' is not one of a, b" for i in range(2, 27)]
+    other = "line 40: empty slide id"
+    assert gathered([alike[0], other, *alike[1:]]) == [
+        "label 'x' is not one of a, b (25 times: line 2, slide 's2'; line 3, slide 's3'; line 4, "
+        "slide 's4' and 22 more)",
+        other,
+    ]
+    assert gathered(alike[:3]) == alike[:3]
+
+
+def test_a_location_may_be_a_file_and_a_place_in_it() -> None:
+    lines = [f"f.csv: line {i}: no label" for i in range(4)]
+    assert gathered(lines) == ["f.csv: no label (4 times: line 0; line 1; line 2 and 1 more)"]
+    assert gathered(["no location"] * 4) == ["no location"]
+
+
+def test_a_text_about_groups_takes_the_card_s_word() -> None:
+    assert in_group("Groups: a group and 2 groups, grouped.", "case") == (
+        "Cases: a case and 2 cases, grouped."
+    )
+    assert in_group("2 groups", "") == "2 groups"

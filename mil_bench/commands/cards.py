@@ -88,7 +88,7 @@ def card(arguments: argparse.Namespace) -> int:
     if spec.ordered:
         show("  (grades, from low to high)")
     show(f"\ncompared:  on {spec.main_metric}, unless a run is asked for another metric")
-    show(f"groups:    {spec.groups.count or 'an unknown number'} of kind {spec.groups.name}")
+    show(f"{f'{spec.groups.name}s:':10} {spec.groups.count or 'an unknown number'}")
     show(f"labels:    of the {spec.unit}")
     if spec.bags:
         show(f"bags:      median {spec.bags.median} instances ({spec.bags.basis})")

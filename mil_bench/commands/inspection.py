@@ -153,10 +153,8 @@ def _facts(store: BagStore) -> list[tuple[str, str]]:
             ", ".join(f"{name} {n}" for name, n in zip(store.hierarchy.fine, counts, strict=True)),
         ),
         (
-            "groups",
-            f"{frame['group'].nunique()} of kind {store.group_name}"
-            if store.group_name
-            else "unknown",
+            f"{store.group_name or 'patient'}s",
+            str(frame["group"].nunique()) if store.group_name else "unknown",
         ),
         ("centres", _counts(frame["centre"]) or "unknown"),
         ("own split", _counts(frame["split"]) or "none"),

@@ -62,13 +62,15 @@ def report(arguments: argparse.Namespace) -> int:
     results = [RunResult.collect(store, plan, asked=asked) for plan in plans]
     if arguments.json:
         with output_as_errors():
-            documents = [document_of(result, reports / result.run_id) for result in results]
+            documents = [
+                document_of(result, folder.report(result.run_id, asked.name)) for result in results
+            ]
             comparisons = comparison_documents(results, reports)
             renew_index(folder)
         print_documents(documents, comparisons)
         return 0
     for result in results:
-        show(result, reports / result.run_id, words_again(arguments, "results"))
+        show(result, folder.report(result.run_id, asked.name), words_again(arguments, "results"))
     show_ranking(results, reports)
     renew_index(folder)
     return 0

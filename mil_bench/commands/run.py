@@ -31,7 +31,7 @@ from mil_bench.planning.asked import OPTIONS, Asked
 from mil_bench.planning.options import add_options, from_arguments
 from mil_bench.planning.request import RunRequest
 from mil_bench.run_file import Datasets, completed, save_run_file
-from mil_bench.wording import plural
+from mil_bench.wording import plural, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -110,6 +110,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         _print_plans(prepared, setup, arguments)
         return 0
+    if setup.tracking:
+        _announce_tracking(setup)
     if arguments.json:
         with output_as_errors():
             results = [execute(planned, setup, asked) for planned in prepared]
@@ -127,8 +129,8 @@ def run(arguments: argparse.Namespace) -> int:
         if waiting := _waiting(result, setup):
             print(waiting)
             continue
-        folder = setup.folder.reports / results[-1].run_id
-        show(results[-1], folder, words_again(arguments, "results"))
+        folder = setup.folder.report(result.run_id, asked.name)
+        show(result, folder, words_again(arguments, "results"))
         for name in dict.fromkeys(arguments.test_on):
             _show_cohort(result, name, setup.data, folder)
     if not (setup.cluster.detach or setup.shard):
@@ -147,6 +149,14 @@ def _announce(requests: Sequence[RunRequest]) -> None:
             find_dataset(request.dataset)
     names = dict.fromkeys(one_line(request.dataset) for request in requests)
     complain(f"planning the comparison on {', '.join(names)}")
+
+
+def _announce_tracking(setup: Setup) -> None:
+    """Say where the run is logged: MLflow is used unless somebody says no."""
+    from mil_bench.tracking.words import tracking_server, without_password
+
+    where = shortened(without_password(tracking_server()) or str(setup.folder.database))
+    complain(f"tracking with MLflow in {where} (--no-tracking turns it off)")
 
 
 def _prepared(request: RunRequest, setup: Setup, is_dry: bool) -> Prepared:
@@ -183,7 +193,7 @@ def _document(result: Any, setup: Any) -> dict[str, Any]:
 
     if waiting := _waiting(result, setup):
         return waiting_document(result, waiting)
-    return document_of(result, setup.folder.reports / result.run_id)
+    return document_of(result, setup.folder.report(result.run_id, result.asked.name))
 
 
 def _print_plans(prepared: Sequence[Any], setup: Any, arguments: argparse.Namespace) -> None:

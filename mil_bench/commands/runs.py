@@ -120,7 +120,8 @@ def list_runs(arguments: argparse.Namespace) -> int:
 def _none_yet(arguments: argparse.Namespace) -> str:
     again = words_again(arguments, "results")
     return (
-        f"There is no run in {arguments.results} yet. "
+        f"There is no run in {arguments.results.resolve()} yet (--results DIR names another "
+        "folder). "
         f"Begin with: mil-bench run --dataset digits --preset quick{again}"
     )
 

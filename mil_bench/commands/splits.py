@@ -226,7 +226,9 @@ def audit(arguments: argparse.Namespace) -> int:
     result = count(lists, table, classes, _near_duplicates(spec, arguments.data))
     allowed, group = arguments.allow_leaks, result.group_name
     if allowed and allowed != group:
-        groups = f"the groups of this split are called '{group}'" if group else "groups are unknown"
+        groups = (
+            f"the groups of this split are called '{group}'" if group else "patients are unknown"
+        )
         problem = f"--allow-leaks {allowed}, but {groups}"
         remedy = "Use the name that the audit prints, or leave out --allow-leaks."
         raise InputError("the request", [problem], remedy)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mil_bench.datasets.card import BagGenerator, DatasetSpec
 
 _CARD_FILE = ".toml"
+_OTHER_FOLDER = "--data DIR (or MIL_BENCH_DATA) names another folder."
 
 
 def find_dataset(text: str) -> DatasetSpec:
@@ -241,12 +242,13 @@ def _generate(
 def _missing(spec: DatasetSpec, path: Path, features: str) -> MissingFeaturesError:
     if features != spec.name:
         return MissingFeaturesError(
-            f"{spec.name} has the features of {features}, which are not packed: "
-            f"{path.with_name(features)}.h5 does not exist."
+            f"{spec.name} has the features of {features}, which are not packed: there is no "
+            f"{features}.h5 in {path.parent.resolve()}. {_OTHER_FOLDER}"
         )
     named = on_the_command_line(spec.slug)
     lines = [
-        f"{spec.name}: no features are packed ({path} does not exist).",
+        f"{spec.name}: no features are packed; there is no {path.name} in "
+        f"{path.parent.resolve()}. {_OTHER_FOLDER}",
         f"Pack yours:  mil-bench data pack FOLDER --dataset {named} --labels TABLE",
         f"  FOLDER: one feature file per slide. Source of the slides: {spec.source}",
         "  TABLE:  CSV, TSV or .xlsx with the columns "

@@ -63,10 +63,12 @@ def score_tables(
     tables = []
     for level in levels:
         measures = [Measure(level, key) for key in (*MAIN, *_MORE)]
-        title = f"{level.capitalize()} level, {len(class_names(level, hierarchy))} classes"
+        heading = "Metrics" if hierarchy.is_flat else f"{level.capitalize()} level"
+        title = f"{heading}, {len(class_names(level, hierarchy))} classes"
         tables.append((f"scores_{level}", title, measures))
     of_classes = [Measure("fine", "auc", name) for name in hierarchy.fine]
-    tables.append(("scores_classwise_auc", "Class-wise one-vs-rest AUC, fine classes", of_classes))
+    fine = "" if hierarchy.is_flat else ", fine classes"
+    tables.append(("scores_classwise_auc", f"Class-wise one-vs-rest AUC{fine}", of_classes))
     return [
         _table(name, title, measures, row, values, drawn, caption)
         for name, title, measures in tables

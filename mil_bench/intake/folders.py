@@ -123,7 +123,7 @@ def _innermost(folder: Path, endings: tuple[str, ...]) -> Path:
         )
     for choice in (encoders, _folders(folder, _PATCH_SIZE), _folders(folder, _STAMP)):
         if len(choice) > 1:
-            problems = [f"{path}: a set of features of its own" for path in choice]
+            problems = [f"{path} is a set of features of its own" for path in choice]
             raise InputError(
                 f"folder {folder}",
                 problems,

@@ -109,9 +109,10 @@ def _features(spec: DatasetSpec, path: Path, given: str | None, data_dir: Path) 
         names = {store.stem.partition("@")[0] for store in data_dir.glob("*.h5")}
         near = near_names(name, names)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        problem = f"no features of {name} are packed in {data_dir}{hint}"
+        problem = f"no features of {name} are packed in {data_dir.resolve()}{hint}"
         remedy = (
-            "Name a packed dataset with --features, or pack the features (mil-bench data pack)."
+            "Name a packed dataset with --features or another folder with --data, or pack the "
+            "features (mil-bench data pack)."
         )
         raise InputError(f"labels of {spec.name}", [problem], remedy)
     return name

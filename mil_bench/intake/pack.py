@@ -203,7 +203,7 @@ def _look(
             if slide not in present:
                 near = names.near_miss(slide, "the folder")
                 rest = near or "--allow-missing leaves such slides out"
-                problems.append(f"{labels}: slide '{slide}' has no feature file; {rest}")
+                problems.append(f"{labels}: slide '{slide}': no feature file; {rest}")
     return table, found, problems
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from mil_bench.evaluation.metrics import Measure
     from mil_bench.planning.plan import RunPlan
 
+_NOT_IN_NAMES = re.compile(r"[^\w.+=,-]")
+_LONGEST_NAME = 100
 OPTIONS = ("metric", "margin", "reference", "pairs")
 
 
@@ -84,6 +88,15 @@ class Asked:
     def again(self) -> str:
         """The options for a command that can be pasted, with a blank before each."""
         return "".join(f" {shlex.quote(word)}" for word in words_of(self))
+
+    @property
+    def name(self) -> str:
+        """The question as a part of a folder's name (``reference-hmil``), "" for the usual one."""
+        words = "-".join(word.removeprefix("--") for word in words_of(self))
+        text = _NOT_IN_NAMES.sub("_", words)
+        if len(text) <= _LONGEST_NAME:
+            return text
+        return f"{text[:_LONGEST_NAME]}-{hashlib.sha256(words.encode()).hexdigest()[:8]}"
 
     def require(self, plan: RunPlan) -> None:
         """Refuse a run that has not what is asked for.

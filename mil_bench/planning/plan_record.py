@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from mil_bench.planning.plan import RunPlan
     from mil_bench.planning.request import RunRequest
 
+ADDED = "methods added"
+"""A change that is usual: a comparison grows."""
 _NOT_PLANNED = ("run", "time", "known")
 """Fields that the digest does not depend on."""
 
@@ -139,7 +141,7 @@ class PlanRecord:
         removed = [label for label in self.methods if label not in other.methods]
         planned, used = ", ".join(self.methods), ", ".join
         if added:
-            yield Change("methods added", used(added), planned)
+            yield Change(ADDED, used(added), planned)
         if removed:
             yield Change("methods left out", used(removed), planned)
         both = [label for label in self.methods if label in other.methods]

@@ -54,12 +54,12 @@ def conflicts(audit: SplitAudit) -> list[str]:
 
 def _metadata(audit: SplitAudit) -> str:
     if audit.metadata and audit.group_name:
-        return f"Labels and groups come from the {audit.metadata}."
+        return f"Labels and {audit.group_name}s come from the {audit.metadata}."
     origin = "There is no label table and no packed store, so only the split files are known"
     if audit.metadata:
         origin = f"Labels come from the {audit.metadata}"
     if not audit.group_name:
-        origin += "; groups (patients) are unknown, so their leaks cannot be counted"
+        origin += "; patients are unknown, so their leaks cannot be counted"
     return f"{origin}."
 
 

@@ -67,7 +67,8 @@ def verdict_sentence(verdict: Verdict) -> str:
     elif verdict.answer == "equivalent":
         text = (
             f"{first} and {second} are practically equivalent: their {words} differs by "
-            f"{less}{points}, and within ±{margin} in any case (95 % interval {interval}{among})"
+            f"{less}{points}, and by less than {margin} in any case (95 % interval "
+            f"{interval}{among})"
         )
     else:
         start = (
@@ -77,7 +78,7 @@ def verdict_sentence(verdict: Verdict) -> str:
         )
         text = (
             f"Undecided between {first} and {second}: {start}, but neither a difference nor "
-            f"equivalence within ±{margin} is shown ({numbers})"
+            f"equivalence (by less than {margin}) is shown ({numbers})"
         )
     return f"{text}.{_limits(verdict)}"
 

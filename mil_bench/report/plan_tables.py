@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _REPEATS, _SEEDS, _FOLDS = (1, 2, 3, 5, 10), (1, 2, 3, 5, 10), (3, 5, 10, 20)
 _NOTE = (
-    "Smallest difference: the true difference that is shown " + LIKELY + "; the median over pairs "
+    "Smallest difference: the true difference that is found " + LIKELY + "; the median over pairs "
     "of methods. Hours: of training, if trainings run one after another."
 )
 
@@ -98,7 +98,7 @@ def plan_sentences(planned: Planned) -> list[str]:
         f"compared at once), {design_words(planned.design, unit)}; "
         f"{plural(planned.trainings(planned.design), 'training')}.",
         _basis_sentence(planned.basis),
-        f"The smallest difference in {outlook.measure.words} that this would show {LIKELY} is "
+        f"The smallest true difference in {outlook.measure.words} that this would find {LIKELY} is "
         f"{smallest_words(outlook)}.{needed_words(outlook)}",
         _time_sentence(planned),
     ]

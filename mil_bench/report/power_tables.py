@@ -20,18 +20,21 @@ if TYPE_CHECKING:
 LIKELY = f"with a probability of about {100 * POWER:.0f} %"
 """How often a difference is shown, in words."""
 _NOTE = (
-    "Smallest difference: the true difference that this run ({design}) shows " + LIKELY + ", by "
-    "the standard error of the comparison. At best: the same with any number of repeats and seeds."
+    "Smallest difference: the true difference that a run of this size ({design}) finds "
+    + LIKELY
+    + "; smaller ones mostly stay undecided. At best: the same with any number of repeats and "
+    "seeds."
 )
 _NEEDED = (
-    "The other columns say how many folds, repeats or seeds alone, everything else as it is, would "
-    "show {margin} with that probability, and how many {unit}s with any number of repeats and "
-    "seeds. 'none': no number is enough, of repeats and seeds up to " + f"{MOST:,}" + ". A dash: "
-    "it cannot be said or changed, or the {unit}s are enough."
+    "The other columns are about finding a difference of {margin} as reliably: how many folds, "
+    "repeats or seeds that takes if only their number is changed, and how many {unit}s with any "
+    "number of repeats and seeds. 'none': no number is enough, of repeats and seeds up to "
+    + f"{MOST:,}"
+    + ". A dash: it cannot be said or changed, or the {unit}s are enough."
 )
 _ONE_TRAINING = (
-    "One training per fold cannot show how much of the variance over {unit}s more repeats or seeds "
-    "would remove. None of it is assumed, so these are upper bounds."
+    "Each fold was trained once, so it is not known how much more repeats or seeds would help. "
+    "Numbers of repeats and {unit}s assume no help and are upper bounds."
 )
 
 
@@ -81,25 +84,25 @@ def power_sentences(outlook: Outlook) -> list[str]:
     if len(outlook.pairs) == 1:
         pair = outlook.pairs[0]
         start = (
-            f"Of {pair.first} and {pair.second}, which are undecided, this run shows a difference "
-            f"of {_amount(outlook, pair.smallest)} or more {LIKELY}."
+            f"{pair.first} and {pair.second} are undecided: a run of this size finds a true "
+            f"difference of {_amount(outlook, pair.smallest)} {LIKELY}."
         )
     else:
         start = (
-            f"The smallest difference that this run shows {LIKELY} is {smallest_words(outlook)} "
-            f"for the {len(outlook.pairs)} undecided pairs."
+            f"{len(outlook.pairs)} pairs are undecided: a run of this size finds a true difference "
+            f"of {smallest_words(outlook)} {LIKELY}."
         )
     return [f"{start}{needed_words(outlook)}"]
 
 
 def smallest_words(outlook: Outlook) -> str:
-    """The smallest differences of all pairs: ``2.8 points (median; 2.1 to 3.4)``."""
+    """The smallest differences of all pairs: ``2.8 points (median of the pairs; 2.1 to 3.4)``."""
     smallest = [pair.smallest for pair in outlook.pairs]
     median = _amount(outlook, float(np.median(smallest)))
     if len(smallest) == 1:
         return median
     low, high = (_possible(outlook, end) for end in (min(smallest), max(smallest)))
-    return f"{median} (median; {_range(low, high)})"
+    return f"{median} (median of the pairs; {_range(low, high)})"
 
 
 def needed_words(outlook: Outlook) -> str:
@@ -128,7 +131,10 @@ def _within_reach(outlook: Outlook, margin: str) -> str:
         enough = [number for number in numbers if np.isfinite(number)]
         if enough:
             some = "" if len(enough) == len(numbers) else f" for {_few(len(enough))} of the pairs"
-            return f" To show {margin}{some} takes {numbers_words(enough)} {kind}."
+            return (
+                f" To find a difference of {margin} as reliably{some}, {numbers_words(enough)} "
+                f"{kind} are needed."
+            )
     return ""
 
 
@@ -142,18 +148,18 @@ def _out_of_reach(outlook: Outlook, margin: str) -> str:
     some = "" if len(beyond) == len(outlook.pairs) else f" for the other {others}"
     rounded = [float(f"{number:.2g}") for number in beyond]
     needed = (
-        f"about {numbers_words(rounded)} {unit}s would be needed"
+        f"about {numbers_words(rounded)} {unit}s instead of {units} are needed"
         if np.isfinite(beyond).all()
-        else f"no realistic number of {unit}s would do"
+        else f"no realistic number of {unit}s is enough"
     )
-    none, doubt = "No number of folds, repeats and seeds", ""
+    find = f"find a difference of {margin}{' as reliably' * (not some)}"
     if outlook.is_bound:
-        none = f"If repeats and seeds leave the variance over {unit}s as it is, no number of them"
-        doubt = " A run with two seeds (--seeds 0 1) would show whether they do."
-    return (
-        f" {none} shows {margin}{some}, because the {units} {unit}s alone leave too much variance: "
-        f"{needed}.{doubt}"
-    )
+        return (
+            f" Whether more repeats or seeds would help is not known, because each fold was "
+            f"trained once; a run with two seeds (--seeds 0 1) would tell. If they do not help, "
+            f"{needed} to {find}{some}."
+        )
+    return f" More folds, repeats and seeds are not enough to {find}{some}: {needed}."
 
 
 def _few(number: int) -> str:

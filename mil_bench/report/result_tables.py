@@ -55,16 +55,18 @@ def result_tables(evidence: Evidence, caption: str) -> list[ResultTable]:
     """
     hierarchy = evidence.hierarchy
     deep = not hierarchy.is_flat
+    fine = ", fine classes" if deep else ""
     build = _Builder(evidence, caption)
     main = _main_columns("fine", evidence)
-    title = f"Fine level, {hierarchy.n_fine} classes ({table_unit(main.values())})"
+    level = "Fine level" if deep else "Main metrics"
+    title = f"{level}, {hierarchy.n_fine} classes ({table_unit(main.values())})"
     tables = [build.table("fine", title, main)]
     if deep:
         tables.append(_coarse_table(build))
     tables.append(
         build.table(
             "classwise_auc",
-            "Class-wise one-vs-rest AUC, fine classes (%)",
+            f"Class-wise one-vs-rest AUC{fine} (%)",
             _per_class(evidence, "fine"),
         )
     )
@@ -73,17 +75,17 @@ def result_tables(evidence: Evidence, caption: str) -> list[ResultTable]:
         tables.append(
             build.table("classwise_auc_coarse", title, _per_class(evidence, "coarse"), _LIFTED)
         )
-    title = "Class-wise sensitivity, fine classes (%)"
+    title = f"Class-wise sensitivity{fine} (%)"
     columns = _per_class(evidence, "fine", "sensitivity")
     meaning = Measure("fine", "sensitivity").metric.meaning
     tables.append(build.table("classwise_sensitivity", title, columns, meaning))
-    title = "Class-wise average precision, fine classes (%)"
+    title = f"Class-wise average precision{fine} (%)"
     columns = _per_class(evidence, "fine", "average_precision")
     meaning = Measure("fine", "average_precision").metric.meaning
     tables.append(build.table("classwise_ap", title, columns, meaning))
     for key, metric in package_metrics().items():
         if metric.is_classwise and "fine" in metric.levels:
-            title = f"Class-wise {metric.words}, fine classes{' (%)' * metric.percent}"
+            title = f"Class-wise {metric.words}{fine}{' (%)' * metric.percent}"
             columns = _per_class(evidence, "fine", key)
             tables.append(build.table(f"{PACKAGE_TABLE}{key}", title, columns, metric.meaning))
     further = {"more": "More metrics", "calibration": "Calibration", "hierarchy": "Hierarchy"}
@@ -104,9 +106,10 @@ def pooled_tables(evidence: Evidence, caption: str) -> list[ResultTable]:
     build = _Builder(evidence, caption)
     main = _main_columns("fine", evidence)
     more = [m for m in _of_packages(("fine",)) if m.metric.resampled and m not in main.values()]
+    level = "" if evidence.hierarchy.is_flat else ", fine level"
     columns = {
         "pooled": (
-            f"All folds pooled, fine level ({table_unit(main.values())})",
+            f"All folds pooled{level} ({table_unit(main.values())})",
             {**main, **build.existing(more)},
         ),
         "pooled_classwise_auc": (

@@ -218,6 +218,12 @@ def pair_row(first: str, second: str) -> str:
     return f"{first} vs {second}"
 
 
+def common_caption(tables: Sequence[ResultTable]) -> str:
+    """The caption that all of several tables have, "" if they differ; it is then said once."""
+    captions = {table.caption for table in tables}
+    return captions.pop() if len(tables) > 1 and len(captions) == 1 else ""
+
+
 def shown_as(metric: Metric) -> tuple[float, int]:
     """Factor and decimals with which values of a metric are shown."""
     return (100, 1) if metric.percent else (1, 3)

@@ -24,8 +24,8 @@ _SPENT = (
     "while other trainings ran on other cores."
 )
 _CHOSEN = (
-    "Trial 0 is the method's own recipe. Loss: the lowest validation cross-entropy of the fine "
-    "classes over epochs, by which trials are chosen. Test slides are not used."
+    "Trial 0 is the method's own recipe. Loss: the lowest validation cross-entropy over "
+    "epochs, by which trials are chosen. Test slides are not used."
 )
 _GAIN = (
     "Recipe: the method's own settings with the epochs of this run, the first trial of each study. "

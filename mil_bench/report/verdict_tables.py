@@ -33,7 +33,8 @@ _STEPS = (
     "not."
 )
 _EQUIVALENT = (
-    "'practically equivalent': the interval lies within ±{margin}. 'undecided': neither is shown."
+    "'practically equivalent': the whole interval is closer to 0 than {margin}. 'undecided': "
+    "neither is shown."
 )
 _CLASSES = (
     "Where folds lack a class, each class counts by its mean over the folds that have it; then "
@@ -46,8 +47,8 @@ VERDICT_TABLES = ("verdicts", "verdict_matrix", "verdicts_all", "deciding")
 _SIGNS = {"better": (">", "<"), "equivalent": ("=", "="), "undecided": ("?", "?")}
 """Answer to the signs in the row of the first method and in that of the second."""
 _LEGEND = (
-    "> the method of the row is better, < it is worse, = practically equivalent (within "
-    f"±{{margin}}), ? undecided, {ABSENT} not compared. Methods are in the order of their means."
+    "> the method of the row is better, < it is worse, = practically equivalent (by less than "
+    f"{{margin}}), ? undecided, {ABSENT} not compared. Methods are in the order of their means."
 )
 
 

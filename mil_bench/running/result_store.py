@@ -277,7 +277,9 @@ class ResultStore:
         """
         runs = self.runs()
         if run_id not in runs:
-            raise UnknownNameError("run", run_id, runs)
+            searched = f"The folder of results is {self.root.parent.resolve()}; --results DIR "
+            "names another."
+            raise UnknownNameError("run", run_id, runs, searched)
         try:
             plan = RunPlan.from_json(_read_json(runs[run_id]))
             if plan.run_id != run_id:

@@ -97,6 +97,7 @@ def _metrics(store: ResultStore, plans: Mapping[str, RunPlan]) -> list[ResultTab
         for letter, plan in plans.items()
     }
     methods = dict.fromkeys(method for tables in found.values() for method in tables["fine"])
+    flat = all(plan.hierarchy.is_flat for plan in plans.values())
     shown = []
     for level, heading in _METRICS:
         of_level = {letter: tables[level] for letter, tables in found.items() if level in tables}
@@ -108,7 +109,7 @@ def _metrics(store: ResultStore, plans: Mapping[str, RunPlan]) -> list[ResultTab
             for method in methods
         }
         if of_level:
-            title = f"{heading}, {level} level (%)"
+            title = f"{heading}{'' if flat else f', {level} level'} (%)"
             shown.append(ResultTable(f"{level}_{heading.lower()}", title, "", cells, note=_NOTE))
     return shown
 

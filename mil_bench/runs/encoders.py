@@ -26,6 +26,7 @@ from mil_bench.report.encoder_sentences import (
 from mil_bench.report.render import write_report
 from mil_bench.report.tables import Cell, ResultTable, ranked
 from mil_bench.report.verdict_tables import main_measure
+from mil_bench.results import Results
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -224,8 +225,9 @@ class EncoderGrid:
     @property
     def run_id(self) -> str:
         """Name of the folder of the report."""
-        runs = " ".join(sorted(result.run_id for result in self.results))
-        digest = hashlib.sha256(runs.encode()).hexdigest()[:8]
+        asked = {name: None for result in self.results if (name := result.asked.name)}
+        content = " ".join([*sorted(result.run_id for result in self.results), *asked])
+        digest = hashlib.sha256(content.encode()).hexdigest()[:8]
         return f"{self.results[0].plan.dataset}_encoders_{digest}"
 
     @cached_property
@@ -256,7 +258,11 @@ class EncoderGrid:
         write_report(folder, self.run_id, [*self.sentences, *missing.values()], self.tables)
         for name in self.figures.keys() - missing.keys():
             durable.replace(folder / f"{name}.svg", self.figures.svg(name))
-        runs = {encoder: result.run_id for encoder, result in self.by_encoder.items()}
+        usual = Results()
+        runs = {
+            encoder: usual.report(result.run_id, result.asked.name).relative_to(usual.reports)
+            for encoder, result in self.by_encoder.items()
+        }
         facts = [
             f"{encoder}: {fact}"
             for encoder, result in self.by_encoder.items()
@@ -264,7 +270,8 @@ class EncoderGrid:
         ]
         dataset = self.results[0].plan.dataset
         title = f"{dataset}: methods with {len(runs)} encoders"
-        page = encoder_page(title, self.sentences, facts, self.tables, self.figures, runs)
+        pages = {encoder: path.as_posix() for encoder, path in runs.items()}
+        page = encoder_page(title, self.sentences, facts, self.tables, self.figures, pages)
         durable.replace(folder / "report.html", page)
         return folder / "report.html"
 

@@ -15,6 +15,7 @@ from mil_bench.errors import StorageError, UnknownNameError
 from mil_bench.evaluation.metrics import Measure, name_of, named_values
 from mil_bench.report.result_tables import ABSENT
 from mil_bench.report.tables import Cell, ResultTable, rank_of, ranked, text_of
+from mil_bench.results import ASKED
 from mil_bench.wording import without_source
 
 if TYPE_CHECKING:
@@ -29,10 +30,10 @@ _METRIC = "Macro AUC"
 _MEASURE = Measure("fine", "macro_auc")
 _DAMAGED = "damaged"
 _NOTE = (
-    "Best macro AUC: the highest mean ± sample standard deviation over trainings (fine level, %) "
-    "without yardsticks, once all trainings of the run are stored. It does not compare runs on "
-    "different data or splits. Compare runs: mil-bench runs compare RUN OTHER; verdicts: mil-bench "
-    "report RUN."
+    "Best macro AUC: the highest mean ± sample standard deviation over trainings (%; of the fine "
+    "classes if there are coarse ones) without yardsticks, once all trainings of the run are "
+    "stored. It does not compare runs on different data or splits. Compare runs: mil-bench runs "
+    "compare RUN OTHER; verdicts: mil-bench report RUN."
 )
 
 
@@ -119,8 +120,10 @@ def write_index(store: ResultStore, results: Results) -> Path:
         with contextlib.suppress(StorageError):
             plans[run_id] = store.load_plan(run_id)
     listed, _ = run_table(store, plans)
-    found = sorted(results.reports.glob("*/report.*"), reverse=True)  # HTML after Markdown
-    pages = {path.parent.name: path for path in found}
+    pages: dict[str, Path] = {}
+    for pattern in (f"*/{ASKED}*/report.*", "*/report.*"):  # the usual question last: it counts
+        for path in sorted(results.reports.glob(pattern), reverse=True):  # HTML after Markdown
+            pages[path.relative_to(results.reports).parts[0]] = path
     relative = {name: path.relative_to(results.folder).as_posix() for name, path in pages.items()}
     cells: dict[str, dict[str, Cell | str]] = {}
     for run_id, row in listed.cells.items():

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from mil_bench import durable
 from mil_bench.errors import StorageError
 from mil_bench.file_values import read_object, typed
-from mil_bench.planning.plan_record import Change, PlanRecord, Search, moment
+from mil_bench.planning.plan_record import ADDED, Change, PlanRecord, Search, moment
 from mil_bench.results import Results
 
 if TYPE_CHECKING:
@@ -31,6 +31,11 @@ if TYPE_CHECKING:
     from mil_bench.planning.plan import RunPlan
     from mil_bench.planning.prepare import Prepared
     from mil_bench.running.result_store import ResultStore
+
+_USUAL = (
+    " Methods may be added at any time; it is said because results of the planned ones may have "
+    "been known by then."
+)
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,10 @@ class PlanStatus:
             return start
         own = ", ".join(f"{record.digest} of {record.moment}" for record in self.own)
         plans = f" Plans of their own for added methods: {own}." if own else ""
-        return f"{start} Changed afterwards: {'; '.join(map(str, self.changes))}.{plans}"
+        usual = _USUAL if any(change.what == ADDED for change in self.changes) else ""
+        return (
+            f"{start} Different in this report: {'; '.join(map(str, self.changes))}.{usual}{plans}"
+        )
 
 
 class PlanRecords:

@@ -139,9 +139,9 @@ class Ranking:
 
     def write(self, reports: Path) -> Path:
         """Write the table and the critical-difference diagram into a new folder in ``reports``."""
-        digest = hashlib.sha256(
-            " ".join(result.run_id for result in self.results).encode()
-        ).hexdigest()[:8]
+        asked = {name: None for result in self.results if (name := result.asked.name)}
+        content = " ".join([*(result.run_id for result in self.results), *asked])
+        digest = hashlib.sha256(content.encode()).hexdigest()[:8]
         folder = reports / f"ranking_{digest}"
         drawn = self._diagram
         facts = [self.sentence, *drawn.failures.values()]

@@ -219,7 +219,8 @@ class RunResult:
 
         tables = {table.name: table for table in self.report_tables}
         gallery = Gallery.of(self.evidence, tables, self.measure)
-        tuned = {} if self.tuned is None else self.tuned.pictures
+        order = by_mean(self.evidence, self.measure)
+        tuned = {} if self.tuned is None else self.tuned.pictures(order)
         return Gallery({**gallery.pictures, **tuned}).in_unit(self.plan.unit)
 
     @property
@@ -325,7 +326,7 @@ class RunResult:
 
     def _write_tables(self, folder: Path, facts: Sequence[str]) -> Path:
         page = write_report(folder, self.run_id, facts, self.report_tables)
-        # Of a report on other pairs or another metric.
+        # Of a report on other pairs or another metric that was written there.
         written = {table.name for table in self.report_tables}
         for name in {*VERDICT_TABLES, *CENTRE_TABLES} - written:
             (folder / f"{name}.csv").unlink(missing_ok=True)

@@ -73,6 +73,8 @@ def _use(about: ModelAbout, file_name: str) -> str:
 
 
 def _classes(about: ModelAbout) -> str:
+    if about.coarse == about.fine:  # there is no hierarchy
+        return _table("class", "number", {name: str(i) for i, name in enumerate(about.fine)})
     rows = {
         fine: about.coarse[parent] for fine, parent in zip(about.fine, about.parent, strict=True)
     }

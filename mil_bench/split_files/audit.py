@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from mil_bench.datasets.card import PATIENT
 from mil_bench.split_files.overlaps import NearDuplicates, Overlap, Traits, overlaps
 from mil_bench.split_files.refusals import refusals
 from mil_bench.splits.plan import ROLES, Fold, kind_of_test
@@ -199,7 +200,7 @@ def _groups(lists: SplitLists, table: Slides | None) -> tuple[Mapping[str, str] 
     if table is not None and table.group_name:
         group_of = dict(zip(table.frame["slide"], table.frame["group"], strict=True))
         return group_of, table.group_name
-    return (lists.groups, "case") if lists.groups else (None, "")
+    return (lists.groups, PATIENT) if lists.groups else (None, "")
 
 
 def _times_tested(lists: SplitLists) -> dict[int, int]:

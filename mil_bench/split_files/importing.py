@@ -70,4 +70,4 @@ def _what_is_known(lists: SplitLists, table: Slides | None) -> tuple[pd.DataFram
     frame = pd.DataFrame(
         {"slide": slides, "label": pd.factorize(labels, sort=True)[0], "group": groups}
     )
-    return frame, "case" if lists.groups else ""
+    return frame, PATIENT if lists.groups else ""

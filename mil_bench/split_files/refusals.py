@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mil_bench.errors import SplitError
 from mil_bench.split_files.spelling import difference, meant
 from mil_bench.splits.protocols import PROTOCOLS
-from mil_bench.wording import first_names, plural
+from mil_bench.wording import first_names, in_group, plural
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -88,7 +88,8 @@ def _too_few_groups(lists: SplitLists, table: Slides) -> list[str]:
     try:
         lists.with_validation(table.frame, table.group_name)
     except SplitError as error:
-        return [f"no fold lists val slides, and {str(error)[0].lower()}{str(error)[1:-1]}"]
+        reason = in_group(str(error), table.group_name)
+        return [f"no fold lists val slides, and {reason[0].lower()}{reason[1:-1]}"]
     return []
 
 

@@ -89,7 +89,7 @@ class SplitPlan:
     def leak_sentence(self) -> str:
         """What a caption must say about groups that are shared between roles."""
         if not self.group_name:
-            return "groups (patients) are unknown, so training and test may share patients"
+            return "patients are unknown, so training and test may share some"
         leaks, val_leaks = sum(self.leaks), sum(self.val_leaks)
         if leaks:
             tested = sum(len(fold.test) for fold in self.folds)

@@ -15,6 +15,7 @@ from mil_bench.splits.lists import SplitLists
 from mil_bench.splits.plan import ROLES, Fold, SplitPlan
 from mil_bench.splits.stratified import cut_groups
 from mil_bench.splits.validation import cut_validations
+from mil_bench.wording import in_group
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -227,9 +228,12 @@ def make_splits(
             part, or roles would share groups although the protocol promises that they do not.
     """
     protocol = PROTOCOLS[name]
-    made, source = protocol.make(slides, hierarchy, folds, group_name)
-    if repeats > 1:
-        made = [*made, *_further_repeats(name, made, slides, repeats)]
+    try:
+        made, source = protocol.make(slides, hierarchy, folds, group_name)
+        if repeats > 1:
+            made = [*made, *_further_repeats(name, made, slides, repeats)]
+    except SplitError as error:
+        raise SplitError(in_group(str(error), group_name)) from error
     plan = bind_folds(name, made, slides, hierarchy, group_name)
     return replace(plan, source=source, repeats=repeats)
 

@@ -76,9 +76,12 @@ class TunedRun:
         spent, chosen = spent_table(self.records, caption), chosen_table(self.records, caption)
         return [spent, *([gain] if gain.cells else []), chosen]
 
-    @property
-    def pictures(self) -> dict[str, Picture]:
-        """History, importance of settings (if there are enough trials) and parallel coordinates."""
+    def pictures(self, order: Sequence[str]) -> dict[str, Picture]:
+        """History, importance of settings (if there are enough trials) and parallel coordinates.
+
+        Args:
+            order: of the methods; those that are not named are last.
+        """
         from mil_bench.report.figures.gallery import Picture
         from mil_bench.report.figures.tuning import (
             tuning_history,
@@ -86,28 +89,32 @@ class TunedRun:
             tuning_parallel,
         )
 
+        methods = dict.fromkeys([*order, *(record.label for record in self.records)])
+        records = [record for label in methods for record in self.records if record.label == label]
         pictures = {
             "tuning_history": Picture(
                 "Tuning: history",
                 "Validation loss of every trial and the lowest loss so far of every study. Crosses "
                 "are pruned trials, at their lowest loss. The axis omits the worst 5 % of the "
                 "trials.",
-                lambda: tuning_history(self.records),
+                lambda: tuning_history(records),
             )
         }
         if self._importances:
+            of_all = self._importances
+            importances = {label: of_all[label] for label in methods if label in of_all}
             pictures["tuning_importance"] = Picture(
                 "Tuning: importance of settings",
                 "Share of the variance of complete trials that each setting explains (fANOVA). "
                 "Bars are means over studies, dots are single studies. Few trials give rough "
                 "estimates.",
-                lambda: tuning_importance(self._importances),
+                lambda: tuning_importance(importances),
             )
         pictures["tuning_parallel"] = Picture(
             "Tuning: settings tried",
             "Every complete trial is a line through its settings; the better a trial is in its "
             "study, the darker and thicker is its line.",
-            lambda: tuning_parallel(self.records, self._defaults),
+            lambda: tuning_parallel(records, self._defaults),
         )
         return pictures
 

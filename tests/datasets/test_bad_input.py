@@ -118,8 +118,8 @@ FOLDER_CASES = {
     "a label without a slide": (
         lambda s: s.label({"s1": "N", "S2": "IC", "s9": "N"}),
         [
-            "slide 'S2' has no feature file; the folder has 's2', in other upper and lower case",
-            "slide 's9' has no feature file; --allow-missing leaves such slides out",
+            "slide 'S2': no feature file; the folder has 's2', in other upper and lower case",
+            "slide 's9': no feature file; --allow-missing leaves such slides out",
         ],
     ),
     "the same slide as .h5 and .pt": (
@@ -302,7 +302,7 @@ def test_five_problems_of_the_files_come_in_one_error(study: Study) -> None:
     study.label({"s1": "N", "s3": "PB", "narrow": "N", "flat": "N", "s9": "N"})
     error = study.refused(
         "6 problems",
-        "slide 's9' has no feature file",
+        "slide 's9': no feature file",
         "s1.pt and ",
         "narrow.h5: its 3 instances have no features",
         "flat.pt holds a tensor of shape (5,)",
@@ -344,17 +344,23 @@ def test_five_problems_of_the_sheet_come_in_one_error(study: Study) -> None:
     assert len(error.problems) == 5
 
 
-def test_a_long_list_of_problems_is_told_whole(study: Study) -> None:
+def test_one_unknown_class_in_many_rows_is_one_line(study: Study) -> None:
     study.label({f"s{i}": "cancer" for i in range(45)})
-    error = study.refused("45 problems", "line 46, slide 's44'")
+    error = study.refused("45 problems", "(45 times: line 2, slide 's0'; line 3, slide 's1'; ")
     assert len(error.problems) == 45
+    assert len(str(error).splitlines()) == 1 + 1 + 1
+
+
+def test_different_problems_are_told_one_by_one(study: Study) -> None:
+    study.label({f"s{i}": f"cancer {i}" for i in range(45)})
+    error = study.refused("45 problems", "line 46, slide 's44'")
     assert len(str(error).splitlines()) == 1 + 45 + 1
 
 
 def test_a_faulty_sheet_does_not_hide_a_label_without_a_slide(study: Study) -> None:
     study.sheet.write_text(study.sheet.read_text() + "s8,N\ns9,Benign\n")
-    error = study.refused("label 'Benign'", "slide 's8' has no feature file")
-    assert "slide 's9' has no feature file" not in str(error)  # its label comes first
+    error = study.refused("label 'Benign'", "slide 's8': no feature file")
+    assert "slide 's9': no feature file" not in str(error)  # its label comes first
 
 
 def test_features_of_no_width_are_refused(study: Study) -> None:

@@ -361,7 +361,7 @@ def test_the_commands_write_and_show_a_card(
     assert main(["data", "card", "my-study.toml"]) == 0
     shown = capsys.readouterr().out
     assert "M (1), N (1)" in shown
-    assert "groups:    an unknown number of kind patient" in shown
+    assert "patients:  an unknown number" in shown
     assert main(["data", "new", "my-study"]) == 2
     assert "exists and is not replaced" in capsys.readouterr().err
 

@@ -61,7 +61,7 @@ def test_a_flat_dataset_runs_reports_and_resumes(
     assert main(command) == 0
     first = capsys.readouterr().out
     assert f"! {WITHOUT}" in first
-    assert "Fine level, 3 classes (%)" in first
+    assert "Main metrics, 3 classes (%)" in first
     assert "Coarse level" not in first
     assert "coarse classes (%)" not in first
     assert main(command) == 0

@@ -398,7 +398,7 @@ def test_a_real_dataset_without_features_says_how_to_pack_them(tmp_path: Path) -
     with pytest.raises(MissingFeaturesError) as caught:
         open_store(BRACS, tmp_path)
     message = str(caught.value)
-    assert f"{tmp_path / 'bracs.h5'} does not exist" in message
+    assert f"there is no bracs.h5 in {tmp_path}. --data DIR" in message
     assert "mil-bench data pack FOLDER --dataset bracs --labels TABLE" in message
     assert "--dataset bracs-sim" in message
 

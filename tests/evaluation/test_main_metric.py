@@ -116,10 +116,10 @@ def test_a_hundredth_of_kappa_is_its_margin() -> None:
     ordered = dataclasses.replace(given, ordered=True, main=measure_named("quadratic_kappa"))
     (verdict,) = verdicts(ordered, ordered.main)
     assert verdict.margin == 0.01
-    assert "within ±0.01 is shown" in verdict_sentence(verdict)
+    assert "(by less than 0.01) is shown" in verdict_sentence(verdict)
     (wide,) = verdicts(dataclasses.replace(ordered, margin=0.3), ordered.main)
     assert wide.answer == "equivalent"
-    assert "and within ±0.3 in any case" in verdict_sentence(wide)
+    assert "and by less than 0.3 in any case" in verdict_sentence(wide)
 
 
 def test_kappa_is_for_ordered_classes() -> None:

@@ -73,8 +73,8 @@ def test_two_copies_of_a_method_are_not_told_apart() -> None:
     by = f"{100 * found.difference:.1f}"
     assert verdict_sentence(found).startswith(
         f"Undecided between {found.first} and {found.second}: the macro AUC of {found.first} is "
-        f"{by} points higher, but neither a difference nor equivalence within ±1 point is shown "
-        f"(95 % interval {100 * found.low:.1f} to {100 * found.high:.1f}; p = "
+        f"{by} points higher, but neither a difference nor equivalence (by less than 1 point) is "
+        f"shown (95 % interval {100 * found.low:.1f} to {100 * found.high:.1f}; p = "
     )
 
 
@@ -91,8 +91,8 @@ def test_methods_are_equivalent_if_the_interval_lies_within_the_margin() -> None
     ends = f"{100 * wide.low:.1f} to {100 * wide.high:.1f}"
     assert verdict_sentence(wide) == (
         f"{wide.first} and {wide.second} are practically equivalent: their macro AUC differs by "
-        f"{100 * wide.difference:.1f} points, and within ±20 points in any case (95 % interval "
-        f"{ends})."
+        f"{100 * wide.difference:.1f} points, and by less than 20 points in any case (95 % "
+        f"interval {ends})."
     )
 
 
@@ -108,7 +108,7 @@ def test_the_margin_of_plain_numbers_is_a_hundredth() -> None:
     (found,) = verdicts(evidence(one=1.02, two=1.04), NLL)
     assert found.margin == 0.01
     assert (found.answer, found.is_small) == ("undecided", False)
-    assert "but neither a difference nor equivalence within ±0.01 is shown (95 %" in (
+    assert "but neither a difference nor equivalence (by less than 0.01) is shown (95 %" in (
         verdict_sentence(found)
     )
     (copies,) = verdicts(evidence(one=1.02, two=1.02), NLL)
@@ -359,7 +359,7 @@ def test_a_difference_that_is_printed_as_zero_is_said_to_be_small() -> None:
     equal = dataclasses.replace(found, answer="equivalent", low=-0.004, high=0.003, margin=0.005)
     assert verdict_sentence(equal) == (
         "a and b are practically equivalent: their accuracy differs by less than 0.1 points, and "
-        "within ±0.5 points in any case (95 % interval -0.4 to 0.3)."
+        "by less than 0.5 points in any case (95 % interval -0.4 to 0.3)."
     )
 
 

@@ -363,7 +363,7 @@ def test_info_says_what_is_packed(study: Study) -> None:
     assert facts["coordinates"] == "level-0 pixels"
     assert facts["patch sizes"] == "512 (8 slides)"
     assert facts["classes"] == "N 4, PB 0, UDH 0, FEA 0, ADH 0, DCIS 0, IC 4"
-    assert facts["groups"] == "4 of kind patient"
+    assert facts["patients"] == "4"
     assert facts["centres"] == "Bern 5, Lyon 3"
     assert facts["own split"] == "train 7, test 1"
     assert facts["witnesses"] == "none"

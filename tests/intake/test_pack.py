@@ -182,7 +182,7 @@ def test_labelled_slides_without_a_file_are_reported_if_that_is_allowed(
 ) -> None:
     labels = {"001": "N", "lost-1": "PB", "002": "IC", "x.y": "ADH", "lost-2": "IC"}
     table, data = write_label_table(tmp_path / "l.csv", labels), tmp_path / "data"
-    with pytest.raises(InputError, match="slide 'lost-1' has no feature file"):
+    with pytest.raises(InputError, match="slide 'lost-1': no feature file"):
         pack(folder, BRACS, table, data, unwatched)
     packed = pack(folder, BRACS, table, data, unwatched, allow_missing=True)
     assert packed.store.without_features == 2

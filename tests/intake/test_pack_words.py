@@ -336,7 +336,7 @@ def test_what_a_terminal_would_obey_or_hide_is_shown_escaped(desk: Desk) -> None
     desk.label([*SLIDES, "new\x9bline"])
     code, _, errors = desk.pack()
     assert code == 2
-    assert "labels.csv: slide 'new\\x9bline' has no feature file" in errors
+    assert "labels.csv: slide 'new\\x9bline': no feature file" in errors
     code, output, _ = desk.check()
     assert code == 1
     assert "1 slide is not in the label table: \\x1b[31mred." in output
@@ -354,7 +354,7 @@ def test_a_name_that_is_no_text_can_be_shown(desk: Desk) -> None:
     code, _, errors = desk.pack()
     assert code == 2
     assert "features/\\udcff.h5: its name is not text in UTF-8; rename it" in errors
-    assert "slide '000' has no feature file" in errors
+    assert "slide '000': no feature file" in errors
 
 
 def test_a_line_break_in_a_name_makes_no_line_of_its_own() -> None:
@@ -367,11 +367,11 @@ def test_a_line_break_in_a_name_makes_no_line_of_its_own() -> None:
 
 def test_thousands_of_problems_are_shown_as_fifty_and_kept_as_all() -> None:
     error = InputError(
-        "label table l.csv", [f"line {i}: no label" for i in range(3000)], "Correct these places."
+        "label table l.csv", [f"line {i}: label {i}" for i in range(3000)], "Correct these places."
     )
     lines = str(error).splitlines()
     assert lines[0] == "label table l.csv: 3,000 problems"
-    assert lines[50] == "  - line 49: no label"
+    assert lines[50] == "  - line 49: label 49"
     assert lines[51:] == ["  ... and 2,950 more", "Correct these places."]
     assert len(error.problems) == 3000
 

@@ -54,8 +54,8 @@ def test_answers_follow_the_verdict_and_not_the_wish() -> None:
         "Does it help? No: without is better than with: its macro AUC is 3.1 points higher "
         "(95 % interval 1.1 to 5.1; p = .010).",
         "Does it help? Undecided: Undecided between without and with: the macro AUC of without is "
-        "3.1 points higher, but neither a difference nor equivalence within ±1 point is shown "
-        "(95 % interval 1.1 to 5.1; p = .20).",
+        "3.1 points higher, but neither a difference nor equivalence (by less than 1 point) is "
+        "shown (95 % interval 1.1 to 5.1; p = .20).",
     ]
     assert [each.numbers for each in (yes, no, unclear)] == [
         "+3.1 (1.1 to 5.1)",
@@ -75,8 +75,8 @@ def test_practical_equivalence_is_an_answer() -> None:
     equal = answer(QUESTION, [given])
     assert equal.text == (
         "Does it help? Practically equivalent: without and with are practically equivalent: their "
-        "macro AUC differs by 0.2 points, and within ±1 point in any case (95 % interval -0.4 to "
-        "0.8)."
+        "macro AUC differs by 0.2 points, and by less than 1 point in any case (95 % interval -0.4 "
+        "to 0.8)."
     )
     assert not equal.is_better
     assert in_short([equal]).endswith("with vs without, practically equivalent.")

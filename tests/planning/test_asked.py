@@ -78,5 +78,15 @@ def test_a_result_compares_what_it_was_asked_for_and_its_report_repeats_the_opti
     assert [(v.pairs, v.margin) for v in asked.verdicts] == [(2, 0.025)] * 2
     assert asked._report.command == "mil-bench run --dataset toy --margin 2.5 --reference b"
     notes = {table.name: table.note for table in asked.report_tables}
-    assert "within ±2.5 points" in notes["verdicts"]
+    assert "closer to 0 than 2.5 points" in notes["verdicts"]
     assert "hold for the 2 pairs that were asked for" in notes["verdicts"]
+
+
+def test_a_question_has_a_name_for_a_folder() -> None:
+    assert Asked().name == ""
+    assert Asked(reference="hmil:align_bags=false").name == "reference-hmil_align_bags=false"
+    assert Asked(metric="accuracy", margin=0.5).name == "margin-0.5-metric-accuracy"
+    many = tuple(f"hmil:method-{i}" for i in range(30))
+    long, other = Asked(pairs=many).name, Asked(pairs=many[:-1]).name
+    assert long != other
+    assert len(long) < 120

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import re
 from itertools import combinations
 from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import numpy as np
 import pytest
-from made_runs import HIERARCHY, evidence, trained_folds
+from made_runs import HIERARCHY, evidence, run_result, trained_folds
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
@@ -216,3 +217,23 @@ def test_many_methods_make_no_panel_small_and_clip_no_name() -> None:
                 assert box.x1 <= width
                 assert box.y1 <= height
         assert sizes[1] >= 0.95 * sizes[0], name
+
+
+def test_methods_are_drawn_in_the_order_of_their_means() -> None:
+    made = {"poor": trained_folds(0.3), "best": trained_folds(3.0), "fair": trained_folds(1.0)}
+    gallery = run_result(made).figures
+    panels = [axes.get_title() for axes in gallery["confusion_fine"].axes if axes.get_title()]
+    assert panels == ["best", "fair", "poor"]
+    assert [axes.get_title() for axes in gallery["training"].axes][:3] == panels
+    for name in ("roc", "classwise_auc", "cost"):
+        (legend,) = gallery[name].legends
+        assert [text.get_text() for text in legend.get_texts()] == panels
+
+
+def test_texts_on_flat_classes_speak_of_no_fine_level() -> None:
+    made = {"a": trained_folds(1.0), "b": trained_folds(2.0)}
+    result = run_result(made, hierarchy=LabelHierarchy.flat(HIERARCHY.fine))
+    texts = [text for table in result.report_tables for text in (table.title, table.note)]
+    texts += [text for p in result.figures.pictures.values() for text in (p.title, p.caption)]
+    texts += [*result.sentences, result.answer]
+    assert not [text for text in texts if re.search(r"\bfine\b", text, re.IGNORECASE)]

@@ -35,24 +35,25 @@ def sentence(*powers: PairPower, bound: bool = False, measure: Measure = AUC) ->
 
 def test_one_pair_that_repeats_would_decide() -> None:
     assert sentence(REACHED) == (
-        "Of a and b, which are undecided, this run shows a difference of 2.1 points or more with a "
-        "probability of about 80 %. To show 1 point takes 12 repeats."
+        "a and b are undecided: a run of this size finds a true difference of 2.1 points with a "
+        "probability of about 80 %. To find a difference of 1 point as reliably, 12 repeats are "
+        "needed."
     )
 
 
 def test_pairs_of_which_some_need_more_patients() -> None:
     assert sentence(REACHED, BEYOND) == (
-        "The smallest difference that this run shows with a probability of about 80 % is 2.8 "
-        "points (median; 2.1 to 3.4) for the 2 undecided pairs. To show 1 point for one of the "
-        "pairs takes 12 repeats. No number of folds, repeats and seeds shows 1 point for the other "
-        "pair, because the 60 patients alone leave too much variance: about 2,300 patients would "
-        "be needed."
+        "2 pairs are undecided: a run of this size finds a true difference of 2.8 points (median "
+        "of the pairs; 2.1 to 3.4) with a probability of about 80 %. To find a difference of 1 "
+        "point as reliably for one of the pairs, 12 repeats are needed. More folds, repeats and "
+        "seeds are not enough to find a difference of 1 point for the other pair: about 2,300 "
+        "patients instead of 60 are needed."
     )
 
 
 def test_a_difference_that_no_metric_can_have_gets_no_number() -> None:
     too_few = PairPower("a", "d", 3.06, 2.5, folds=NAN, repeats=NAN, seeds=NAN)
-    assert "is more than 100 points (median; 2.1 to more than 100)" in sentence(
+    assert "of more than 100 points (median of the pairs; 2.1 to more than 100)" in sentence(
         too_few, too_few, REACHED
     )
     assert "3.060" in sentence(replace(too_few, smallest=3.06), measure=NLL)
@@ -60,17 +61,17 @@ def test_a_difference_that_no_metric_can_have_gets_no_number() -> None:
 
 def test_one_training_per_fold_is_said_to_be_no_proof() -> None:
     assert sentence(BEYOND, bound=True).endswith(
-        "If repeats and seeds leave the variance over patients as it is, no number of them shows 1 "
-        "point, because the 60 patients alone leave too much variance: about 2,300 patients would "
-        "be needed. A run with two seeds (--seeds 0 1) would show whether they do."
+        " Whether more repeats or seeds would help is not known, because each fold was trained "
+        "once; a run with two seeds (--seeds 0 1) would tell. If they do not help, about 2,300 "
+        "patients instead of 60 are needed to find a difference of 1 point as reliably."
     )
 
 
 def test_without_a_margin_or_patients_only_the_smallest_difference_is_said() -> None:
     alone = PairPower("a", "b", 0.021)
-    start = "Of a and b, which are undecided, this run shows a difference of "
-    assert sentence(alone) == f"{start}2.1 points or more with a probability of about 80 %."
-    assert sentence(alone, measure=NLL) == f"{start}0.021 or more with a probability of about 80 %."
+    start = "a and b are undecided: a run of this size finds a true difference of "
+    assert sentence(alone) == f"{start}2.1 points with a probability of about 80 %."
+    assert sentence(alone, measure=NLL) == f"{start}0.021 with a probability of about 80 %."
     assert "no realistic number" in sentence(replace(BEYOND, patients=INF))
     assert power_sentences(outlook()) == []
 
@@ -120,7 +121,7 @@ def close() -> dict[str, tuple]:
 def test_a_run_says_it_in_its_summary_its_table_and_its_page(close: dict, tmp_path: Path) -> None:
     result = run_result(close)
     assert [v.answer for v in result.verdicts] == ["undecided"]
-    assert "are undecided, this run shows a difference of" in result.summary[-1]
+    assert "are undecided: a run of this size finds a true difference of" in result.summary[-1]
     frame = result.tables["deciding"]
     assert frame["Smallest difference", "value"].iloc[0] == pytest.approx(
         100 * result.outlook.pairs[0].smallest

@@ -241,7 +241,9 @@ def test_a_report_on_some_pairs_leaves_no_table_of_all_pairs_beside_it(tmp_path:
 def test_answers_on_the_page_have_signs_and_colours(text: str) -> None:
     matrix = re.search(r'id="table-verdict_matrix">(.*?)</section>', text, re.DOTALL)[1]
     assert '<td class="sign" data-m="1" data-sign="&gt;">&gt;</td>' in matrix
-    assert "&lt; it is worse, = practically equivalent (within ±1 point), ? undecided" in matrix
+    assert (
+        "&lt; it is worse, = practically equivalent (by less than 1 point), ? undecided" in matrix
+    )
 
 
 def test_a_run_without_any_result_still_has_a_report(tmp_path: Path) -> None:

@@ -259,3 +259,19 @@ def test_facts_of_data_are_counted_in_the_slides_of_the_folds() -> None:
     assert facts.classes["r1"].slides == 1
     assert facts.classes["l1"] == ClassFacts(0, 0, ())
     assert (facts.width, facts.without_features) == (8, 2)
+
+
+def test_an_index_prefers_the_report_on_the_usual_question(tmp_path: Path) -> None:
+    results = Results(tmp_path)
+    store = ResultStore(results.runs)
+    done = run_result({"a": trained_folds(1.0), "b": trained_folds(2.0)})
+    store.save_plan(done.plan)
+    asked = results.report(done.run_id, "reference-a")
+    usual = results.report(done.run_id, "")
+    for folder, link in (
+        (asked, f"reports/{done.run_id}/asked-reference-a/report.html"),
+        (usual, f"reports/{done.run_id}/report.html"),
+    ):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "report.html").touch()
+        assert f'href="{link}"' in write_index(store, results).read_text()

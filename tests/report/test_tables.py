@@ -271,7 +271,7 @@ def test_pairs_that_were_asked_for_are_in_one_table_which_says_so() -> None:
     assert list(tables["verdicts"].cells) == ["b vs a", "d vs c"]
     note = tables["verdicts"].note
     assert "hold for the 2 pairs that were asked for, which were compared at once; no other" in note
-    assert "within ±2.5 points" in note
+    assert "closer to 0 than 2.5 points" in note
     assert tables["verdict_matrix"].cells["a"]["c"] == "–"
     assert "hold for all 6 pairs, which were compared at once." in (
         verdict_parts(every)[0]["verdicts"].note

@@ -12,6 +12,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from mil_bench.report.render import terminal
+from mil_bench.report.render.markdown import markdown
 from mil_bench.report.render.terminal import print_tables
 from mil_bench.report.tables import Cell, ResultTable, ranked, text_of
 
@@ -124,3 +125,15 @@ def test_a_pipe_gets_whole_tables_and_lines_at_any_width(
         [line] = [line for line in lines if line.startswith(row)]
         assert all(text_of(cell) in line for cell in cells.values())
     assert "\x1b" not in "".join(lines)
+
+
+def test_what_holds_for_all_tables_is_said_once_and_a_note_below_its_table(
+    capsys: pytest.CaptureFixture,
+) -> None:
+    cells = {"a": {"x": "1"}}
+    print_tables([ResultTable(name, name, "Dataset.", cells, note=f"{name}!") for name in "pq"])
+    lines = [line for line in capsys.readouterr().out.splitlines() if line]
+    assert lines[-1] == "All tables: Dataset."
+    assert [line for line in lines if line in ("p", "p!", "q", "q!")] == ["p", "p!", "q", "q!"]
+    page = markdown("t", [], [ResultTable(name, name, "Dataset.", cells) for name in "pq"])
+    assert page.count("Dataset.") == 1

@@ -134,7 +134,7 @@ def test_the_command_names_its_basis_and_hours(folder: Path, capsys: pytest.Capt
     assert planned(folder, *names, "--reference", "abmil", "--metric", "accuracy") == 0
     said = capsys.readouterr().out
     assert "(3 pairs compared at once)" in said
-    assert "The smallest difference in accuracy" in said
+    assert "The smallest true difference in accuracy" in said
 
 
 def test_without_a_stored_run_the_assumption_is_printed(

@@ -94,8 +94,8 @@ def test_another_question_is_marked_as_changed_after_results(folder: Folder) -> 
     asked = Asked(margin=0.5, metric="accuracy", pairs=("a:b",))
     found = folder.report(plan_of("a", "b"), asked)
     assert found.sentence.endswith(
-        "Changed afterwards: main metric: accuracy (planned: macro_auc); margin: 0.5 (planned: 1); "
-        "compared pairs: a:b (planned: all)."
+        "Different in this report: main metric: accuracy (planned: macro_auc); margin: 0.5 "
+        "(planned: 1); compared pairs: a:b (planned: all)."
     )
     reference = folder.report(plan_of("a", "b"), Asked(reference="b"))
     assert "compared pairs: b with each other method (planned: all)." in reference.sentence
@@ -120,10 +120,13 @@ def test_methods_that_are_added_are_named_with_what_was_planned(folder: Folder) 
     folder.plan(plan_of("a", "b", "c"), Asked(), a=3, b=3)
     found = folder.report(plan_of("a", "b", "c"))
     assert found.record == first
-    assert found.sentence.endswith("Changed afterwards: methods added: c (planned: a, b).")
+    assert found.sentence.endswith(
+        "Different in this report: methods added: c (planned: a, b). Methods may be added at any "
+        "time; it is said because results of the planned ones may have been known by then."
+    )
     folder.plan(plan_of("a"), Asked(), a=3)
     assert folder.report(plan_of("a")).sentence.endswith(
-        "Changed afterwards: methods left out: b (planned: a, b)."
+        "Different in this report: methods left out: b (planned: a, b)."
     )
     other = folder.plan(plan_of("d"), Asked())  # no training in common
     assert folder.report(plan_of("d")).record == other
@@ -135,7 +138,7 @@ def test_runs_that_are_joined_are_so_after_results(folder: Folder) -> None:
     of_first, of_second = folder.plan(first, Asked()), folder.plan(second, Asked())
     found = folder.report(joined([first, second]))
     assert found.record == of_first
-    assert "Changed afterwards: methods added: b (planned: a)." in found.sentence
+    assert "Different in this report: methods added: b (planned: a)." in found.sentence
     assert found.sentence.endswith(
         f"Plans of their own for added methods: {of_second.digest} of {of_second.moment}."
     )
@@ -230,11 +233,13 @@ def test_a_report_and_its_page_say_what_was_planned(
     assert cli.main([*words, "--margin", "2"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "Planned before results: " in said
-    assert "Changed afterwards: margin: 2 (planned: 1)." in said
+    assert "Different in this report: margin: 2 (planned: 1)." in said
     assert f"mil-bench report {run_id} --margin 2.0 --metric accuracy" in said
     for name in ("report.html", "report.md"):
-        text = (results / "reports" / run_id / name).read_text()
-        assert "Changed afterwards: margin: 2 (planned: 1)." in text
+        text = (
+            results / "reports" / run_id / "asked-margin-2.0-metric-accuracy" / name
+        ).read_text()
+        assert "Different in this report: margin: 2 (planned: 1)." in text
 
 
 def test_a_search_is_planned_before_its_trials(results: Path, tmp_path: Path) -> None:

@@ -107,13 +107,13 @@ def test_unknown_groups_are_never_called_free_of_leaks() -> None:
     for known in (None, replace(table(), group_name="")):
         result = audit(CLEAN, known, CLASSES, None)
         assert overlap(result, "test", "train").groups is None
-        assert "groups (patients) are unknown, so their leaks cannot be counted" in words(result)
+        assert "patients are unknown, so their leaks cannot be counted" in words(result)
         assert "shares a" not in words(result)
 
 
 def test_cases_in_the_files_are_groups_where_the_metadata_have_none() -> None:
     result = audit(replace(CLEAN, groups=dict.fromkeys(SLIDES, "one")), None, (), None)
-    assert result.leaks == ["case"]
+    assert result.leaks == ["patient"]
     assert overlap(result, "test", "train").groups == (6, 6, 6, 6)
     assert result.classes == ("calm", "wild")
 

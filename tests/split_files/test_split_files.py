@@ -44,12 +44,12 @@ def refusal(path: Path) -> str:
             b"\xff\xfe" + b"x" * 40,
             "splits_3.csv has a name like CLAM's splits_{k}.csv or splits_{k}_bool.csv, but",
         ),
-        (b"\0" * 50, "another content: it is not text"),
+        (b"\0" * 50, "another content (it is not text)"),
         (
             b",train,valid,test\n0,a,b,c\n",
-            "another content: its first line is ', train, valid, test'",
+            "another content (its first line is ', train, valid, test')",
         ),
-        (b";train;val;test\n0;a;b;c\n", "another content: its first line is ';train;val;test'"),
+        (b";train;val;test\n0;a;b;c\n", "another content (its first line is ';train;val;test')"),
     ],
 )
 def test_a_fold_of_clam_that_cannot_be_read_is_refused_by_name(

@@ -99,7 +99,7 @@ def test_too_few_groups_for_a_validation_part_are_a_fault_as_an_import_refuses_t
     lists = replace(CLEAN, folds=(fold,), numbers=(0,))
     with pytest.raises(SplitError, match="too few to hold out a validation part"):
         import_lists(lists, SPEC, table())
-    assert "FAULT: no fold lists val slides, and 1 groups are too few to hold out" in words(lists)
+    assert "FAULT: no fold lists val slides, and 1 patients are too few to hold out" in words(lists)
 
 
 def test_slides_without_features_are_left_out_on_request_and_the_plan_says_so(

@@ -109,7 +109,7 @@ def test_repeats_that_would_have_the_same_test_parts_are_refused() -> None:
     known = table(group=[f"p{i // 2 % 3}" for i in range(24)]).frame
     make_splits("patient-kfold", known, SPEC.hierarchy, 3, "patient")
     with pytest.raises(
-        SplitError, match=r"too few groups\. Use --repeats 1 at most, or repeat the"
+        SplitError, match=r"too few patients\. Use --repeats 1 at most, or repeat the"
     ):
         make_splits("patient-kfold", known, SPEC.hierarchy, 3, "patient", 2)
 

@@ -267,7 +267,7 @@ def test_the_paper_protocol_is_silent_about_leaks_where_groups_do_not_overlap() 
 
 def test_unknown_groups_are_never_called_leak_free(twin: pd.DataFrame) -> None:
     plan = make_splits("paper", twin, BRACS.hierarchy, 2, "")
-    assert "groups (patients) are unknown" in plan.leak_sentence
+    assert "patients are unknown" in plan.leak_sentence
 
 
 def test_the_paper_protocol_refuses_a_class_too_small_to_train() -> None:

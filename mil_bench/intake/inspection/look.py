@@ -16,7 +16,7 @@ from mil_bench.errors import InputError
 from mil_bench.intake.inspection.leaks import LabelLeaks, LeakingColumn
 from mil_bench.intake.inspection.near_duplicates import near_duplicate_bags
 from mil_bench.intake.readers import problem_lines
-from mil_bench.wording import first_names, plural
+from mil_bench.wording import first_names, gathered, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -135,7 +135,7 @@ def _look(seen: _Seen, source: BagSource, position: int, features: np.ndarray) -
 
 
 def _broken(seen: _Seen) -> Iterable[Finding]:
-    for problem in seen.unreadable:
+    for problem in gathered(seen.unreadable):
         yield Finding(True, problem)
     if seen.not_finite:
         hold = "holds" if len(seen.not_finite) == 1 else "hold"

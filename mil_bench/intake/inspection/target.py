@@ -19,7 +19,7 @@ from mil_bench.intake.inspection.sources import BagSource, files_source, npz_sou
 from mil_bench.intake.readers import AS_USUAL, Reading
 from mil_bench.intake.readers.interface import read_as
 from mil_bench.intake.row_packing import open_one, parted, read_in
-from mil_bench.wording import first_names, plural
+from mil_bench.wording import first_names, gathered, plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -154,7 +154,7 @@ def _folder(
         read_in(reader, partial(open_one, how=how), file) for file in watched
     )
     files = [readable.file for readable in opened]
-    findings = [Finding(True, problem) for problem in (*ambiguous, *unreadable)]
+    findings = [Finding(True, problem) for problem in gathered([*ambiguous, *unreadable])]
     findings += _kinds([file for file in files if file.rows])
     findings += _compared([file.slide for file in found], table, allow_missing)
     source = files_source(str(folder), files, table, spec.hierarchy.fine if spec else (), reader)

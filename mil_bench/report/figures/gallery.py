@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
@@ -23,11 +24,13 @@ from mil_bench.report.render.inline_svg import inline_svg
 from mil_bench.wording import in_unit
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mil_bench.evaluation.metrics import Measure
     from mil_bench.evaluation.verdicts import Evidence
     from mil_bench.report.tables import ResultTable
 
-_ONE_VS_REST = "One-vs-rest curves of the fine classes, mean over all trainings."
+_ONE_VS_REST = "One-vs-rest curves of the {}, mean over all trainings."
 _NO_INTERVAL = (
     "Precision increases if slides are drawn twice, so a curve can be low in its band; average "
     "precision, the area under these curves, has no interval for this reason."
@@ -71,34 +74,39 @@ class Gallery(Mapping[str, Figure]):
         tables: Mapping[str, ResultTable],
         measure: Measure,
     ) -> Gallery:
-        """The figures of a run.
+        """The figures of a run, with its methods in the order of their means.
 
         Args:
             evidence: what it measured.
             tables: its tables by name; "fine" and "classwise_auc" are used.
             measure: what methods are compared on.
         """
-        main = evidence.main.metric
-        bands = band_sentences(evidence)
+        main, hierarchy = evidence.main.metric, evidence.hierarchy
+        classes, of_level = (
+            hierarchy.fine_classes,
+            "" if hierarchy.is_flat else " of the fine level",
+        )
+        order = by_mean(evidence, measure)
+        evidence = _in_order(evidence, order)
+        tables = {name: by_rank(table, order) for name, table in tables.items()}
         pictures = {
             "heat_map": Picture(
                 "Methods and classes",
-                "One-vs-rest AUC (%) of the fine classes, mean over trainings; methods in the "
-                "order of their means. The darker a cell, the higher is its AUC among all cells.",
-                lambda: class_heat_map(
-                    by_rank(tables["classwise_auc"], by_mean(evidence, measure)), evidence.hierarchy
-                ),
+                f"One-vs-rest AUC (%) of the {classes}, mean over trainings; methods in the order "
+                "of their means. The darker a cell, the higher is its AUC among all cells.",
+                lambda: class_heat_map(tables["classwise_auc"], hierarchy),
             ),
             "classwise_auc": Picture(
                 "Class-wise AUC",
-                "One-vs-rest AUC of the fine classes, mean ± standard deviation over trainings. "
+                f"One-vs-rest AUC of the {classes}, mean ± standard deviation over trainings. "
                 "Dotted line: chance.",
-                lambda: classwise_auc(tables["classwise_auc"], evidence.hierarchy),
+                lambda: classwise_auc(tables["classwise_auc"], hierarchy),
             ),
             "confusion_fine": Picture(
-                "Confusion, fine level",
-                "Percent of each true class, over all folds; classes in the order of the hierarchy"
-                + ("." if evidence.hierarchy.is_flat else ", coarse classes outlined."),
+                "Confusion" if hierarchy.is_flat else "Confusion, fine level",
+                "Percent of each true class, over all folds; classes in the order of the "
+                + ("card" if hierarchy.is_flat else "hierarchy")
+                + ("." if hierarchy.is_flat else ", coarse classes outlined."),
                 lambda: confusion(evidence, "fine"),
             ),
             "confusion_coarse": Picture(
@@ -107,17 +115,12 @@ class Gallery(Mapping[str, Figure]):
                 "fine probabilities summed over the children.",
                 lambda: confusion(evidence, "coarse"),
             ),
-            "roc": Picture("ROC curves", f"{_ONE_VS_REST} {bands}", lambda: roc(evidence)),
-            "precision_recall": Picture(
-                "Precision-recall curves",
-                f"{_ONE_VS_REST} Dotted line: proportion of the class. {bands} {_NO_INTERVAL}",
-                lambda: precision_recall(evidence),
-            ),
+            **_curves(evidence),
             "reliability": Picture(
                 "Reliability",
-                "Calibration at the fine level, over all folds: accuracy against the probability "
-                "of the predicted class. Points below the diagonal: overconfident. A point's area "
-                f"shows the proportion of slides. {_NO_ECE}",
+                f"Calibration{of_level}, over all folds: accuracy against the probability of the "
+                "predicted class. Points below the diagonal: overconfident. A point's area shows "
+                f"the proportion of slides. {_NO_ECE}",
                 lambda: reliability(evidence),
             ),
             "training": Picture(
@@ -128,12 +131,12 @@ class Gallery(Mapping[str, Figure]):
             ),
             "cost": Picture(
                 "Cost and quality",
-                f"{main.heading} of the fine level, mean ± standard deviation over trainings, "
+                f"{main.heading}{of_level}, mean ± standard deviation over trainings, "
                 "against the mean wall time per training.",
                 lambda: cost(evidence.trained, tables["fine"], main),
             ),
         }
-        if evidence.hierarchy.is_flat:
+        if hierarchy.is_flat:
             del pictures["confusion_coarse"]
         return cls(pictures)
 
@@ -208,3 +211,27 @@ class Gallery(Mapping[str, Figure]):
             return f"<h4>{title}</h4><p>{escape(reason)}</p>"
         image = f'<img src="{self.image(name)}" alt="{title}">'
         return f"<h4>{title}</h4>{image}<p><small>{caption}</small></p>"
+
+
+def _in_order(evidence: Evidence, order: Sequence[str]) -> Evidence:
+    """The evidence with its methods in an order; further ones are last.
+
+    What it has computed goes by names of methods and is kept.
+    """
+    methods = dict.fromkeys([*order, *evidence.trained])
+    ordered = copy(evidence)
+    object.__setattr__(ordered, "trained", {name: evidence.trained[name] for name in methods})
+    return ordered
+
+
+def _curves(evidence: Evidence) -> dict[str, Picture]:
+    one_vs_rest = _ONE_VS_REST.format(evidence.hierarchy.fine_classes)
+    bands = band_sentences(evidence)
+    return {
+        "roc": Picture("ROC curves", f"{one_vs_rest} {bands}", lambda: roc(evidence)),
+        "precision_recall": Picture(
+            "Precision-recall curves",
+            f"{one_vs_rest} Dotted line: proportion of the class. {bands} {_NO_INTERVAL}",
+            lambda: precision_recall(evidence),
+        ),
+    }

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from mil_bench.errors import one_line
-from mil_bench.report.tables import Cell, ResultTable, rank_of, text_of
+from mil_bench.report.tables import Cell, ResultTable, common_caption, rank_of, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,10 +47,14 @@ def markdown(
     parts = [f"# {plain(title)}\n"]
     if facts:
         parts.append("".join(f"- {plain(fact)}\n" for fact in facts))
+    common = common_caption(tables)
+    if common:
+        parts.append(f"All tables: {plain(common)}\n")
     for table in tables:
         marks = " **Best**, <u>second best</u>." if table.is_ranked else ""
-        legend = f"{plain(table.legend)}{marks}"
-        parts.append(f"## {plain(table.title)}\n\n{_grid(table, links)}\n{legend}\n")
+        legend = f"{plain(table.note if common else table.legend)}{marks}".strip()
+        below = f"\n{legend}\n" * bool(legend)
+        parts.append(f"## {plain(table.title)}\n\n{_grid(table, links)}{below}")
     return "\n".join(parts)
 
 

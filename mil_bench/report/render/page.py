@@ -117,7 +117,7 @@ def encoder_page(
         facts: failures and remarks, one line each.
         tables: in their order.
         figures: pictures of them.
-        runs: encoder to the name of its run.
+        runs: encoder to the folder of its run's report, below that of all reports.
     """
     return _Contents("encoders", figures, "", tables, {}).page(
         "encoders.html.jinja",

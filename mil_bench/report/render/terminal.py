@@ -19,7 +19,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from mil_bench.errors import one_line
-from mil_bench.report.tables import Cell, ResultTable, rank_of, text_of
+from mil_bench.report.tables import Cell, ResultTable, common_caption, rank_of, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -37,11 +37,15 @@ _BREAKS = re.compile(r"[^\s,]+,?|,")
 
 
 def print_tables(tables: Sequence[ResultTable]) -> None:
-    """Print all tables to standard output, then their captions and notes, each of them once."""
+    """Print all tables to standard output, each with its note, then what holds for all of them.
+
+    A note or caption that several tables have is printed once.
+    """
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=_UNLIMITED)
     styled = console.is_terminal and console.color_system is not None
+    notes: set[str] = {""}
     for table in tables:
         title, signed = one_line(table.title), table.is_ranked and not styled
         layout = _layout(table, console.width, signed)
@@ -52,18 +56,19 @@ def print_tables(tables: Sequence[ResultTable]) -> None:
         if not layout:
             _print(console, Text(title, style="bold"))
             _print(console, _list(table, console.width, signed), soft_wrap=True)
+        if table.note not in notes:
+            _print(console, Text(f"{one_line(table.note)}\n"))
+            notes.add(table.note)
     legend = (
         "Bold red: best; underlined blue: second best; no mark of significance."
         if styled
         else "*: best; +: second best; no mark of significance."
     )
-    texts = [
-        *(t.caption for t in tables),
-        *(t.note for t in tables),
-        legend if any(t.is_ranked for t in tables) else "",
-    ]
-    if caption := one_line(" ".join(dict.fromkeys(filter(None, texts)))):
-        _print(console, Text(caption))
+    common = common_caption(tables)
+    captions = [f"All tables: {common}"] if common else [t.caption for t in tables]
+    texts = [legend if any(t.is_ranked for t in tables) else "", *captions]
+    for text in dict.fromkeys(filter(None, texts)):
+        _print(console, Text(one_line(text)))
 
 
 def _print(console: Console, content: Grid | Text, soft_wrap: bool = False) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mil_bench.report.overview.forest import by_mean
@@ -32,6 +33,7 @@ def about_tables(
     tables = [
         *([] if hardest is None else [hardest]),
         trained_table(plan, evidence.trained, caption),
-        fold_table(plan, evidence.trained),
+        replace(fold_table(plan, evidence.trained), caption=caption),
     ]
-    return [*(table.in_unit(plan.unit) for table in tables), data_table(plan)]
+    about_data = replace(data_table(plan), caption=caption)
+    return [*(table.in_unit(plan.unit) for table in tables), about_data]

@@ -123,7 +123,7 @@ def _lost(
                 if columns and columns.isprintable()
                 else "it is not text"
             )
-            problems.append(f"{name} has a name like {like}, but another content: {content}")
+            problems.append(f"{name} has a name like {like}, but another content ({content})")
     return problems
 
 
