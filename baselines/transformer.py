@@ -14,8 +14,8 @@ is divided by the number of bags, as theirs is. AdamW does not see the constant 
 
 Only the class token leaves the last layer, so that layer projects no key and no value: the class
 token's query is taken through the keys' weight, and the mean of the rows through the values'.
-Without ALiBi, evaluation takes memory in proportion to the rows. ALiBi holds all pairs of a bag,
-as does attention dropout over the rows that training draws.
+Evaluation takes memory in proportion to the rows: with ALiBi, it goes through the pairs of a large
+bag in blocks. In training, ALiBi and attention dropout hold all pairs of the rows that are drawn.
 """
 
 from __future__ import annotations
@@ -31,12 +31,16 @@ from mil_bench.bags.batch import BagBatch
 from mil_bench.bags.segments import attention_pool, segment_softmax
 from mil_bench.errors import InputError
 from mil_bench.methods import Choice, Float, InstanceMap, Method, Output, Recipe
+from mil_bench.methods.fused import large_bags
 from mil_bench.methods.fused.dropout import Dropout
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mil_bench.hierarchy import LabelHierarchy
 
 FEED_FORWARD_DROPOUT = 0.5
+_PAIRS = 2**24  # of tokens, in a large bag with ALiBi, that are held at a time
 
 
 class _Attention(nn.Module):
@@ -61,6 +65,35 @@ class _Attention(nn.Module):
             mixed = F.scaled_dot_product_attention(q, k, v, seen, rate)[0]
             parts.append(mixed.transpose(0, 1).flatten(1))
         return self.out_proj(torch.cat(parts))
+
+    def receiver(
+        self,
+        tokens: Tensor,
+        norm: nn.Module,
+        at: Tensor | None,  # noqa: ARG002  # for attention with distances
+    ) -> Callable[[slice], Tensor]:
+        """For a large bag in evaluation: a function of what some of its tokens receive ``[n, E]``.
+
+        It holds the keys and values of all tokens, but not their queries.
+
+        Args:
+            tokens: before ``norm`` ``[T, E]``.
+            norm: the normalisation.
+            at: coordinates of the tokens ``[T, 2]``.
+        """
+        width = tokens.shape[1]
+        to_query, to_others = self.in_proj_weight.split([width, 2 * width])
+        query_bias, bias = self.in_proj_bias.split([width, 2 * width])
+        both = large_bags.in_blocks(lambda part: F.linear(norm(part), to_others, bias), tokens)
+        k, v = both.unflatten(1, (2, self.heads, -1)).permute(1, 2, 0, 3)[:, None]
+
+        def received(rows: slice) -> Tensor:
+            queries = F.linear(norm(tokens[rows]), to_query, query_bias)
+            q = queries.unflatten(1, (self.heads, -1)).transpose(0, 1)[None]
+            mixed = F.scaled_dot_product_attention(q, k, v)[0]
+            return self.out_proj(mixed.transpose(0, 1).flatten(1))
+
+        return received
 
     def class_weights(self, bags: BagBatch) -> Tensor:
         """Attention of each bag's class token to the bag's tokens ``[T, heads]``."""
@@ -141,6 +174,36 @@ class _DistanceAttention(nn.Module):
             parts.append(F.dropout(torch.cat(heads, dim=1), rate))
         return self.fc(torch.cat(parts))
 
+    def receiver(
+        self, tokens: Tensor, norm: nn.Module, at: Tensor | None
+    ) -> Callable[[slice], Tensor]:
+        """As that of the plain attention; pairs of tokens go through in blocks."""
+        assert at is not None
+        heads, places = len(self.attentions), at
+
+        def projected(name: str, rows: Tensor) -> list[Tensor]:
+            return [self.get_submodule(f"{name}_encoders.{j}")(rows) for j in range(heads)]
+
+        def keys_and_values(part: Tensor) -> Tensor:
+            normed = norm(part)
+            return torch.cat([*projected("key", normed), *projected("value", normed)], dim=1)
+
+        columns = large_bags.in_blocks(keys_and_values, tokens).chunk(2 * heads, dim=1)
+
+        def received(rows: slice) -> Tensor:
+            queries = projected("query", norm(tokens[rows]))
+            parts, step = [], max(1, _PAIRS // len(tokens))
+            for *own, near in zip(*(x.split(step) for x in (*queries, places[rows])), strict=True):
+                distance = _distances_between(near, places)
+                mixed = []
+                for j, q in enumerate(own):
+                    weights = (q @ columns[j].T * q.shape[1] ** -0.5).softmax(-1)
+                    mixed.append((weights - self.attentions[j](distance)) @ columns[heads + j])
+                parts.append(torch.cat(mixed, dim=1))
+            return self.fc(torch.cat(parts))
+
+        return received
+
     def _head(self, j: int, tokens: Tensor, distance: Tensor, seen: Tensor | None) -> Tensor:
         q, k, v = (
             self.get_submodule(f"{name}_encoders.{j}")(tokens) for name in ("query", "key", "value")
@@ -175,16 +238,35 @@ class _Block(nn.ModuleList):
         super().__init__([first, second])
 
     def forward(self, bags: BagBatch, seen: Tensor | None, last: bool) -> Tensor:
-        """Tokens ``[T, E]``; those of the classes ``[B, E]`` from the last layer."""
+        """Tokens ``[T, E]``; those of the classes ``[B, E]`` from the last layer.
+
+        It changes the tokens of large bags in evaluation.
+        """
         tokens, firsts = bags.features, bags.offsets[:-1]
-        normed = replace(bags, features=self[0].get_submodule("norm")(tokens))
         attention = self[0].get_submodule("mhsa")
-        if last and seen is None and isinstance(attention, _Attention):
+        is_for_classes = last and seen is None and isinstance(attention, _Attention)
+        if seen is None and not is_for_classes and large_bags.has_large_bag(bags, self):
+            return self._in_blocks(bags, last)
+        normed = replace(bags, features=self[0].get_submodule("norm")(tokens))
+        if is_for_classes:
             tokens = tokens[firsts] + attention.class_rows(normed)
         else:
             tokens = tokens + attention(normed, seen)
             tokens = tokens[firsts] if last else tokens
         return tokens + self[1](tokens)
+
+    def _in_blocks(self, bags: BagBatch, last: bool) -> Tensor:
+        norm = self[0].get_submodule("norm")
+        attention = cast("_Attention | _DistanceAttention", self[0].get_submodule("mhsa"))
+        positions = [None] * bags.n_bags if bags.coords is None else bags.coords.split(bags.lengths)
+        for tokens, at in zip(bags.features.split(bags.lengths), positions, strict=True):
+            received = attention.receiver(tokens, norm, at)
+            stop = 1 if last else len(tokens)
+            for start in range(0, stop, large_bags.ROWS):
+                rows = slice(start, min(start + large_bags.ROWS, stop))
+                tokens[rows] += received(rows)
+                tokens[rows] += self[1](tokens[rows])
+        return bags.features[bags.offsets[:-1]] if last else bags.features
 
 
 class Transformer(Method):
