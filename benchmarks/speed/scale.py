@@ -115,7 +115,8 @@ def use(name: str, rows: int, width: int) -> list[float]:
     )
     shown: Callable[[BagBatch], object] = method.instance_map
     parts = [method, *([] if method.without_map else [shown])]
-    costs = [cost for part in parts for cost in _costs(part, bags)]
+    before = _memory("VmRSS")
+    costs = [cost for part in parts for cost in _costs(part, bags, before)]
     return costs + [math.nan] * (6 - len(costs))
 
 
@@ -139,36 +140,33 @@ def _set_up(name: str, width: int) -> Method:
     return method
 
 
-def _costs(part: Callable[[BagBatch], object], bags: BagBatch) -> list[float]:
-    """MB beyond the present, processor seconds and seconds."""
+def _costs(part: Callable[[BagBatch], object], bags: BagBatch, before: float) -> list[float]:
+    """MB beyond those ``before``, processor seconds and seconds."""
     Path("/proc/self/clear_refs").write_text("5")  # the highest memory so far is the present one
-    before = _highest_memory()
     processor, started = time.process_time(), time.perf_counter()
     with torch.inference_mode():
         part(bags)
     seconds = [time.process_time() - processor, time.perf_counter() - started]
-    return [_highest_memory() - before, *seconds]
+    return [_memory("VmHWM") - before, *seconds]
 
 
-def _highest_memory() -> float:
-    """The highest number of megabytes of this process so far."""
+def _memory(name: str) -> float:
+    """Megabytes of this process: present ones, "VmRSS", or the most so far, "VmHWM"."""
     lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1e3
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1e3
 
 
 def _print_bags(rows: int, width: int, methods: list[str]) -> None:
-    """Measure and print what the bag costs, method by method."""
-    lines = []
-    with Console(stderr=True).status("measuring") as status:
-        for name in methods:
-            status.update(f"measuring {name}")
-            costs = _new_process("--bag", str(rows), "--width", str(width), "--use", name)
-            lines.append([name, *map(_shown, costs, ("{:,.0f}", "{:,.1f}", "{:,.1f}") * 2)])
+    """Measure what the bag costs, and print it method by method: some take many minutes."""
     print(f"A bag of {rows:,} x {width:,}, {torch.get_num_threads()} threads\n")
     head = ["method"]
     for what in ("prediction", "map"):
         head += [f"{what}: memory beyond the features, MB", "processor s", "s"]
-    print(table(head, lines))
+    print(table(head, []), flush=True)
+    for name in methods:
+        costs = _new_process("--bag", str(rows), "--width", str(width), "--use", name)
+        cells = map(_shown, costs, ("{:,.0f}", "{:,.1f}", "{:,.1f}") * 2)
+        print(f"| {' | '.join([name, *cells])} |", flush=True)
 
 
 def _shown(value: float, form: str) -> str:
