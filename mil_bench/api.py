@@ -87,7 +87,8 @@ def run(
         splits: a split file to follow.
         allow_missing: follow it without its slides that have no features.
         seeds: training seeds; every method is trained once per fold and seed.
-        preset: "paper", the authors' recipes on all folds; or "quick", 3 folds, at most 40 epochs.
+        preset: "paper", the authors' recipes on all folds; or "quick", 3 folds, at most 40
+            steps per training slide.
         epochs: epochs for every method, None for recipe and preset.
         combine: how slides of a patient are combined if labels belong to patients: "bag" or
             "mean"; None for "bag".

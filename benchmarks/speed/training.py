@@ -69,6 +69,8 @@ def _kinds(arguments: argparse.Namespace, method: str) -> dict[str, tuple[int, s
     kinds = {"loop": (1, sys.executable)}
     if not (on_gpu and stackable):
         kinds["ours"] = (processes, sys.executable)
+    if method == "abmil":
+        kinds["wrapped"] = (processes, sys.executable)
     if not on_gpu and method in SHAPES:
         kinds["floor"] = (processes, sys.executable)
     if stackable and (arguments.stacked or on_gpu):
@@ -106,6 +108,7 @@ def _training_alone(
         "floor / loop",
         "torchmil / ours",
         "loop / one stack",
+        "loop / loop's model bag by bag",
         "memory, MB: ours",
         "loop",
     ]
@@ -132,6 +135,7 @@ def _line(spec: Spec, medians: Mapping[str, Medians]) -> list[str]:
         ratio("floor", "loop", "cpu", "{:.0%}"),
         ratio("torchmil", "ours"),
         ratio("loop", "stacked"),
+        ratio("loop", "wrapped"),
         f"{ours.memory:.0f}",
         f"{loop.memory:.0f}",
     ]

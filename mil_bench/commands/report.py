@@ -120,6 +120,9 @@ def show(result: Any, folder: Path, again: str) -> None:
     for line in result.figures.failures.values():
         print(f"! {one_line(line)}")
     print(f"\nReport: {linked(page)}  (tables as Markdown, CSV and LaTeX in the same folder)")
+    figure = page.parent / "figures" / "classwise_auc.svg"
+    if figure.is_file():
+        print(f"Class-wise AUC: {linked(figure)}")
     print(f"To print it again: mil-bench report {result.run_id}{result.asked.again}{again}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mil_bench import registry
 from mil_bench.datasets.card import COMBINATIONS
@@ -25,7 +25,9 @@ class Preset:
 
     Args:
         folds: number of folds, None for the protocol's.
-        most_epochs: highest number of epochs, None for the authors' recipes.
+        most_epochs: highest number of epochs of a method that takes one step per slide, None for
+            the authors' recipes. Others have as many steps, not as many epochs: with batches of b
+            slides, b times as many epochs.
         tuned_epochs: epochs of every method if settings are tuned; an equal budget needs equal
             epochs.
     """
@@ -38,7 +40,8 @@ class Preset:
 PRESETS: Mapping[str, Preset] = {
     # Recipes have 20 to 200 epochs; the epoch with the lowest validation loss is selected.
     "paper": Preset(folds=None, most_epochs=None, tuned_epochs=100),
-    # For a first look, not for a verdict.
+    # For a first look, not for a verdict. Steps are limited and not epochs, because in the same
+    # number of epochs a method with batches of 64 slides changes its weights 64 times less often.
     "quick": Preset(folds=3, most_epochs=40, tuned_epochs=20),
 }
 
@@ -104,7 +107,8 @@ class RunRequest:
     preset: str = option(
         "paper",
         "budget: paper (default), the authors' recipes on all folds; or quick, 3 folds and at most "
-        "40 epochs. If settings are tuned, every method gets 100 epochs (paper) or 20 (quick)",
+        "40 steps per training slide. If settings are tuned, every method gets 100 epochs (paper) "
+        "or 20 (quick)",
         metavar="NAME",
         shown=True,
     )
@@ -233,14 +237,18 @@ class RunRequest:
                 chosen.setdefault(row.label, row)
         return [row for row in chosen.values() if row.method not in yardsticks]
 
-    def epochs_of(self, recipe: int) -> int:
-        """The highest number of epochs of a method whose authors' recipe has so many."""
+    def epochs_of(self, recipe: Mapping[str, Any]) -> int:
+        """The highest number of epochs of a method with this recipe."""
         preset = PRESETS[self.preset]
         if self.epochs is not None:
             return self.epochs
         if self.is_tuned:
             return preset.tuned_epochs
-        return recipe if preset.most_epochs is None else min(recipe, preset.most_epochs)
+        epochs: int = recipe["epochs"]
+        if preset.most_epochs is None:
+            return epochs
+        slides_per_step = recipe["batch_size"] * recipe.get("accumulate", 1)
+        return min(epochs, preset.most_epochs * slides_per_step)
 
     @property
     def is_tuned(self) -> bool:

@@ -99,8 +99,21 @@ def test_presets_keep_the_authors_epochs_or_cap_them(small_store: BagStore) -> N
         ]
 
     assert epochs(preset="paper") == [20, 200]
-    assert epochs(preset="quick") == [20, 40]
+    assert epochs(preset="quick") == [20, 200]
     assert epochs(preset="quick", epochs=7) == [7, 7]
+
+
+def test_quick_allows_every_method_the_same_number_of_steps(small_store: BagStore) -> None:
+    rows = {
+        "clam-sb": 40,  # of 200, one slide per step
+        "transmil": 80,  # of 200, two slides per step
+        "hmil": 200,  # 64 slides per step
+        "hmil:batch_size=1": 40,
+        "hmil:batch_size=1,accumulate=3": 120,
+        "hmil:epochs=7": 7,
+    }
+    planned = plan_of(small_store, methods=tuple(rows), preset="quick").jobs
+    assert {job.label: job.recipe["epochs"] for job in planned if job.recipe} == rows
 
 
 def test_unknown_names_suggest_near_matches(small_store: BagStore) -> None:

@@ -22,8 +22,8 @@ class Spec:
     """What a contestant trains.
 
     Args:
-        kind: "ours", "stacked", "loop" or "floor"; with "-reading" if bags are read from disk, and
-            "-streamed" if they never stay on a GPU.
+        kind: "ours", "wrapped", "stacked", "loop" or "floor"; with "-reading" if bags are read from
+            disk, and "-streamed" if they never stay on a GPU.
         method: its name.
         rows: median number of rows per bag.
         bags: number of bags; a fold trains on eight tenths of them.

@@ -20,16 +20,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from mil_bench.benchmarks.speed.race.cells import FOLDS, HIERARCHY, Spec, features
-from mil_bench.benchmarks.speed.race.core_models import WIDTH
+from mil_bench.benchmarks.speed.race.core_models import ABMIL, WIDTH
 from mil_bench.benchmarks.speed.race.disk import read_slide
 from mil_bench.benchmarks.speed.race.floor import products
 from mil_bench.benchmarks.speed.race.loops import LOOPS
-from torch import Tensor
+from torch import Tensor, nn
 
 from mil_bench import devices, registry, seeds
 from mil_bench.bags.batch import BagBatch
 from mil_bench.bags.feed import Feed
 from mil_bench.bags.store import BagStore
+from mil_bench.methods import BagByBag, Recipe
 from mil_bench.training.fold_stack import FoldStack
 from mil_bench.training.memory import freed_memory_kept
 from mil_bench.training.stack import LoopedStack, Step, grouped
@@ -38,10 +39,23 @@ from mil_bench.training.trainer import Schedule
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mil_bench.hierarchy import LabelHierarchy
+
+
+class Wrapped(BagByBag):
+    """The ABMIL of the loop, as somebody would bring a model of their own."""
+
+    recipe = Recipe(learning_rate=5e-4, epochs=20, weight_decay=1e-4)
+
+    def build(self, in_dim: int, hierarchy: LabelHierarchy) -> nn.Module:  # noqa: ARG002
+        """See the class."""
+        return ABMIL(hierarchy.n_fine)
+
 
 def _ours(spec: Spec) -> Callable[[], None]:
     """Our stack, fed from memory or from the store."""
-    method, device = registry.methods.load(spec.method), torch.device(spec.device)
+    method = Wrapped if spec.kind == "wrapped" else registry.methods.load(spec.method)
+    device = torch.device(spec.device)
     identities = [("speed", k) for k in spec.folds]
     methods = []
     for identity in identities:
@@ -131,7 +145,7 @@ def _floor(spec: Spec) -> Callable[[], None]:
     return train
 
 
-MAKERS = {"ours": _ours, "stacked": _ours, "loop": _loop, "floor": _floor}
+MAKERS = {"ours": _ours, "wrapped": _ours, "stacked": _ours, "loop": _loop, "floor": _floor}
 
 
 def serve(train: Callable[[], None], device: str) -> None:
@@ -164,7 +178,7 @@ def main() -> None:
     torch.set_num_threads(spec.threads)
     kind = spec.kind.partition("-")[0]
     # Ours trains with the settings of our worker processes, the others with those of a script.
-    with freed_memory_kept() if kind in ("ours", "stacked", "floor") else contextlib.nullcontext():
+    with freed_memory_kept() if MAKERS[kind] is not _loop else contextlib.nullcontext():
         serve(MAKERS[kind](spec), spec.device)
 
 

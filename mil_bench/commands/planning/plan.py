@@ -143,7 +143,7 @@ def _epochs(request: RunRequest, rows: Sequence[MethodRow]) -> dict[str, int]:
         settings = parse_settings(row.method, row.settings, settings_of(method))
         recipe = method.recipe.to_json()
         if takes_steps(recipe):
-            found[row.label] = settings.get("epochs", request.epochs_of(recipe["epochs"]))
+            found[row.label] = settings.get("epochs", request.epochs_of({**recipe, **settings}))
     return found
 
 
