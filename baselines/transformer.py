@@ -272,6 +272,10 @@ class _Block(nn.ModuleList):
 class Transformer(Method):
     """Plain Transformer: instances and a class token attend to each other, without positions.
 
+    Every row attends to every other one in all layers but the last, so that twice the rows take
+    four times as long to evaluate: 79 seconds of one core for 50,000 rows (measured), so about 21
+    minutes for 200,000.
+
     Args:
         in_dim: feature width D.
         hierarchy: the classes.

@@ -45,6 +45,9 @@ _UNUSED = ("gate_U.", "gate_V.", "gate_W.")
 class WiKG(Method):
     """WiKG: each instance takes a message from those whose tail suits its head best.
 
+    The scores of all pairs of rows are computed, so that twice the rows take four times as long:
+    56 seconds of one core for 50,000 rows (measured), so about 15 minutes for 200,000.
+
     Args:
         in_dim: feature width D.
         hierarchy: the classes.

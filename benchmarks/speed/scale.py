@@ -153,7 +153,7 @@ def _costs(part: Callable[[BagBatch], object], bags: BagBatch, before: float) ->
 def _memory(name: str) -> float:
     """Megabytes of this process: present ones, "VmRSS", or the most so far, "VmHWM"."""
     lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1e3
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) * 1024 / 1e6
 
 
 def _print_bags(rows: int, width: int, methods: list[str]) -> None:
