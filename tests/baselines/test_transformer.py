@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from conftest import random_batch
 from goldens import assert_golden, assert_summary, assert_tokens, flat
-from mil_bench.baselines import transformer
-from mil_bench.baselines.transformer import Transformer
+from mil_bench.baselines.transformer import parts
+from mil_bench.baselines.transformer.model import Transformer
 
 from mil_bench.bags.batch import BagBatch
 from mil_bench.errors import InputError
@@ -214,7 +214,7 @@ def test_blocks_of_a_large_bag_give_the_same(
     bags = dataclasses.replace(bags, coords=torch.rand(123, 2, dtype=torch.float64) * 100)
     whole, shown = model(bags).fine, model.instance_map(bags)
     monkeypatch.setattr(large_bags, "ROWS", 20)
-    monkeypatch.setattr(transformer, "_PAIRS", 200)
+    monkeypatch.setattr(parts, "_PAIRS", 200)
     kind = type(model.transformer.layers[0][0].mhsa)
     monkeypatch.setattr(kind, "forward", None)  # what follows does not use it
     torch.testing.assert_close(model(bags).fine, whole, rtol=1e-11, atol=1e-11)
