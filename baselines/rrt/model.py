@@ -18,7 +18,7 @@ the Nystrom attention and a square kernel on the scores are left out.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from mil_bench.baselines.rrt.parts import (
     ACTIVATIONS,
@@ -38,7 +38,7 @@ from mil_bench.methods.fused.dropout import Dropout
 from mil_bench.methods.fused.large_bags import has_large_bag, in_blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from mil_bench.bags.batch import BagBatch
     from mil_bench.hierarchy import LabelHierarchy
@@ -243,7 +243,7 @@ class RRT(Method):
         """``encoder_out`` of large bags in evaluation; every part changes the rows in place."""
         rows = in_blocks(self.embed, bags.features)
         for part in rows.split(bags.lengths):
-            for number, layer in enumerate(self.layers):
+            for number, layer in enumerate(cast("Iterable[Layer]", self.layers)):
                 if self.encoding is not None and number == self._encoded:
                     self.encoding.add_in_blocks(part)
                 layer.add_in_blocks(part)

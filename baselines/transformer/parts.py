@@ -230,14 +230,13 @@ class Block(nn.ModuleList):
         """
         tokens, firsts = bags.features, bags.offsets[:-1]
         attention = self[0].get_submodule("mhsa")
-        is_for_classes = last and seen is None and isinstance(attention, Attention)
-        if seen is None and not is_for_classes and large_bags.has_large_bag(bags, self):
+        norm = self[0].get_submodule("norm")
+        if last and seen is None and isinstance(attention, Attention):
+            tokens = tokens[firsts] + attention.class_rows(replace(bags, features=norm(tokens)))
+        elif seen is None and large_bags.has_large_bag(bags, self):
             return self._in_blocks(bags, last)
-        normed = replace(bags, features=self[0].get_submodule("norm")(tokens))
-        if is_for_classes:
-            tokens = tokens[firsts] + attention.class_rows(normed)
         else:
-            tokens = tokens + attention(normed, seen)
+            tokens = tokens + attention(replace(bags, features=norm(tokens)), seen)
             tokens = tokens[firsts] if last else tokens
         return tokens + self[1](tokens)
 

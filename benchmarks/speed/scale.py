@@ -113,8 +113,9 @@ def use(name: str, rows: int, width: int) -> list[float]:
     bags = BagBatch.pack(
         features, torch.tensor([rows]), torch.zeros(1, dtype=torch.int64), 256.0 * coords
     )
-    shown: Callable[[BagBatch], object] = method.instance_map
-    parts = [method, *([] if method.without_map else [shown])]
+    parts: list[Callable[[BagBatch], object]] = [method]
+    if not method.without_map:
+        parts.append(method.instance_map)
     before = _memory("VmRSS")
     costs = [cost for part in parts for cost in _costs(part, bags, before)]
     return costs + [math.nan] * (6 - len(costs))
