@@ -113,8 +113,8 @@ class SimpleMIL(Method):
         Extras: ``weights`` ``[N, 1]``, with which the bag is pooled; ``embeddings`` ``[B, D]``.
         """
         if self.training and self.select and self.keep < self.in_dim:
-            channels = torch.randperm(self.in_dim)[: self.keep].to(bags.features.device)
-            return self.seeing(bags, channels)
+            channels = torch.randperm(self.in_dim)[: self.keep]
+            return self.seeing(bags, channels.to(bags.features.device, non_blocking=True))
         if not self.select:
             scores = self.w(self.drop(torch.tanh(self.V(bags.features))))
             return self._pooled(bags, self._attention(scores, bags))

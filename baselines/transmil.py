@@ -197,7 +197,7 @@ def _landmarks(queries: Tensor, keys: Tensor, n: int, rows: int) -> _Landmarks:
     with exact_products(queries.device):
         means = means.to(torch.promote_types(means.dtype, torch.float32))
         copies = torch.ones_like(means[0, 0, :, 0])
-        copies[0] = max(zero, 1)
+        copies[:1].fill_(max(zero, 1))  # assigned, the number would be copied to a GPU
         log_copies = copies.log()
         attention = (means[0] @ means[1].mT + log_copies).softmax(-1)  # [8, m, m]
         return _Landmarks(means[0], means[1], log_copies, _pseudo_inverse(attention, copies))

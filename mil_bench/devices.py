@@ -12,15 +12,19 @@ import contextlib
 import os
 import platform
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from mil_bench.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import torch
     from torch import Tensor
+    from torch.cuda import Event as Arrival
+    from torch.cuda import Stream as CopyStream
+
+Made = TypeVar("Made")
 
 CPU, GPU = "cpu", "cuda"
 _NAMES = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
@@ -147,6 +151,51 @@ def synchronize(device: torch.device | str) -> None:
 
     if is_gpu(device):
         torch.cuda.synchronize(device)
+
+
+def pinned(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """A tensor without values in memory of this machine from which a GPU copies by itself."""
+    import torch
+
+    return torch.empty(tuple(shape), dtype=dtype, pin_memory=True)
+
+
+def send(values: Tensor, device: torch.device) -> Tensor:
+    """A tensor on a device; from the CPU to a GPU, the copy is queued and not waited for.
+
+    ``values.to(device)`` waits until the GPU has done all that was queued before.
+    """
+    if is_gpu(device) and is_cpu(values):
+        values = pinned(values.shape, values.dtype).copy_(values)
+    return values.to(device, non_blocking=is_cpu(values))
+
+
+def copy_stream(device: torch.device) -> CopyStream:
+    """A queue of a GPU for copies, which go on while it computes what is in its other queue."""
+    import torch
+
+    return torch.cuda.Stream(device)
+
+
+def copied_on(stream: CopyStream, make: Callable[[], Made]) -> tuple[Made, Arrival]:
+    """What ``make`` returns, its copies queued in a stream; and the event of their arrival."""
+    import torch
+
+    with torch.cuda.stream(stream):
+        return make(), stream.record_event()
+
+
+def take_over(tensors: Iterable[Tensor], arrival: Arrival, device: torch.device) -> None:
+    """Let a GPU, and not the host, wait for copied tensors before it computes what comes next.
+
+    Their memory is not used for other copies before the GPU has computed what was queued with them.
+    """
+    import torch
+
+    computing = torch.cuda.current_stream(device)
+    computing.wait_event(arrival)
+    for tensor in tensors:
+        tensor.record_stream(computing)
 
 
 def bfloat16_products(device: torch.device) -> contextlib.AbstractContextManager:

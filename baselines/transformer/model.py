@@ -34,6 +34,7 @@ from mil_bench.baselines.transformer.parts import (
 )
 from torch import Tensor, nn
 
+from mil_bench import devices
 from mil_bench.bags.batch import BagBatch
 from mil_bench.errors import InputError
 from mil_bench.methods import Choice, Float, InstanceMap, Method, Output, Recipe
@@ -149,8 +150,8 @@ class Transformer(Method):
 
     def training_loss(self, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:
         """The loss; in training, ALiBi first adds the bags that count to its mean distance."""
-        if self.alibi and self.training and weight.any():
-            self._measure(bags.select(weight.nonzero()[:, 0]))
+        if self.alibi and self.training:
+            self._measure(bags, weight > 0)
         return super().training_loss(bags, weight, progress)
 
     def embed(self, bags: BagBatch, padding: Tensor | None = None) -> Tensor:
@@ -199,17 +200,24 @@ class Transformer(Method):
             own = torch.randperm(n)[: self.rows] if n > self.rows else torch.arange(n)
             kept.append(own + start)
             start += n
-        index = torch.cat(kept).to(bags.features.device)
+        index = devices.send(torch.cat(kept), bags.features.device)
         sizes = torch.tensor([len(own) for own in kept])
         coords = None if bags.coords is None else bags.coords[index]
         return BagBatch.pack(bags.features[index], sizes, bags.labels, coords)
 
-    def _measure(self, bags: BagBatch) -> None:
-        """Add the mean distance of two tokens to the mean over the steps, per head and layer."""
+    def _measure(self, bags: BagBatch, counts: Tensor) -> None:
+        """Add the mean distance of two tokens to the mean over the steps, per head and layer.
+
+        Args:
+            bags: the batch.
+            counts: whether a bag takes part ``[B]``; not read, since a GPU would be waited for.
+        """
         positions = self._positions(bags)
         assert positions is not None
-        total, pairs = positions.new_zeros(()), 0
-        for at in positions.split([n + 1 for n in bags.lengths]):
+        total, pairs = positions.new_zeros(()), counts.new_zeros((), dtype=torch.int64)
+        for at, takes_part in zip(
+            positions.split([n + 1 for n in bags.lengths]), counts, strict=True
+        ):
             for part in at.split(1024):
                 total = total + distances_between(part, at).sum()
             pairs += len(at) ** 2

@@ -119,10 +119,11 @@ class RunningMean(nn.Module):
         self.register_buffer("items_so_far", torch.ones(1))
 
     @torch.no_grad()
-    def add(self, value: Tensor) -> None:
-        """Count a step's value ``[]``."""
-        self.running_mean += (value - self.running_mean) / self.items_so_far
-        self.items_so_far += 1
+    def add(self, value: Tensor, counts: Tensor) -> None:
+        """Count a step's value ``[]`` if ``counts`` ``[]`` is true."""
+        change = (value - self.running_mean) / self.items_so_far
+        self.running_mean += torch.where(counts, change, 0.0)
+        self.items_so_far += counts
 
 
 class _DistanceBias(nn.Module):

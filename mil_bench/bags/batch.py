@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mil_bench import devices
+
 
 @dataclass(frozen=True, eq=False)
 class BagBatch:
@@ -52,7 +54,7 @@ class BagBatch:
             raise ValueError(
                 f"bag sizes {list(lengths)} do not fit {len(features)} rows; no bag may be empty"
             )
-        sizes = sizes.to(device)
+        sizes = devices.send(sizes, device)
         offsets = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
         bags = torch.arange(len(lengths), device=device)
         bag_of = torch.repeat_interleave(bags, sizes, output_size=len(features))
@@ -69,18 +71,19 @@ class BagBatch:
         return self.offsets.diff()
 
     def select(self, bags: Tensor) -> BagBatch:
-        """The batch of some bags (positions in this batch), in the order given."""
-        sizes = self.sizes[bags]
-        ends = sizes.cumsum(0)
-        shift = torch.repeat_interleave(self.offsets[bags] - (ends - sizes), sizes)
-        rows = torch.arange(len(shift), device=shift.device) + shift
+        """The batch of some bags in the order given; positions in this batch, best on the CPU."""
+        lengths, device = [self.lengths[bag] for bag in bags.tolist()], self.features.device
+        bags, sizes = devices.send(bags, device), devices.send(torch.tensor(lengths), device)
+        shift = self.offsets[bags] - (sizes.cumsum(0) - sizes)
+        shift = torch.repeat_interleave(shift, sizes, output_size=sum(lengths))
+        rows = torch.arange(len(shift), device=device) + shift
 
         def take(column: Tensor | None) -> Tensor | None:
             return None if column is None else column[rows]
 
         return BagBatch.pack(
             self.features[rows],
-            sizes,
+            torch.tensor(lengths),
             self.labels[bags],
             take(self.coords),
             take(self.instance_labels),

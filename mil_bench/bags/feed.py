@@ -32,7 +32,8 @@ class Feed:
     """Reads bags of a store into batches on a device.
 
     If all features fit into half of a GPU's free memory, they move there in the type of the store,
-    and batches are made without the CPU. Otherwise, every batch is copied when it is needed.
+    and batches are made without the CPU. Otherwise, every batch is copied when it is needed; those
+    that are read ahead are copied while the GPU computes.
 
     Args:
         store: the bags.
@@ -41,20 +42,23 @@ class Feed:
     """
 
     def __init__(self, store: BagStore, device: torch.device, *, may_stay: bool = True) -> None:
-        self._store, self._device = store, device
-        self._features = _shared(store.features)
+        self._store = store
+        self.device = device
+        """Where batches go."""
         self.stays = (
             may_stay
             and devices.is_gpu(device)
             and store.features.nbytes < _SHARE_OF_GPU * devices.free_memory(device)
         )
         """Whether all features are on a GPU."""
-        if self.stays:
-            self._features = self._features.to(device)
-        self._coords = None if store.coords is None else _shared(store.coords)
-        self._instance_labels = (
-            None if store.instance_labels is None else _shared(store.instance_labels)
+        home = device if self.stays else torch.device(devices.CPU)
+        self._features = _shared(store.features).to(home)
+        self._coords, self._instance_labels = (
+            None if column is None else _shared(column).to(home)
+            for column in (store.coords, store.instance_labels)
         )
+        streams = devices.is_gpu(device) and not self.stays
+        self._copies = devices.copy_stream(device) if streams else None
 
     def batch(self, bags: np.ndarray) -> BagBatch:
         """The bags at these positions of the store ``[B]`` as one batch, in float32."""
@@ -63,7 +67,7 @@ class Feed:
         return BagBatch.pack(
             self._gather(self._features, rows, torch.float32),
             torch.from_numpy(store.sizes[bags]),
-            torch.from_numpy(store.labels[bags]).to(self._device),
+            devices.send(torch.from_numpy(store.labels[bags]), self.device),
             None if self._coords is None else self._gather(self._coords, rows, torch.float32),
             None
             if self._instance_labels is None
@@ -72,7 +76,7 @@ class Feed:
 
     def ahead(self, parts: Iterable[np.ndarray]) -> Iterator[BagBatch]:
         """The batches of these positions, one by one; a thread reads the next ones meanwhile."""
-        waiting: deque[tuple[Future[BagBatch], int]] = deque()
+        waiting: deque[tuple[Future[tuple[BagBatch, devices.Arrival | None]], int]] = deque()
         row = 4 * self._features.shape[1]  # bytes
         held = 0  # bytes of the batches that wait behind the first
         with ThreadPoolExecutor(1, "feed") as reader:
@@ -80,29 +84,45 @@ class Feed:
                 for part in parts:
                     size = row * int(self._store.sizes[part].sum())
                     held += size if waiting else 0
-                    waiting.append((reader.submit(self.batch, part), size))
+                    waiting.append((reader.submit(self._read, part), size))
                     while len(waiting) > _AHEAD and held >= BYTES_TOGETHER:
-                        yield waiting.popleft()[0].result()
+                        yield self._arrived(*waiting.popleft()[0].result())
                         held -= waiting[0][1]
                 while waiting:
-                    yield waiting.popleft()[0].result()
+                    yield self._arrived(*waiting.popleft()[0].result())
             finally:
                 for future, _ in waiting:  # not needed if the caller stops early
                     future.cancel()
+
+    def _read(self, bags: np.ndarray) -> tuple[BagBatch, devices.Arrival | None]:
+        """A batch; and when it will have arrived on the GPU, None if it has."""
+        if self._copies is None:
+            return self.batch(bags), None
+        return devices.copied_on(self._copies, lambda: self.batch(bags))
+
+    def _arrived(self, batch: BagBatch, arrival: devices.Arrival | None) -> BagBatch:
+        """The batch, for computing on the device."""
+        if arrival is not None:
+            parts = [value for value in vars(batch).values() if isinstance(value, torch.Tensor)]
+            devices.take_over(parts, arrival, self.device)
+        return batch
 
     def _gather(self, column: torch.Tensor, rows: list[slice], dtype: torch.dtype) -> torch.Tensor:
         """Rows of a column on the device, copied once; for a GPU they are converted there."""
         if not devices.is_cpu(column):
             return torch.cat([column[r] for r in rows]).to(dtype)
-        kept = dtype if devices.is_cpu(self._device) else column.dtype
+        kept = dtype if devices.is_cpu(self.device) else column.dtype
         shape = (sum(r.stop - r.start for r in rows), *column.shape[1:])
-        # NumPy uses huge pages and torch does not: 1.4 and 5.9 ms for a bag of 12 MB (measured).
-        gathered = torch.from_numpy(np.empty(shape, dtype=str(kept).removeprefix("torch.")))
+        if devices.is_gpu(self.device):
+            gathered = devices.pinned(shape, kept)
+        else:
+            # NumPy uses huge pages and torch does not: 1.4 and 5.9 ms for 12 MB (measured).
+            gathered = torch.from_numpy(np.empty(shape, dtype=str(kept).removeprefix("torch.")))
         start = 0
         for r in rows:
             gathered[start : start + r.stop - r.start] = column[r]
             start += r.stop - r.start
-        return gathered.to(self._device).to(dtype)
+        return gathered.to(self.device, non_blocking=True).to(dtype)
 
     def by_rows(self, bags: np.ndarray) -> list[np.ndarray]:
         """An order split into parts of bounded row count, for passes without gradients."""

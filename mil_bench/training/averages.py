@@ -69,4 +69,7 @@ class StackedAverage:
         """Take in the weights of the folds that a step has moved, None for all."""
         rows = slice(None) if folds is None else folds
         self.values[rows] = self.values[rows].lerp(self._weights[rows], self._share[rows])
-        self._share[rows] = 1 - self._decay
+        if folds is None:
+            self._share.fill_(1 - self._decay)
+        else:  # a number that is assigned to rows would be copied to a GPU, and waited for
+            self._share.index_fill_(0, folds, 1 - self._decay)

@@ -12,6 +12,7 @@ method that fails the trial is trained fold after fold, each on its own bags alo
 from __future__ import annotations
 
 import copy
+import functools
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,8 +20,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from mil_bench import seeds
-from mil_bench.devices import bfloat16_products, is_cpu
+from mil_bench import devices, seeds
 from mil_bench.training.averages import StackedAverage
 from mil_bench.training.stack import (
     Identity,
@@ -79,6 +79,11 @@ class FoldStack:
         self._counts = torch.zeros(len(methods), dtype=torch.int64)  # batches in the sums
         named = dict(methods[0].named_parameters())
         self._rule = RULES[self._recipes[0].optimizer](self._values, named, self._recipes)
+        device = self._values.device
+        # The same folds are moved together again and again: their numbers stay on the device.
+        self._numbers = functools.lru_cache(1024)(
+            lambda folds: devices.send(torch.tensor(folds), device)
+        )
         self._untried: Sequence[Method] = methods
         self._identities = identities
         self._loop: LoopedStack | None = None
@@ -117,18 +122,22 @@ class FoldStack:
         if not len(moved):
             return losses
         bags, weight = _used(step)
-        everyone = len(moved) == len(self)
-        folds = None if everyone else moved.to(losses.device)
+        folds = None if len(moved) == len(self) else self._on_device(moved)
+        weight = weight if folds is None else weight[folds]
         seed = seeds.of_step(self._seed, step.number)
         self._mapped.set_mode(training=True)
-        gradients, values = self._mapped.step(bags, weight[moved], progress, seed, folds)
-        share = mean_weight(self._recipes[0], weight[moved])
+        gradients, values = self._mapped.step(bags, weight, progress, seed, folds)
+        share = mean_weight(self._recipes[0], weight)
         if share is not None:
             share = share.to(gradients)
             gradients, values = gradients * share, values * share[:, 0]
         losses[slice(None) if folds is None else folds] = values
         self._move(gradients, moved, progress)
         return losses
+
+    def _on_device(self, folds: Tensor) -> Tensor:
+        """Numbers of folds on the device."""
+        return self._numbers(tuple(folds.tolist()))
 
     def _move(self, gradients: Tensor, moved: Tensor, progress: float) -> None:
         """A step of the optimizer for the folds that have all their batches.
@@ -140,15 +149,16 @@ class FoldStack:
         """
         if self._sums is not None:
             batches = self._recipes[0].accumulate
-            self._sums.index_add_(0, moved.to(gradients.device), gradients / batches)
+            self._sums.index_add_(0, self._on_device(moved), gradients / batches)
             self._counts[moved] += 1
             moved = (self._counts == batches).nonzero()[:, 0]
             if not len(moved):
                 return
-            rows = moved.to(gradients.device)
-            gradients, self._sums[rows] = self._sums[rows], 0
+            rows = self._on_device(moved)
+            gradients = self._sums[rows]
+            self._sums.index_fill_(0, rows, 0)
             self._counts[moved] = 0
-        folds = None if len(moved) == len(self) else moved.to(gradients.device)
+        folds = None if len(moved) == len(self) else self._on_device(moved)
         self._rule.step(gradients, folds, progress)
         if self._average:
             self._average.update(folds)
@@ -186,12 +196,12 @@ class FoldStack:
 
 
 def _used(step: Step) -> tuple[BagBatch, Tensor]:
-    """The bags on which some fold trains, with their weights; a method sees no others."""
-    bags, weight, _ = step
-    used = (weight > 0).any(0)
+    """The bags on which some fold trains, and their weights there; a method sees no others."""
+    used = (step.weight > 0).any(0)
     if used.all():
-        return bags, weight
-    return bags.select(used.nonzero()[:, 0].to(bags.features.device)), weight[:, used]
+        return step.bags, step.weight_on_device()
+    part = devices.send(step.weight[:, used], step.bags.features.device)
+    return step.bags.select(used.nonzero()[:, 0]), part
 
 
 class MappedFolds:
@@ -231,7 +241,7 @@ class MappedFolds:
 
         Args:
             bags: the batch.
-            weight: ``[F, B]`` on the CPU.
+            weight: ``[F, B]``.
             progress: share of the training that is over.
             seed: of torch's generators during the step.
             folds: numbers of the F folds ``[F]``, None for all.
@@ -320,4 +330,8 @@ def _arithmetic(device: torch.device) -> contextlib.AbstractContextManager:
     On a CPU everything is in float32. Its attention kernel cannot be mapped over folds, so
     attention is computed as matrix products.
     """
-    return sdpa_kernel(SDPBackend.MATH) if is_cpu(device) else bfloat16_products(device)
+    return (
+        sdpa_kernel(SDPBackend.MATH)
+        if devices.is_cpu(device)
+        else devices.bfloat16_products(device)
+    )

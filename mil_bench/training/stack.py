@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from mil_bench import seeds
+from mil_bench import devices, seeds
 from mil_bench.bags.feed import BYTES_TOGETHER
 from mil_bench.methods import Method, Output, Recipe
 from mil_bench.methods.recipe import ORDINAL_LOSS, OWN_LOSS
@@ -40,11 +40,19 @@ class Step(NamedTuple):
         bags: the batch.
         weight: ``[K, B]`` on the CPU, 0 for bags on which a fold does not train.
         number: number of the step, the same for all folds; seeds dropout.
+        sent: the weight on the device of the batch; None if it has not been sent there yet.
     """
 
     bags: BagBatch
     weight: Tensor
     number: int
+    sent: Tensor | None = None
+
+    def weight_on_device(self) -> Tensor:
+        """The weight ``[K, B]`` on the device of the batch."""
+        if self.sent is not None:
+            return self.sent
+        return devices.send(self.weight, self.bags.features.device)
 
 
 def grouped(steps: Iterable[Step]) -> Iterator[list[Step]]:
@@ -200,22 +208,25 @@ class LoopedStack:
         """All steps of a fold, then those of the next fold; see ``Stack``."""
         features = steps[0].bags.features
         losses = features.new_full((len(steps), len(self)), torch.nan)
-        weights = [step.weight.to(features.dtype) for step in steps]
+        counts = [step.weight.count_nonzero(1).tolist() for step in steps]
+        weights = [step.weight_on_device().to(features.dtype) for step in steps]
         with seeds.torch_kept() as seed:
             for k in range(len(self)):
-                for row, (step, weight) in enumerate(zip(steps, weights, strict=True)):
-                    used = weight[k].nonzero()[:, 0]
-                    if len(used):
-                        seed(seeds.of_step(self._seeds[k], step.number))
-                        part = _selected(step.bags, weight[k], used)
-                        losses[row, k] = self._step(k, *part, progress)
+                for row, step in enumerate(steps):
+                    if not counts[row][k]:
+                        continue
+                    bags, weight = step.bags, weights[row][k]
+                    if counts[row][k] < bags.n_bags:  # by the contract, the others change nothing
+                        used = step.weight[k].nonzero()[:, 0]
+                        bags, weight = bags.select(used), weight[devices.send(used, weight.device)]
+                    seed(seeds.of_step(self._seeds[k], step.number))
+                    losses[row, k] = self._step(k, bags, weight, progress)
         return losses
 
     def _step(self, k: int, bags: BagBatch, weight: Tensor, progress: float) -> Tensor:
         """One batch of fold k, and a step of its optimizer if it is due; the loss."""
         method, optimizer = self._methods[k], self._optimizers[k]
         share = mean_weight(self._recipes[k], weight[None])
-        weight = weight.to(bags.features.device)
         if not method.training:
             method.train()
         if self._recipes[k].loss == ORDINAL_LOSS:  # gradients by hand are those of labels
@@ -223,10 +234,10 @@ class LoopedStack:
         else:
             loss = method.backward(bags, weight, progress)
         if share is not None:
-            loss = loss * share.item()
+            loss = loss * share[0, 0]
             for parameter in method.parameters():
                 if parameter.grad is not None:
-                    parameter.grad *= share.item()
+                    parameter.grad *= share[0, 0]
         if not self._gathered[k].is_due():
             return loss
         largest = self._recipes[k].clip_norm
@@ -306,8 +317,3 @@ class _Gradients:
             parameter.grad = total
         self._sums, self._count = [None] * len(self._parameters), 0
         return True
-
-
-def _selected(bags: BagBatch, weight: Tensor, used: Tensor) -> tuple[BagBatch, Tensor]:
-    """The bags with a weight; by the contract, the others change nothing."""
-    return (bags, weight) if len(used) == bags.n_bags else (bags.select(used), weight[used])

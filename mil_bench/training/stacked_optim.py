@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from mil_bench import devices
 from mil_bench.training.lookahead import PERIOD, PULL, decays
 from mil_bench.training.parameter_groups import CLIP_EPSILON, clipped_groups, rate_factors
 
@@ -90,12 +91,10 @@ class StackedRule(ABC):
             progress: share of the training that is over; sets the learning rates.
         """
         if progress != self._progress:  # one transfer per epoch
-            self._rates = self._values.new_tensor(
-                [
-                    [scale * r.learning_rate_at(progress)]
-                    for scale, r in zip(self._scales, self._recipes, strict=True)
-                ]
-            )
+            pairs = zip(self._scales, self._recipes, strict=True)
+            rates = [[scale * recipe.learning_rate_at(progress)] for scale, recipe in pairs]
+            there = torch.tensor(rates, dtype=self._values.dtype)
+            self._rates = devices.send(there, self._values.device)
             self._progress = progress
         state = [self._values, self._first, self._second, self._steps, *self._more()]
         own = state if folds is None else [each[folds] for each in state]

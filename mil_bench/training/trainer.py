@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from mil_bench import seeds
+from mil_bench import devices, seeds
 from mil_bench.errors import TrainingError
 from mil_bench.training.optim import Plateau
 from mil_bench.training.sampling import BalancedDraws, drawn_batches
@@ -207,18 +207,27 @@ def _planned(
 
 def _epoch(stack: Stack, feed: Feed, planned: Sequence[_Planned], progress: float) -> list[float]:
     """The steps of an epoch; the mean loss of every fold."""
-    batches = feed.ahead(step.bags for step in planned)
-    steps = (
-        Step(batch, torch.from_numpy(step.weight.astype(np.float32)), step.number)
-        for step, batch in zip(planned, batches, strict=True)
-    )
-    total, count = torch.zeros(len(stack), dtype=torch.float64), np.zeros(len(stack))
-    for group in grouped(steps):
-        moved = torch.stack([step.weight.any(1) for step in group])  # [steps, K]
-        losses = stack.train(group, progress).double()
-        total = total.to(losses.device) + torch.where(moved.to(losses.device), losses, 0.0).sum(0)
-        count += moved.sum(0).numpy()
+    losses, moved = [], []
+    for group in grouped(_steps(feed, planned)):
+        losses.append(stack.train(group, progress))
+        moved.append(torch.stack([step.weight.any(1) for step in group]))  # [steps, K]
+    # Read here and not after each group, so that a GPU never waits for the next steps to be queued.
+    parts = torch.cat(losses).cpu().double().split([len(part) for part in moved])
+    total, count = torch.zeros(len(stack), dtype=torch.float64), torch.zeros(len(stack))
+    for of_group, has_moved in zip(parts, moved, strict=True):
+        total += torch.where(has_moved, of_group, 0.0).sum(0)
+        count += has_moved.sum(0)
     return [a / b if b else math.nan for a, b in zip(total.tolist(), count.tolist(), strict=True)]
+
+
+def _steps(feed: Feed, planned: Sequence[_Planned]) -> Iterator[Step]:
+    """The planned steps with their batches; the weights of all go to the device in one copy."""
+    weights = [torch.from_numpy(step.weight.astype(np.float32)) for step in planned]
+    sent = devices.send(torch.cat(weights, 1), feed.device)
+    parts = sent.split([weight.shape[1] for weight in weights], 1)
+    batches = feed.ahead(step.bags for step in planned)
+    for step, batch, weight, part in zip(planned, batches, weights, parts, strict=True):
+        yield Step(batch, weight, step.number, part)
 
 
 def close_epoch(
@@ -286,8 +295,12 @@ def predict(
         out = models.forward(k, batch)
         if on_batch is not None:
             on_batch(batch, out)
-        fine.append(out.fine.cpu())
-        labels.append(batch.labels.cpu())
+        fine.append(out.fine)
+        labels.append(batch.labels)
         if out.coarse is not None:
-            coarse.append(out.coarse.cpu())
-    return Predicted(torch.cat(fine), torch.cat(coarse) if coarse else None, torch.cat(labels))
+            coarse.append(out.coarse)
+    return Predicted(
+        torch.cat(fine).cpu(),
+        torch.cat(coarse).cpu() if coarse else None,
+        torch.cat(labels).cpu(),
+    )

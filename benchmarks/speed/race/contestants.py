@@ -76,7 +76,7 @@ def _ours(spec: Spec) -> Callable[[], None]:
 
     def packed(bags: np.ndarray) -> BagBatch:
         rows = held[bags[0]] if len(bags) == 1 else torch.cat([held[b] for b in bags])
-        return BagBatch.pack(rows, sizes[bags], labels[bags].to(device))
+        return BagBatch.pack(rows, sizes[bags], devices.send(labels[bags], device))
 
     # The recipe's batches of several bags are packed once, since the loop's bags are ready, too.
     epoch = schedule.epoch(0)
@@ -88,9 +88,10 @@ def _ours(spec: Spec) -> Callable[[], None]:
         number, losses = next(epochs), []
         batches = (schedule.epoch(number) if ready is None else epoch)[: spec.steps]
         source = feed.ahead(batches) if feed else ready or map(packed, batches)
-        weights = (torch.from_numpy(trains[:, bags].astype(np.float32)) for bags in batches)
+        weights = [torch.from_numpy(trains[:, bags].astype(np.float32)) for bags in batches]
+        sent = devices.send(torch.cat(weights, 1), device).split([len(b) for b in batches], 1)
         numbers = range(number * len(batches), (number + 1) * len(batches))
-        for group in grouped(map(Step, source, weights, numbers)):
+        for group in grouped(map(Step, source, weights, numbers, sent)):
             losses.append(stack.train(group, 0.5))
         torch.cat(losses).nanmean(0).tolist()
 

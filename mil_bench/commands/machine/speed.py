@@ -128,9 +128,10 @@ def train(device: str, method: str, seconds: float) -> Trained:
     kind = LoopedStack if devices.is_cpu(place) else FoldStack
     stack = kind(methods, build.recipe, [("doctor", k) for k in range(folds)])
     weight = torch.ones(folds, 1)
+    there = weight.to(place)
 
     def epoch(number: int) -> Tensor:
-        steps = [Step(each, weight, number * _BAGS + i) for i, each in enumerate(bags)]
+        steps = [Step(each, weight, number * _BAGS + i, there) for i, each in enumerate(bags)]
         return stack.train(steps, 0.0).cpu()  # waits for the device
 
     with denormals_as_zero(), freed_memory_kept():
