@@ -219,8 +219,8 @@ class Transformer(Method):
             positions.split([n + 1 for n in bags.lengths]), counts, strict=True
         ):
             for part in at.split(1024):
-                total = total + distances_between(part, at).sum()
-            pairs += len(at) ** 2
+                total = total + torch.where(takes_part, distances_between(part, at).sum(), 0.0)
+            pairs = pairs + takes_part * len(at) ** 2
         for module in self.modules():
             if isinstance(module, RunningMean):
-                module.add(total / pairs)
+                module.add(total / pairs, pairs > 0)
