@@ -1,5 +1,5 @@
 """``python -m mil_bench`` is ``mil-bench``."""
 
-from mil_bench.cli import main
+from mil_bench.cli import program
 
-raise SystemExit(main())
+raise SystemExit(program())

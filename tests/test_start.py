@@ -5,16 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from conftest import SMALL_TWIN
-from mil_bench.benchmarks.speed.start import Command, commands, measure
+from mil_bench.benchmarks.speed.start import DEMO, Command, commands, measure
 
 from mil_bench.cli import main
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 HEAVY = {"numpy", "pandas", "scipy", "sklearn", "rich", "torch", "pydantic", "matplotlib"}
 
@@ -75,3 +72,23 @@ def test_the_time_until_the_first_output_is_a_part_of_the_whole(tmp_path: Path) 
         "runs list, empty folder",
         "run --dry-run",
     ]
+
+
+def test_what_is_timed_is_the_demo() -> None:
+    makefile = (Path(__file__).parent.parent / "Makefile").read_text()
+    methods = next(line for line in makefile.splitlines() if line.startswith("DEMO := "))
+    assert methods.split()[2:] == list(DEMO[DEMO.index("--methods") + 1 :])
+
+
+def test_the_program_leaves_its_garbage_to_the_end_of_the_process() -> None:
+    code = (
+        "import gc\n"
+        "from mil_bench.cli import program\n"
+        "sys.argv = ['mil-bench', 'splits', 'protocols']\n"
+        "assert program() == 0\n"
+        "print(gc.get_threshold()[0] > 700, gc.get_freeze_count() > 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys\n{code}"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "True True"

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from mil_bench.bags.segments import segment_mean
@@ -143,6 +141,9 @@ def _regression(
     train: _Vectors, weight: Tensor, strength: float, classes: int
 ) -> tuple[Tensor, Tensor]:
     """Coefficients ``[C, D]`` and intercepts ``[C]``, -inf for a class that ``train`` lacks."""
+    from sklearn.exceptions import ConvergenceWarning  # a plan of the probes needs neither
+    from sklearn.linear_model import LogisticRegression
+
     coefficients = torch.zeros(classes, train.values.shape[1], dtype=torch.float64)
     intercepts = torch.full((classes,), -torch.inf, dtype=torch.float64)
     present = train.labels.unique()

@@ -24,8 +24,10 @@ from mil_bench.benchmarks.speed.timing import table
 
 DEMO = (
     *("run", "--dataset", "digits", "--preset", "quick", "--no-tracking"),
-    *("--methods", "mean-pool", "max-pool", "abmil", "abmil-gated", "hmil"),
+    *("--methods", "mean-pool", "max-pool", "mean-mlp", "linear-probe", "knn-probe", "simple-mil"),
+    *("detector", "dsmil", "abmil", "abmil-gated", "acmil", "clam-sb", "hmil"),
 )
+"""What ``make demo`` runs."""
 
 
 @dataclass(frozen=True)

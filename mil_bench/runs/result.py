@@ -19,7 +19,7 @@ from mil_bench.report.centre_tables import CENTRE_TABLES, centre_tables
 from mil_bench.report.overview.forest import Forest, by_mean
 from mil_bench.report.pair_sentences import verdict_sentence
 from mil_bench.report.power_tables import power_sentences, power_tables
-from mil_bench.report.render import PREDICTIONS, check_folder, write_report
+from mil_bench.report.render import FIGURES, PREDICTIONS, check_folder, write_report
 from mil_bench.report.result_tables import pooled_tables, result_tables
 from mil_bench.report.sentences import summary
 from mil_bench.report.verdict_tables import VERDICT_TABLES, main_measure, verdict_tables
@@ -326,7 +326,8 @@ class RunResult:
     def _write_tables(self, folder: Path, facts: Sequence[str]) -> Path:
         page = write_report(folder, self.run_id, facts, self.report_tables)
         # Of a report on other pairs or another metric.
-        for name in {*VERDICT_TABLES, *CENTRE_TABLES} - set(self.tables):
+        written = {table.name for table in self.report_tables}
+        for name in {*VERDICT_TABLES, *CENTRE_TABLES} - written:
             (folder / f"{name}.csv").unlink(missing_ok=True)
         return page
 
@@ -335,9 +336,9 @@ class RunResult:
         missing = self.figures.failures
         facts = [*self.sentences, *missing.values()]
         self._write_tables(folder, facts)
-        check_folder(folder / "figures")
+        check_folder(folder / FIGURES)
         for name in self.figures:
-            path = folder / "figures" / f"{name}.svg"
+            path = folder / FIGURES / f"{name}.svg"
             if name in missing:
                 path.unlink(missing_ok=True)  # of an earlier report
             else:

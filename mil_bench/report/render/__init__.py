@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from mil_bench.report.tables import ResultTable
 
 
+FIGURES = "figures"
+"""The folder beside a report with all figures as files."""
 PREDICTIONS = "predictions.csv"
 """The file beside a report with all test predictions."""
 

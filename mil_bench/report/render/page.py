@@ -13,10 +13,11 @@ from markupsafe import Markup, escape
 
 from mil_bench import __version__
 from mil_bench.errors import one_line
-from mil_bench.report.render import PREDICTIONS
+from mil_bench.report.render import FIGURES, PREDICTIONS
 from mil_bench.report.render.csv_file import csv_file
-from mil_bench.report.render.html import by_rank, html_table, method_numbers
+from mil_bench.report.render.html import Numbers, by_rank, html_table, method_numbers
 from mil_bench.report.render.latex import latex
+from mil_bench.report.render.page_size import LIMIT, Part, too_large
 from mil_bench.report.result_tables import PACKAGE_TABLE
 
 if TYPE_CHECKING:
@@ -86,15 +87,14 @@ class Report:
 
 
 def page(report: Report) -> str:
-    """The HTML file."""
+    """The HTML file. What makes it too large is left out, with links to the files beside it."""
     tables = {name: by_rank(table, report.order) for name, table in report.tables.items()}
     methods = [*report.order, *(m for m in report.methods if m not in report.order)]
-    numbers = method_numbers(methods)
-    return _drawn(
+    return _Contents(
+        report.run, report.figures, f"{FIGURES}/", list(tables.values()), method_numbers(methods)
+    ).page(
         "report.html.jinja",
-        report.figures,
         **vars(report) | {"tables": tables, "methods": methods},
-        numbers=numbers,
         predictions=PREDICTIONS,
         folded=_FOLDED,
         package_tables=[name for name in report.tables if name.startswith(PACKAGE_TABLE)],
@@ -119,9 +119,8 @@ def encoder_page(
         figures: pictures of them.
         runs: encoder to the name of its run.
     """
-    return _drawn(
+    return _Contents("encoders", figures, "", tables, {}).page(
         "encoders.html.jinja",
-        figures,
         title=title,
         summary=summary,
         facts=facts,
@@ -142,15 +141,63 @@ def index_page(table: ResultTable, links: Mapping[str, str], others: Mapping[str
     return _rendered("index.html.jinja", table=table, links=links, others=others)
 
 
-def _drawn(template: str, gallery: Gallery, **values: Any) -> str:
-    """A page with figures."""
-    return _rendered(
-        template,
-        **values,
-        pictures=gallery.pictures,
-        inline=gallery.inline,
-        missing=gallery.failures,
-    )
+@dataclass(frozen=True)
+class _Contents:
+    """What can make a page large.
+
+    Args:
+        name: of the page, for labels in LaTeX.
+        gallery: its figures.
+        folder: of their files, relative to the page, with a slash at its end; "" for the page's.
+        tables: whose files are beside the page.
+        numbers: of the methods that the page can hide.
+    """
+
+    name: str
+    gallery: Gallery
+    folder: str
+    tables: Sequence[ResultTable]
+    numbers: Numbers
+
+    def page(self, template: str, **values: Any) -> str:
+        """The page; parts that make it larger than its limit are left out."""
+        pictures = self.gallery.pictures
+        drawings = {name: self.gallery.inline(name, self.numbers) for name in pictures}
+        values |= {
+            "run": self.name,
+            "numbers": self.numbers,
+            "pictures": pictures,
+            "drawings": drawings,
+            "missing": self.gallery.failures,
+            "limit": f"{LIMIT / 1e6:g}",
+        }
+        whole = _rendered(template, **values, left_out={})
+        excess = len(whole.encode()) - LIMIT
+        if excess <= 0:
+            return whole
+        return _rendered(template, **values, left_out=too_large(self._parts(drawings), excess))
+
+    def _parts(self, drawings: Mapping[str, str]) -> list[Part]:
+        """The tables and figures as the page would show them."""
+        figures = [
+            Part(
+                f"figure-{name}",
+                picture.title,
+                f"{self.folder}{quote(name)}.svg",
+                len(drawings[name].encode()),
+            )
+            for name, picture in self.gallery.pictures.items()
+        ]
+        tables = [
+            Part(f"table-{table.name}", table.title, f"{quote(table.name)}.csv", self._size(table))
+            for table in self.tables
+        ]
+        return figures + tables
+
+    def _size(self, table: ResultTable) -> int:
+        """Bytes of a table with its copies for the clipboard."""
+        copies = (str(escape(text)) for text in (latex(self.name, [table]), csv_file(table)))
+        return sum(len(text.encode()) for text in (html_table(table, self.numbers), *copies))
 
 
 def _rendered(template: str, **values: Any) -> str:
