@@ -84,7 +84,13 @@ DOORS = {
     ),
 }
 GUESTS = ("baselines", "hmil", "benchmarks")
-INSIDE = ("baselines.rrt", "baselines.simple", "benchmarks.paper", "benchmarks.public")
+INSIDE = (
+    "baselines.rrt",
+    "baselines.simple",
+    "baselines.transformer",
+    "benchmarks.paper",
+    "benchmarks.public",
+)
 PACKAGES = ("mil_bench", *GUESTS)
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 

@@ -18,7 +18,7 @@ the Nystrom attention and a square kernel on the scores are left out.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from mil_bench.baselines.rrt.parts import (
     ACTIVATIONS,
@@ -27,17 +27,18 @@ from mil_bench.baselines.rrt.parts import (
     Kernel,
     Layer,
     Positions,
-    Regions,
 )
+from mil_bench.baselines.rrt.regions import Regions
 from torch import Tensor, nn
 
 from mil_bench.bags.segments import attention_pool, segment_softmax
 from mil_bench.errors import InputError
 from mil_bench.methods import Choice, Float, Method, Output, Recipe
 from mil_bench.methods.fused.dropout import Dropout
+from mil_bench.methods.fused.large_bags import has_large_bag, in_blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from mil_bench.bags.batch import BagBatch
     from mil_bench.hierarchy import LabelHierarchy
@@ -51,7 +52,8 @@ class RRT(Method):
 
     The order of the rows is their position: as the tiler stored them, line by line.
 
-    Memory grows evenly with the rows, as torch's attention holds no scores.
+    Memory grows evenly with the rows, as torch's attention holds no scores. Evaluation goes through
+    large bags a few regions at a time.
 
     Args:
         in_dim: feature width D.
@@ -213,7 +215,8 @@ class RRT(Method):
 
         Extras: ``scores`` ``[N, 1]`` before the softmax, ``embedding`` ``[B, E]``.
         """
-        rows = self.stages(bags)["encoder_out"]
+        is_large = has_large_bag(bags, self)
+        rows = self._in_blocks(bags) if is_large else self.stages(bags)["encoder_out"]
         gates = self.pool_a(rows)
         scores = self.pool_c(gates if self.pool_b is None else gates * self.pool_b(rows))
         attention = segment_softmax(scores, bags)
@@ -225,9 +228,8 @@ class RRT(Method):
         """The rows after every part, by the names of the release, each ``[N, E]``."""
         embedded = rows = self.drop(self.embed(bags.features))
         stages = {"embedded": embedded}
-        before = ("first", "second").index(self.positions) if self.encoding is not None else None
         for number, layer in enumerate(self.layers):
-            if self.encoding is not None and number == before:
+            if self.encoding is not None and number == self._encoded:
                 rows = self.encoding(rows, bags)
             stages[f"rmsa{number}"] = rows = layer(rows, bags)
         if self.between is not None:
@@ -236,6 +238,25 @@ class RRT(Method):
             rows = rows + embedded
         stages["encoder_out"] = self.norm(rows)
         return stages
+
+    def _in_blocks(self, bags: BagBatch) -> Tensor:
+        """``encoder_out`` of large bags in evaluation; every part changes the rows in place."""
+        rows = in_blocks(self.embed, bags.features)
+        for part in rows.split(bags.lengths):
+            for number, layer in enumerate(cast("Iterable[Layer]", self.layers)):
+                if self.encoding is not None and number == self._encoded:
+                    self.encoding.add_in_blocks(part)
+                layer.add_in_blocks(part)
+            if self.between is not None:
+                self.between.add_in_blocks(part)
+        if self.shortcut:
+            rows += in_blocks(self.embed, bags.features)
+        return in_blocks(self.norm, rows)
+
+    @property
+    def _encoded(self) -> int:
+        """Before which attention inside regions there are position encodings."""
+        return ("first", "second").index(self.positions)
 
     def from_official(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """The feed-forward part has names of its own; the release's file has the state inside."""

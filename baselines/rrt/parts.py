@@ -1,4 +1,8 @@
-"""The parts of RRT-MIL: the square of a bag, and the attention inside and between its regions."""
+"""The parts of RRT-MIL: the attention inside and between the regions of a bag's square.
+
+Each has a second way for large bags in evaluation, ``add_in_blocks``, which adds to the rows in
+place, for a few regions at a time. See ``mil_bench.methods.fused.large_bags``.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from mil_bench.baselines.rrt.regions import Regions
 from torch import Tensor, nn
 
+from mil_bench.methods.fused import large_bags
 from mil_bench.methods.fused.dropout import Dropout
+from mil_bench.methods.fused.linear import affine
 from mil_bench.methods.fused.no_effect import no_effect
 
 if TYPE_CHECKING:
@@ -19,68 +26,7 @@ ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU}
 _BETWEEN = 8  # regions a side of the attention between regions
 _EPSILON = 1e-8
 _LEAST_SIDE = 7  # of the square of PPEG
-
-
-class Regions(NamedTuple):
-    """How the square of a bag is divided.
-
-    Args:
-        per_side: regions a side.
-        length: places a side of a region; 0 if ``per_side`` decides.
-        least_rows: a bag with fewer rows is one region.
-        least_share: a bag is one region if it has more empty places than its rows divided by this
-            number; 0 for never.
-    """
-
-    per_side: int
-    length: int = 0
-    least_rows: int = 0
-    least_share: float = 0.0
-
-    def side_of(self, n: int) -> int:
-        """Places a side of the square of n rows, as if it was not one region."""
-        side = math.isqrt(n - 1) + 1
-        return side + -side % (self.length or self.per_side)
-
-    def square(self, n: int, device: torch.device) -> Square:
-        """The square of n rows."""
-        side = self.side_of(n)
-        if side**2 - n > n / (self.least_share + _EPSILON) or n < self.least_rows:
-            side = math.isqrt(n - 1) + 1
-            side += side % 2
-            return Square.made(n, side, side, device)
-        return Square.made(n, side, self.length or side // self.per_side, device)
-
-
-class Square(NamedTuple):
-    """Where the rows of a bag are in the regions of its square.
-
-    Args:
-        place: of each row among the places, region after region ``[N]``.
-        row: of each place ``[regions, places per region]``; N if it is empty.
-    """
-
-    place: Tensor
-    row: Tensor
-
-    @classmethod
-    def made(cls, n: int, side: int, length: int, device: torch.device) -> Square:
-        """For n rows in a square of ``side`` places a side, whose regions have ``length`` each."""
-        regions = side // length
-        index = torch.arange(n, device=device)
-        line, column = index // side, index % side
-        region = line // length * regions + column // length
-        place = region * length**2 + line % length * length + column % length
-        row = torch.full((side**2,), n, device=device).scatter(0, place, index)
-        return cls(place, row.view(regions**2, length**2))
-
-    def lay(self, rows: Tensor, empty: Tensor) -> Tensor:
-        """``[N, M]`` -> ``[regions, places, M]``, with ``empty`` ``[M]`` in empty places."""
-        return torch.cat([rows, empty[None]])[self.row]
-
-    def lift(self, places: Tensor) -> Tensor:
-        """``[regions, places, M]`` -> ``[N, M]``."""
-        return places.flatten(0, 1)[self.place]
+_CHANNELS = 32  # that PPEG convolves at a time in a large bag
 
 
 class Kernel(NamedTuple):
@@ -119,13 +65,19 @@ class Attention(nn.Module):
         # On scores, its bias shifts all scores of a softmax alike; it is there for checkpoints.
         self.pe = kernel.layer(width, heads)
 
-    def attend(self, qkv: Tensor) -> Tensor:
-        """``[G, n, 3 M]`` -> ``[G, n, M]``, before the last projection."""
+    def attend(self, qkv: Tensor, is_large: bool = False) -> Tensor:
+        """``[G, n, 3 M]`` -> ``[G, n, M]``, before the last projection.
+
+        Args:
+            qkv: queries, keys and values of G groups.
+            is_large: whether a matrix of all pairs of a group would take too much memory.
+        """
         q, k, v = qkv.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # [G, h, n, c]
         if self.pe is None:
             term = None
         elif self.on == "scores":
-            term = self._convolution(q.shape[2]) @ q
+            # As a matrix it has a gradient that torch computes correctly, see transmil.
+            term = self._convolved(q) if is_large else self._convolution(q.shape[2]) @ q
             q = q + term
         else:
             term = self._of_values(v)
@@ -151,6 +103,12 @@ class Attention(nn.Module):
         side = math.isqrt(v.shape[2])
         squares = v.permute(0, 3, 1, 2).flatten(1, 2).unflatten(2, (side, side))  # [G, c h, ., .]
         return self.pe(squares).flatten(2).unflatten(1, (self.heads, -1)).mT
+
+    def _convolved(self, q: Tensor) -> Tensor:
+        """The convolution of queries along their places, without its bias ``[G, h, n, c]``."""
+        assert self.pe is not None
+        reach = self.pe.weight.shape[2] // 2
+        return F.conv2d(q, self.pe.weight, padding=(reach, 0), groups=self.heads)
 
     def _convolution(self, n: int) -> Tensor:
         """The convolution along n places as a matrix per head ``[h, n, n]``."""
@@ -182,6 +140,16 @@ class InRegions(nn.Module):
         places = square.lay(qkv, self.attn.qkv.bias.to(qkv.dtype))  # of a zero row: the bias
         return self.attn.drop(self.attn.proj(square.lift(self.attn.attend(places))))
 
+    def add_in_blocks(self, rows: Tensor, norm: nn.LayerNorm) -> None:
+        """Adds to the rows what they receive after ``norm``; groups of regions are independent."""
+        for places in _groups(self.regions.square(len(rows), rows.device).row):
+            filled = places < len(rows)
+            index = places[filled]
+            own = self.attn.qkv(norm(rows[index]))
+            qkv = self.attn.qkv.bias.to(own.dtype).repeat(*places.shape, 1)
+            qkv[filled] = own
+            rows[index] += self.attn.proj(self.attn.attend(qkv, is_large=True)[filled])
+
 
 class BetweenRegions(nn.Module):
     """A few representatives of each region attend to each other: ``[N, M]`` -> ``[N, M]``."""
@@ -205,23 +173,72 @@ class BetweenRegions(nn.Module):
         if len(rows) <= _BETWEEN**2:  # one place per region, whose share is 0
             return torch.zeros_like(rows) + no_effect(self)
         square = Regions(_BETWEEN).square(len(rows), rows.device)
-        logits = rows @ self.phi if isinstance(self.phi, nn.Parameter) else self.phi(rows)  # [N, K]
-        # In half precision the small number that keeps the quotient finite would be 0.
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        logits = self._logits(rows)  # [N, K]
         logits = square.lay(logits, torch.zeros_like(logits[0]))  # [64, n, K]
         places = square.lay(rows, torch.zeros_like(rows[0]))  # [64, n, M]
-        representatives = logits.softmax(1).to(places.dtype).mT @ places  # [64, K, M]
+        attended = self._exchanged(_representatives(logits, places))  # [64, K, M]
+        return square.lift(_shares(logits).to(attended.dtype) @ attended)
+
+    def add_in_blocks(self, rows: Tensor, norm: nn.LayerNorm) -> None:
+        """Adds to the rows what they receive after ``norm``.
+
+        They are normalised twice, so that no copy of them is held: for the representatives of all
+        regions, and for each row's share of what these receive.
+        """
+        if len(rows) <= _BETWEEN**2:
+            return
+        groups = _groups(Regions(_BETWEEN).square(len(rows), rows.device).row)
+        representatives = [_representatives(*self._laid(places, rows, norm)) for places in groups]
+        attended = self._exchanged(torch.cat(representatives))
+        for places, own in zip(groups, attended.split(len(groups[0])), strict=True):
+            logits, _ = self._laid(places, rows, norm)
+            filled = places < len(rows)
+            rows[places[filled]] += (_shares(logits).to(own.dtype) @ own)[filled]
+
+    def _logits(self, rows: Tensor) -> Tensor:
+        """How much each row speaks for each slot: ``[N, M]`` -> ``[N, K]``."""
+        logits = rows @ self.phi if isinstance(self.phi, nn.Parameter) else self.phi(rows)
+        # In half precision the small number that keeps the quotient finite would be 0.
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+    def _laid(self, places: Tensor, rows: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
+        """Logits and normalised rows of some regions, 0 in empty places: ``[g, n, K or M]``."""
+        filled = places < len(rows)
+        normed = norm(rows[places[filled]])
+        laid = []
+        for values in (self._logits(normed), normed):
+            laid.append(values.new_zeros(*places.shape, values.shape[1]))
+            laid[-1][filled] = values
+        return laid[0], laid[1]
+
+    def _exchanged(self, representatives: Tensor) -> Tensor:
+        """What the slots receive from the same slot of other regions ``[64, K, M]``."""
         attended = self.attn.attend(self.attn.qkv(representatives.transpose(0, 1)))
-        attended = self.attn.drop(self.attn.proj(attended)).transpose(0, 1)  # [64, K, M]
-        low, high = logits.amin(1, keepdim=True), logits.amax(1, keepdim=True)
-        share = (logits - low) / (high - low + _EPSILON) * logits.softmax(2)
-        return square.lift(share.to(attended.dtype) @ attended)
+        return self.attn.drop(self.attn.proj(attended)).transpose(0, 1)
+
+
+def _representatives(logits: Tensor, places: Tensor) -> Tensor:
+    """Means of each region's rows: ``[g, n, K]``, ``[g, n, M]`` -> ``[g, K, M]``."""
+    return logits.softmax(1).to(places.dtype).mT @ places
+
+
+def _shares(logits: Tensor) -> Tensor:
+    """How much of what the slots of its region received a row takes ``[g, n, K]``."""
+    low, high = logits.amin(1, keepdim=True), logits.amax(1, keepdim=True)
+    return (logits - low) / (high - low + _EPSILON) * logits.softmax(2)
+
+
+def _groups(row: Tensor) -> tuple[Tensor, ...]:
+    """The regions ``[regions, places]`` of a square in groups of about ``large_bags.ROWS``."""
+    return row.split(max(1, large_bags.ROWS // row.shape[1]))
 
 
 class Layer(nn.Module):
     """Adds an attention of the normalised rows, and a feed-forward part if asked for."""
 
-    def __init__(self, width: int, attention: nn.Module, feed_forward: str) -> None:
+    def __init__(
+        self, width: int, attention: InRegions | BetweenRegions, feed_forward: str
+    ) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.attn = attention
@@ -243,6 +260,13 @@ class Layer(nn.Module):
         if self.norm2 is None or self.mlp is None:
             return rows
         return rows + self.mlp(self.norm2(rows))
+
+    def add_in_blocks(self, rows: Tensor) -> None:
+        """The same for one bag in evaluation; it changes the rows ``[N, M]``."""
+        self.attn.add_in_blocks(rows, self.norm)
+        if self.norm2 is not None and self.mlp is not None:
+            for block in rows.split(large_bags.ROWS):
+                block += self.mlp(self.norm2(block))
 
 
 class Positions(nn.Module):
@@ -272,3 +296,26 @@ class Positions(nn.Module):
         square = filled.T.unflatten(1, (side, side))
         terms = self.proj(square) + self.proj1(square) + self.proj2(square)
         return rows + terms.flatten(1).T[:n]
+
+    def add_in_blocks(self, rows: Tensor) -> None:
+        """The same for one bag in evaluation; it changes the rows, a few channels at a time."""
+        n = len(rows)
+        side = max(math.isqrt(n - 1) + 1, _LEAST_SIDE)
+        for first in range(0, rows.shape[1], _CHANNELS):
+            some = slice(first, first + _CHANNELS)
+            own = rows[:, some]
+            filled = own.new_zeros(side**2, own.shape[1])
+            filled[:n] = own
+            repeated = (math.isqrt(n - 1) + 1) ** 2 - n
+            filled[n : n + repeated] = own[:repeated]
+            square = filled.T.unflatten(1, (side, side))
+            for layer in (self.proj, self.proj1, self.proj2):
+                weight, bias = affine(layer)
+                terms = F.conv2d(
+                    square,
+                    weight[some],
+                    bias[some],
+                    padding=weight.shape[2] // 2,
+                    groups=own.shape[1],
+                )
+                own += terms.flatten(1).T[:n]

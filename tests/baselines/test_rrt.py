@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 import goldens
 import pytest
 import torch
+from conftest import random_batch
 from goldens import assert_golden, assert_summary, assert_tokens, flat
 from mil_bench.baselines.rrt.model import RRT
 
 from mil_bench.errors import InputError
 from mil_bench.methods.conformance import CHECKS, Check
+from mil_bench.methods.fused import large_bags
 
 if TYPE_CHECKING:
     from mil_bench.bags.batch import BagBatch
@@ -173,3 +175,31 @@ class Ablated(RRT):
 @pytest.mark.parametrize("check", CHECKS, ids=str)
 def test_ablations_keep_the_contract(check: Check) -> None:
     check(Ablated)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"slots": 0, "kernel": 0, "regions": 2},
+        {"shortcut": True, "feed_forward": True, "slot_mlp": True, "gated": True},
+        {"positions": "second", "layers": 2, "region_size": 1},
+        {"positions": "first", "kernel_on": "values", "kernel_2d": True, "kernel": 3},
+        {"kernel_on": "merged", "least_rows": 80},
+    ],
+    ids=str,
+)
+@torch.no_grad()
+def test_blocks_of_a_large_bag_give_the_same(
+    settings: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = RRT(6, flat(3), heads=4, embed_dim=40, **settings).double().eval()
+    for parameter in model.parameters():  # biases start at 0, where they show nothing
+        parameter += 0.1 * torch.randn_like(parameter)
+    bags = random_batch([300, 3, 70, 300], 6, 3, dtype=torch.float64)
+    whole = model(bags)
+    monkeypatch.setattr(large_bags, "ROWS", 20)
+    monkeypatch.setattr(model, "stages", None)  # what follows does not use it
+    blocks = model(bags)
+    torch.testing.assert_close(blocks.fine, whole.fine, rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(blocks.attention, whole.attention, rtol=1e-10, atol=1e-12)

@@ -11,11 +11,13 @@ import torch
 import torch.nn.functional as F
 from conftest import random_batch
 from goldens import assert_golden, assert_summary, assert_tokens, flat
-from mil_bench.baselines.transformer import Transformer
+from mil_bench.baselines.transformer import parts
+from mil_bench.baselines.transformer.model import Transformer
 
 from mil_bench.bags.batch import BagBatch
 from mil_bench.errors import InputError
 from mil_bench.methods import Output
+from mil_bench.methods.fused import large_bags
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 3e-4}
 CASES = goldens.cases("vit")
@@ -199,3 +201,23 @@ def test_every_stage_agrees_with_the_released_code(case: str, dtype: torch.dtype
     torch.testing.assert_close(
         model.embed(bags)[0], stages["norm"][0], rtol=tolerance, atol=tolerance
     )
+
+
+@pytest.mark.parametrize("alibi", [False, True])
+@pytest.mark.parametrize("layers", [1, 3])
+@torch.no_grad()
+def test_blocks_of_a_large_bag_give_the_same(
+    alibi: bool, layers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Transformer(6, flat(2), 16, 24, heads=4, layers=layers, alibi=alibi).double().eval()
+    bags = random_batch([50, 3, 70], 6, 2, dtype=torch.float64)
+    bags = dataclasses.replace(bags, coords=torch.rand(123, 2, dtype=torch.float64) * 100)
+    whole, shown = model(bags).fine, model.instance_map(bags)
+    monkeypatch.setattr(large_bags, "ROWS", 20)
+    monkeypatch.setattr(parts, "_PAIRS", 200)
+    kind = type(model.transformer.layers[0][0].mhsa)
+    monkeypatch.setattr(kind, "forward", None)  # what follows does not use it
+    torch.testing.assert_close(model(bags).fine, whole, rtol=1e-11, atol=1e-11)
+    if shown is not None:
+        again = model.instance_map(bags)
+        torch.testing.assert_close(again.values, shown.values, rtol=1e-11, atol=1e-12)

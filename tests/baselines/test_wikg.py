@@ -13,6 +13,7 @@ from mil_bench.baselines import wikg
 from mil_bench.baselines.wikg import WiKG
 
 from mil_bench.errors import InputError
+from mil_bench.methods.fused import large_bags
 
 if TYPE_CHECKING:
     from mil_bench.bags.batch import BagBatch
@@ -119,6 +120,26 @@ def test_neighbours_do_not_depend_on_the_blocks_in_which_they_are_found(
     whole = model.nearest(heads, tails, bags)
     monkeypatch.setattr(wikg, "_PAIRS", 45)
     assert torch.equal(model.nearest(heads, tails, bags), whole)
+
+
+@pytest.mark.parametrize("pooling", wikg.POOLINGS)
+@pytest.mark.parametrize("aggregation", wikg.AGGREGATIONS)
+@pytest.mark.parametrize("neighbour_score", wikg.SCORES)
+@torch.no_grad()
+def test_blocks_of_a_large_bag_give_the_same(
+    pooling: str, aggregation: str, neighbour_score: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"pooling": pooling, "aggregation": aggregation, "neighbour_score": neighbour_score}
+    model = WiKG(6, flat(3), embed_dim=16, **settings).double().eval()
+    bags = random_batch([50, 3, 70], 6, 3, dtype=torch.float64)
+    whole = model(bags)
+    monkeypatch.setattr(large_bags, "ROWS", 20)
+    monkeypatch.setattr(wikg, "_PAIRS", 100)
+    monkeypatch.setattr(model, "updated", None)  # what follows does not use it
+    blocks = model(bags)
+    torch.testing.assert_close(blocks.fine, whole.fine, rtol=1e-11, atol=1e-11)
+    if whole.attention is not None:
+        torch.testing.assert_close(blocks.attention, whole.attention, rtol=1e-11, atol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import pytest
-from mil_bench.benchmarks.speed import data, tracking
+from mil_bench.benchmarks.speed import data, scale, tracking
 from mil_bench.benchmarks.speed.tracking import Cost
 
 if TYPE_CHECKING:
@@ -53,3 +54,13 @@ def test_tracked_and_untracked_runs_take_turns_in_fresh_folders(
     turn = [("results", True, False), ("results", False, True), ("results", False, False)]
     assert seen == [("made", False, False), *turn, *turn]
     assert {kind: len(own) for kind, own in costs.items()} == dict.fromkeys(costs, 2)
+
+
+def test_a_prediction_takes_the_memory_of_its_embedding_and_a_method_without_map_none() -> None:
+    embedding = 40_000 * 500 * 4 / 1e6  # MB
+    memory, *_, of_map, _, _ = scale.use("abmil:embed_dim=500", 40_000, 8)
+    assert embedding < memory < 3 * embedding
+    assert embedding < of_map < 3 * embedding
+    fitted = scale.use("knn-probe", 1000, 8)
+    assert all(map(math.isnan, fitted[3:]))
+    assert fitted[0] < embedding

@@ -8,7 +8,7 @@ import torch
 from mil_bench import seeds
 from mil_bench.bags.batch import BagBatch
 from mil_bench.bags.segments import attention_pool, segment_softmax
-from mil_bench.methods.fused import linear
+from mil_bench.methods.fused import large_bags, linear
 from mil_bench.methods.fused.dropout import Dropout, drop
 from mil_bench.methods.fused.gated_attention import gated_scores
 from mil_bench.methods.fused.linear import affine, tanh_
@@ -111,3 +111,16 @@ def test_one_dropout_of_the_gate_equals_that_of_both_factors() -> None:
             torch.ones(500, 3), gates, gates, (torch.eye(200), torch.zeros(200)), 0.25
         )
     assert (gated == 0).float().mean().item() == pytest.approx(1 - 0.75**2, abs=0.01)
+
+
+def test_a_bag_is_large_in_evaluation_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(large_bags, "ROWS", 4)
+    layer = torch.nn.Linear(3, 2)
+    bags = BagBatch.pack(torch.randn(7, 3), torch.tensor([2, 5]), torch.zeros(2).long())
+    few = bags.select(torch.tensor([0, 0, 0]))  # more rows together
+    assert not large_bags.has_large_bag(bags, layer.eval())
+    with torch.no_grad():
+        assert large_bags.has_large_bag(bags, layer)
+        assert not large_bags.has_large_bag(few, layer)
+        assert not large_bags.has_large_bag(bags, layer.train())
+        torch.testing.assert_close(large_bags.in_blocks(layer, bags.features), layer(bags.features))

@@ -1,0 +1,1 @@
+"""A plain Transformer: ``model`` holds the method, ``parts`` its layers."""
