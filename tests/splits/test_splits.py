@@ -113,6 +113,20 @@ def test_the_same_call_gives_the_same_digest(twin: pd.DataFrame) -> None:
     assert first.digest == second.digest
 
 
+@pytest.mark.parametrize(
+    ("protocol", "digest"),
+    [("patient-kfold", "4be07767e9eb48d0"), ("paper", "26669727c9a9eb4b")],
+)
+def test_digests_stay_with_other_versions_of_packages(
+    twin: pd.DataFrame, protocol: str, digest: str
+) -> None:
+    """Where this fails, a package deals other folds: its allowed versions are to be bounded.
+
+    scikit-learn did so with version 1.8.
+    """
+    assert make_splits(protocol, twin, BRACS.hierarchy, 5, "patient").digest == digest
+
+
 def test_the_digest_does_not_depend_on_numpys_global_state(twin: pd.DataFrame) -> None:
     state = np.random.get_state()
     digests = set()
