@@ -110,8 +110,14 @@ def without_source(label: str) -> str:
 
 
 def near_names(name: str, known: Iterable[str]) -> list[str]:
-    """The known names that a name may have been meant for, the most similar first, at most 3."""
-    return difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    """The known names that a name may have been meant for, the most similar first, at most 3.
+
+    Capital and small letters are alike.
+    """
+    names = list(known)
+    folded = [other.casefold() for other in names]
+    near = difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.5)
+    return [names[folded.index(other)] for other in near]
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from mil_bench.planning.request import RunRequest
 
 ADDED = "methods added"
-"""A change that is usual: a comparison grows."""
+SEEDS = "seeds"
+"""Changes that are usual: a comparison grows."""
 _NOT_PLANNED = ("run", "time", "known")
 """Fields that the digest does not depend on."""
 
@@ -198,7 +199,7 @@ _QUESTIONS = {
     "main metric": lambda record: record.metric,
     "margin": lambda record: f"{record.margin:g}",
     "compared pairs": _pairs_of,
-    "seeds": lambda record: ", ".join(map(str, record.seeds)),
+    SEEDS: lambda record: ", ".join(map(str, record.seeds)),
     "trials": _search_of,
 }
 """What is planned besides methods, in words, to its value in a record."""

@@ -33,8 +33,8 @@ _NEEDED = (
     + ". A dash: it cannot be said or changed, or the {unit}s are enough."
 )
 _ONE_TRAINING = (
-    "Each fold was trained once, so it is not known how much more repeats or seeds would help. "
-    "Numbers of repeats and {unit}s assume no help and are upper bounds."
+    "Each fold was trained once, so it is not known how much more repeats or seeds would help: "
+    "what depends on it is 'unknown', or a bound (≤) that holds if they do not help."
 )
 
 
@@ -52,18 +52,19 @@ def power_tables(outlook: Outlook, caption: str) -> list[ResultTable]:
     scale, digits = (100, 1) if measure.metric.percent else (1, 3)
     cells: dict[str, dict[str, Cell | str]] = {}
     for pair in outlook.pairs:
+        up_to = "≤ " if outlook.is_bound else ""
         row: dict[str, Cell | str] = {
-            heading: Cell.single(scale * value, f"{scale * value:.{digits}f}")
-            for heading, value in (
-                ("Smallest difference", pair.smallest),
-                ("At best", pair.at_best),
+            heading: Cell.single(scale * value, f"{bound}{scale * value:.{digits}f}")
+            for heading, value, bound in (
+                ("Smallest difference", pair.smallest, ""),
+                ("At best", pair.at_best, up_to),
             )
         }
         row |= {
             f"Folds for {margin}": _number(pair.folds),
-            f"Repeats for {margin}": _number(pair.repeats),
-            f"Seeds for {margin}": _number(pair.seeds),
-            f"{unit.capitalize()}s for {margin}": _number(pair.patients),
+            f"Repeats for {margin}": _number(pair.repeats, outlook.is_bound),
+            f"Seeds for {margin}": _number(pair.seeds, outlook.is_bound),
+            f"{unit.capitalize()}s for {margin}": _number(pair.patients, bound=up_to),
         }
         cells[pair_row(pair.first, pair.second)] = row
     notes = [
@@ -177,8 +178,10 @@ def _possible(outlook: Outlook, value: float) -> str:
     return amount(value, outlook.measure) if is_possible else "more than 100"
 
 
-def _number(number: float) -> Cell:
-    return Cell.single(number, f"{number:,.0f}" if np.isfinite(number) else "none")
+def _number(number: float, is_bound: bool = False, bound: str = "") -> Cell:
+    """A number of folds or the like; one that is not enough in the worst case is not known."""
+    none = "unknown" if is_bound else "none"
+    return Cell.single(number, f"{bound}{number:,.0f}" if np.isfinite(number) else none)
 
 
 def _range(low: str, high: str) -> str:

@@ -10,6 +10,7 @@ from mil_bench.evaluation.metrics import Measure
 from mil_bench.evaluation.statistics import SIGNIFICANCE
 from mil_bench.evaluation.verdicts import Evidence, Verdict, verdicts
 from mil_bench.report.pair_sentences import p_text
+from mil_bench.report.result_tables import MAIN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -148,7 +149,9 @@ def summary(evidence: Evidence, pairs: Sequence[Verdict], measure: Measure) -> l
     if len(evidence.complete) < 2:
         return ["Nothing can be compared: fewer than two methods have all their trainings."]
     # A question asked before is about its own pairs only.
-    more = _yardstick_lines(pairs, evidence) if evidence.pairs is None else []
+    more = []
+    if evidence.pairs is None:
+        more = [*_other_leaders(pairs, evidence, measure), *_yardstick_lines(pairs, evidence)]
     first = headline(pairs, evidence, measure)
     if evidence.hierarchy.is_flat or measure.level != "fine":
         return [first, *more]
@@ -159,6 +162,31 @@ def summary(evidence: Evidence, pairs: Sequence[Verdict], measure: Measure) -> l
         f"Fine level: {first}",
         f"Coarse level: {headline(verdicts(evidence, coarse), evidence, coarse)}",
         *(f"Fine level: {sentence}" for sentence in more),
+    ]
+
+
+def _other_leaders(pairs: Sequence[Verdict], evidence: Evidence, measure: Measure) -> list[str]:
+    """Which other methods have the best mean by other main metrics."""
+    level = "fine" if measure.level == "slide" else measure.level
+    best: dict[str, list[str]] = {}
+    for key in (key for key in MAIN if key != measure.key):
+        other = Measure(level, key)
+        means = {
+            method: mean
+            for method in evidence.contestants
+            if not np.isnan(mean := float(evidence.contributions(method, other).mean()))
+        }
+        for method in best_of_means(means, other) if means else []:
+            best.setdefault(method, []).append(other.words)
+    compared = method_means(pairs, evidence, measure)
+    first = {method: mean for method, mean in compared.items() if method in evidence.contestants}
+    leaders = best_of_means(first, measure) if first else list(best)
+    named = [f"{m} ({', '.join(words)})" for m, words in best.items() if m not in leaders]
+    if not named:
+        return []
+    return [
+        f"By other metrics another method is the best: {'; '.join(named)}. Verdicts are about "
+        f"{measure.words} alone."
     ]
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from mil_bench import durable
 from mil_bench.errors import StorageError
 from mil_bench.file_values import read_object, typed
-from mil_bench.planning.plan_record import ADDED, Change, PlanRecord, Search, moment
+from mil_bench.planning.plan_record import ADDED, SEEDS, Change, PlanRecord, Search, moment
 from mil_bench.results import Results
 
 if TYPE_CHECKING:
@@ -32,10 +32,13 @@ if TYPE_CHECKING:
     from mil_bench.planning.prepare import Prepared
     from mil_bench.running.result_store import ResultStore
 
-_USUAL = (
-    " Methods may be added at any time; it is said because results of the planned ones may have "
-    "been known by then."
-)
+_USUAL = {
+    ADDED: " Methods may be added at any time; it is said because results of the planned ones may "
+    "have been known by then.",
+    SEEDS: " More seeds may be added at any time, as reports themselves suggest; it is said "
+    "because their number may depend on results that were known by then.",
+}
+"""What is said of a change that is no reproach."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,12 @@ class PlanStatus:
             return start
         own = ", ".join(f"{record.digest} of {record.moment}" for record in self.own)
         plans = f" Plans of their own for added methods: {own}." if own else ""
-        usual = _USUAL if any(change.what == ADDED for change in self.changes) else ""
+        usual = "".join(
+            _USUAL[change.what]
+            for change in self.changes
+            if change.what == ADDED
+            or (change.what == SEEDS and change.used.startswith(f"{change.planned}, "))
+        )
         return (
             f"{start} Different in this report: {'; '.join(map(str, self.changes))}.{usual}{plans}"
         )

@@ -96,9 +96,13 @@ def test_the_table_has_a_row_per_undecided_pair() -> None:
     ]
     assert table.values("Repeats for 1 point")["value"] == [12, INF]
     assert "3 folds, 1 repeat, 2 seeds, 60 patients" in table.note
-    assert "upper bounds" not in table.note
-    (bound,) = power_tables(outlook(REACHED, bound=True), "")
-    assert "upper bounds" in bound.note
+    assert "≤" not in table.note
+    (bound,) = power_tables(outlook(BEYOND, bound=True), "")
+    assert "≤" in bound.note
+    (row,) = bound.cells.values()
+    assert [cell if isinstance(cell, str) else cell.text() for cell in row.values()] == [
+        *("3.4", "≤ 2.5", "none", "unknown", "–", "≤ 2,345")
+    ]
     (plain,) = power_tables(outlook(REACHED, measure=NLL), "")
     assert plain.columns[2] == "Folds for 0.01"
     assert power_tables(outlook(), "") == []

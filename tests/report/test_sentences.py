@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 
+from mil_bench.evaluation.metrics import Measure
 from mil_bench.evaluation.statistics import rank_methods
 from mil_bench.report.pair_sentences import p_text
-from mil_bench.report.sentences import ranking_sentence
+from mil_bench.report.sentences import _other_leaders, ranking_sentence
 
 
 def test_a_ranking_names_the_methods_that_the_best_one_is_better_than() -> None:
@@ -46,3 +49,23 @@ def test_p_values_are_printed_so_that_the_level_can_be_read() -> None:
         "p = .50",
         "p = 1.00",
     ]
+
+
+def test_other_metrics_with_another_best_method_are_named() -> None:
+    values = {
+        "a": {"macro_auc": 0.9, "accuracy": 0.5, "balanced_accuracy": 0.4, "specificity": 0.8},
+        "b": {"macro_auc": 0.8, "accuracy": 0.6, "balanced_accuracy": 0.5, "specificity": 0.7},
+    }
+
+    def of(method: str, measure: Measure) -> np.ndarray:
+        return np.array([values[method].get(measure.key, np.nan)])
+
+    given = SimpleNamespace(contestants=["a", "b"], contributions=of)
+    pairs = [SimpleNamespace(first="a", second="b")]
+    found = _other_leaders(pairs, given, Measure("fine", "macro_auc"))  # type: ignore[arg-type]
+    assert found == [
+        "By other metrics another method is the best: b (accuracy, balanced accuracy). Verdicts "
+        "are about macro AUC alone."
+    ]
+    values["b"] = dict.fromkeys(values["a"], 0.1)
+    assert _other_leaders(pairs, given, Measure("fine", "macro_auc")) == []  # type: ignore[arg-type]

@@ -27,10 +27,13 @@ def training_curves(trained: Mapping[str, Sequence[TrainedFold]]) -> Figure:
     method's own training loss.
 
     Args:
-        trained: method to its trained folds; methods that train nothing are left out.
+        trained: method to its trained folds; methods that train nothing, or fit themselves at
+            once, are left out.
     """
     look = styles(list(trained))
-    shown = {name: [f for f in folds if f.curves] for name, folds in trained.items()}
+    shown = {
+        name: [f for f in folds if f.curves and f.epochs > 1] for name, folds in trained.items()
+    }
     shown = {name: folds for name, folds in shown.items() if folds}
     figure, axes = panels(max(1, len(shown)), 3, (3.4, 2.3))
     titles = texts_of(shown)
