@@ -132,7 +132,8 @@ class Gallery(Mapping[str, Figure]):
             "cost": Picture(
                 "Cost and quality",
                 f"{main.heading}{of_level}, mean ± standard deviation over trainings, "
-                "against the mean wall time per training.",
+                "against the mean wall time per training, which other work on the machine "
+                "lengthens.",
                 lambda: cost(evidence.trained, tables["fine"], main),
             ),
         }
