@@ -257,9 +257,6 @@ def _settings(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """All constructor parameters and the whole recipe; the row's settings override all others."""
     params, recipe = defaults_of(method), method.recipe.to_json()
-    settings = parse_settings(row.method, row.settings, settings_of(method))
-    if takes_steps(recipe):  # a fit has no budget
-        recipe["epochs"] = request.epochs_of({**recipe, **settings})
     if request.class_weights is not None:
         recipe["class_weights"] = request.class_weights
     if request.sampler is not None and takes_steps(recipe):  # a fit sees every slide once
@@ -267,6 +264,9 @@ def _settings(
     recipe = recipe_from_json(recipe).to_json()
     chosen = recipe if "loss" in params else {**recipe, **row.settings}
     require_loss(row.label, method, chosen, ordered)
+    settings = parse_settings(row.method, row.settings, settings_of(method))
+    if takes_steps(recipe):  # a fit has no budget
+        recipe["epochs"] = request.epochs_of({**recipe, **settings})
     params |= {name: value for name, value in settings.items() if name in params}
     recipe |= {
         name: value for name, value in settings.items() if name in recipe or name not in params

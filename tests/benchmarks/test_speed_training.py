@@ -61,7 +61,7 @@ def test_a_cell_has_a_batch_of_every_method() -> None:
 @pytest.mark.parametrize(
     ("method", "device", "expected"),
     [
-        ("abmil", "cpu", {"loop", "ours", "floor", "torchmil", "stacked"}),
+        ("abmil", "cpu", {"loop", "ours", "wrapped", "floor", "torchmil", "stacked"}),
         ("ilra", "cpu", {"loop", "ours", "stacked"}),
         ("rrt", "cpu", {"loop", "ours"}),
         ("ilra", "cuda", {"loop", "stacked"}),
