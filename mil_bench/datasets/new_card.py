@@ -16,6 +16,7 @@ from mil_bench.datasets.card_file import name_problems
 from mil_bench.datasets.label_columns import LabelCells, read_label_cells
 from mil_bench.datasets.spelling import look, means_nothing, without_point
 from mil_bench.errors import InputError
+from mil_bench.splits.centres import LEAVE_ONE_CENTRE_OUT
 from mil_bench.splits.protocols import PROTOCOLS
 from mil_bench.wording import plural
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 _EXAMPLES = ("benign", "malignant")
 _USUAL = LabelColumns()
+_NEEDS = {"official": "split", LEAVE_ONE_CENTRE_OUT: "centre"}
+"""Protocols to the column without which they make no folds."""
 _MOST_CLASSES = 100
 _MOST_NUMBERS = 10  # different ones that are taken for grades
 _NUMBER = re.compile(r"[-+]?\d+([.,]\d+)?(e[-+]?\d+)?", re.IGNORECASE)
@@ -81,7 +84,12 @@ def new_card(
         .joinpath("templates", "card.toml.in")
         .read_text(encoding="utf-8")
     )
-    protocols = ", ".join(map(_quoted, PROTOCOLS))
+    fitting = [
+        protocol
+        for protocol in PROTOCOLS
+        if cells is None or protocol not in _NEEDS or _NEEDS[protocol] in cells.headings
+    ]
+    protocols = ", ".join(map(_quoted, fitting))
     text = Template(template).substitute(words, name=name, protocols=protocols)
     durable.write_once(path, lambda file: file.write(text.encode()))
     return NewCard(path, notes)

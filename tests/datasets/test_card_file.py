@@ -283,6 +283,7 @@ def test_a_new_card_takes_classes_counts_and_headings_from_the_table(tmp_path: P
     assert (spec.class_counts, spec.groups.name) == ((1, 2, 1), "case")
     assert (spec.columns.slide, spec.columns.centre) == (("slide_id",), ("hospital",))
     assert list(read_label_table(table, spec).slides) == ["1", "2", "3", "4"]
+    assert spec.protocols == ("patient-kfold", "paper", "leave-one-centre-out")  # no official split
 
 
 def test_unusual_headings_are_named_and_written_on_the_card(
