@@ -216,6 +216,8 @@ def inspect(arguments: argparse.Namespace) -> int:
     )
     count = plural(len(source.slides), "bag")
     size = f"{count}, {inspection.sizes.sum()} instances, {inspection.width} features"
+    if (groups := len(set(target.groups))) < len(target.groups):
+        size += f"; {groups} {spec.groups.name if spec else 'group'}s"
     print(printable(f"{source.title}: {size}\n"))
     wrong = [finding for finding in findings if finding.wrong]
     if not wrong:
