@@ -75,7 +75,7 @@ def study(tmp_path: Path, capsys: pytest.CaptureFixture) -> Study:
 def test_good_data_get_counts_beside_the_cards_a_histogram_and_a_picture(study: Study) -> None:
     code, output = study.check()
     assert code == 0
-    assert "8 bags, 216 instances, 16 features; 4 patients" in output
+    assert "8 bags, 216 instances, 16 features" in output
     assert "No errors were found." in output
     assert "Notes" not in output
     assert [line.split() for line in output.splitlines() if line.startswith("  IC")] == [
@@ -353,6 +353,7 @@ def test_info_says_what_is_packed(study: Study) -> None:
                 f"{slide},{label},p{i // 2},{'train' if i else 'test'},"
                 f"{'Lyon' if i < 3 else 'Bern'}\n"
             )
+    assert "16 features; 4 patients\n" in study.check()[1]
     study.pack()
     code, output, _ = study.call("info", "bracs", "--data", str(study.root / "data"))
     facts = {line.partition(":")[0]: line.partition(":")[2].strip() for line in output.splitlines()}
