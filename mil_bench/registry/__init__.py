@@ -19,6 +19,7 @@ from typing import Any
 from mil_bench.errors import PluginError, UnknownNameError
 from mil_bench.registry.class_digest import class_digest
 from mil_bench.registry.plugin_files import import_file
+from mil_bench.registry.syntax import syntax_of
 
 _THIS_PACKAGE = "mil-bench"
 
@@ -246,7 +247,7 @@ def _text(node: ast.expr) -> str:
 def _tree_of(module: str) -> ast.Module:
     """The syntax of a module that is not run; nothing if its source is not found."""
     source = _source_of(module)
-    return ast.parse(source) if source else ast.Module(body=[], type_ignores=[])
+    return syntax_of(source) if source else ast.Module(body=[], type_ignores=[])
 
 
 def _source_of(module: str) -> str:

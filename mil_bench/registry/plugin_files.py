@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from mil_bench.errors import PluginError
+from mil_bench.registry.syntax import syntax_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -142,7 +143,7 @@ def _modules_beside(file: Path) -> set[Path]:
 def _imported(file: Path, root: Path) -> Iterator[str]:
     """Dotted names that a file imports; of ``from a import b`` both ``a`` and ``a.b``."""
     try:
-        tree = ast.parse(file.read_bytes())
+        tree = syntax_of(file.read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError):  # the import says it better
         return
     package = file.parent.relative_to(root).parts
