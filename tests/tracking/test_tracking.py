@@ -321,7 +321,7 @@ def test_a_server_that_does_not_answer_is_named_once_and_costs_nothing(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     result = run(tracked)
-    assert result.facts == []
+    assert all("validation parts" in fact for fact in result.facts)
     message = capsys.readouterr().err
     assert message.count("MLflow failed: ") == 1
     assert f"mil-bench runs track {result.run_id}" in message

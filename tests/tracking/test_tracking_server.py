@@ -123,7 +123,7 @@ def test_a_server_that_dies_in_the_middle_costs_nothing_and_is_filled_in_later(
     with monkeypatch.context() as patched:
         patched.setattr(MlflowClient, "log_artifact", dying)
         result = mil_bench.run(["mean-pool", "abmil"], SMALL_TWIN, folds=3, epochs=2, **folders)
-    assert result.facts == []  # all nine trainings are there
+    assert all("validation parts" in fact for fact in result.facts)  # all nine trainings are there
     assert all(len(done) == 3 for done in result.trained.values())
     assert capsys.readouterr().err.count("MLflow failed: ") == 1
     assert len(calls) == 6
