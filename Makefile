@@ -9,8 +9,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# What two cores train within four minutes, the cheapest methods first and HMIL in any case. The other seven (clam-mb,
-# dtfd, ilra, rrt, transformer, transmil, wikg) take one to six minutes of CPU time each: results/published/digits-quick.md
+# What two cores train within four minutes: the cheapest methods, one CLAM and HMIL. The other seven (clam-mb, dtfd, ilra,
+# rrt, transformer, transmil, wikg) take one to six minutes of CPU time each: results/published/digits-quick.md
 DEMO := mean-pool max-pool mean-mlp linear-probe knn-probe simple-mil detector dsmil abmil abmil-gated acmil clam-sb hmil
 
 .PHONY: demo check test test-gpu docs lint clean

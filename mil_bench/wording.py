@@ -114,10 +114,9 @@ def near_names(name: str, known: Iterable[str]) -> list[str]:
 
     Capital and small letters are alike.
     """
-    names = list(known)
-    folded = [other.casefold() for other in names]
+    folded = {other.casefold(): other for other in known}
     near = difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.5)
-    return [names[folded.index(other)] for other in near]
+    return [folded[other] for other in near]
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

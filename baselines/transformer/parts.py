@@ -201,8 +201,8 @@ class DistanceAttention(nn.Module):
 
 
 def _distances(at: Tensor, masked: bool) -> Tensor:
-    """Distances of the tokens of a bag ``[T, T]``, without the matrix product that rounds them."""
-    distance = torch.cdist(at, at, compute_mode="donot_use_mm_for_euclid_dist")
+    """Distances of the tokens of a bag ``[T, T]``."""
+    distance = distances_between(at, at)
     if masked:
         distance[0], distance[:, 0] = 0, 0
     return distance
@@ -256,5 +256,8 @@ class Block(nn.ModuleList):
 
 
 def distances_between(some: Tensor, others: Tensor) -> Tensor:
-    """Distances ``[n, m]`` of places ``[n, 2]`` and ``[m, 2]``."""
+    """Distances ``[n, m]`` of places ``[n, 2]`` and ``[m, 2]``.
+
+    They come without the matrix product that would round them.
+    """
     return torch.cdist(some, others, compute_mode="donot_use_mm_for_euclid_dist")

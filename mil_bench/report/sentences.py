@@ -185,8 +185,8 @@ def _other_leaders(pairs: Sequence[Verdict], evidence: Evidence, measure: Measur
     if not named:
         return []
     return [
-        f"By other metrics another method is the best: {'; '.join(named)}. Verdicts are about "
-        f"{measure.words} alone."
+        f"By other metrics another method has the best mean: {'; '.join(named)}. Verdicts are "
+        f"about {measure.words} alone."
     ]
 
 

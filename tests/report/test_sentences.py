@@ -64,8 +64,8 @@ def test_other_metrics_with_another_best_method_are_named() -> None:
     pairs = [SimpleNamespace(first="a", second="b")]
     found = _other_leaders(pairs, given, Measure("fine", "macro_auc"))  # type: ignore[arg-type]
     assert found == [
-        "By other metrics another method is the best: b (accuracy, balanced accuracy). Verdicts "
-        "are about macro AUC alone."
+        "By other metrics another method has the best mean: b (accuracy, balanced accuracy). "
+        "Verdicts are about macro AUC alone."
     ]
     values["b"] = dict.fromkeys(values["a"], 0.1)
     assert _other_leaders(pairs, given, Measure("fine", "macro_auc")) == []  # type: ignore[arg-type]

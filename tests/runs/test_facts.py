@@ -40,7 +40,7 @@ def test_a_run_of_few_epochs_is_no_surprise() -> None:
 
 def test_few_validation_slides_are_said_where_they_select_an_epoch() -> None:
     assert said(20, 7, 7, 7, val=7) == [
-        "Epochs and settings are selected on validation parts of only 7 to 40 slides, so the "
-        "choice is largely chance"
+        "Epochs and settings are selected on validation parts of only 7 to 40 slides, so "
+        "chance has a large part in the choice"
     ]
     assert said(1, 0, 0, 0, val=7) == []

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 _TRIED = 4  # epochs with which one sees that a method runs; then all still improve
 _END = 0.05  # the last epochs, as a share of all
-_FEW = 20  # slides of a validation part, whose mean loss then has a standard error of a fifth
+# Slides of a validation part: with 20, the standard error of the mean loss is 22 % of the standard
+# deviation of the slides' losses.
+_FEW = 20
 
 
 def facts_of(plan: RunPlan, trained: Mapping[str, Sequence[TrainedFold]]) -> list[str]:
@@ -70,5 +72,5 @@ def _small_validation(plan: RunPlan, trained: Mapping[str, Sequence[TrainedFold]
     number = f"{low} to {high}" if low < high else str(low)
     return [
         f"Epochs and settings are selected on validation parts of only {number} {plan.unit}s, so "
-        "the choice is largely chance"
+        "chance has a large part in the choice"
     ]
